@@ -1,0 +1,39 @@
+# ringweave_layer(name [TORCH] SOURCES ... DEPS ... [LIBRARIES ...] TESTS ...)
+#
+# A folder is a target is a namespace. Makes the static library
+# ringweave_<name> and, from TESTS, the test program ringweave_<name>_test.
+# DEPS are the layers that it may include (tools/check_layers holds the same
+# list against the #include lines); TORCH: needs libtorch.
+function(ringweave_layer name)
+  cmake_parse_arguments(arg "TORCH" "" "SOURCES;DEPS;LIBRARIES;TESTS" ${ARGN})
+  set(target ringweave_${name})
+  add_library(${target} STATIC ${arg_SOURCES})
+  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
+  list(TRANSFORM arg_DEPS PREPEND ringweave_ OUTPUT_VARIABLE layers)
+  target_link_libraries(${target} PUBLIC ${layers} ${arg_LIBRARIES})
+  if(arg_TORCH)
+    target_link_libraries(${target} PUBLIC torch::torch)
+    target_precompile_headers(${target} REUSE_FROM ringweave_torch_pch)
+  endif()
+  if(arg_TESTS)
+    ringweave_test(${name} SOURCES ${arg_TESTS} DEPS ${name})
+    if(arg_TORCH)
+      target_precompile_headers(${target}_test REUSE_FROM ringweave_torch_pch)
+    endif()
+  endif()
+endfunction()
+
+# ringweave_test(name SOURCES ... DEPS layers...)
+# The test program ringweave_<name>_test, run once by ctest; its count of
+# tests goes to a JSON file that tools/test adds up.
+function(ringweave_test name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  set(target ringweave_${name}_test)
+  add_executable(${target} ${arg_SOURCES})
+  list(TRANSFORM arg_DEPS PREPEND ringweave_ OUTPUT_VARIABLE layers)
+  target_link_libraries(${target} PRIVATE ${layers} GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${target}
+    --gtest_output=json:${PROJECT_BINARY_DIR}/test-results/${name}.json
+    --gtest_brief=1)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 1500)
+endfunction()

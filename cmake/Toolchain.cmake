@@ -1,0 +1,40 @@
+# Language level, warnings, sanitizers, linker and compiler cache.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+# The Python op library links the same static libraries. Set as an option, not
+# by CMAKE_POSITION_INDEPENDENT_CODE, which compiles programs with -fPIE: the
+# precompiled header serves both only if the flags are equal.
+add_compile_options(-fPIC)
+
+# "Dev": optimised, because parsing the headers takes most of the build time
+# anyway, with assertions on and without the cost of full debug information.
+set(CMAKE_CXX_FLAGS_DEV "-O1 -g1" CACHE STRING "Flags of build type Dev")
+set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
+
+add_compile_options(-Wall -Wextra -Wpedantic -Wno-unused-parameter)
+
+if(RINGWEAVE_SANITIZE)
+  add_compile_options(-fsanitize=${RINGWEAVE_SANITIZE} -fno-omit-frame-pointer
+                      -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${RINGWEAVE_SANITIZE})
+endif()
+
+find_program(MOLD mold)
+if(MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  # A precompiled header can only be cached with these relaxations.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      ${CCACHE})
+endif()
+
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(GTest REQUIRED)
+find_package(Threads REQUIRED)

@@ -1,0 +1,51 @@
+# libtorch as an imported target, taken from a Python's torch package.
+#
+# find_package(Torch) is avoided: it demands a CUDA toolkit when the package
+# is a CUDA build, and adds foreign run paths.
+set(RINGWEAVE_TORCH_VERSION 2.13)
+
+if(NOT RINGWEAVE_PYTHON)
+  if(DEFINED ENV{RINGWEAVE_PYTHON})
+    set(RINGWEAVE_PYTHON $ENV{RINGWEAVE_PYTHON})
+  else()
+    set(RINGWEAVE_PYTHON ${PROJECT_SOURCE_DIR}/.venv/bin/python)
+  endif()
+endif()
+
+execute_process(
+  COMMAND ${RINGWEAVE_PYTHON} -c
+    "import importlib.util as u, importlib.metadata as m; print(u.find_spec('torch').submodule_search_locations[0], m.version('torch'), sep=';')"
+  OUTPUT_VARIABLE torch_found OUTPUT_STRIP_TRAILING_WHITESPACE
+  RESULT_VARIABLE torch_missing ERROR_QUIET)
+if(torch_missing)
+  message(FATAL_ERROR
+    "no torch in ${RINGWEAVE_PYTHON}: run tools/setup, or set RINGWEAVE_PYTHON to a Python that has torch ${RINGWEAVE_TORCH_VERSION}, or use the preset core")
+endif()
+list(GET torch_found 0 TORCH_DIR)
+list(GET torch_found 1 torch_version)
+if(NOT torch_version MATCHES "^${RINGWEAVE_TORCH_VERSION}\\.")
+  message(FATAL_ERROR
+    "got torch ${torch_version} in ${RINGWEAVE_PYTHON}; want ${RINGWEAVE_TORCH_VERSION}.x, whose C++ interface this is built for")
+endif()
+message(STATUS "torch ${torch_version} in ${TORCH_DIR}")
+
+# torch's own OpenMP runtime: a second one beside it would start a second pool.
+file(GLOB torch_gomp ${TORCH_DIR}/lib/libgomp*.so.1)
+
+add_library(torch::torch INTERFACE IMPORTED)
+target_include_directories(torch::torch SYSTEM INTERFACE
+  ${TORCH_DIR}/include ${TORCH_DIR}/include/torch/csrc/api/include)
+target_compile_definitions(torch::torch INTERFACE
+  USE_DISTRIBUTED USE_C10D_GLOO)
+# Without it at::parallel_for is silently serial in our translation units.
+target_compile_options(torch::torch INTERFACE -fopenmp)
+target_link_libraries(torch::torch INTERFACE
+  -Wl,--no-as-needed ${TORCH_DIR}/lib/libtorch.so ${TORCH_DIR}/lib/libtorch_cpu.so
+  ${TORCH_DIR}/lib/libc10.so ${torch_gomp} -Wl,--as-needed)
+
+# One precompiled header for every translation unit that needs torch.
+file(WRITE ${PROJECT_BINARY_DIR}/torch_pch/torch_pch.cpp "")
+add_library(ringweave_torch_pch STATIC ${PROJECT_BINARY_DIR}/torch_pch/torch_pch.cpp)
+target_link_libraries(ringweave_torch_pch PUBLIC torch::torch)
+target_precompile_headers(ringweave_torch_pch PRIVATE
+  ${PROJECT_SOURCE_DIR}/cmake/torch_pch.h)

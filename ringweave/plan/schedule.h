@@ -1,0 +1,129 @@
+// A schedule: what every rank sends, receives and computes, step by step.
+//
+// Data, not code: generators make it, validators prove it, the executor runs
+// it, JSON stores it. In step t a rank
+//   1. waits for its transfers with wait_step == t and, where their action is
+//      add, adds what arrived (in order of the sending rank),
+//   2. posts its transfers with post_step == t,
+//   3. computes its tiles with step == t.
+// After the last step it waits for transfers with wait_step == steps.
+//
+// Every rank keeps its own block packed in a buffer of its own (kOwn); what
+// arrives lies in numbered slots, which are counted per rank and payload. A
+// block in a slot always has the places of all its parts up to the last one
+// that arrives there, so a part keeps its offset when others are dropped.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ringweave/base/json.h"
+#include "ringweave/base/range.h"
+
+namespace ringweave::plan {
+
+enum class Pass { forward, backward };
+
+/// What a transfer carries. kv: keys and values; kv_grad: their gradients;
+/// q, out_lse: for schedules in which queries travel; summary: the state of a
+/// segment of a linear layer.
+enum class Payload { kv, kv_grad, q, out_lse, summary };
+
+/// What the receiver does with it. copy: it is the slot's content. add: it lies
+/// in a staging slot and is added to the receiver's own contribution. compose:
+/// it is the incoming state of the receiver's next segment.
+enum class Action { copy, add, compose };
+
+/// A slot number that means the rank's own packed block.
+inline constexpr int kOwn = -1;
+
+struct BlockId {
+  Rank owner = 0;
+  int strand = 0;
+  int part = 0;
+  friend auto operator<=>(const BlockId&, const BlockId&) = default;
+};
+
+/// A block part and its size in units: tokens of keys and values, or elements
+/// of a summary. Parts of size 0 are not listed.
+struct Block {
+  BlockId id;
+  std::int64_t size = 0;
+  friend bool operator==(const Block&, const Block&) = default;
+};
+
+struct Transfer {
+  Rank from = 0;
+  Rank to = 0;
+  BlockId block;
+  Payload payload = Payload::kv;
+  Action action = Action::copy;
+  int post_step = 0;
+  int wait_step = 0;
+  int source_slot = kOwn;  ///< where the sender has it
+  int slot = 0;            ///< where it lands at the receiver
+  friend auto operator<=>(const Transfer&, const Transfer&) = default;
+};
+
+/// One rank's queries against one block part.
+struct Tile {
+  Rank rank = 0;
+  int step = 0;
+  BlockId block;
+  int slot = kOwn;       ///< where the keys and values are
+  int grad_slot = kOwn;  ///< backward: where their gradients are put
+  friend auto operator<=>(const Tile&, const Tile&) = default;
+};
+
+/// Keys and values that stay in their slot after forward, for backward.
+struct Retained {
+  Rank rank = 0;
+  BlockId block;
+  int slot = 0;
+  friend auto operator<=>(const Retained&, const Retained&) = default;
+};
+
+struct Schedule {
+  int ranks = 0;
+  Pass pass = Pass::forward;
+  int steps = 0;
+  std::vector<Block> blocks;         ///< sorted by id
+  std::vector<Transfer> transfers;   ///< sorted by (post_step, from, to, block)
+  std::vector<Tile> tiles;           ///< sorted by (step, rank, block)
+  std::vector<Retained> retained;    ///< forward: made; backward: found
+  friend bool operator==(const Schedule&, const Schedule&) = default;
+};
+
+/// Bytes of one unit of each payload on the wire.
+using UnitBytes = std::map<Payload, std::int64_t>;
+
+/// Units sent over each directed link (from, to), by payload.
+using LinkTraffic = std::map<std::pair<Rank, Rank>, std::map<Payload, std::int64_t>>;
+LinkTraffic link_traffic(const Schedule& schedule);
+
+/// Size in units of each slot of `rank` for `payload`, by slot number: the
+/// largest extent of what ever lies in it (transfers into it, gradients put
+/// into it). What the executor allocates, hence the peak of its buffers.
+std::map<int, std::int64_t> slot_sizes(const Schedule& schedule, Rank rank,
+                                       Payload payload);
+/// Sum of slot_sizes over slots and payloads, in bytes.
+std::int64_t buffer_bytes(const Schedule& schedule, Rank rank,
+                          const UnitBytes& unit_bytes);
+
+/// Offset of a part in its block's packed form, in units: the sum of the sizes
+/// of the block's parts before it.
+std::int64_t part_offset(const Schedule& schedule, const BlockId& block);
+
+const char* name(Pass);
+const char* name(Payload);
+const char* name(Action);
+
+/// {"format": "ringweave.schedule", "version": 1, …}; from_json checks every
+/// field's type and range, not the schedule's meaning: validate.h does.
+Json to_json(const Schedule& schedule);
+Schedule schedule_from_json(const Json& json, const std::string& name);
+
+}  // namespace ringweave::plan
