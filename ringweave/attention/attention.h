@@ -1,0 +1,74 @@
+// Sequence-parallel softmax attention, forward and backward.
+//
+//   const auto plan = make_attention_plan(
+//       {.strategy = strategy, .q_layout = layout, .kv_layout = layout,
+//        .mask = Mask::causal()}, communicator.rank());
+//   Tensor o = attention(q, k, v, plan, communicator).out;   // autograd works
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+
+#include "ringweave/comm/communicator.h"
+#include "ringweave/comm/executor.h"
+#include "ringweave/plan/demand.h"
+#include "ringweave/plan/strategy.h"
+
+namespace ringweave::attention {
+
+/// What fixes an attention's communication, and nothing that differs between
+/// layers or batches.
+struct AttentionSpec {
+  plan::Strategy strategy;
+  plan::Layout q_layout;
+  plan::Layout kv_layout;
+  plan::Mask mask = plan::Mask::causal();
+  bool backward = true;  ///< false: forward only, nothing is retained
+};
+
+/// One rank's part of forward and backward, bound to layouts and mask. Immutable;
+/// shared by all layers of a step.
+struct AttentionPlan {
+  AttentionSpec spec;
+  int strands = 1;
+  plan::Schedule forward;
+  plan::Schedule backward;
+  comm::Program forward_program;
+  comm::Program backward_program;
+};
+
+/// Throws NoSolution if the strategy does not exist for the layout's ranks, and
+/// InvalidArgument if layouts and mask do not fit together.
+std::shared_ptr<const AttentionPlan> make_attention_plan(
+    const AttentionSpec& spec, Rank rank);
+
+struct AttentionOptions {
+  std::optional<double> scale;  ///< default: 1 / sqrt(head_dim)
+  /// Type in which gradients of keys and values travel; default: fp32 (fp64 for
+  /// fp64).
+  bool grad_payload_in_compute_type = false;
+};
+
+struct AttentionResult {
+  at::Tensor out;  ///< (batch, q tokens of this rank, heads, head_dim), q's type
+  at::Tensor lse;  ///< (batch, heads, q tokens), natural log, fp32 or fp64; -inf
+                   ///< where a query sees no key; not differentiable
+};
+
+/// q: (batch, q tokens of this rank, heads, head_dim), k and v: (batch, kv
+/// tokens of this rank, kv_heads, head_dim), where kv_heads divides heads; all of
+/// one type out of fp64, fp32, bf16; any strides.
+///
+/// Every rank of the communicator must call it, in the same order; so must every
+/// rank call backward. Blocks while it runs. Gradients flow to q, k and v.
+/// Throws InvalidArgument for shapes and types, CommError at a time-out. The
+/// communicator must outlive the autograd graph.
+AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
+                          const at::Tensor& v,
+                          std::shared_ptr<const AttentionPlan> plan,
+                          comm::Communicator& communicator,
+                          const AttentionOptions& options = {});
+
+}  // namespace ringweave::attention

@@ -1,0 +1,84 @@
+// Sequence-parallel linear attention with diagonal decay, forward and backward.
+//
+// Per head a state S (key_dim × value_dim): S_t = A_t S_{t-1} + k_t v_tᵀ,
+// o_t = scale · S_tᵀ q_t, where A_t = diag(exp(g_t)) (docs/algorithms.md).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "ringweave/comm/communicator.h"
+#include "ringweave/plan/layout.h"
+#include "ringweave/plan/mask.h"
+#include "ringweave/plan/strategy.h"
+
+namespace ringweave::linear_attention {
+
+/// How g_t depends on the token. none: g = 0. constant: one number per head.
+/// per_head: one gate per token and head. per_key: one gate per token, head and
+/// key dimension.
+enum class Decay { none, constant, per_head, per_key };
+
+/// How states travel: along the segments one after the other (LASP), or all to
+/// all by one of the dissemination strategies (LASP-2).
+struct Transport {
+  enum class Kind { chain, all_gather };
+  Kind kind = Kind::all_gather;
+  plan::Strategy strategy;  ///< of all_gather: ring, multi_ring, direct, …
+  friend bool operator==(const Transport&, const Transport&) = default;
+};
+
+/// "chain", "all_gather" (direct, one strand), "all_gather:ring",
+/// "all_gather:multi_ring", "all_gather:direct", …
+Transport transport_from_name(const std::string& name);
+std::string name(const Transport& transport);
+
+struct LinearSpec {
+  Transport transport;
+  plan::Layout layout;  ///< contiguous runs; striped is an InvalidArgument
+  plan::Mask mask = plan::Mask::causal();  ///< full: only with Decay::none.
+      ///< Documents reset the state. A window is an InvalidArgument.
+};
+
+struct LinearPlan;  // one rank's part; immutable, shared by all layers
+
+std::shared_ptr<const LinearPlan> make_linear_plan(const LinearSpec& spec,
+                                                   Rank rank);
+
+struct LinearOptions {
+  double scale = 1.0;
+  bool final_state = false;  ///< whether to return it (on all ranks)
+};
+
+struct LinearResult {
+  at::Tensor out;  ///< (batch, tokens of this rank, heads, value_dim), v's type
+  at::Tensor final_state;  ///< (batch, heads, key_dim, value_dim), fp32 or fp64;
+                           ///< undefined unless asked for; equal on all ranks
+};
+
+/// q, k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens, heads,
+/// value_dim); of one type out of fp64, fp32, bf16.
+/// gates: log decay g <= 0, fp32 (fp64 for fp64): undefined for none, (heads)
+/// for constant, (batch, tokens, heads) for per_head, (batch, tokens, heads,
+/// key_dim) for per_key. -inf resets.
+/// initial_state: undefined (zero) or (batch, heads, key_dim, value_dim), fp32
+/// or fp64, the same on all ranks; each rank's gradient of it is its part of a
+/// sum over ranks. So is each rank's gradient of a constant decay, and the
+/// gradient that flows into final_state: the sum over ranks counts.
+///
+/// Every rank must call it, and its backward, in the same order. Gradients flow
+/// to q, k, v, gates and initial_state. Throws InvalidArgument for shapes,
+/// types, layouts and masks that it can't honour, CommError at a time-out. The
+/// communicator must outlive the autograd graph.
+LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
+                              const at::Tensor& v, Decay decay,
+                              const at::Tensor& gates,
+                              const at::Tensor& initial_state,
+                              std::shared_ptr<const LinearPlan> plan,
+                              comm::Communicator& communicator,
+                              const LinearOptions& options = {});
+
+}  // namespace ringweave::linear_attention
