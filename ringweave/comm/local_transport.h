@@ -1,0 +1,90 @@
+// Ranks as threads of one process.
+//
+//   run_ranks(4, [&](Rank rank, std::shared_ptr<Transport> transport) {
+//     Communicator communicator(std::move(transport));
+//     …
+//   });
+//
+// Messages are copied from the sender's buffer to the receiver's by whoever of
+// the two comes second. A send is complete when its receive was posted and the
+// bytes were copied. When a rank fails, all waits of the others fail at once.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "ringweave/base/error.h"
+#include "ringweave/comm/transport.h"
+
+namespace ringweave::comm {
+
+/// What tests do to the messages and ranks of a LocalWorld.
+struct FaultInjection {
+  /// The call number `operation`, from 0, of `rank` to send, receive or wait.
+  struct At {
+    Rank rank = -1;
+    std::int64_t operation = 0;
+  };
+
+  /// Of the delays: for a seed, each ordered pair of ranks has its own fixed
+  /// sequence, whatever the threads do.
+  std::uint64_t seed = 0;
+  /// Each message is delivered after a random time of up to this once both
+  /// sides have posted it: messages of different pairs overtake each other,
+  /// those of one pair never do. Receive buffers are filled with 0xff (NaN)
+  /// until then, and sources are read only then, so that touching a buffer too
+  /// early shows.
+  std::chrono::microseconds max_delay{0};
+  std::optional<At> kill;   ///< the call throws InjectedFault
+  std::optional<At> stall;  ///< the call sleeps until all other ranks ended,
+                            ///< then throws InjectedFault
+};
+
+/// What a killed or stalled rank's call throws in that rank itself.
+class InjectedFault : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The mailboxes that the ranks share. Copies share them too.
+class LocalWorld {
+ public:
+  /// Throws InvalidArgument unless ranks >= 1.
+  explicit LocalWorld(int ranks, FaultInjection faults = {});
+
+  /// To be used by one thread at a time; keeps the mailboxes alive.
+  /// A Work that is destroyed before it was waited for breaks its ordered pair
+  /// of ranks: the peer's matching and later messages fail. Once it is
+  /// destroyed nobody touches its buffer any more.
+  std::shared_ptr<Transport> transport(Rank rank) const;
+
+  /// Says that `rank` will send and receive nothing more: waits for it fail.
+  /// run_ranks() calls it.
+  void ended(Rank rank) const;
+
+  struct State;
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+using RankFunction = std::function<void(Rank, std::shared_ptr<Transport>)>;
+
+/// Runs `function` once per rank, each in a thread of its own, and returns what
+/// each of them threw: null for a rank that returned. A rank that throws is
+/// marked as failed, so that the others need not wait for it.
+std::vector<std::exception_ptr> rank_outcomes(int ranks,
+                                              const RankFunction& function,
+                                              FaultInjection faults = {});
+
+/// The same; rethrows the error of the rank that failed first, rather than a
+/// consequence of it at a peer.
+void run_ranks(int ranks, const RankFunction& function,
+               FaultInjection faults = {});
+
+}  // namespace ringweave::comm
