@@ -22,9 +22,7 @@ struct Run {
 
   std::int64_t at(std::int64_t i) const { return begin + i * stride; }
   /// One past the last position; begin if empty.
-  std::int64_t end() const {
-    return length == 0 ? begin : at(length - 1) + 1;
-  }
+  std::int64_t end() const { return length == 0 ? begin : at(length - 1) + 1; }
   /// The indices i with at(i) in `positions`.
   Range indices_in(const Range& positions) const;
   friend bool operator==(const Run&, const Run&) = default;
@@ -80,8 +78,8 @@ class Layout {
   /// Number of parts a block has: the runs of its owner.
   int parts(Rank owner) const { return static_cast<int>(runs_[owner].size()); }
   /// Part `part` of strand `strand` of `strands` of the owner's shard. Run
-  /// `part` is cut by cut(); the back run of a zigzag shard in reverse order, so
-  /// that all strands mean equal causal work; a run with a stride above 1 is
+  /// `part` is cut by cut(); the back run of a zigzag shard in reverse order,
+  /// so that all strands mean equal causal work; a run with a stride above 1 is
   /// dealt out token by token.
   BlockPart block_part(Rank owner, int strand, int strands, int part) const;
 
