@@ -1,0 +1,432 @@
+#include "ringweave/comm/local_transport.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <random>
+#include <set>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace ringweave::comm {
+namespace {
+
+/// A message that at least one side has posted.
+struct Message {
+  enum class State { posted, matched, copying, done, broken };
+
+  Rank from = -1;
+  Rank to = -1;
+  const std::byte* source = nullptr;  ///< null: not posted yet
+  std::byte* target = nullptr;        ///< null: not posted yet
+  std::size_t sent = 0;
+  std::size_t wanted = 0;
+  State state = State::posted;
+  Clock::time_point due;  ///< once matched: when it may be delivered
+  std::string cause;      ///< why it is broken
+};
+
+/// From one rank to another.
+struct Mailbox {
+  std::deque<std::shared_ptr<Message>> unmatched;  ///< all of the same side
+  Clock::time_point last_due;
+  std::string broken;  ///< why nothing goes through any more
+  std::minstd_rand random;
+};
+
+}  // namespace
+
+/// Everything is guarded by `mutex`, except the bytes of a message whose state
+/// is copying: they belong to the thread that set it.
+struct LocalWorld::State {
+  struct RankState {
+    std::condition_variable changed;
+    std::int64_t operations = 0;
+    Rank waits_for = -1;
+    bool ended = false;
+  };
+
+  State(int ranks, FaultInjection injected)
+      : faults(injected), rank_states(ranks), boxes(ranks * ranks) {
+    for (std::size_t i = 0; i < boxes.size(); ++i) {
+      std::seed_seq seeds{faults.seed, static_cast<std::uint64_t>(i)};
+      boxes[i].random.seed(seeds);
+    }
+  }
+
+  int ranks() const { return static_cast<int>(rank_states.size()); }
+  Mailbox& box(Rank from, Rank to) { return boxes[from * ranks() + to]; }
+  void wake_all() {
+    for (RankState& state : rank_states) state.changed.notify_all();
+  }
+  void wake_sides(const Message& message) {
+    rank_states[message.from].changed.notify_all();
+    rank_states[message.to].changed.notify_all();
+  }
+  void mark(Rank rank) {
+    if (failed) return;
+    failed = rank;
+    wake_all();
+  }
+  void break_message(Message& message, std::string cause) {
+    message.state = Message::State::broken;
+    message.cause = std::move(cause);
+    wake_sides(message);
+  }
+  /// `peer` did not answer in time: it may only be waiting for another itself.
+  Rank culprit(Rank peer) const {
+    std::set<Rank> seen;
+    Rank rank = peer;
+    while (rank_states[rank].waits_for >= 0) {
+      if (!seen.insert(rank).second) return peer;
+      rank = rank_states[rank].waits_for;
+    }
+    return rank;
+  }
+  Clock::time_point due(Mailbox& box);
+  void inject(std::unique_lock<std::mutex>& lock, Rank rank);
+  void copy(std::unique_lock<std::mutex>& lock, Message& message);
+
+  std::mutex mutex;
+  const FaultInjection faults;
+  std::vector<RankState> rank_states;
+  std::vector<Mailbox> boxes;  ///< [from * ranks + to]
+  std::optional<Rank> failed;
+};
+
+/// When the next message of `box`, matched now, is to be delivered.
+Clock::time_point LocalWorld::State::due(Mailbox& box) {
+  if (faults.max_delay.count() <= 0) return {};
+  std::uniform_int_distribution<std::int64_t> delay(0,
+                                                    faults.max_delay.count());
+  box.last_due =
+      std::max(box.last_due,
+               Clock::now() + std::chrono::microseconds(delay(box.random)));
+  return box.last_due;
+}
+
+/// Counts a call of `rank`; kills or stalls it if it is time.
+void LocalWorld::State::inject(std::unique_lock<std::mutex>& lock, Rank rank) {
+  const std::int64_t operation = rank_states[rank].operations++;
+  const auto hits = [&](const std::optional<FaultInjection::At>& at) {
+    return at && at->rank == rank && at->operation == operation;
+  };
+  if (hits(faults.kill)) {
+    mark(rank);
+    throw InjectedFault(fmt::format(
+        "[local] rank {} was killed at operation {}", rank, operation));
+  }
+  if (hits(faults.stall)) {
+    rank_states[rank].changed.wait(lock, [&] {
+      for (Rank other = 0; other < ranks(); ++other) {
+        if (other != rank && !rank_states[other].ended) return false;
+      }
+      return true;
+    });
+    throw InjectedFault(fmt::format(
+        "[local] rank {} was stalled at operation {}", rank, operation));
+  }
+}
+
+void LocalWorld::State::copy(std::unique_lock<std::mutex>& lock,
+                             Message& message) {
+  message.state = Message::State::copying;
+  lock.unlock();
+  std::memcpy(message.target, message.source, message.sent);
+  lock.lock();
+  message.state = Message::State::done;
+  wake_sides(message);
+}
+
+namespace {
+
+using State = LocalWorld::State;
+
+class LocalWork final : public Work {
+ public:
+  LocalWork(std::shared_ptr<State> world, Rank rank)
+      : world_(std::move(world)), rank_(rank) {}
+  LocalWork(const LocalWork&) = delete;
+  LocalWork& operator=(const LocalWork&) = delete;
+  ~LocalWork() override;
+
+  /// To be called once, by who holds the lock. The message is withdrawn when
+  /// this is destroyed.
+  void own(std::shared_ptr<Message> message) { message_ = std::move(message); }
+  void wait(Clock::time_point deadline) override;
+
+ private:
+  bool is_sender() const { return rank_ == message_->from; }
+  Rank peer() const { return is_sender() ? message_->to : message_->from; }
+  void check(Clock::time_point now, Clock::time_point deadline);
+  CommError error(std::string cause) const {
+    return CommError({.rank = rank_,
+                      .peer = peer(),
+                      .operation = is_sender() ? "send" : "receive",
+                      .cause = std::move(cause),
+                      .first_failed = world_->failed.value_or(-1)});
+  }
+
+  std::shared_ptr<State> world_;
+  std::shared_ptr<Message> message_;
+  const Rank rank_;
+};
+
+/// An unfinished message is taken out of the world, so that nobody uses the
+/// buffer of this side after it is freed.
+LocalWork::~LocalWork() {
+  if (!message_) return;
+  std::unique_lock lock(world_->mutex);
+  Message& message = *message_;
+  world_->rank_states[rank_].changed.wait(
+      lock, [&] { return message.state != Message::State::copying; });
+  if (message.state == Message::State::done ||
+      message.state == Message::State::broken) {
+    return;
+  }
+  const std::string cause = fmt::format("rank {} gave up", rank_);
+  Mailbox& box = world_->box(message.from, message.to);
+  if (box.broken.empty()) box.broken = cause;
+  std::erase(box.unmatched, message_);
+  world_->break_message(message, cause);
+}
+
+void LocalWork::wait(Clock::time_point deadline) {
+  std::unique_lock lock(world_->mutex);
+  world_->inject(lock, rank_);
+  Message& message = *message_;
+  State::RankState& self = world_->rank_states[rank_];
+  while (message.state != Message::State::done) {
+    Clock::time_point until = deadline;
+    if (message.state != Message::State::copying) {
+      const auto now = Clock::now();
+      check(now, deadline);
+      if (message.state == Message::State::matched) {
+        if (now >= message.due) {
+          world_->copy(lock, message);
+          continue;
+        }
+        until = std::min(until, message.due);
+      }
+    }
+    self.waits_for = peer();
+    if (message.state == Message::State::copying) {
+      self.changed.wait(lock);
+    } else {
+      self.changed.wait_until(lock, until);
+    }
+    self.waits_for = -1;
+  }
+}
+
+/// Throws if the message can't be waited for any longer.
+void LocalWork::check(Clock::time_point now, Clock::time_point deadline) {
+  Message& message = *message_;
+  if (message.state == Message::State::broken) throw error(message.cause);
+  if (world_->failed) {
+    throw error(fmt::format("rank {} failed", *world_->failed));
+  }
+  if (message.state == Message::State::posted &&
+      world_->rank_states[peer()].ended) {
+    throw error(fmt::format("rank {} has ended", peer()));
+  }
+  if (now >= deadline) {
+    world_->mark(world_->culprit(peer()));
+    throw error("no answer in time");
+  }
+}
+
+class LocalTransport final : public Transport {
+ public:
+  LocalTransport(std::shared_ptr<State> world, Rank rank)
+      : world_(std::move(world)), rank_(rank) {}
+
+  Rank rank() const override { return rank_; }
+  int size() const override { return world_->ranks(); }
+  std::unique_ptr<Work> send(Rank to,
+                             std::span<const std::byte> bytes) override {
+    return post(rank_, to, bytes.data(), nullptr, bytes.size());
+  }
+  std::unique_ptr<Work> receive(Rank from,
+                                std::span<std::byte> bytes) override {
+    return post(from, rank_, nullptr, bytes.data(), bytes.size());
+  }
+  void mark_failed(Rank rank) override {
+    const std::lock_guard lock(world_->mutex);
+    world_->mark(rank);
+  }
+  std::optional<Rank> first_failed() override {
+    const std::lock_guard lock(world_->mutex);
+    return world_->failed;
+  }
+
+ private:
+  std::unique_ptr<Work> post(Rank from, Rank to, const std::byte* source,
+                             std::byte* target, std::size_t bytes);
+
+  std::shared_ptr<State> world_;
+  const Rank rank_;
+};
+
+/// Exactly one of `source` and `target` is given.
+std::unique_ptr<Work> LocalTransport::post(Rank from, Rank to,
+                                           const std::byte* source,
+                                           std::byte* target,
+                                           std::size_t bytes) {
+  ensure(from >= 0 && from < size() && to >= 0 && to < size() && from != to,
+         "a message from rank {} to rank {} of {}", from, to, size());
+  ensure(bytes > 0, "an empty message from rank {} to rank {}", from, to);
+  auto work = std::make_unique<LocalWork>(world_, rank_);
+  std::unique_lock lock(world_->mutex);
+  world_->inject(lock, rank_);
+  if (target && world_->faults.max_delay.count() > 0) {
+    std::memset(target, 0xff, bytes);
+  }
+  Mailbox& box = world_->box(from, to);
+  const bool second =
+      !box.unmatched.empty() && (source ? !box.unmatched.front()->source
+                                        : !box.unmatched.front()->target);
+  const std::shared_ptr<Message> message =
+      second ? box.unmatched.front() : std::make_shared<Message>();
+  if (second) {
+    box.unmatched.pop_front();
+  } else {
+    message->from = from;
+    message->to = to;
+    if (box.broken.empty()) box.unmatched.push_back(message);
+  }
+  work->own(message);
+  if (source) {
+    message->source = source;
+    message->sent = bytes;
+  } else {
+    message->target = target;
+    message->wanted = bytes;
+  }
+  if (!box.broken.empty()) {
+    world_->break_message(*message, box.broken);
+  } else if (second && message->sent != message->wanted) {
+    box.broken = fmt::format("rank {} sent {} bytes, rank {} wants {}", from,
+                             message->sent, to, message->wanted);
+    world_->break_message(*message, box.broken);
+  } else if (second) {
+    message->state = Message::State::matched;
+    message->due = world_->due(box);
+    if (message->due == Clock::time_point{}) world_->copy(lock, *message);
+  }
+  return work;
+}
+
+}  // namespace
+
+LocalWorld::LocalWorld(int ranks, FaultInjection faults) {
+  require(ranks >= 1, "[local] got {} ranks; want at least 1", ranks);
+  state_ = std::make_shared<State>(ranks, faults);
+}
+
+std::shared_ptr<Transport> LocalWorld::transport(Rank rank) const {
+  require(rank >= 0 && rank < state_->ranks(),
+          "[local] got rank {}; want 0 … {}", rank, state_->ranks() - 1);
+  return std::make_shared<LocalTransport>(state_, rank);
+}
+
+void LocalWorld::ended(Rank rank) const {
+  const std::lock_guard lock(state_->mutex);
+  state_->rank_states[rank].ended = true;
+  state_->wake_all();
+}
+
+namespace {
+
+struct Outcomes {
+  std::vector<std::exception_ptr> errors;  ///< per rank
+  std::vector<Rank> order;                 ///< in which the ranks failed
+  std::optional<Rank> marked;
+};
+
+/// A stalled rank fails last, and a CommError is often a consequence.
+enum class Evidence { stalled, comm_error, other };
+
+Evidence evidence(const std::exception_ptr& error, Rank rank,
+                  const FaultInjection& faults) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const CommError&) {
+    return Evidence::comm_error;
+  } catch (const InjectedFault&) {
+    return faults.stall && faults.stall->rank == rank ? Evidence::stalled
+                                                      : Evidence::other;
+  } catch (...) {
+    return Evidence::other;
+  }
+}
+
+/// The rank whose error tells most of what went wrong first.
+Rank root_cause(const Outcomes& outcomes, const FaultInjection& faults) {
+  Rank best = outcomes.order.front();
+  std::pair<Evidence, bool> best_value{Evidence::stalled, false};
+  for (const Rank rank : outcomes.order) {
+    const std::pair value{evidence(outcomes.errors[rank], rank, faults),
+                          rank == outcomes.marked};
+    if (value > best_value) {
+      best = rank;
+      best_value = value;
+    }
+  }
+  return best;
+}
+
+Outcomes run(int ranks, const RankFunction& function,
+             const FaultInjection& faults) {
+  const LocalWorld world(ranks, faults);
+  Outcomes outcomes;
+  outcomes.errors.resize(ranks);
+  std::mutex mutex;
+  const auto fail = [&](Rank rank) {
+    const std::lock_guard lock(mutex);
+    outcomes.errors[rank] = std::current_exception();
+    outcomes.order.push_back(rank);
+    world.transport(rank)->mark_failed(rank);
+  };
+  const auto body = [&](Rank rank) {
+    try {
+      function(rank, world.transport(rank));
+    } catch (...) {
+      fail(rank);
+    }
+    world.ended(rank);
+  };
+  {
+    std::vector<std::jthread> threads;
+    threads.reserve(ranks);
+    for (Rank rank = 0; rank < ranks; ++rank) {
+      try {
+        threads.emplace_back(body, rank);
+      } catch (const std::system_error&) {  // no more threads: others must end
+        fail(rank);
+        world.ended(rank);
+      }
+    }
+  }
+  outcomes.marked = world.transport(0)->first_failed();
+  return outcomes;
+}
+
+}  // namespace
+
+std::vector<std::exception_ptr> rank_outcomes(int ranks,
+                                              const RankFunction& function,
+                                              FaultInjection faults) {
+  return run(ranks, function, faults).errors;
+}
+
+void run_ranks(int ranks, const RankFunction& function, FaultInjection faults) {
+  const Outcomes outcomes = run(ranks, function, faults);
+  if (outcomes.order.empty()) return;
+  std::rethrow_exception(outcomes.errors[root_cause(outcomes, faults)]);
+}
+
+}  // namespace ringweave::comm
