@@ -1,0 +1,84 @@
+// Trains a model with its sequences split over ranks.
+//
+//   const TrainConfig config = read_config("configs/quickstart.json");
+//   const Data data = read_data(config.data);
+//   const TrainReport report = run_local(config, data, callbacks);
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "ringweave/comm/communicator.h"
+#include "ringweave/train/config.h"
+#include "ringweave/train/data.h"
+
+namespace ringweave::train {
+
+/// Reported once, before the first step.
+struct StartReport {
+  std::int64_t parameters = 0;  ///< numbers in the model
+  std::int64_t train_tokens = 0;
+  std::int64_t validation_tokens = 0;  ///< that one validation goes through
+};
+
+struct StepReport {
+  std::int64_t step = 0;  ///< from 1 to config.steps
+  double loss = 0;        ///< mean over the global batch, before the update
+  double learning_rate = 0;
+  double grad_norm = 0;  ///< before clipping
+  double seconds = 0;    ///< wall time of the slowest rank
+  double tokens_per_second = 0;
+  double waiting_share_mean = 0;  ///< over ranks: time in waits / wall time
+  double waiting_share_max = 0;
+  std::int64_t bytes_sent = 0;  ///< in this step, by all ranks
+};
+
+struct ValidationReport {
+  std::int64_t step = 0;  ///< steps done before it
+  double loss = 0;        ///< exact mean over `tokens`
+  std::int64_t tokens = 0;
+};
+
+/// Called on the rank's own thread, between steps. Empty ones are skipped. All
+/// ranks have equal figures, so that one rank's callbacks are enough.
+struct Callbacks {
+  std::function<void(const StartReport&)> start;
+  std::function<void(const StepReport&)> step;
+  std::function<void(const ValidationReport&)> validation;
+};
+
+struct TrainReport {
+  StartReport start;
+  std::int64_t steps = 0;
+  std::optional<double> first_loss;  ///< absent after 0 steps
+  std::optional<double> last_loss;
+  std::optional<double> validation_loss;  ///< at the end
+  double seconds = 0;                     ///< of the steps, not validation
+  double tokens_per_second = 0;
+  double waiting_share_mean = 0;
+  double waiting_share_max = 0;
+  std::int64_t bytes_sent = 0;  ///< by all ranks, in all steps
+};
+
+/// Trains as one rank of the communicator, whose size must be
+/// config.parallel.ranks; every member must call it. First all ranks compare
+/// version, config, data and seed. Throws InvalidArgument if they differ or the
+/// config can't be used, CommError if a peer fails or does not answer in time.
+/// Losses on n ranks and on one agree to rounding.
+TrainReport run(const TrainConfig& config, const Data& data,
+                comm::Communicator& communicator,
+                const Callbacks& callbacks = {});
+
+/// Runs config.parallel.ranks ranks as threads of this process, with rank 0's
+/// callbacks, and returns rank 0's report. Sets torch's number of threads for
+/// the whole process first (set_threads).
+TrainReport run_local(const TrainConfig& config, const Data& data,
+                      const Callbacks& callbacks = {});
+
+/// Sets torch's threads per operation to config.threads, or to
+/// cores / `ranks_here`, at least 1. To be called once, before the ranks of
+/// this process start.
+void set_threads(const TrainConfig& config, int ranks_here);
+
+}  // namespace ringweave::train
