@@ -30,9 +30,9 @@ struct Traffic {
   std::int64_t bytes() const;
 };
 
-/// Not thread-safe: one thread per rank drives it. Collectives must be called by
-/// every member in the same order; they block, and throw CommError at the step
-/// time-out.
+/// Not thread-safe: one thread per rank drives it. Collectives must be called
+/// by every member in the same order; they block, and throw CommError at the
+/// step time-out.
 class Communicator {
  public:
   explicit Communicator(std::shared_ptr<Transport> transport,
@@ -60,8 +60,8 @@ class Communicator {
   void barrier();
 
   /// Compares `facts` (name → text, such as {"config", hash}) over all ranks,
-  /// within the start time-out. Throws InvalidArgument on every rank, naming the
-  /// first fact and the ranks that differ from rank 0.
+  /// within the start time-out. Throws InvalidArgument on every rank, naming
+  /// the first fact and the ranks that differ from rank 0.
   void check_agreement(const std::map<std::string, std::string>& facts);
 
   Traffic& traffic() { return traffic_; }

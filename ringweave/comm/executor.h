@@ -44,8 +44,8 @@ Program make_program(const plan::Schedule& part, Rank rank);
 class Worker {
  public:
   virtual ~Worker() = default;
-  /// The memory of an outgoing message, and of an incoming one; asked when it is
-  /// posted.
+  /// The memory of an outgoing message, and of an incoming one; asked when it
+  /// is posted.
   virtual std::span<const std::byte> outgoing(const Message& message) = 0;
   virtual std::span<std::byte> incoming(const Message& message) = 0;
   /// An incoming message is there. Called in order of (wait step, from, block);
@@ -58,7 +58,7 @@ class Worker {
 
 /// Every member of the communicator must call it with its own part of one
 /// schedule. Throws CommError at a time-out; `operation` names the pass in it.
-void execute(const Program& program, Worker& worker,
-             Communicator& communicator, const std::string& operation);
+void execute(const Program& program, Worker& worker, Communicator& communicator,
+             const std::string& operation);
 
 }  // namespace ringweave::comm

@@ -40,9 +40,9 @@ struct FaultInjection {
   /// until then, and sources are read only then, so that touching a buffer too
   /// early shows.
   std::chrono::microseconds max_delay{0};
-  std::optional<At> kill;   ///< the call throws InjectedFault
-  std::optional<At> stall;  ///< the call sleeps until all other ranks ended,
-                            ///< then throws InjectedFault
+  std::optional<At> kill = {};   ///< the call throws InjectedFault
+  std::optional<At> stall = {};  ///< the call sleeps until all other ranks
+                                 ///< ended, then throws InjectedFault
 };
 
 /// What a killed or stalled rank's call throws in that rank itself.
