@@ -18,6 +18,7 @@ class Ring {
   const std::vector<Rank>& order() const { return order_; }
 
   /// The rank `hops` hops after `rank` (before it, if negative). O(1).
+  /// Throws InvalidArgument unless 0 <= rank < size().
   Rank after(Rank rank, int hops) const;
 
  private:

@@ -1,0 +1,279 @@
+// A switching search. The links are kept as n - 1 rows, permutations without
+// fixed points: row[i] is where rank i sends. Rows are exchanged piece by
+// piece until each is a single cycle; whatever is exchanged, all rows together
+// hold every link once.
+#include "ringweave/topology/decomposition.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::topology {
+namespace {
+
+using Row = std::vector<int>;
+
+// SplitMix64: the standard library's distributions differ between
+// implementations, and all ranks must find the same rings.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+
+  std::uint64_t bits() {
+    state_ += 0x9e3779b97f4a7c15;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+  int below(int n) {
+    return static_cast<int>(((bits() >> 32) * static_cast<unsigned>(n)) >> 32);
+  }
+  void shuffle(std::vector<int>& values) {
+    for (int i = static_cast<int>(values.size()) - 1; i > 0; --i) {
+      std::swap(values[i], values[below(i + 1)]);
+    }
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+int cycle_count(const Row& row) {
+  std::vector<char> seen(row.size(), 0);
+  int cycles = 0;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (seen[i]) continue;
+    ++cycles;
+    for (std::size_t j = i; !seen[j]; j = row[j]) seen[j] = 1;
+  }
+  return cycles;
+}
+
+bool is_odd(const Row& row) {
+  return (static_cast<int>(row.size()) - cycle_count(row)) % 2 != 0;
+}
+
+// A random perfect matching of the union of some rows: a row made of their
+// links.
+Row random_matching(const std::vector<Row>& rows, Random& random) {
+  const int n = static_cast<int>(rows[0].size());
+  Row target(n, -1);
+  Row source(n, -1);
+  std::vector<int> seen(n, -1);
+  const auto augment = [&](const auto& self, int from, int round) -> bool {
+    const int first = random.below(static_cast<int>(rows.size()));
+    for (std::size_t k = 0; k < rows.size(); ++k) {
+      const int to = rows[(first + k) % rows.size()][from];
+      if (seen[to] == round) continue;
+      seen[to] = round;
+      if (source[to] < 0 || self(self, source[to], round)) {
+        target[from] = to;
+        source[to] = from;
+        return true;
+      }
+    }
+    return false;
+  };
+  std::vector<int> sources(n);
+  std::iota(sources.begin(), sources.end(), 0);
+  random.shuffle(sources);
+  for (const int from : sources) {
+    // A regular bipartite graph always has a perfect matching.
+    ensure(augment(augment, from, from), "no matching for rank {}", from);
+  }
+  return target;
+}
+
+// Splits what is left of three rows without `taken` into two rows.
+std::pair<Row, Row> split_rest(const std::vector<Row>& rows, const Row& taken) {
+  const int n = static_cast<int>(taken.size());
+  std::vector<std::vector<int>> out(n);
+  std::vector<std::vector<int>> in(n);
+  for (int i = 0; i < n; ++i) {
+    for (const Row& row : rows) {
+      if (row[i] == taken[i]) continue;
+      out[i].push_back(row[i]);
+      in[row[i]].push_back(i);
+    }
+  }
+  Row a(n, -1);
+  Row b(n, -1);
+  for (int start = 0; start < n; ++start) {
+    int from = start;
+    int to = out[from][0];
+    while (a[from] < 0) {
+      a[from] = to;
+      b[from] = out[from][0] == to ? out[from][1] : out[from][0];
+      to = b[from];  // its other source must reach it by row a
+      from = in[to][0] == from ? in[to][1] : in[to][0];
+    }
+  }
+  return {std::move(a), std::move(b)};
+}
+
+// The two rows that remain when rows a and b exchange their links out of some
+// ranks, and their numbers of extra cycles.
+struct Exchange {
+  Row a;
+  Row b;
+  int extra_a = 0;
+  int extra_b = 0;
+  int extra() const { return extra_a + extra_b; }
+};
+
+class Search {
+ public:
+  Search(int ranks, std::uint64_t seed)
+      : ranks_(ranks), random_(seed), component_(ranks), source_(ranks) {
+    for (int shift = 1; shift < ranks; ++shift) {
+      Row row(ranks);
+      for (int i = 0; i < ranks; ++i) row[i] = (i + shift) % ranks;
+      rows_.push_back(std::move(row));
+    }
+    // Exchanges between two rows keep the number of odd rows modulo 2: n/2 at
+    // the start, n - 1 wanted.
+    if (ranks % 4 == 0) repair_parity();
+    for (const Row& row : rows_) extra_.push_back(cycle_count(row) - 1);
+    total_extra_ = std::accumulate(extra_.begin(), extra_.end(), 0);
+  }
+
+  bool run(int iterations) {
+    for (int i = 0; i < iterations && total_extra_ > 0; ++i) step();
+    return total_extra_ == 0;
+  }
+
+  const std::vector<Row>& rows() const { return rows_; }
+
+ private:
+  void repair_parity() {
+    std::vector<int> order(rows_.size());
+    std::iota(order.begin(), order.end(), 0);
+    for (bool repaired = false; !repaired;) {
+      random_.shuffle(order);
+      const std::vector<Row> old = {rows_[order[0]], rows_[order[1]],
+                                    rows_[order[2]]};
+      Row matching = random_matching(old, random_);
+      auto [a, b] = split_rest(old, matching);
+      const int before = is_odd(old[0]) + is_odd(old[1]) + is_odd(old[2]);
+      const int after = is_odd(matching) + is_odd(a) + is_odd(b);
+      repaired = (before - after) % 2 != 0;
+      if (!repaired) continue;
+      rows_[order[0]] = std::move(matching);
+      rows_[order[1]] = std::move(a);
+      rows_[order[2]] = std::move(b);
+    }
+  }
+
+  // Numbers the alternating components of the union of two rows: sets of ranks
+  // that both rows send to the same ranks. Returns how many there are.
+  int find_components(const Row& a, const Row& b) {
+    for (int i = 0; i < ranks_; ++i) source_[a[i]] = i;
+    std::fill(component_.begin(), component_.end(), -1);
+    int count = 0;
+    for (int i = 0; i < ranks_; ++i) {
+      if (component_[i] >= 0) continue;
+      for (int j = i; component_[j] < 0; j = source_[b[j]]) {
+        component_[j] = count;
+      }
+      ++count;
+    }
+    return count;
+  }
+
+  // Exchanges a random choice of components: not none, and not all of them.
+  Exchange random_exchange(const Row& a, const Row& b, int components) {
+    std::vector<char> swapped(components, 0);
+    do {
+      for (int c = 0; c + 1 < components; ++c) swapped[c] = random_.below(2);
+    } while (std::find(swapped.begin(), swapped.end(), 1) == swapped.end());
+    Exchange result{a, b};
+    for (int i = 0; i < ranks_; ++i) {
+      if (swapped[component_[i]]) std::swap(result.a[i], result.b[i]);
+    }
+    result.extra_a = cycle_count(result.a) - 1;
+    result.extra_b = cycle_count(result.b) - 1;
+    return result;
+  }
+
+  void step() {
+    std::vector<int> unfinished;
+    for (int row = 0; row < ranks_ - 1; ++row) {
+      if (extra_[row] > 0) unfinished.push_back(row);
+    }
+    const int a =
+        unfinished[random_.below(static_cast<int>(unfinished.size()))];
+    const int b = random_.below(ranks_ - 1);
+    if (a == b) return;
+    const int components = find_components(rows_[a], rows_[b]);
+    if (components < 2) return;
+    const int tries = components > 3 ? kTries : (1 << (components - 1)) - 1;
+    Exchange best = random_exchange(rows_[a], rows_[b], components);
+    for (int i = 1; i < tries; ++i) {
+      Exchange other = random_exchange(rows_[a], rows_[b], components);
+      if (other.extra() < best.extra()) best = std::move(other);
+    }
+    const int rise = best.extra() - extra_[a] - extra_[b];
+    // A worse one is taken with probability 1/(50·(1 + rise)), to leave dead
+    // ends.
+    if (rise > 0 && random_.below(50 * (1 + rise)) != 0) return;
+    rows_[a] = std::move(best.a);
+    rows_[b] = std::move(best.b);
+    extra_[a] = best.extra_a;
+    extra_[b] = best.extra_b;
+    total_extra_ += rise;
+  }
+
+  static constexpr int kTries = 8;
+
+  int ranks_;
+  Random random_;
+  std::vector<Row> rows_;
+  std::vector<int> extra_;  // cycles of each row beyond the first
+  int total_extra_ = 0;
+  std::vector<int> component_;
+  std::vector<int> source_;
+};
+
+Ring to_ring(const Row& row) {
+  std::vector<Rank> order;
+  Rank rank = 0;
+  do {
+    order.push_back(rank);
+    rank = row[rank];
+  } while (rank != 0);
+  return Ring(std::move(order));
+}
+
+}  // namespace
+
+std::vector<Ring> link_disjoint_rings(int ranks) {
+  require(ranks >= 2 && ranks <= kMaxDecomposedRanks,
+          "[link_disjoint_rings] got {} ranks; want 2 … {}", ranks,
+          kMaxDecomposedRanks);
+  if (ranks == 4 || ranks == 6) {
+    throw NoSolution(
+        fmt::format("[link_disjoint_rings] got {} ranks; the links of 4 or 6 "
+                    "ranks can't be "
+                    "split into rings: at most {} of {} rings share no link",
+                    ranks, ranks - 2, ranks - 1));
+  }
+  const int iterations = ranks > 64 ? 250'000 : 50'000;
+  constexpr int kSeeds = 20;
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    Search search(ranks, seed);
+    if (!search.run(iterations)) continue;
+    std::vector<Ring> rings;
+    for (const Row& row : search.rows()) rings.push_back(to_ring(row));
+    return rings;
+  }
+  throw InternalError(fmt::format(
+      "bug in ringweave: no rings for {} ranks in {} searches", ranks, kSeeds));
+}
+
+}  // namespace ringweave::topology

@@ -1,0 +1,28 @@
+// Splits the links of a fully connected group into rings that share no link.
+//
+// One ring keeps one outgoing link of each rank busy. When n ranks are joined
+// all-to-all, n - 1 rings together use every link in both directions, each
+// once. plan/walks.h turns them into the ways that blocks take.
+//
+//   const std::vector<Ring> rings = link_disjoint_rings(8);  // 7 rings
+//   const Rank to = rings[0].after(3, 1);  // where rank 3 sends on the first
+#pragma once
+
+#include <vector>
+
+#include "ringweave/topology/ring.h"
+
+namespace ringweave::topology {
+
+/// Above this, link_disjoint_rings refuses: the search can take minutes.
+inline constexpr int kMaxDecomposedRanks = 128;
+
+/// Returns `ranks - 1` rings that together use each directed link exactly once.
+///
+/// Found by a seeded search that depends only on `ranks`, so all processes
+/// agree without a message; milliseconds up to 64 ranks, seconds at most up to
+/// 128. Throws InvalidArgument if ranks < 2 or ranks >
+/// kMaxDecomposedRanks, and NoSolution for 4 and 6, where no such set exists.
+std::vector<Ring> link_disjoint_rings(int ranks);
+
+}  // namespace ringweave::topology
