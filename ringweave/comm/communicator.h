@@ -35,8 +35,11 @@ struct Traffic {
 /// step time-out.
 class Communicator {
  public:
+  /// Throws InvalidArgument unless both time-outs are positive.
   explicit Communicator(std::shared_ptr<Transport> transport,
                         TimeOuts time_outs = {});
+  Communicator(Communicator&&) = default;
+  Communicator& operator=(Communicator&&) = default;
 
   Rank rank() const { return transport_->rank(); }
   int size() const { return transport_->size(); }
@@ -45,29 +48,60 @@ class Communicator {
   /// messages to this rank are InternalErrors.
   std::unique_ptr<Work> send(Rank to, std::span<const std::byte> bytes);
   std::unique_ptr<Work> receive(Rank from, std::span<std::byte> bytes);
-  /// Waits for `work`, counts the time, and completes a CommError's facts with
-  /// `operation`, `step` and the first failed rank.
+  /// Waits for `work`, at most the step time-out, counts the time, and
+  /// completes a CommError's facts with `operation`, `step` and the first
+  /// failed rank. If no rank is marked as failed yet, the peer waited for is.
   void wait(Work& work, const std::string& operation, int step = -1);
 
-  /// Every rank's bytes, in rank order (lengths may differ).
+  /// Every rank's bytes, in rank order (lengths may differ, and be 0). Two
+  /// steps: lengths of 8 bytes each, then the bytes, straight to every other
+  /// rank.
   std::vector<std::vector<std::byte>> all_gather(
       std::span<const std::byte> bytes);
   std::vector<std::string> all_gather(const std::string& text);
   /// In place; every element is summed in rank order, so all ranks and all
-  /// engines get equal bits.
+  /// engines get equal bits. The spans have the same length on all ranks. Two
+  /// steps, in which a rank sends each other rank 1/size of the values: rank r
+  /// gets all values of piece r, and sends their sums back.
   void all_reduce_sum(std::span<double> values);
   void all_reduce_sum(std::span<float> values);
+  /// Returns once every rank has called it. One step of one byte per pair.
   void barrier();
 
   /// Compares `facts` (name → text, such as {"config", hash}) over all ranks,
   /// within the start time-out. Throws InvalidArgument on every rank, naming
-  /// the first fact and the ranks that differ from rank 0.
+  /// the first fact and the ranks that differ from rank 0; a fact that only
+  /// some ranks have differs, too.
   void check_agreement(const std::map<std::string, std::string>& facts);
 
   Traffic& traffic() { return traffic_; }
   Transport& transport() { return *transport_; }
 
  private:
+  struct Incoming {
+    Rank from;
+    std::span<std::byte> bytes;
+  };
+  struct Outgoing {
+    Rank to;
+    std::span<const std::byte> bytes;
+  };
+  /// Posts all, empty ones left out, and waits for all.
+  void exchange(const std::vector<Incoming>& incoming,
+                const std::vector<Outgoing>& outgoing,
+                Clock::time_point deadline, const std::string& operation);
+  void wait_until(Work& work, Clock::time_point deadline,
+                  const std::string& operation, int step);
+  std::vector<std::vector<std::byte>> gather(std::span<const std::byte> bytes,
+                                             Clock::time_point deadline,
+                                             const std::string& operation);
+  void barrier(Clock::time_point deadline);
+  template <typename T>
+  void sum(std::span<T> values);
+  Clock::time_point step_deadline() const {
+    return Clock::now() + time_outs_.step;
+  }
+
   std::shared_ptr<Transport> transport_;
   TimeOuts time_outs_;
   Traffic traffic_;

@@ -161,7 +161,8 @@ class LocalWork final : public Work {
  private:
   bool is_sender() const { return rank_ == message_->from; }
   Rank peer() const { return is_sender() ? message_->to : message_->from; }
-  void check(Clock::time_point now, Clock::time_point deadline);
+  void check(Clock::time_point start, Clock::time_point now,
+             Clock::time_point deadline);
   CommError error(std::string cause) const {
     return CommError({.rank = rank_,
                       .peer = peer(),
@@ -199,11 +200,12 @@ void LocalWork::wait(Clock::time_point deadline) {
   world_->inject(lock, rank_);
   Message& message = *message_;
   State::RankState& self = world_->rank_states[rank_];
+  const auto start = Clock::now();
   while (message.state != Message::State::done) {
     Clock::time_point until = deadline;
     if (message.state != Message::State::copying) {
       const auto now = Clock::now();
-      check(now, deadline);
+      check(start, now, deadline);
       if (message.state == Message::State::matched) {
         if (now >= message.due) {
           world_->copy(lock, message);
@@ -223,7 +225,8 @@ void LocalWork::wait(Clock::time_point deadline) {
 }
 
 /// Throws if the message can't be waited for any longer.
-void LocalWork::check(Clock::time_point now, Clock::time_point deadline) {
+void LocalWork::check(Clock::time_point start, Clock::time_point now,
+                      Clock::time_point deadline) {
   Message& message = *message_;
   if (message.state == Message::State::broken) throw error(message.cause);
   if (world_->failed) {
@@ -235,7 +238,8 @@ void LocalWork::check(Clock::time_point now, Clock::time_point deadline) {
   }
   if (now >= deadline) {
     world_->mark(world_->culprit(peer()));
-    throw error("no answer in time");
+    const std::chrono::duration<double> waited = now - start;
+    throw error(fmt::format("no answer within {:.3g} s", waited.count()));
   }
 }
 
