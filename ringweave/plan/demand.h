@@ -32,8 +32,8 @@ class Demand {
 class AttentionDemand final : public Demand {
  public:
   /// Layouts of queries and keys have the same ranks; both cover positions of
-  /// one sequence (cross attention: only with a full mask may their token counts
-  /// differ). Throws InvalidArgument otherwise.
+  /// one sequence (cross attention: only with a full mask may their token
+  /// counts differ). Throws InvalidArgument otherwise.
   AttentionDemand(Layout q_layout, Layout kv_layout, Mask mask);
 
   int ranks() const override { return kv_layout_.ranks(); }

@@ -10,8 +10,14 @@
 //
 // Every rank keeps its own block packed in a buffer of its own (kOwn); what
 // arrives lies in numbered slots, which are counted per rank and payload. A
-// block in a slot always has the places of all its parts up to the last one
-// that arrives there, so a part keeps its offset when others are dropped.
+// slot holds parts of one strand of one block at a time. A block in a slot
+// always has the places of all its parts up to the last one that arrives there,
+// so a part keeps its offset when others are dropped.
+//
+// Gradients: a tile of another rank's block puts its gradient into a numbered
+// slot, replacing what was there; the owner's tile puts it into the own buffer
+// (kOwn), which starts at zero, so that it is right also for parts that the
+// owner does not use itself.
 #pragma once
 
 #include <compare>
@@ -33,8 +39,10 @@ enum class Pass { forward, backward };
 enum class Payload { kv, kv_grad, q, out_lse, summary };
 
 /// What the receiver does with it. copy: it is the slot's content. add: it lies
-/// in a staging slot and is added to the receiver's own contribution. compose:
-/// it is the incoming state of the receiver's next segment.
+/// in a staging slot (Transfer::slot) and is added to the receiver's own
+/// contribution, which is in the grad_slot of the receiver's tile of that
+/// block; at the owner always in kOwn, whether it has such a tile or not.
+/// compose: it is the incoming state of the receiver's next segment.
 enum class Action { copy, add, compose };
 
 /// A slot number that means the rank's own packed block.
@@ -48,7 +56,9 @@ struct BlockId {
 };
 
 /// A block part and its size in units: tokens of keys and values, or elements
-/// of a summary. Parts of size 0 are not listed.
+/// of a summary. Parts of size 0 are not listed. Listed are the parts that
+/// transfers, tiles or `retained` name, and those before them in their strand
+/// (offsets need their sizes).
 struct Block {
   BlockId id;
   std::int64_t size = 0;
@@ -90,23 +100,35 @@ struct Schedule {
   int ranks = 0;
   Pass pass = Pass::forward;
   int steps = 0;
-  std::vector<Block> blocks;         ///< sorted by id
-  std::vector<Transfer> transfers;   ///< sorted by (post_step, from, to, block)
-  std::vector<Tile> tiles;           ///< sorted by (step, rank, block)
-  std::vector<Retained> retained;    ///< forward: made; backward: found
+  std::vector<Block> blocks;        ///< sorted by id
+  std::vector<Transfer> transfers;  ///< sorted by before()
+  std::vector<Tile> tiles;          ///< sorted by (step, rank, block)
+  std::vector<Retained> retained;   ///< forward: made; backward: found
   friend bool operator==(const Schedule&, const Schedule&) = default;
 };
+
+/// The order of transfers, which is the order of messages between two ranks:
+/// (post_step, from, to, block), then the other fields.
+bool before(const Transfer& a, const Transfer& b);
+
+/// Of tiles: (step, rank, block), then the other fields.
+bool before(const Tile& a, const Tile& b);
+
+/// The size of a part in units; 0 if it is not listed.
+std::int64_t block_size(const Schedule& schedule, const BlockId& block);
 
 /// Bytes of one unit of each payload on the wire.
 using UnitBytes = std::map<Payload, std::int64_t>;
 
 /// Units sent over each directed link (from, to), by payload.
-using LinkTraffic = std::map<std::pair<Rank, Rank>, std::map<Payload, std::int64_t>>;
+using LinkTraffic =
+    std::map<std::pair<Rank, Rank>, std::map<Payload, std::int64_t>>;
 LinkTraffic link_traffic(const Schedule& schedule);
 
 /// Size in units of each slot of `rank` for `payload`, by slot number: the
 /// largest extent of what ever lies in it (transfers into it, gradients put
-/// into it). What the executor allocates, hence the peak of its buffers.
+/// into it, in backward also what forward retained). What the executor
+/// allocates, hence the peak of its buffers.
 std::map<int, std::int64_t> slot_sizes(const Schedule& schedule, Rank rank,
                                        Payload payload);
 /// Sum of slot_sizes over slots and payloads, in bytes.
@@ -122,7 +144,8 @@ const char* name(Payload);
 const char* name(Action);
 
 /// {"format": "ringweave.schedule", "version": 1, …}; from_json checks every
-/// field's type and range, not the schedule's meaning: validate.h does.
+/// field's type and range and sorts the lists; whether the schedule means
+/// anything is for validate.h. `name` stands in errors.
 Json to_json(const Schedule& schedule);
 Schedule schedule_from_json(const Json& json, const std::string& name);
 

@@ -17,13 +17,13 @@
 namespace ringweave::plan {
 
 enum class StrategyKind {
-  ring,           ///< one strand, r → r+1 (or r → r-1: `reverse`)
-  multi_ring,     ///< TASP: n-1 strands on the cycles of K_n, or on
-                  ///< time-varying walks where no cycles exist (n = 4, 6)
+  ring,        ///< one strand, r → r+1 (or r → r-1: `reverse`)
+  multi_ring,  ///< TASP: n-1 strands on the cycles of K_n, or on
+               ///< time-varying walks where no cycles exist (n = 4, 6)
   time_varying_multi_ring,  ///< n-1 strands, every step uses every link once;
                             ///< n a prime power or 6
-  direct,         ///< every owner sends each of k strands straight to all peers
-  all_gather,     ///< direct with k = 1 and all compute after it
+  direct,      ///< every owner sends each of k strands straight to all peers
+  all_gather,  ///< direct with k = 1 and all compute after it
 };
 
 struct Strategy {
@@ -44,16 +44,25 @@ std::vector<std::string> strategy_names();
 /// Throws NoSolution if the strategy does not exist for `ranks`.
 int strand_count(const Strategy& strategy, int ranks);
 
-/// The transfers that `rank` takes part in, its tiles and what it retains;
-/// `blocks` lists the parts named by these. Never builds the whole schedule.
+/// The transfers that `rank` takes part in, its tiles and what it retains, with
+/// the blocks that these name. Never builds the whole schedule; what depends
+/// only on strategy and rank count is computed once per process.
 /// Forward with `retain` false keeps nothing for backward.
-/// A block that the mask cuts short (its last user is not the end of its walk)
-/// is not retained: in backward its owner sends it to the last user again.
+/// Throws InvalidArgument unless 0 <= rank < demand.ranks(), and as
+/// strand_count() does.
 Schedule rank_part(const Strategy& strategy, const Demand& demand, Pass pass,
                    Rank rank, bool retain = true);
 
 /// The union of all ranks' parts.
 Schedule whole(const Strategy& strategy, const Demand& demand, Pass pass,
                bool retain = true);
+
+/// Brings summaries (states of linear layers) to the ranks that need them: one
+/// pass forward with payload summary and no tiles. Every part that a rank
+/// receives stays to the end in slot owner · strands + strand and is listed in
+/// `retained`, also if the rank only passes it on.
+Schedule rank_part_of_summaries(const Strategy& strategy, const Demand& demand,
+                                Rank rank);
+Schedule whole_of_summaries(const Strategy& strategy, const Demand& demand);
 
 }  // namespace ringweave::plan

@@ -1,0 +1,55 @@
+#include "ringweave/plan/demand.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::plan {
+namespace {
+
+bool is_plain_full(const Mask& mask) {
+  return !mask.is_causal() && mask.window() == Window{} &&
+         mask.document_offsets().empty();
+}
+
+}  // namespace
+
+AttentionDemand::AttentionDemand(Layout q_layout, Layout kv_layout, Mask mask)
+    : q_layout_(std::move(q_layout)),
+      kv_layout_(std::move(kv_layout)),
+      mask_(std::move(mask)) {
+  require(
+      q_layout_.ranks() == kv_layout_.ranks(),
+      "[attention] got a layout of {} ranks for queries and of {} for keys; "
+      "want the same",
+      q_layout_.ranks(), kv_layout_.ranks());
+  require(is_plain_full(mask_) || q_layout_.tokens() == kv_layout_.tokens(),
+          "[attention] got {} tokens of queries and {} of keys; want the same, "
+          "or a full mask without window and documents",
+          q_layout_.tokens(), kv_layout_.tokens());
+  mask_.check_tokens(kv_layout_.tokens());
+}
+
+std::int64_t AttentionDemand::size(const BlockId& block, int strands) const {
+  return kv_layout_.block_part(block.owner, block.strand, strands, block.part)
+      .positions.length;
+}
+
+bool AttentionDemand::needs(Rank rank, const BlockId& block,
+                            int strands) const {
+  const Run keys =
+      kv_layout_.block_part(block.owner, block.strand, strands, block.part)
+          .positions;
+  if (keys.length == 0) return false;
+  const std::vector<Run>& queries = q_layout_.runs(rank);
+  if (is_plain_full(mask_)) {
+    return std::any_of(queries.begin(), queries.end(),
+                       [](const Run& run) { return run.length > 0; });
+  }
+  return std::any_of(queries.begin(), queries.end(), [&](const Run& run) {
+    return mask_.any_visible(run, keys, kv_layout_.tokens());
+  });
+}
+
+}  // namespace ringweave::plan
