@@ -6,11 +6,12 @@
 //   Tensor o = attention(q, k, v, plan, communicator).out;   // autograd works
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <memory>
 #include <optional>
 
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/attention/work.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/executor.h"
 #include "ringweave/plan/demand.h"
@@ -28,15 +29,18 @@ struct AttentionSpec {
   bool backward = true;  ///< false: forward only, nothing is retained
 };
 
-/// One rank's part of forward and backward, bound to layouts and mask. Immutable;
-/// shared by all layers of a step.
+/// One rank's part of forward and backward, bound to layouts and mask.
+/// Immutable; shared by all layers of a step.
 struct AttentionPlan {
   AttentionSpec spec;
+  Rank rank = 0;
   int strands = 1;
-  plan::Schedule forward;
-  plan::Schedule backward;
-  comm::Program forward_program;
-  comm::Program backward_program;
+  plan::Schedule forward = {};
+  plan::Schedule backward = {};
+  comm::Program forward_program = {};
+  comm::Program backward_program = {};
+  PassWork forward_work = {};
+  PassWork backward_work = {};
 };
 
 /// Throws NoSolution if the strategy does not exist for the layout's ranks, and
@@ -45,25 +49,26 @@ std::shared_ptr<const AttentionPlan> make_attention_plan(
     const AttentionSpec& spec, Rank rank);
 
 struct AttentionOptions {
-  std::optional<double> scale;  ///< default: 1 / sqrt(head_dim)
+  std::optional<double> scale = {};  ///< default: 1 / sqrt(head_dim)
   /// Type in which gradients of keys and values travel; default: fp32 (fp64 for
   /// fp64).
   bool grad_payload_in_compute_type = false;
 };
 
 struct AttentionResult {
-  at::Tensor out;  ///< (batch, q tokens of this rank, heads, head_dim), q's type
-  at::Tensor lse;  ///< (batch, heads, q tokens), natural log, fp32 or fp64; -inf
-                   ///< where a query sees no key; not differentiable
+  at::Tensor
+      out;  ///< (batch, q tokens of this rank, heads, head_dim), q's type
+  at::Tensor lse;  ///< (batch, heads, q tokens), natural log, fp32 or fp64;
+                   ///< -inf where a query sees no key; not differentiable
 };
 
 /// q: (batch, q tokens of this rank, heads, head_dim), k and v: (batch, kv
-/// tokens of this rank, kv_heads, head_dim), where kv_heads divides heads; all of
-/// one type out of fp64, fp32, bf16; any strides.
+/// tokens of this rank, kv_heads, head_dim), where kv_heads divides heads; all
+/// of one type out of fp64, fp32, bf16; any strides.
 ///
-/// Every rank of the communicator must call it, in the same order; so must every
-/// rank call backward. Blocks while it runs. Gradients flow to q, k and v.
-/// Throws InvalidArgument for shapes and types, CommError at a time-out. The
+/// Every rank of the communicator must call it, in the same order; so must
+/// every rank call backward. Blocks while it runs. Gradients flow to q, k and
+/// v. Throws InvalidArgument for shapes and types, CommError at a time-out. The
 /// communicator must outlive the autograd graph.
 AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v,

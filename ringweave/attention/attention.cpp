@@ -1,0 +1,175 @@
+#include "ringweave/attention/attention.h"
+
+#include <cmath>
+#include <utility>
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "ringweave/attention/passes.h"
+#include "ringweave/base/error.h"
+
+namespace ringweave::attention {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// What backward needs besides tensors.
+struct Call : torch::CustomClassHolder {
+  std::shared_ptr<const AttentionPlan> plan;
+  comm::Communicator* communicator;
+  double scale;
+  at::ScalarType grad_payload;
+  std::map<int, at::Tensor> retained;
+  bool backward_done = false;
+
+  PassInput input(const at::Tensor& q, const at::Tensor& k,
+                  const at::Tensor& v) const {
+    // The kernels read rows of head_dim elements and don't check the stride.
+    const auto rows = [](const at::Tensor& x) {
+      return x.stride(-1) == 1 ? x : x.contiguous();
+    };
+    return {*plan, communicator->rank(), rows(q), {rows(k), rows(v)}, scale};
+  }
+};
+
+std::string shape_text(const at::Tensor& x) {
+  return fmt::format("({})",
+                     fmt::join(x.sizes().begin(), x.sizes().end(), ", "));
+}
+
+void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
+                 const at::Tensor& q) {
+  require(x.dim() == 4,
+          "[attention] got {} of shape {}; want (batch, tokens, heads, "
+          "head_dim)",
+          name, shape_text(x));
+  require(x.size(1) == tokens,
+          "[attention] got {} of {} tokens; want {}, this rank's share of the "
+          "layout",
+          name, x.size(1), tokens);
+  require(
+      x.scalar_type() == q.scalar_type() &&
+          (x.scalar_type() == at::kDouble || x.scalar_type() == at::kFloat ||
+           x.scalar_type() == at::kBFloat16),
+      "[attention] got {} of type {}; want q, k and v of one type out of "
+      "float64, float32, bfloat16",
+      name, c10::toString(x.scalar_type()));
+  require(x.device().is_cpu(),
+          "[attention] got {} on {}; want the CPU, the only device with a "
+          "kernel so far",
+          name, x.device().str());
+  require(x.size(0) == q.size(0) && x.size(3) == q.size(3),
+          "[attention] got {} of shape {}; want the batch {} and head_dim {} "
+          "of q",
+          name, shape_text(x), q.size(0), q.size(3));
+}
+
+void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const AttentionPlan& plan, const comm::Communicator& group) {
+  require(group.size() == plan.spec.kv_layout.ranks(),
+          "[attention] got a plan for {} ranks; want {}, the communicator's",
+          plan.spec.kv_layout.ranks(), group.size());
+  require(group.rank() == plan.rank,
+          "[attention] got the plan of rank {} on rank {}", plan.rank,
+          group.rank());
+  check_input(q, "q", plan.spec.q_layout.shard_tokens(plan.rank), q);
+  const std::int64_t tokens = plan.spec.kv_layout.shard_tokens(plan.rank);
+  check_input(k, "k", tokens, q);
+  check_input(v, "v", tokens, q);
+  require(k.size(2) == v.size(2) && k.size(2) > 0 && q.size(2) > 0 &&
+              q.size(2) % k.size(2) == 0,
+          "[attention] got {} heads with {} kv heads in k and {} in v; want a "
+          "multiple of one number of kv heads",
+          q.size(2), k.size(2), v.size(2));
+}
+
+struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
+  static variable_list forward(AutogradContext* context, const at::Tensor& q,
+                               const at::Tensor& k, const at::Tensor& v,
+                               const c10::intrusive_ptr<Call>& call) {
+    ForwardPass pass(call->input(q, k, v));
+    comm::execute(call->plan->forward_program, pass, *call->communicator,
+                  "attention forward");
+    const at::Tensor out = pass.result().out.to(q.scalar_type());
+    const at::Tensor lse = pass.result().lse;
+    call->retained = pass.retained();
+    context->save_for_backward({q, k, v, out, lse});
+    context->saved_data["call"] = c10::IValue::make_capsule(call);
+    context->mark_non_differentiable({lse});
+    return {out, lse};
+  }
+
+  static variable_list backward(AutogradContext* context,
+                                variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const auto call = c10::static_intrusive_pointer_cast<Call>(
+        context->saved_data["call"].toCapsule());
+    require(call->plan->spec.backward,
+            "[attention] got a backward call with a plan made for forward "
+            "only; want AttentionSpec::backward");
+    // Backward receives into the retained slots, which saves a shard's copy.
+    require(!call->backward_done,
+            "[attention] got a second backward call of one forward call; want "
+            "one: run forward again");
+    call->backward_done = true;
+    const PassInput input = call->input(saved[0], saved[1], saved[2]);
+    const at::Tensor grad_out = gradients[0].defined()
+                                    ? gradients[0].contiguous()
+                                    : at::zeros_like(saved[3]);
+    BackwardPass pass(input, grad_out, saved[3], saved[4],
+                      std::exchange(call->retained, {}), call->grad_payload);
+    comm::execute(call->plan->backward_program, pass, *call->communicator,
+                  "attention backward");
+    return {pass.grad_q().to(saved[0].scalar_type()),
+            pass.grad_kv().k.to(saved[1].scalar_type()),
+            pass.grad_kv().v.to(saved[2].scalar_type()), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<const AttentionPlan> make_attention_plan(
+    const AttentionSpec& spec, Rank rank) {
+  const plan::AttentionDemand demand(spec.q_layout, spec.kv_layout, spec.mask);
+  require(rank >= 0 && rank < demand.ranks(),
+          "[attention] got rank {}; want 0 … {}", rank, demand.ranks() - 1);
+  auto plan = std::make_shared<AttentionPlan>(AttentionPlan{.spec = spec});
+  plan->rank = rank;
+  plan->strands = plan::strand_count(spec.strategy, demand.ranks());
+  plan->forward = plan::rank_part(spec.strategy, demand, plan::Pass::forward,
+                                  rank, spec.backward);
+  plan->forward_program = comm::make_program(plan->forward, rank);
+  plan->forward_work =
+      make_pass_work(plan->forward, rank, demand, plan->strands);
+  if (spec.backward) {
+    plan->backward =
+        plan::rank_part(spec.strategy, demand, plan::Pass::backward, rank);
+    plan->backward_program = comm::make_program(plan->backward, rank);
+    plan->backward_work =
+        make_pass_work(plan->backward, rank, demand, plan->strands);
+  }
+  return plan;
+}
+
+AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
+                          const at::Tensor& v,
+                          std::shared_ptr<const AttentionPlan> plan,
+                          comm::Communicator& communicator,
+                          const AttentionOptions& options) {
+  check_inputs(q, k, v, *plan, communicator);
+  auto call = c10::make_intrusive<Call>();
+  call->plan = std::move(plan);
+  call->communicator = &communicator;
+  call->scale =
+      options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+  call->grad_payload = options.grad_payload_in_compute_type
+                           ? q.scalar_type()
+                           : accumulate_type(q.scalar_type());
+  const variable_list results = AttentionFunction::apply(q, k, v, call);
+  return {results[0], results[1]};
+}
+
+}  // namespace ringweave::attention

@@ -1,0 +1,449 @@
+#include "ringweave/attention/attention.h"
+
+#include <limits>
+#include <mutex>
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "ringweave/attention/passes.h"
+#include "ringweave/base/error.h"
+#include "ringweave/comm/local_transport.h"
+
+namespace ringweave::attention {
+namespace {
+
+using plan::Layout;
+using plan::Mask;
+using plan::Strategy;
+using plan::StrategyKind;
+using ::testing::HasSubstr;
+
+constexpr double kExact = 1e-10;
+
+/// What goes in and what one device makes of it, for the whole sequence.
+struct Case {
+  at::Tensor q, k, v, grad_out;
+  at::Tensor out, lse, grad_q, grad_k, grad_v;
+};
+
+struct Sizes {
+  std::int64_t batch = 2;
+  std::int64_t heads = 4;
+  std::int64_t kv_heads = 2;
+  std::int64_t head_dim = 3;
+};
+
+/// (q tokens, kv tokens), true where the mask lets a query see a key.
+at::Tensor visible(const Mask& mask, std::int64_t q_tokens,
+                   std::int64_t kv_tokens) {
+  at::Tensor visible = at::zeros({q_tokens, kv_tokens}, at::kBool);
+  for (std::int64_t q = 0; q < q_tokens; ++q) {
+    const Range keys = mask.visible_keys(q, kv_tokens);
+    visible[q].slice(0, std::max<std::int64_t>(keys.begin, 0),
+                     std::max<std::int64_t>(keys.end, 0)) = true;
+  }
+  return visible;
+}
+
+/// Attention as the formula says, with the whole matrix, in fp64.
+Case reference(const Mask& mask, std::int64_t q_tokens, std::int64_t kv_tokens,
+               const Sizes& sizes, double scale, std::uint64_t seed,
+               at::ScalarType type = at::kDouble) {
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  const auto random = [&](std::int64_t tokens, std::int64_t heads) {
+    return at::randn({sizes.batch, tokens, heads, sizes.head_dim}, generator,
+                     at::kDouble)
+        .to(type)
+        .to(at::kDouble);
+  };
+  Case c;
+  c.q = random(q_tokens, sizes.heads).set_requires_grad(true);
+  c.k = random(kv_tokens, sizes.kv_heads).set_requires_grad(true);
+  c.v = random(kv_tokens, sizes.kv_heads).set_requires_grad(true);
+  c.grad_out = random(q_tokens, sizes.heads);
+  const std::int64_t group = sizes.heads / sizes.kv_heads;
+  const auto heads_first = [&](const at::Tensor& x) {
+    return x.repeat_interleave(sizes.heads / x.size(2), 2).transpose(1, 2);
+  };
+  EXPECT_EQ(group * sizes.kv_heads, sizes.heads);
+  const double infinity = std::numeric_limits<double>::infinity();
+  const at::Tensor sees = visible(mask, q_tokens, kv_tokens);
+  const at::Tensor scores =
+      (heads_first(c.q).matmul(heads_first(c.k).transpose(2, 3)) * scale)
+          .masked_fill(~sees, -infinity);
+  const at::Tensor blind = ~sees.any(1, /*keepdim=*/true);
+  const at::Tensor weights =
+      scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0);
+  c.out = weights.matmul(heads_first(c.v)).transpose(1, 2);
+  c.lse = scores.detach().logsumexp(-1);
+  const auto gradients =
+      torch::autograd::grad({c.out}, {c.q, c.k, c.v}, {c.grad_out});
+  c.out = c.out.detach();
+  c.grad_q = gradients[0];
+  c.grad_k = gradients[1];
+  c.grad_v = gradients[2];
+  return c;
+}
+
+at::Tensor shard(const at::Tensor& x, const Layout& layout, Rank rank,
+                 int dimension = 1) {
+  return x.detach().index_select(dimension,
+                                 at::tensor(layout.positions(rank), at::kLong));
+}
+
+/// max|a − b| ≤ tolerance · max(1, max|b|), infinities equal.
+void expect_close(const at::Tensor& got, const at::Tensor& want,
+                  double tolerance, const char* what) {
+  ASSERT_EQ(got.sizes(), want.sizes()) << what;
+  if (want.numel() == 0) return;
+  const at::Tensor a = got.to(at::kDouble);
+  ASSERT_TRUE(at::equal(a.isinf(), want.isinf())) << what;
+  const at::Tensor b = want.masked_fill(want.isinf(), 0.0);
+  const double error =
+      (a.masked_fill(a.isinf(), 0.0) - b).abs().max().item<double>();
+  const double size = std::max(1.0, b.abs().max().item<double>());
+  EXPECT_LE(error, tolerance * size) << what;
+}
+
+struct Scenario {
+  AttentionSpec spec;
+  Sizes sizes = {};
+  double scale = 0.4;
+  at::ScalarType type = at::kDouble;
+  double tolerance = kExact;
+  bool grad_payload_in_compute_type = false;
+  comm::FaultInjection faults = {};
+};
+
+/// Runs the case on all ranks and compares each shard with one device.
+void expect_exact(const Scenario& scenario, std::uint64_t seed = 1) {
+  const AttentionSpec& spec = scenario.spec;
+  const Case whole =
+      reference(spec.mask, spec.q_layout.tokens(), spec.kv_layout.tokens(),
+                scenario.sizes, scenario.scale, seed, scenario.type);
+  std::mutex one_at_a_time;
+  comm::run_ranks(
+      spec.q_layout.ranks(),
+      [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
+        comm::Communicator communicator(std::move(transport));
+        const auto own = [&](const at::Tensor& x, const Layout& layout) {
+          return shard(x, layout, rank).to(scenario.type);
+        };
+        const at::Tensor q = own(whole.q, spec.q_layout);
+        const at::Tensor k = own(whole.k, spec.kv_layout);
+        const at::Tensor v = own(whole.v, spec.kv_layout);
+        for (const at::Tensor& x : {q, k, v}) x.set_requires_grad(true);
+        const auto plan = make_attention_plan(spec, rank);
+        const auto result =
+            attention(q, k, v, plan, communicator,
+                      {.scale = scenario.scale,
+                       .grad_payload_in_compute_type =
+                           scenario.grad_payload_in_compute_type});
+        const auto gradients = torch::autograd::grad(
+            {result.out}, {q, k, v}, {own(whole.grad_out, spec.q_layout)});
+        const std::lock_guard lock(one_at_a_time);
+        SCOPED_TRACE(fmt::format("rank {}", rank));
+        const auto compare = [&](const at::Tensor& got, const at::Tensor& want,
+                                 const Layout& layout, const char* what,
+                                 int dimension = 1) {
+          expect_close(got, shard(want, layout, rank, dimension),
+                       scenario.tolerance, what);
+        };
+        EXPECT_EQ(result.out.scalar_type(), scenario.type);
+        compare(result.out, whole.out, spec.q_layout, "out");
+        compare(result.lse, whole.lse, spec.q_layout, "lse", 2);
+        compare(gradients[0], whole.grad_q, spec.q_layout, "grad q");
+        compare(gradients[1], whole.grad_k, spec.kv_layout, "grad k");
+        compare(gradients[2], whole.grad_v, spec.kv_layout, "grad v");
+      },
+      scenario.faults);
+}
+
+std::vector<Strategy> strategies(int ranks) {
+  std::vector<Strategy> all;
+  for (const std::string& name : plan::strategy_names()) {
+    const Strategy strategy = plan::strategy_from_name(name);
+    try {
+      plan::strand_count(strategy, ranks);
+      all.push_back(strategy);
+    } catch (const NoSolution&) {
+    }
+  }
+  all.push_back({StrategyKind::direct, false, 3});
+  return all;
+}
+
+/// Even, uneven, and with empty shards, for a number of ranks.
+std::vector<Layout> layouts(int ranks) {
+  std::vector<std::int64_t> uneven;
+  std::vector<std::int64_t> with_empty;
+  for (int r = 0; r < ranks; ++r) {
+    uneven.push_back(1 + (5 * r + 3) % 7);
+    with_empty.push_back(r % 2 == 0 ? 0 : 6);
+  }
+  return {Layout::contiguous(37, ranks),    Layout::zigzag(41, ranks),
+          Layout::zigzag(ranks - 1, ranks), Layout::striped(39, ranks),
+          Layout::contiguous(uneven),       Layout::contiguous(with_empty)};
+}
+
+std::vector<Mask> masks(std::int64_t tokens) {
+  std::vector<Mask> masks = {Mask::full(), Mask::causal(),
+                             Mask::causal().with_window({5, {}}),
+                             Mask::full().with_window({3, 4})};
+  if (tokens > 9) {
+    masks.push_back(Mask::causal().with_documents({0, 2, 9, tokens}));
+    masks.push_back(
+        Mask::full().with_window({4, {}}).with_documents({0, 8, tokens}));
+  }
+  return masks;
+}
+
+class AttentionOnRanks : public ::testing::TestWithParam<int> {};
+
+TEST_P(AttentionOnRanks, EqualsOneDeviceForEveryStrategyLayoutAndMask) {
+  const int ranks = GetParam();
+  for (const Strategy& strategy : strategies(ranks)) {
+    for (const Layout& layout : layouts(ranks)) {
+      for (const Mask& mask : masks(layout.tokens())) {
+        SCOPED_TRACE(fmt::format("{} {} {}", plan::name(strategy),
+                                 layout.to_json().dump(),
+                                 mask.to_json().dump()));
+        expect_exact({.spec = {strategy, layout, layout, mask}});
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, AttentionOnRanks,
+                         ::testing::Values(1, 2, 3, 4, 5, 6, 7, 8));
+
+TEST(Attention, QueriesAndKeysMayHaveDifferentLayouts) {
+  for (const Strategy& strategy : strategies(4)) {
+    SCOPED_TRACE(plan::name(strategy));
+    for (const Mask& mask : {Mask::causal(), Mask::full()}) {
+      expect_exact({.spec = {strategy, Layout::zigzag(33, 4),
+                             Layout::contiguous({3, 20, 0, 10}), mask}});
+    }
+    expect_exact({.spec = {strategy, Layout::contiguous(11, 4),
+                           Layout::zigzag(30, 4), Mask::full()}});
+  }
+}
+
+TEST(Attention, LongShardsUseEveryKindOfTile) {
+  const auto masks = {Mask::causal(), Mask::causal().with_window({60, {}}),
+                      Mask::causal().with_documents({0, 50, 300, 401})};
+  for (const Mask& mask : masks) {
+    for (const char* layout : {"zigzag", "striped"}) {
+      const Layout own = Layout::named(layout, 401, 2);
+      expect_exact(
+          {.spec = {{StrategyKind::direct, false, 3}, own, own, mask}});
+    }
+  }
+}
+
+TEST(Attention, HeadsMayShareKeysInAnyGroups) {
+  for (const auto& [heads, kv_heads] :
+       {std::pair{1, 1}, std::pair{6, 6}, std::pair{6, 1}, std::pair{6, 3}}) {
+    const Layout layout = Layout::zigzag(29, 3);
+    expect_exact(
+        {.spec = {{}, layout, layout, Mask::causal()},
+         .sizes = {
+             .batch = 1, .heads = heads, .kv_heads = kv_heads, .head_dim = 5}});
+  }
+}
+
+TEST(Attention, SinglePrecisionAndBfloat16AccumulateInSinglePrecision) {
+  const Layout layout = Layout::zigzag(61, 5);
+  Scenario scenario = {.spec = {{}, layout, layout, Mask::causal()}};
+  scenario.type = at::kFloat;
+  scenario.tolerance = 2e-6;
+  expect_exact(scenario);
+  // The inputs are exact in bf16; what is left is the rounding of the output
+  // (2^-9 relative) and, in backward, of the saved output.
+  scenario.type = at::kBFloat16;
+  scenario.tolerance = 8e-3;
+  expect_exact(scenario);
+  scenario.grad_payload_in_compute_type = true;
+  scenario.tolerance = 2e-2;
+  expect_exact(scenario);
+}
+
+TEST(Attention, LateAndReorderedMessagesChangeNothing) {
+  for (const Strategy& strategy : strategies(5)) {
+    for (int seed = 0; seed < 3; ++seed) {
+      const Layout layout = Layout::zigzag(43, 5);
+      Scenario scenario = {.spec = {strategy, layout, layout, Mask::causal()}};
+      scenario.faults.seed = seed;
+      scenario.faults.max_delay = std::chrono::microseconds(3000);
+      expect_exact(scenario, seed);
+    }
+  }
+}
+
+TEST(Attention, AnyStridesAreAccepted) {
+  const Layout layout = Layout::contiguous(6, 1);
+  comm::run_ranks(1, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
+    comm::Communicator communicator(std::move(wire));
+    const auto plan =
+        make_attention_plan({{}, layout, layout, Mask::causal()}, rank);
+    const at::Tensor x = at::randn({2, 6, 4, 3}, at::kDouble);
+    const at::Tensor strided = x.transpose(1, 3).contiguous().transpose(1, 3);
+    ASSERT_NE(strided.stride(-1), 1);
+    const auto out = [&](const at::Tensor& t) {
+      return attention(t, t, t, plan, communicator).out;
+    };
+    expect_close(out(strided), out(x), kExact, "out");
+  });
+}
+
+TEST(Attention, BytesAndBuffersAreThoseOfTheSchedule) {
+  const Sizes sizes;
+  const std::int64_t unit =
+      2 * sizes.batch * sizes.kv_heads * sizes.head_dim * 8;
+  const plan::UnitBytes unit_bytes = {{plan::Payload::kv, unit},
+                                      {plan::Payload::kv_grad, unit}};
+  for (int ranks : {2, 4, 5, 8}) {
+    for (const Strategy& strategy : strategies(ranks)) {
+      for (const Mask& mask : {Mask::full(), Mask::causal()}) {
+        const Layout layout = Layout::zigzag(67, ranks);
+        const AttentionSpec spec = {strategy, layout, layout, mask};
+        const plan::AttentionDemand demand(layout, layout, mask);
+        const auto forward = plan::whole(strategy, demand, plan::Pass::forward);
+        const auto backward =
+            plan::whole(strategy, demand, plan::Pass::backward);
+        std::map<std::pair<Rank, Rank>, std::int64_t> predicted;
+        for (const plan::Schedule* schedule : {&forward, &backward}) {
+          for (const auto& [link, units] : plan::link_traffic(*schedule)) {
+            for (const auto& [payload, count] : units) {
+              predicted[link] += count * unit;
+            }
+          }
+        }
+        std::map<std::pair<Rank, Rank>, std::int64_t> measured;
+        std::mutex mutex;
+        comm::run_ranks(ranks, [&](Rank rank,
+                                   std::shared_ptr<comm::Transport> wire) {
+          comm::Communicator communicator(std::move(wire));
+          const auto plan = make_attention_plan(spec, rank);
+          const auto shape = [&](std::int64_t heads) {
+            return std::vector<std::int64_t>{
+                sizes.batch, layout.shard_tokens(rank), heads, sizes.head_dim};
+          };
+          const at::Tensor q = at::ones(shape(sizes.heads), at::kDouble);
+          const at::Tensor k = at::ones(shape(sizes.kv_heads), at::kDouble);
+          const PassInput input = {*plan, rank, q, {k, k}, 1.0};
+          ForwardPass first(input);
+          comm::execute(plan->forward_program, first, communicator, "forward");
+          BackwardPass second(input, q, first.result().out, first.result().lse,
+                              first.retained(), at::kDouble);
+          comm::execute(plan->backward_program, second, communicator,
+                        "backward");
+          const std::lock_guard lock(mutex);
+          EXPECT_EQ(first.buffer_bytes(),
+                    plan::buffer_bytes(forward, rank, unit_bytes));
+          EXPECT_EQ(second.buffer_bytes(),
+                    plan::buffer_bytes(backward, rank, unit_bytes));
+          for (const auto& [to, sent] : communicator.traffic().sent) {
+            measured[{rank, to}] = sent.bytes;
+          }
+        });
+        EXPECT_EQ(measured, predicted)
+            << plan::name(strategy) << " on " << ranks << " ranks";
+      }
+    }
+  }
+}
+
+std::string error_of(const auto& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Attention, WrongInputsAreErrorsBeforeAnythingIsSent) {
+  const Layout layout = Layout::contiguous(6, 1);
+  comm::run_ranks(1, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
+    comm::Communicator communicator(std::move(wire));
+    const auto plan =
+        make_attention_plan({{}, layout, layout, Mask::causal()}, rank);
+    const auto x = [](std::initializer_list<std::int64_t> sizes) {
+      return at::zeros(sizes, at::kDouble);
+    };
+    const auto error = [&](const at::Tensor& q, const at::Tensor& k,
+                           const at::Tensor& v) {
+      return error_of([&] { attention(q, k, v, plan, communicator); });
+    };
+    const at::Tensor good = x({1, 6, 4, 3});
+    EXPECT_THAT(error(x({6, 4, 3}), good, good), HasSubstr("(6, 4, 3)"));
+    EXPECT_THAT(error(good, x({1, 5, 4, 3}), good), HasSubstr("5 tokens"));
+    EXPECT_THAT(error(good, x({1, 6, 3, 3}), x({1, 6, 3, 3})),
+                HasSubstr("4 heads with 3 kv heads"));
+    EXPECT_THAT(error(good, good, x({1, 6, 4, 2})), HasSubstr("head_dim 3"));
+    EXPECT_THAT(error(good, good.to(at::kFloat), good), HasSubstr("Float"));
+    EXPECT_THAT(
+        error(good.to(at::kHalf), good.to(at::kHalf), good.to(at::kHalf)),
+        HasSubstr("Half"));
+  });
+  EXPECT_THAT(error_of([&] {
+                make_attention_plan({{}, layout, layout, Mask::causal()}, 1);
+              }),
+              HasSubstr("got rank 1; want 0 … 0"));
+}
+
+TEST(Attention, ASecondBackwardOfOneCallIsAnError) {
+  const Layout layout = Layout::contiguous(6, 1);
+  comm::run_ranks(1, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
+    comm::Communicator communicator(std::move(wire));
+    const auto plan =
+        make_attention_plan({{}, layout, layout, Mask::causal()}, rank);
+    const at::Tensor q =
+        at::ones({1, 6, 4, 3}, at::kDouble).set_requires_grad(true);
+    const auto out = attention(q, q, q, plan, communicator).out;
+    const auto backward = [&] {
+      torch::autograd::grad({out.sum()}, {q}, {}, /*retain_graph=*/true);
+    };
+    backward();
+    EXPECT_THAT(error_of(backward), HasSubstr("second backward"));
+  });
+}
+
+TEST(Attention, APeerThatDiesOrStallsIsAnErrorOnTheOthers) {
+  const Layout layout = Layout::zigzag(32, 4);
+  for (const bool stall : {false, true}) {
+    // The operation counts fall into forward and into backward.
+    for (const int operation : {3, 25}) {
+      comm::FaultInjection faults;
+      (stall ? faults.stall : faults.kill) = {2, operation};
+      const auto outcomes = comm::rank_outcomes(
+          4,
+          [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
+            comm::Communicator communicator(
+                std::move(wire), {.step = std::chrono::milliseconds(400)});
+            const auto plan =
+                make_attention_plan({{}, layout, layout, Mask::full()}, rank);
+            const at::Tensor q =
+                at::ones({1, 8, 2, 4}, at::kDouble).set_requires_grad(true);
+            const auto out = attention(q, q, q, plan, communicator).out;
+            torch::autograd::grad({out.sum()}, {q});
+            communicator.barrier();
+          },
+          faults);
+      for (Rank rank : {0, 1, 3}) {
+        SCOPED_TRACE(
+            fmt::format("rank {} stall {} at {}", rank, stall, operation));
+        ASSERT_NE(outcomes[rank], nullptr);
+        EXPECT_THROW(std::rethrow_exception(outcomes[rank]), CommError);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ringweave::attention

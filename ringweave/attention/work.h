@@ -1,0 +1,41 @@
+// What a rank computes in each step, worked out once per plan.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "ringweave/attention/local_tile.h"
+#include "ringweave/plan/demand.h"
+#include "ringweave/plan/schedule.h"
+
+namespace ringweave::attention {
+
+/// Where a part lies in its packed block, in units.
+struct Place {
+  std::int64_t offset = 0;
+  std::int64_t size = 0;
+};
+
+/// All of the rank's queries against the keys of one block part; or, as they
+/// need not be packed, against several neighbouring parts of the own shard.
+struct TileWork {
+  plan::BlockId block;
+  bool own = false;
+  plan::Run local;  ///< the keys among the owner's tokens
+  int slot = plan::kOwn;
+  int grad_slot = plan::kOwn;
+  Place place;
+  std::vector<LocalTile> tiles;
+};
+
+/// One pass of one rank: [step] → its work, and where each part lies.
+struct PassWork {
+  std::vector<std::vector<TileWork>> steps;
+  std::map<plan::BlockId, Place> places;
+  std::map<plan::BlockId, int> grad_slots;  ///< of the parts it computes
+};
+
+PassWork make_pass_work(const plan::Schedule& part, Rank rank,
+                        const plan::AttentionDemand& demand, int strands);
+
+}  // namespace ringweave::attention
