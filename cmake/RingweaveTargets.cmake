@@ -37,3 +37,24 @@ function(ringweave_test name)
     --gtest_brief=1)
   set_tests_properties(${name} PROPERTIES TIMEOUT 1500)
 endfunction()
+
+# ringweave_python_test(name FILE)
+# A file of Python unittests that run the built program, found by them in the
+# environment; counted like the C++ tests.
+function(ringweave_python_test name file)
+  if(RINGWEAVE_TORCH)
+    set(interpreter ${RINGWEAVE_PYTHON})
+    set(library $<TARGET_NAME_IF_EXISTS:ringweave_ops>)
+  else()
+    find_package(Python3 REQUIRED COMPONENTS Interpreter)
+    set(interpreter ${Python3_EXECUTABLE})
+    set(library "")
+  endif()
+  add_test(NAME ${name}
+    COMMAND ${interpreter} ${PROJECT_SOURCE_DIR}/tests/run_unittest.py
+      ${CMAKE_CURRENT_SOURCE_DIR}/${file}
+      ${PROJECT_BINARY_DIR}/test-results/${name}.json)
+  set_tests_properties(${name} PROPERTIES
+    TIMEOUT 1500
+    ENVIRONMENT "RINGWEAVE_BINARY=$<TARGET_FILE:ringweave>;RINGWEAVE_LIBRARY=${library};PYTHONPATH=${PROJECT_SOURCE_DIR}/python")
+endfunction()

@@ -1,0 +1,156 @@
+#include "ringweave/cli/cli.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/cli/command.h"
+#include "ringweave/cli/interrupt.h"
+#include "ringweave/comm/communicator.h"
+
+namespace ringweave::cli {
+namespace {
+
+constexpr const char* kDescription =
+    "Exact sequence parallelism for hybrid models: trains with the sequence "
+    "split over ranks, measures what the split costs, prints how blocks "
+    "travel.";
+constexpr const char* kFooter =
+    "Results go to stdout, log and errors to stderr. Exit code: 0 done, "
+    "2 arguments or files that can't be used, 1 failure.";
+
+constexpr int kFailure = 1;
+constexpr int kUsage = 2;
+
+void print(const std::string& text) {
+  fmt::print("{}", text);
+  std::fflush(stdout);
+}
+
+/// Whether the command line asked for no more than a text on stdout.
+bool parsed_to_end(const std::vector<std::string>& arguments,
+                   Context& context) {
+  CLI::App app(kDescription, "ringweave");
+  app.footer(kFooter);
+  bool version = false;
+  bool json = false;
+  app.add_flag("--version", version, "Print the version");
+  app.add_flag("--json", json, "With --version: print it as JSON");
+  app.require_subcommand(0, 1);
+  add_train(app, context);
+  add_bench(app, context);
+  add_topology(app, context);
+
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    if (context.leads()) print(app.help());
+    return true;
+  } catch (const CLI::ParseError& error) {
+    throw InvalidArgument(error.what());
+  }
+  if (version) {
+    const Json all = versions();
+    if (context.leads()) {
+      print(json ? all.dump(2) + "\n"
+                 : fmt::format("ringweave {}\n",
+                               all["ringweave"].get<std::string>()));
+    }
+    return true;
+  }
+  require(bool(context.job),
+          "no command; `ringweave --help` lists what there is");
+  return false;
+}
+
+/// Ranks of a group tell each other whether they can start. Throws the first
+/// rank's fault on all of them.
+void compare_outcomes(const std::string& fault, const Context& context) {
+  if (!context.engine.group) {
+    if (!fault.empty()) throw InvalidArgument(fault);
+    return;
+  }
+  comm::TimeOuts time_outs;
+  time_outs.step = time_outs.start;
+  comm::Communicator communicator(context.engine.group, time_outs);
+  const std::vector<std::string> faults = communicator.all_gather(fault);
+  const auto first = std::find_if(faults.begin(), faults.end(),
+                                  [](auto& text) { return !text.empty(); });
+  if (first != faults.end()) {
+    const bool shared = std::count(faults.begin(), faults.end(), *first) ==
+                        static_cast<std::ptrdiff_t>(faults.size());
+    throw InvalidArgument(
+        shared ? *first
+               : fmt::format("rank {}: {}", first - faults.begin(), *first));
+  }
+  communicator.check_agreement(context.facts);
+}
+
+/// Everything up to the job. Throws InvalidArgument alike on all ranks.
+bool prepared_to_end(const std::vector<std::string>& arguments,
+                     Context& context) {
+  std::string fault;
+  bool done = false;
+  try {
+    done = parsed_to_end(arguments, context);
+  } catch (const InvalidArgument& error) {
+    fault = error.what();
+  } catch (const NoSolution& error) {
+    fault = error.what();
+  }
+  compare_outcomes(fault, context);
+  return done;
+}
+
+void complain(const Context& context, const std::string& text) {
+  if (context.engine.group) {
+    fmt::print(stderr, "ringweave: rank {}: {}\n", context.engine.group->rank(),
+               text);
+  } else {
+    fmt::print(stderr, "ringweave: {}\n", text);
+  }
+}
+
+int run_job(const Context& context) {
+  try {
+    const InterruptScope interrupts;
+    context.job();
+    return 0;
+  } catch (const Interrupted& error) {
+    complain(context, error.what());
+    return 128 + error.signal();
+  } catch (const InvalidArgument& error) {
+    complain(context, error.what());
+    return kUsage;
+  } catch (const std::exception& error) {
+    complain(context, error.what());
+    return kFailure;
+  }
+}
+
+}  // namespace
+
+int run(const std::vector<std::string>& arguments, const Engine& engine) {
+  Context context{.engine = engine, .job = {}, .facts = {}};
+  try {
+    if (prepared_to_end(arguments, context)) return 0;
+  } catch (const InvalidArgument& error) {
+    if (context.leads()) fmt::print(stderr, "ringweave: {}\n", error.what());
+    return kUsage;
+  } catch (const std::exception& error) {
+    complain(context, error.what());
+    return kFailure;
+  }
+  return run_job(context);
+}
+
+Json versions() {
+  return {{"ringweave", RINGWEAVE_VERSION},
+          {"compiler", fmt::format("g++ {}", __VERSION__)},
+          {"torch", torch_version()}};
+}
+
+}  // namespace ringweave::cli

@@ -1,0 +1,43 @@
+// What a command is given, and the commands there are.
+//
+// A command adds its options to the parser. When it was chosen, its callback
+// checks everything that can be checked without peers, and leaves the work as
+// a job: a group of ranks compares outcomes in between.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "ringweave/base/json.h"
+#include "ringweave/cli/cli.h"
+
+namespace ringweave::cli {
+
+struct Context {
+  Engine engine;
+  /// Set by the chosen command's callback.
+  std::function<void()> job;
+  /// What must be equal on all ranks of a group, by name: "config" → its text.
+  std::map<std::string, std::string> facts;
+
+  /// Whether this process prints results.
+  bool leads() const { return !engine.group || engine.group->rank() == 0; }
+  int group_size() const { return engine.group ? engine.group->size() : 1; }
+};
+
+/// In the order of --help. A command that needs a part that was not built in is
+/// there too, and says so when it is called.
+void add_train(CLI::App& app, Context& context);
+void add_bench(CLI::App& app, Context& context);
+void add_topology(CLI::App& app, Context& context);
+
+/// Name → version of what the program was built with.
+Json versions();
+
+/// "linked with torch 2.13.0" or the like; asked by versions().
+std::string torch_version();
+
+}  // namespace ringweave::cli

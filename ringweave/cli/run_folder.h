@@ -1,0 +1,32 @@
+// The folder of a training run: docs/run-folder.md documents its files.
+#pragma once
+
+#include <cstdint>
+#include <fstream>
+#include <string>
+
+#include "ringweave/base/json.h"
+
+namespace ringweave::cli {
+
+class RunFolder {
+ public:
+  /// Makes the folder at `path`. Throws InvalidArgument if that can't be done,
+  /// or if it exists and is not an empty folder.
+  static void make(const std::string& path);
+
+  /// Writes config.json and run.json into a folder that make() made. Throws
+  /// Error if it can't; so does add().
+  RunFolder(const std::string& path, const Json& config, const Json& versions,
+            std::int64_t seed);
+
+  /// Appends a line to metrics.jsonl; it is on disk when this returns, as far
+  /// as this process is concerned.
+  void add(const Json& line);
+
+ private:
+  std::string path_;
+  std::ofstream metrics_;
+};
+
+}  // namespace ringweave::cli

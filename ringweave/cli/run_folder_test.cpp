@@ -1,0 +1,57 @@
+#include "ringweave/cli/run_folder.h"
+
+#include <filesystem>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::cli {
+namespace {
+
+/// A path that does not exist; whatever is there at the end is removed.
+class RunFolderTest : public testing::Test {
+ protected:
+  RunFolderTest()
+      : path_(std::filesystem::temp_directory_path() /
+              fmt::format("ringweave-run-folder-test-{}", getpid())) {
+    std::filesystem::remove_all(path_);
+  }
+  ~RunFolderTest() override { std::filesystem::remove_all(path_); }
+
+  const std::filesystem::path path_;
+};
+
+TEST_F(RunFolderTest, HoldsConfigVersionsSeedAndMetrics) {
+  const std::string folder = path_ / "deeper";
+  RunFolder::make(folder);
+  const Json config = {{"steps", 3}};
+  RunFolder run(folder, config, {{"ringweave", "0.0.1"}}, 42);
+  run.add({{"loss", 0.1}});
+  run.add({{"loss", 0.2}});
+
+  EXPECT_EQ(read_json_file(folder + "/config.json"), config);
+  const Json facts = read_json_file(folder + "/run.json");
+  EXPECT_EQ(facts["format"], "ringweave.run");
+  EXPECT_EQ(facts["seed"], 42);
+  EXPECT_EQ(facts["versions"]["ringweave"], "0.0.1");
+  std::ifstream metrics(folder + "/metrics.jsonl");
+  std::string line;
+  ASSERT_TRUE(std::getline(metrics, line));
+  EXPECT_EQ(line, R"({"loss":0.1})");
+  ASSERT_TRUE(std::getline(metrics, line));
+  EXPECT_FALSE(std::getline(metrics, line));
+}
+
+TEST_F(RunFolderTest, RefusesAFolderInUseAndAFile) {
+  RunFolder::make(path_);
+  EXPECT_NO_THROW(RunFolder::make(path_));
+  std::ofstream(path_ / "metrics.jsonl") << "{}\n";
+  EXPECT_THROW(RunFolder::make(path_), InvalidArgument);
+  EXPECT_THROW(RunFolder::make(path_ / "metrics.jsonl"), InvalidArgument);
+  EXPECT_THROW(RunFolder::make(path_ / "metrics.jsonl" / "x"), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace ringweave::cli
