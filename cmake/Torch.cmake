@@ -35,8 +35,10 @@ file(GLOB torch_gomp ${TORCH_DIR}/lib/libgomp*.so.1)
 add_library(torch::torch INTERFACE IMPORTED)
 target_include_directories(torch::torch SYSTEM INTERFACE
   ${TORCH_DIR}/include ${TORCH_DIR}/include/torch/csrc/api/include)
+# torch's include folder holds an fmt of another version than the system's
+# library, which is found first: use it without a library.
 target_compile_definitions(torch::torch INTERFACE
-  USE_DISTRIBUTED USE_C10D_GLOO)
+  USE_DISTRIBUTED USE_C10D_GLOO FMT_HEADER_ONLY)
 # Without it at::parallel_for is silently serial in our translation units.
 target_compile_options(torch::torch INTERFACE -fopenmp)
 target_link_libraries(torch::torch INTERFACE
