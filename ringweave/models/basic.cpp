@@ -1,0 +1,65 @@
+#include "ringweave/models/basic.h"
+
+#include <cmath>
+
+#include <ATen/ATen.h>
+
+#include "ringweave/models/rms_norm.h"
+
+namespace ringweave::models {
+
+using linear_attention::Decay;
+using linear_attention::linear_attention;
+
+Basic::Basic(const ModelConfig& config, const std::string& prefix,
+             ParameterMaker& maker)
+    : config_(config), weights_(make_projections(config, prefix, maker)) {
+  if (config.linear.feature_map == FeatureMap::identity) {
+    norm_ = maker.filled(prefix + "o_norm.weight", {config.head_dim}, 1.0);
+  }
+}
+
+at::Tensor Basic::forward(const at::Tensor& x, const Context& context) const {
+  const at::Tensor q = project_heads(x, weights_.q, config_.head_dim);
+  const at::Tensor k = project_heads(x, weights_.k, config_.head_dim);
+  const at::Tensor v = repeat_heads(
+      project_heads(x, weights_.v, config_.head_dim), config_.heads);
+  const at::Tensor out =
+      norm_.defined() ? plain(q, k, v, context) : normalised(q, k, v, context);
+  return project(join_heads(out), weights_.o);
+}
+
+at::Tensor Basic::normalised(const at::Tensor& q, const at::Tensor& k,
+                             const at::Tensor& v,
+                             const Context& context) const {
+  // The denominator is a statistic: it is summed in fp32 under bfloat16 too.
+  const at::ScalarType type = weights_.q.scalar_type();
+  const at::Tensor phi_q = at::elu(q.to(type)) + 1.0;
+  const at::Tensor phi_k =
+      repeat_heads(at::elu(k.to(type)) + 1.0, config_.heads);
+  const at::Tensor ones =
+      at::ones({v.size(0), v.size(1), v.size(2), 1}, phi_q.options());
+  const at::Tensor sums =
+      linear_attention(phi_q, phi_k, at::cat({v.to(type), ones}, 3),
+                       Decay::none, {}, {}, context.linear,
+                       *context.communicator)
+          .out;
+  // φ > 0 mathematically; elu(x) + 1 rounds to 0 for very negative x.
+  const at::Tensor denominator =
+      sums.narrow(3, config_.head_dim, 1) + config_.norm_eps;
+  return (sums.narrow(3, 0, config_.head_dim) / denominator)
+      .to(v.scalar_type());
+}
+
+at::Tensor Basic::plain(const at::Tensor& q, const at::Tensor& k,
+                        const at::Tensor& v, const Context& context) const {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  const at::Tensor sums =
+      linear_attention(q, repeat_heads(k, config_.heads), v, Decay::none, {},
+                       {}, context.linear, *context.communicator,
+                       {.scale = scale})
+          .out;
+  return rms_norm(sums, norm_, config_.norm_eps);
+}
+
+}  // namespace ringweave::models

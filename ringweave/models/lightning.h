@@ -1,0 +1,35 @@
+// Lightning attention: a constant decay per head, SiLU on queries and keys.
+#pragma once
+
+#include <vector>
+
+#include "ringweave/models/mixer.h"
+
+namespace ringweave::models {
+
+/// ALiBi's slopes: 2^(-8 (h+1) / heads) for a power of two; otherwise those of
+/// the power of two below, followed by every second one of twice as many.
+std::vector<double> alibi_slopes(std::int64_t heads);
+
+/// Log decay per token of each head: the slopes, times a factor that falls from
+/// just above 1 in the first layer to just above 0 in the last, so that later
+/// layers look further back. All are below 0.
+std::vector<double> lightning_decay(std::int64_t heads, std::int64_t layer,
+                                    std::int64_t layers);
+
+/// The output of all heads together is RMS-normed (self_attn.o_norm.weight).
+class Lightning final : public Mixer {
+ public:
+  Lightning(const ModelConfig& config, std::int64_t layer,
+            const std::string& prefix, ParameterMaker& maker);
+  at::Tensor forward(const at::Tensor& x,
+                     const Context& context) const override;
+
+ private:
+  ModelConfig config_;
+  Projections weights_;
+  at::Tensor norm_;   ///< (heads · head_dim)
+  at::Tensor decay_;  ///< (heads), fixed
+};
+
+}  // namespace ringweave::models

@@ -1,0 +1,71 @@
+#include "ringweave/models/mixer.h"
+
+#include <cmath>
+
+#include <ATen/ATen.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/models/basic.h"
+#include "ringweave/models/gla.h"
+#include "ringweave/models/lightning.h"
+#include "ringweave/models/softmax_layer.h"
+
+namespace ringweave::models {
+
+std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, std::int64_t layer,
+                                  const std::string& prefix,
+                                  ParameterMaker& maker) {
+  if (!config.is_linear(layer)) {
+    return std::make_unique<SoftmaxLayer>(config, prefix, maker);
+  }
+  switch (config.linear.kind) {
+    case LinearKind::basic:
+      return std::make_unique<Basic>(config, prefix, maker);
+    case LinearKind::lightning:
+      return std::make_unique<Lightning>(config, layer, prefix, maker);
+    case LinearKind::gla:
+      return std::make_unique<Gla>(config, prefix, maker);
+  }
+  throw InternalError("bug in ringweave: a linear kind without a mixer");
+}
+
+double residual_std(const ModelConfig& config) {
+  return kInitStd / std::sqrt(2.0 * static_cast<double>(config.layers));
+}
+
+Projections make_projections(const ModelConfig& config,
+                             const std::string& prefix, ParameterMaker& maker) {
+  const std::int64_t q_size = config.heads * config.head_dim;
+  const std::int64_t kv_size = config.kv_heads * config.head_dim;
+  Projections weights;
+  weights.q =
+      maker.normal(prefix + "q_proj.weight", {q_size, config.hidden}, kInitStd);
+  weights.k = maker.normal(prefix + "k_proj.weight", {kv_size, config.hidden},
+                           kInitStd);
+  weights.v = maker.normal(prefix + "v_proj.weight", {kv_size, config.hidden},
+                           kInitStd);
+  weights.o = maker.normal(prefix + "o_proj.weight", {config.hidden, q_size},
+                           residual_std(config));
+  return weights;
+}
+
+at::Tensor project_heads(const at::Tensor& x, const at::Tensor& weight,
+                         std::int64_t head_dim) {
+  // The number of heads is spelled out: -1 can't be inferred without tokens.
+  return project(x, weight).view(
+      {x.size(0), x.size(1), weight.size(0) / head_dim, head_dim});
+}
+
+at::Tensor repeat_heads(const at::Tensor& x, std::int64_t heads) {
+  const std::int64_t repeats = heads / x.size(2);
+  if (repeats == 1) return x;
+  return x.unsqueeze(3)
+      .expand({x.size(0), x.size(1), x.size(2), repeats, x.size(3)})
+      .reshape({x.size(0), x.size(1), heads, x.size(3)});
+}
+
+at::Tensor join_heads(const at::Tensor& x) {
+  return x.reshape({x.size(0), x.size(1), x.size(2) * x.size(3)});
+}
+
+}  // namespace ringweave::models

@@ -1,0 +1,57 @@
+// The part of a block in which tokens see each other.
+//
+// One file per kind: softmax_layer.h, basic.h, lightning.h, gla.h. A new kind
+// is such a file and a line in mixer.cpp.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/models/config.h"
+#include "ringweave/models/context.h"
+#include "ringweave/models/parameters.h"
+
+namespace ringweave::models {
+
+class Mixer {
+ public:
+  virtual ~Mixer() = default;
+  /// x: (batch, tokens of this rank, hidden) → the same shape and type. Every
+  /// rank must call it, and its backward, in the same order.
+  virtual at::Tensor forward(const at::Tensor& x,
+                             const Context& context) const = 0;
+};
+
+/// The mixer that the pattern names for `layer`. `prefix` ends with a dot.
+std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, std::int64_t layer,
+                                  const std::string& prefix,
+                                  ParameterMaker& maker);
+
+/// Standard deviation of initial weights; smaller for the projections that add
+/// to the residual stream, so that its variance does not grow with depth.
+inline constexpr double kInitStd = 0.02;
+double residual_std(const ModelConfig& config);
+
+/// Llama's four projections of attention.
+struct Projections {
+  at::Tensor q;  ///< (heads · head_dim, hidden)
+  at::Tensor k;  ///< (kv_heads · head_dim, hidden)
+  at::Tensor v;  ///< (kv_heads · head_dim, hidden)
+  at::Tensor o;  ///< (hidden, heads · head_dim)
+};
+
+Projections make_projections(const ModelConfig& config,
+                             const std::string& prefix, ParameterMaker& maker);
+
+/// x · weightᵀ as (batch, tokens, heads, head_dim).
+at::Tensor project_heads(const at::Tensor& x, const at::Tensor& weight,
+                         std::int64_t head_dim);
+/// Repeats each of the heads of dimension 2 until there are `heads`: linear
+/// attention has as many key heads as query heads.
+at::Tensor repeat_heads(const at::Tensor& x, std::int64_t heads);
+/// (batch, tokens, heads, head_dim) → (batch, tokens, heads · head_dim).
+at::Tensor join_heads(const at::Tensor& x);
+
+}  // namespace ringweave::models

@@ -1,0 +1,73 @@
+#include "ringweave/models/model.h"
+
+#include <ATen/ATen.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/models/rms_norm.h"
+
+namespace ringweave::models {
+
+Model::Model(const ModelConfig& config, Compute compute, std::int64_t seed)
+    : config_(config), compute_(compute) {
+  check(config);
+  ParameterMaker maker(seed, compute);
+  embedding_ = maker.normal("model.embed_tokens.weight",
+                            {config.vocab_size, config.hidden}, kInitStd);
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const std::string prefix = fmt::format("model.layers.{}.", i);
+    Layer layer;
+    layer.input_norm =
+        maker.filled(prefix + "input_layernorm.weight", {config.hidden}, 1.0);
+    layer.mixer = make_mixer(config, i, prefix + "self_attn.", maker);
+    layer.mlp_norm = maker.filled(prefix + "post_attention_layernorm.weight",
+                                  {config.hidden}, 1.0);
+    layer.mlp = make_swiglu(config, prefix + "mlp.", maker);
+    layers_.push_back(std::move(layer));
+  }
+  norm_ = maker.filled("model.norm.weight", {config.hidden}, 1.0);
+  head_ = config.tie_embeddings
+              ? embedding_
+              : maker.normal("lm_head.weight",
+                             {config.vocab_size, config.hidden}, kInitStd);
+  parameters_ = maker.parameters();
+}
+
+at::Tensor Model::forward(const at::Tensor& tokens,
+                          const Context& context) const {
+  require(tokens.dim() == 2 && tokens.size(1) == context.positions.size(0),
+          "[model] got tokens of {} dimensions, {} in the last; want (batch, "
+          "{}), the rank's shard",
+          tokens.dim(), tokens.dim() == 0 ? 0 : tokens.size(-1),
+          context.positions.size(0));
+  at::Tensor x =
+      at::embedding(embedding_, tokens).to(activation_type(compute_));
+  for (const Layer& layer : layers_) {
+    x = x + layer.mixer->forward(
+                rms_norm(x, layer.input_norm, config_.norm_eps), context);
+    x = x + swiglu(rms_norm(x, layer.mlp_norm, config_.norm_eps), layer.mlp);
+  }
+  return project(rms_norm(x, norm_, config_.norm_eps), head_);
+}
+
+Shard shard_sequences(const at::Tensor& sequences, const Context& context) {
+  require(
+      sequences.dim() == 2 && sequences.size(1) == context.layout.tokens() + 1,
+      "[model] got sequences of {} tokens; want {}, one more than the "
+      "layout has",
+      sequences.size(-1), context.layout.tokens() + 1);
+  return {sequences.index_select(1, context.positions),
+          sequences.index_select(1, context.positions + 1)};
+}
+
+at::Tensor loss(const at::Tensor& logits, const at::Tensor& labels,
+                std::int64_t global_tokens) {
+  const std::int64_t vocab = logits.size(2);
+  const auto type =
+      logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor rows = logits.to(type).reshape({labels.numel(), vocab});
+  return at::cross_entropy_loss(rows, labels.reshape({labels.numel()}), {},
+                                at::Reduction::Sum) /
+         static_cast<double>(global_tokens);
+}
+
+}  // namespace ringweave::models

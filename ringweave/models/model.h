@@ -1,0 +1,74 @@
+// Linear-Llama3: the whole model, on the tokens of one rank.
+//
+//   const Model model(config, Compute::float32, seed);
+//   const Shard shard = shard_sequences(sequences, context);
+//   loss(model.forward(shard.tokens, context), shard.labels,
+//   tokens).backward();
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/models/compute.h"
+#include "ringweave/models/config.h"
+#include "ringweave/models/context.h"
+#include "ringweave/models/mixer.h"
+#include "ringweave/models/parameters.h"
+#include "ringweave/models/swiglu.h"
+
+namespace ringweave::models {
+
+class Model {
+ public:
+  /// Draws the weights; equal on every rank for equal arguments. Throws
+  /// InvalidArgument as check(config).
+  Model(const ModelConfig& config, Compute compute, std::int64_t seed);
+
+  const ModelConfig& config() const { return config_; }
+  Compute compute() const { return compute_; }
+  /// In a fixed order. With tied embeddings there is no lm_head.weight.
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+
+  /// tokens: (batch, tokens of this rank) int64 → logits (batch, tokens,
+  /// vocab_size). Every rank must call it, and the backward of what it returns,
+  /// even if it has no tokens: its layers exchange blocks and states with the
+  /// others. Blocks; throws CommError at a time-out.
+  at::Tensor forward(const at::Tensor& tokens, const Context& context) const;
+
+ private:
+  struct Layer {
+    at::Tensor input_norm;
+    std::unique_ptr<Mixer> mixer;
+    at::Tensor mlp_norm;
+    Swiglu mlp;
+  };
+
+  ModelConfig config_;
+  Compute compute_;
+  std::vector<Parameter> parameters_;
+  at::Tensor embedding_;  ///< (vocab_size, hidden)
+  std::vector<Layer> layers_;
+  at::Tensor norm_;  ///< (hidden)
+  at::Tensor head_;  ///< (vocab_size, hidden); the embedding if tied
+};
+
+/// A rank's tokens and, for each, the token that follows it in the sequence:
+/// (batch, tokens of this rank) each.
+struct Shard {
+  at::Tensor tokens;
+  at::Tensor labels;
+};
+
+/// sequences: (batch, layout.tokens() + 1) int64, the same on all ranks.
+Shard shard_sequences(const at::Tensor& sequences, const Context& context);
+
+/// Cross entropy in fp32 (fp64), summed over this rank's tokens and divided by
+/// `global_tokens`: over all ranks these sum to the mean loss. A scalar with a
+/// gradient even if there are no tokens.
+at::Tensor loss(const at::Tensor& logits, const at::Tensor& labels,
+                std::int64_t global_tokens);
+
+}  // namespace ringweave::models

@@ -1,0 +1,36 @@
+#include "ringweave/models/parameters.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+namespace ringweave::models {
+
+ParameterMaker::ParameterMaker(std::int64_t seed, Compute compute)
+    : generator_(
+          at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed))),
+      type_(precise_type(compute)) {}
+
+at::Tensor ParameterMaker::normal(const std::string& name,
+                                  at::IntArrayRef shape,
+                                  double standard_deviation) {
+  return add(
+      name, at::randn(shape, generator_, at::kDouble).mul_(standard_deviation));
+}
+
+at::Tensor ParameterMaker::filled(const std::string& name,
+                                  at::IntArrayRef shape, double value) {
+  return add(name, at::full(shape, value, at::kDouble));
+}
+
+at::Tensor ParameterMaker::add(const std::string& name,
+                               const at::Tensor& value) {
+  const at::Tensor leaf = value.to(type_).requires_grad_(true);
+  parameters_.push_back({name, leaf});
+  return leaf;
+}
+
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight) {
+  return at::linear(x, weight.to(x.scalar_type()));
+}
+
+}  // namespace ringweave::models

@@ -1,0 +1,47 @@
+// The weights of a model: an ordered list of named tensors.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/models/compute.h"
+
+namespace ringweave::models {
+
+/// `name` is Hugging Face's for Llama, such as
+/// "model.layers.0.self_attn.q_proj.weight". `value` is a leaf that requires a
+/// gradient.
+struct Parameter {
+  std::string name;
+  at::Tensor value;
+};
+
+/// Draws initial weights, always in fp64 and one after the other from one
+/// generator: every rank and every compute type gets the same numbers.
+class ParameterMaker {
+ public:
+  ParameterMaker(std::int64_t seed, Compute compute);
+
+  at::Tensor normal(const std::string& name, at::IntArrayRef shape,
+                    double standard_deviation);
+  at::Tensor filled(const std::string& name, at::IntArrayRef shape,
+                    double value);
+
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+
+ private:
+  at::Tensor add(const std::string& name, const at::Tensor& value);
+
+  at::Generator generator_;
+  at::ScalarType type_;
+  std::vector<Parameter> parameters_;
+};
+
+/// x · weightᵀ with the fp32 master weight cast to x's type.
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight);
+
+}  // namespace ringweave::models

@@ -1,0 +1,26 @@
+#include "ringweave/models/softmax_layer.h"
+
+#include <ATen/ATen.h>
+
+namespace ringweave::models {
+
+SoftmaxLayer::SoftmaxLayer(const ModelConfig& config, const std::string& prefix,
+                           ParameterMaker& maker)
+    : head_dim_(config.head_dim),
+      weights_(make_projections(config, prefix, maker)) {}
+
+at::Tensor SoftmaxLayer::forward(const at::Tensor& x,
+                                 const Context& context) const {
+  const at::Tensor q =
+      rope(project_heads(x, weights_.q, head_dim_), context.rope);
+  const at::Tensor k =
+      rope(project_heads(x, weights_.k, head_dim_), context.rope);
+  const at::Tensor v = project_heads(x, weights_.v, head_dim_);
+  const at::Tensor out =
+      attention::attention(q, k, v, context.attention, *context.communicator,
+                           context.attention_options)
+          .out;
+  return project(join_heads(out), weights_.o);
+}
+
+}  // namespace ringweave::models

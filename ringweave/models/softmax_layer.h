@@ -1,0 +1,20 @@
+// A softmax attention layer with RoPE and grouped queries.
+#pragma once
+
+#include "ringweave/models/mixer.h"
+
+namespace ringweave::models {
+
+class SoftmaxLayer final : public Mixer {
+ public:
+  SoftmaxLayer(const ModelConfig& config, const std::string& prefix,
+               ParameterMaker& maker);
+  at::Tensor forward(const at::Tensor& x,
+                     const Context& context) const override;
+
+ private:
+  std::int64_t head_dim_;
+  Projections weights_;
+};
+
+}  // namespace ringweave::models

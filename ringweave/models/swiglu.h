@@ -1,0 +1,25 @@
+// Llama's feed-forward block: down(silu(gate(x)) ⊙ up(x)).
+#pragma once
+
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/models/config.h"
+#include "ringweave/models/parameters.h"
+
+namespace ringweave::models {
+
+struct Swiglu {
+  at::Tensor gate;  ///< (intermediate, hidden)
+  at::Tensor up;    ///< (intermediate, hidden)
+  at::Tensor down;  ///< (hidden, intermediate)
+};
+
+Swiglu make_swiglu(const ModelConfig& config, const std::string& prefix,
+                   ParameterMaker& maker);
+
+/// x: (batch, tokens, hidden) → the same shape.
+at::Tensor swiglu(const at::Tensor& x, const Swiglu& weights);
+
+}  // namespace ringweave::models

@@ -1,0 +1,230 @@
+#include "ringweave/train/config.h"
+
+#include <chrono>
+#include <limits>
+
+#include "ringweave/base/error.h"
+#include "ringweave/linear_attention/linear_attention.h"
+#include "ringweave/plan/strategy.h"
+
+namespace ringweave::train {
+namespace {
+
+constexpr const char* kFormat = "ringweave.config";
+constexpr int kVersion = 1;
+
+DataConfig data_from_json(JsonObject object) {
+  DataConfig config;
+  config.files = object.strings("files", config.files);
+  config.validation_files =
+      object.strings("validation_files", config.validation_files);
+  config.validation_fraction =
+      object.number("validation_fraction", 0, config.validation_fraction);
+  config.seq_len = object.integer("seq_len", 1, config.seq_len);
+  config.batch = object.integer("batch", 1, config.batch);
+  object.done();
+  return config;
+}
+
+OptimizerConfig optimizer_from_json(JsonObject object) {
+  OptimizerConfig config;
+  config.learning_rate =
+      object.number("learning_rate", 0, config.learning_rate);
+  config.min_lr_ratio = object.number("min_lr_ratio", 0, config.min_lr_ratio);
+  config.warmup_steps = object.integer("warmup_steps", 0, config.warmup_steps);
+  config.beta1 = object.number("beta1", 0, config.beta1);
+  config.beta2 = object.number("beta2", 0, config.beta2);
+  config.eps = object.number("eps", 0, config.eps);
+  config.weight_decay = object.number("weight_decay", 0, config.weight_decay);
+  config.clip_norm = object.number("clip_norm", 0, config.clip_norm);
+  object.done();
+  return config;
+}
+
+int small_integer(JsonObject& object, const std::string& key, int min,
+                  int fallback) {
+  constexpr int kMax = std::numeric_limits<int>::max();
+  const std::int64_t value = object.integer(key, min, fallback);
+  require(value <= kMax, "[{}.{}] got {}; want at most {}", object.path(), key,
+          value, kMax);
+  return static_cast<int>(value);
+}
+
+ParallelConfig parallel_from_json(JsonObject object) {
+  ParallelConfig config;
+  config.ranks = small_integer(object, "ranks", 1, config.ranks);
+  config.layout = object.choice("layout", {"contiguous", "zigzag", "striped"},
+                                config.layout);
+  config.softmax = object.string("softmax", config.softmax);
+  config.linear = object.string("linear", config.linear);
+  config.grad_payload = object.choice("grad_payload", {"float32", "compute"},
+                                      config.grad_payload);
+  object.done();
+  return config;
+}
+
+ValidationConfig validation_from_json(JsonObject object) {
+  ValidationConfig config;
+  config.every = object.integer("every", 0, config.every);
+  config.batches = object.integer("batches", 0, config.batches);
+  object.done();
+  return config;
+}
+
+TimeOutConfig time_outs_from_json(JsonObject object) {
+  TimeOutConfig config;
+  config.start_seconds =
+      object.number("start_seconds", 0, config.start_seconds);
+  config.step_seconds = object.number("step_seconds", 0, config.step_seconds);
+  object.done();
+  return config;
+}
+
+Json to_json(const DataConfig& config) {
+  return {{"files", config.files},
+          {"validation_files", config.validation_files},
+          {"validation_fraction", config.validation_fraction},
+          {"seq_len", config.seq_len},
+          {"batch", config.batch}};
+}
+
+Json to_json(const OptimizerConfig& config) {
+  return {{"learning_rate", config.learning_rate},
+          {"min_lr_ratio", config.min_lr_ratio},
+          {"warmup_steps", config.warmup_steps},
+          {"beta1", config.beta1},
+          {"beta2", config.beta2},
+          {"eps", config.eps},
+          {"weight_decay", config.weight_decay},
+          {"clip_norm", config.clip_norm}};
+}
+
+Json to_json(const ParallelConfig& config) {
+  return {{"ranks", config.ranks},
+          {"layout", config.layout},
+          {"softmax", config.softmax},
+          {"linear", config.linear},
+          {"grad_payload", config.grad_payload}};
+}
+
+void check_data(const DataConfig& config) {
+  require(!config.files.empty(),
+          "[data.files] got no file; want at least one text file");
+  require(config.seq_len >= 1, "[data.seq_len] got {}; want at least 1",
+          config.seq_len);
+  require(config.batch >= 1, "[data.batch] got {}; want at least 1",
+          config.batch);
+  require(config.validation_fraction >= 0 && config.validation_fraction < 1,
+          "[data.validation_fraction] got {}; want 0 or more and less than 1",
+          config.validation_fraction);
+}
+
+void check_optimizer(const OptimizerConfig& config) {
+  require(config.min_lr_ratio <= 1,
+          "[optimizer.min_lr_ratio] got {}; want at most 1",
+          config.min_lr_ratio);
+  require(config.beta1 < 1, "[optimizer.beta1] got {}; want less than 1",
+          config.beta1);
+  require(config.beta2 < 1, "[optimizer.beta2] got {}; want less than 1",
+          config.beta2);
+  require(config.eps > 0, "[optimizer.eps] got {}; want more than 0",
+          config.eps);
+}
+
+void check_parallel(const TrainConfig& config) {
+  const ParallelConfig& parallel = config.parallel;
+  require(parallel.ranks >= 1, "[parallel.ranks] got {}; want at least 1",
+          parallel.ranks);
+  require(parallel.layout != "striped" || !config.model.has_linear(),
+          "[parallel.layout] got \"striped\" with linear layers (pattern "
+          "\"{}\"); want \"contiguous\" or \"zigzag\", whose shards are "
+          "contiguous runs",
+          config.model.pattern);
+  const auto strategy = plan::strategy_from_name(parallel.softmax);
+  if (config.model.has_softmax()) {
+    plan::strand_count(strategy, parallel.ranks);
+  }
+  const auto transport = linear_attention::transport_from_name(parallel.linear);
+  if (config.model.has_linear() &&
+      transport.kind == linear_attention::Transport::Kind::all_gather) {
+    plan::strand_count(transport.strategy, parallel.ranks);
+  }
+}
+
+}  // namespace
+
+TrainConfig config_from_json(const Json& json, const std::string& name) {
+  JsonObject object(json, name);
+  check_format(object, kFormat, kVersion);
+  TrainConfig config;
+  config.model = models::model_config_from_json(
+      object.has("model") ? object.value("model") : Json::object(),
+      name + ".model");
+  config.data = data_from_json(object.object("data"));
+  config.optimizer = optimizer_from_json(object.object("optimizer"));
+  config.steps = object.integer("steps", 0, config.steps);
+  config.seed = object.integer("seed", 0, config.seed);
+  config.compute = models::compute_from_name(object.choice(
+      "compute", models::compute_names(), models::name(config.compute)));
+  config.parallel = parallel_from_json(object.object("parallel"));
+  config.validation = validation_from_json(object.object("validation"));
+  config.time_outs = time_outs_from_json(object.object("time_outs"));
+  config.threads = small_integer(object, "threads", 0, config.threads);
+  object.done();
+  return config;
+}
+
+TrainConfig read_config(const std::string& path) {
+  return config_from_json(read_json_file(path), path);
+}
+
+Json to_json(const TrainConfig& config) {
+  return {{"format", kFormat},
+          {"version", kVersion},
+          {"model", models::to_json(config.model)},
+          {"data", to_json(config.data)},
+          {"optimizer", to_json(config.optimizer)},
+          {"steps", config.steps},
+          {"seed", config.seed},
+          {"compute", models::name(config.compute)},
+          {"parallel", to_json(config.parallel)},
+          {"validation",
+           {{"every", config.validation.every},
+            {"batches", config.validation.batches}}},
+          {"time_outs",
+           {{"start_seconds", config.time_outs.start_seconds},
+            {"step_seconds", config.time_outs.step_seconds}}},
+          {"threads", config.threads}};
+}
+
+void check(const TrainConfig& config) {
+  constexpr std::int64_t kBytes = 256;
+  models::check(config.model);
+  require(config.model.vocab_size >= kBytes,
+          "[model.vocab_size] got {}; want at least {}, since tokens are bytes",
+          config.model.vocab_size, kBytes);
+  check_data(config.data);
+  check_optimizer(config.optimizer);
+  require(config.steps >= 0, "[steps] got {}; want at least 0", config.steps);
+  check_parallel(config);
+  for (const double seconds :
+       {config.time_outs.start_seconds, config.time_outs.step_seconds}) {
+    constexpr double kMax = 1e9;  // milliseconds of it fit any clock
+    require(seconds > 0 && seconds <= kMax,
+            "[time_outs] got {} s; want more than 0 and at most {}", seconds,
+            kMax);
+  }
+  require(config.threads >= 0, "[threads] got {}; want at least 0",
+          config.threads);
+}
+
+comm::TimeOuts time_outs(const TrainConfig& config) {
+  const auto milliseconds = [](double seconds) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::duration<double>(seconds));
+  };
+  return {.start = milliseconds(config.time_outs.start_seconds),
+          .step = milliseconds(config.time_outs.step_seconds)};
+}
+
+}  // namespace ringweave::train
