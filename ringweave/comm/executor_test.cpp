@@ -1,0 +1,454 @@
+#include "ringweave/comm/executor.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <random>
+#include <set>
+#include <utility>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/comm/local_transport.h"
+#include "ringweave/plan/demand.h"
+#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/validate.h"
+
+namespace ringweave::comm {
+namespace {
+
+using namespace std::chrono_literals;
+using plan::BlockId;
+using plan::Pass;
+using plan::Payload;
+using plan::Schedule;
+using plan::Transfer;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+using Int = std::int64_t;
+const TimeOuts kTimeOuts{.start = 20s, .step = 20s};
+
+/// Element i of a block part, as keys and values.
+Int value_of(const BlockId& block, Int i) {
+  return 1'000'000 * (block.owner + 1) + 10'000 * block.strand +
+         1'000 * block.part + i;
+}
+/// What `rank` adds to the gradient of that element.
+Int gradient_of(Rank rank, const BlockId& block, Int i) {
+  return value_of(block, i) * (rank + 3) + rank;
+}
+
+/// Keys and values are integers that tell where they come from. Slots are as
+/// large as slot_sizes() says and hold -1 until something arrives.
+class IntegerWorker final : public Worker {
+ public:
+  IntegerWorker(const Schedule& part, Rank rank, const plan::Demand& demand,
+                int strands)
+      : part_(part), rank_(rank) {
+    for (const Payload payload : {Payload::kv, Payload::kv_grad}) {
+      for (const auto& [slot, size] : slot_sizes(part, rank, payload)) {
+        memory_[{payload, slot}].assign(size, -1);
+      }
+    }
+    for (int strand = 0; strand < strands; ++strand) {
+      std::vector<Int>& own = own_[strand];
+      for (int p = 0; p < demand.parts(rank); ++p) {
+        const BlockId block{rank, strand, p};
+        for (Int i = 0; i < demand.size(block, strands); ++i) {
+          own.push_back(value_of(block, i));
+        }
+      }
+      own_gradient_[strand].assign(own.size(), 0);
+    }
+    for (const plan::Tile& tile : part.tiles) {
+      if (tile.rank == rank) grad_slots_[tile.block] = tile.grad_slot;
+    }
+  }
+
+  /// Takes over what forward retained.
+  void retain_from(IntegerWorker& forward) {
+    for (const plan::Retained& kept : part_.retained) {
+      if (kept.rank != rank_) continue;
+      const auto old = forward.slot(Payload::kv, kept.slot, kept.block);
+      std::ranges::copy(old, slot(Payload::kv, kept.slot, kept.block).begin());
+    }
+  }
+
+  std::span<const std::byte> outgoing(const Message& message) override {
+    return std::as_bytes(memory(message.first.payload,
+                                message.first.source_slot, message.first.block,
+                                message.offset, message.size));
+  }
+  std::span<std::byte> incoming(const Message& message) override {
+    return std::as_writable_bytes(
+        memory(message.first.payload, message.first.slot, message.first.block,
+               message.offset, message.size));
+  }
+  void arrived(const Message& message) override {
+    if (message.first.action != plan::Action::add) return;
+    for (int p = 0; p < message.parts; ++p) {
+      BlockId block = message.first.block;
+      block.part += p;
+      const auto staged = slot(Payload::kv_grad, message.first.slot, block);
+      const auto sum = slot(
+          Payload::kv_grad,
+          block.owner == rank_ ? plan::kOwn : grad_slots_.at(block), block);
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += staged[i];
+    }
+  }
+  void compute(int step, std::span<const plan::Tile> tiles) override {
+    EXPECT_EQ(step, steps_++);
+    for (const plan::Tile& tile : tiles) {
+      EXPECT_EQ(tile.step, step);
+      const auto values = slot(Payload::kv, tile.slot, tile.block);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        ASSERT_EQ(values[i], value_of(tile.block, static_cast<Int>(i)));
+      }
+      EXPECT_TRUE(computed_.insert(tile.block).second) << "computed twice";
+      if (part_.pass == Pass::forward) continue;
+      const auto gradient = slot(Payload::kv_grad, tile.grad_slot, tile.block);
+      for (std::size_t i = 0; i < gradient.size(); ++i) {
+        const Int own = gradient_of(rank_, tile.block, static_cast<Int>(i));
+        gradient[i] = tile.grad_slot == plan::kOwn ? gradient[i] + own : own;
+      }
+    }
+  }
+
+  const std::set<BlockId>& computed() const { return computed_; }
+  const std::map<int, std::vector<Int>>& own_gradient() const {
+    return own_gradient_;
+  }
+
+ private:
+  std::span<Int> slot(Payload payload, int number, const BlockId& block) {
+    return memory(payload, number, block, part_offset(part_, block),
+                  block_size(part_, block));
+  }
+  std::span<Int> memory(Payload payload, int number, const BlockId& block,
+                        Int offset, Int size) {
+    const bool own = number == plan::kOwn;
+    ensure(!own || block.owner == rank_, "another rank's own block");
+    std::vector<Int>& all =
+        !own ? memory_.at({payload, number})
+             : (payload == Payload::kv ? own_ : own_gradient_).at(block.strand);
+    ensure(offset + size <= static_cast<Int>(all.size()), "slot too small");
+    return std::span(all).subspan(offset, size);
+  }
+
+  const Schedule& part_;
+  const Rank rank_;
+  int steps_ = 0;
+  std::map<std::pair<Payload, int>, std::vector<Int>> memory_;
+  std::map<int, std::vector<Int>> own_, own_gradient_;  ///< by strand
+  std::map<BlockId, int> grad_slots_;
+  std::set<BlockId> computed_;
+};
+
+std::set<BlockId> needed_by(Rank rank, const plan::Demand& demand,
+                            int strands) {
+  std::set<BlockId> needed;
+  for (Rank owner = 0; owner < demand.ranks(); ++owner) {
+    for (int strand = 0; strand < strands; ++strand) {
+      for (int p = 0; p < demand.parts(owner); ++p) {
+        const BlockId block{owner, strand, p};
+        if (demand.needs(rank, block, strands)) needed.insert(block);
+      }
+    }
+  }
+  return needed;
+}
+
+void check_gradient(const IntegerWorker& worker, Rank rank,
+                    const plan::Demand& demand, int strands) {
+  for (int strand = 0; strand < strands; ++strand) {
+    std::vector<Int> wanted;
+    for (int p = 0; p < demand.parts(rank); ++p) {
+      const BlockId block{rank, strand, p};
+      for (Int i = 0; i < demand.size(block, strands); ++i) {
+        Int sum = 0;
+        for (Rank user = 0; user < demand.ranks(); ++user) {
+          if (demand.needs(user, block, strands)) {
+            sum += gradient_of(user, block, i);
+          }
+        }
+        wanted.push_back(sum);
+      }
+    }
+    EXPECT_EQ(worker.own_gradient().at(strand), wanted);
+  }
+}
+
+/// Bytes sent on every link, measured, against what the schedule says.
+void check_traffic(const Traffic& traffic, Rank rank, const Schedule& whole) {
+  std::map<Rank, Int> wanted, got;
+  for (const auto& [link, payloads] : link_traffic(whole)) {
+    if (link.first != rank) continue;
+    for (const auto& [payload, units] : payloads) {
+      wanted[link.second] += units * static_cast<Int>(sizeof(Int));
+    }
+  }
+  for (const auto& [to, sent] : traffic.sent) got[to] = sent.bytes;
+  EXPECT_EQ(got, wanted);
+}
+
+/// Runs forward and backward of one case on all ranks, and checks everything.
+void run_case(const plan::Strategy& strategy, const plan::Demand& demand,
+              FaultInjection faults = {}) {
+  const int strands = strand_count(strategy, demand.ranks());
+  const Schedule forward = whole(strategy, demand, Pass::forward);
+  const Schedule backward = whole(strategy, demand, Pass::backward);
+  validate(forward, demand, strands);
+  validate(backward, demand, strands);
+  run_ranks(
+      demand.ranks(),
+      [&](Rank rank, auto transport) {
+        Communicator communicator(std::move(transport), kTimeOuts);
+        const auto run = [&](const Schedule& part, IntegerWorker& worker) {
+          execute(make_program(part, rank), worker, communicator,
+                  name(part.pass));
+          EXPECT_EQ(worker.computed(), needed_by(rank, demand, strands));
+        };
+        const Schedule my_forward =
+            rank_part(strategy, demand, Pass::forward, rank);
+        IntegerWorker first(my_forward, rank, demand, strands);
+        run(my_forward, first);
+        check_traffic(communicator.traffic(), rank, forward);
+
+        communicator.traffic() = {};
+        const Schedule my_backward =
+            rank_part(strategy, demand, Pass::backward, rank);
+        IntegerWorker second(my_backward, rank, demand, strands);
+        second.retain_from(first);
+        run(my_backward, second);
+        check_traffic(communicator.traffic(), rank, backward);
+        check_gradient(second, rank, demand, strands);
+      },
+      faults);
+}
+
+std::vector<plan::Strategy> strategies_for(int ranks) {
+  std::vector<plan::Strategy> strategies;
+  for (const std::string& name : plan::strategy_names()) {
+    const plan::Strategy strategy = plan::strategy_from_name(name);
+    try {
+      strand_count(strategy, ranks);
+      strategies.push_back(strategy);
+    } catch (const NoSolution&) {  // time-varying, and not a prime power
+    }
+  }
+  strategies.push_back(plan::strategy_from_name("direct:3"));
+  return strategies;
+}
+
+TEST(Executor, EveryStrategyOnEveryNumberOfRanks) {
+  for (int ranks = 1; ranks <= 8; ++ranks) {
+    const auto strategies = strategies_for(ranks);
+    EXPECT_GE(strategies.size(), 5u);
+    for (const plan::Strategy& strategy : strategies) {
+      SCOPED_TRACE(testing::Message() << name(strategy) << ", " << ranks);
+      for (const plan::Mask& mask :
+           {plan::Mask::full(), plan::Mask::causal()}) {
+        const auto layout = plan::Layout::zigzag(16 * ranks + 5, ranks);
+        run_case(strategy, plan::AttentionDemand(layout, layout, mask));
+      }
+    }
+  }
+}
+
+plan::Layout random_layout(std::mt19937& random, Int tokens, int ranks) {
+  switch (random() % 4) {
+    case 0:
+      return plan::Layout::contiguous(tokens, ranks);
+    case 1:
+      return plan::Layout::zigzag(tokens, ranks);
+    case 2:
+      return plan::Layout::striped(tokens, ranks);
+    default: {
+      std::vector<Int> lengths(ranks, 0);
+      for (Int rest = tokens; rest > 0;) {
+        const Int length = std::min<Int>(rest, 1 + random() % 9);
+        lengths[random() % ranks] += length;
+        rest -= length;
+      }
+      return plan::Layout::contiguous(lengths);
+    }
+  }
+}
+
+plan::Mask random_mask(std::mt19937& random, Int tokens) {
+  plan::Mask mask =
+      random() % 3 == 0 ? plan::Mask::full() : plan::Mask::causal();
+  if (random() % 3 == 0) {
+    plan::Window window;
+    if (random() % 4 != 0) window.left = random() % (tokens + 1);
+    if (random() % 2 != 0) window.right = random() % (tokens + 1);
+    mask = mask.with_window(window);
+  }
+  if (random() % 3 == 0 && tokens > 1) {
+    std::set<Int> offsets{0, tokens};
+    for (int i = 0; i < 4; ++i) offsets.insert(random() % tokens);
+    mask = mask.with_documents({offsets.begin(), offsets.end()});
+  }
+  return mask;
+}
+
+TEST(Executor, RandomCasesWithDelays) {
+  for (unsigned seed = 0; seed < 400; ++seed) {
+    std::mt19937 random(seed);
+    const int ranks = 1 + static_cast<int>(random() % 8);
+    const Int tokens = 1 + static_cast<Int>(random() % 70);
+    const auto q_layout = random_layout(random, tokens, ranks);
+    const auto kv_layout =
+        random() % 4 == 0 ? random_layout(random, tokens, ranks) : q_layout;
+    const plan::AttentionDemand demand(q_layout, kv_layout,
+                                       random_mask(random, tokens));
+    const auto strategies = strategies_for(ranks);
+    const auto& strategy = strategies[random() % strategies.size()];
+    SCOPED_TRACE(testing::Message()
+                 << "seed " << seed << ": " << name(strategy) << ", " << ranks
+                 << " ranks, " << tokens << " tokens");
+    run_case(strategy, demand,
+             {.seed = seed, .max_delay = 1us * (random() % 300)});
+    if (HasFatalFailure() || HasNonfatalFailure()) return;
+  }
+}
+
+/// A ring of three written by hand: rank r sends its block to r + 1, which
+/// passes it on. Blocks have two parts of 2 and 3 units.
+Schedule ring_of_three() {
+  Schedule schedule;
+  schedule.ranks = 3;
+  schedule.steps = 3;
+  for (Rank owner = 0; owner < 3; ++owner) {
+    for (int part = 0; part < 2; ++part) {
+      const BlockId block{owner, 0, part};
+      schedule.blocks.push_back({block, 2 + part});
+      for (int t = 0; t < 3; ++t) {
+        const Rank rank = (owner + t) % 3;
+        schedule.tiles.push_back(
+            {.rank = rank, .step = t, .block = block, .slot = t - 1});
+        if (t == 2) continue;
+        schedule.transfers.push_back({.from = rank,
+                                      .to = (rank + 1) % 3,
+                                      .block = block,
+                                      .post_step = t,
+                                      .wait_step = t + 1,
+                                      .source_slot = t - 1,
+                                      .slot = t});
+      }
+    }
+  }
+  return schedule;
+}
+
+TEST(Program, CoalescesConsecutivePartsAndOrdersSteps) {
+  const Program program = make_program(ring_of_three(), 1);
+  ASSERT_EQ(program.steps.size(), 4u);
+  ASSERT_EQ(program.messages.size(), 4u);
+  for (const Message& message : program.messages) {
+    EXPECT_EQ(message.parts, 2);
+    EXPECT_EQ(message.offset, 0);
+    EXPECT_EQ(message.size, 5);
+  }
+  // By (post step, from): 0 → 1 and 1 → 2 of step 0, then of step 1.
+  EXPECT_EQ(program.messages[0].first.from, 0);
+  EXPECT_EQ(program.messages[1].first.from, 1);
+  EXPECT_THAT(program.steps[0].receives, ElementsAre(0));
+  EXPECT_THAT(program.steps[0].sends, ElementsAre(1));
+  EXPECT_THAT(program.steps[1].waits, ElementsAre(0, 1));
+  EXPECT_THAT(program.steps[1].receives, ElementsAre(2));
+  EXPECT_THAT(program.steps[1].sends, ElementsAre(3));
+  EXPECT_THAT(program.steps[2].waits, ElementsAre(2, 3));
+  EXPECT_TRUE(program.steps[3].waits.empty());
+  EXPECT_EQ(program.steps[2].tiles.size(), 2u);
+}
+
+TEST(Program, KeepsPartsApartThatAreNotNeighboursOrDiffer) {
+  Schedule schedule = ring_of_three();
+  // Rank 0's block to rank 1: the second part goes to another slot.
+  schedule.transfers[2].slot = 5;
+  Program program = make_program(schedule, 1);
+  EXPECT_EQ(program.messages.size(), 5u);
+  EXPECT_EQ(program.messages[0].size, 2);
+  EXPECT_EQ(program.messages[1].offset, 2);
+  EXPECT_EQ(program.messages[1].size, 3);
+  // The same program without the first part: the second keeps its place.
+  schedule.transfers.erase(schedule.transfers.begin());
+  program = make_program(schedule, 1);
+  EXPECT_EQ(program.messages[0].offset, 2);
+}
+
+TEST(Program, RefusesWhatCannotBeRun) {
+  Schedule schedule = ring_of_three();
+  schedule.transfers[0].wait_step = 0;
+  EXPECT_THROW(make_program(schedule, 0), InternalError);
+  schedule = ring_of_three();
+  schedule.blocks.erase(schedule.blocks.begin());
+  EXPECT_THROW(make_program(schedule, 0), InternalError);
+}
+
+/// Memory for ring_of_three(); can fail in a step.
+class RingWorker final : public Worker {
+ public:
+  explicit RingWorker(int fail_step) : fail_step_(fail_step) {}
+  std::span<const std::byte> outgoing(const Message& message) override {
+    return std::as_bytes(std::span(memory_[message.first.source_slot + 1]));
+  }
+  std::span<std::byte> incoming(const Message& message) override {
+    return std::as_writable_bytes(std::span(memory_[message.first.slot + 1]));
+  }
+  void arrived(const Message&) override {}
+  void compute(int step, std::span<const plan::Tile>) override {
+    if (step == fail_step_) throw std::runtime_error("no memory");
+  }
+
+ private:
+  int fail_step_;
+  std::vector<std::vector<Int>> memory_{4, std::vector<Int>(5)};
+};
+
+TEST(Executor, AFailingWorkerIsNamedToTheOthers) {
+  const auto errors = rank_outcomes(3, [](Rank rank, auto transport) {
+    Communicator communicator(std::move(transport), kTimeOuts);
+    RingWorker worker(rank == 2 ? 0 : -1);
+    execute(make_program(ring_of_three(), rank), worker, communicator, "test");
+  });
+  EXPECT_THROW(std::rethrow_exception(errors[2]), std::runtime_error);
+  for (const Rank rank : {0, 1}) {
+    try {
+      std::rethrow_exception(errors[rank]);
+    } catch (const CommError& error) {
+      EXPECT_EQ(error.facts().first_failed, 2);
+      EXPECT_GE(error.facts().step, 1);
+      EXPECT_THAT(error.what(), HasSubstr("[test: "));
+    }
+  }
+}
+
+TEST(Executor, AStalledRankEndsTheOthersInTime) {
+  const auto start = Clock::now();
+  for (std::int64_t operation = 0; operation < 6; ++operation) {
+    const auto errors =
+        rank_outcomes(3,
+                      [](Rank rank, auto transport) {
+                        Communicator communicator(std::move(transport),
+                                                  {.start = 1s, .step = 100ms});
+                        RingWorker worker(-1);
+                        execute(make_program(ring_of_three(), rank), worker,
+                                communicator, "test");
+                      },
+                      {.stall = {{.rank = 1, .operation = operation}}});
+    for (const Rank rank : {0, 2}) {
+      if (operation >= 2 && !errors[rank]) continue;  // was served in time
+      EXPECT_THROW(std::rethrow_exception(errors[rank]), CommError);
+    }
+    EXPECT_TRUE(errors[0] || errors[2] || operation > 4);
+  }
+  EXPECT_LT(Clock::now() - start, 10s);
+}
+
+}  // namespace
+}  // namespace ringweave::comm
