@@ -4,11 +4,11 @@
 // o_t = scale · S_tᵀ q_t, where A_t = diag(exp(g_t)) (docs/algorithms.md).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <memory>
 #include <optional>
 #include <string>
+
+#include <ATen/core/Tensor.h>
 
 #include "ringweave/comm/communicator.h"
 #include "ringweave/plan/layout.h"
@@ -40,7 +40,8 @@ struct LinearSpec {
   Transport transport;
   plan::Layout layout;  ///< contiguous runs; striped is an InvalidArgument
   plan::Mask mask = plan::Mask::causal();  ///< full: only with Decay::none.
-      ///< Documents reset the state. A window is an InvalidArgument.
+                                           ///< Documents reset the state. A
+                                           ///< window is an InvalidArgument.
 };
 
 struct LinearPlan;  // one rank's part; immutable, shared by all layers
@@ -55,19 +56,20 @@ struct LinearOptions {
 
 struct LinearResult {
   at::Tensor out;  ///< (batch, tokens of this rank, heads, value_dim), v's type
-  at::Tensor final_state;  ///< (batch, heads, key_dim, value_dim), fp32 or fp64;
-                           ///< undefined unless asked for; equal on all ranks
+  at::Tensor
+      final_state;  ///< (batch, heads, key_dim, value_dim), fp32 or fp64;
+                    ///< undefined unless asked for; equal on all ranks
 };
 
-/// q, k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens, heads,
-/// value_dim); of one type out of fp64, fp32, bf16.
-/// gates: log decay g <= 0, fp32 (fp64 for fp64): undefined for none, (heads)
-/// for constant, (batch, tokens, heads) for per_head, (batch, tokens, heads,
-/// key_dim) for per_key. -inf resets.
-/// initial_state: undefined (zero) or (batch, heads, key_dim, value_dim), fp32
-/// or fp64, the same on all ranks; each rank's gradient of it is its part of a
-/// sum over ranks. So is each rank's gradient of a constant decay, and the
-/// gradient that flows into final_state: the sum over ranks counts.
+/// q, k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens,
+/// heads, value_dim); of one type out of fp64, fp32, bf16. gates: log decay g
+/// <= 0, fp32 (fp64 for fp64): undefined for none, (heads) for constant,
+/// (batch, tokens, heads) for per_head, (batch, tokens, heads, key_dim) for
+/// per_key. -inf resets. initial_state: undefined (zero) or (batch, heads,
+/// key_dim, value_dim), fp32 or fp64, the same on all ranks; each rank's
+/// gradient of it is its part of a sum over ranks. So is each rank's gradient
+/// of a constant decay, and the gradient that flows into final_state: the sum
+/// over ranks counts.
 ///
 /// Every rank must call it, and its backward, in the same order. Gradients flow
 /// to q, k, v, gates and initial_state. Throws InvalidArgument for shapes,
