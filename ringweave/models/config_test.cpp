@@ -1,0 +1,116 @@
+#include "ringweave/models/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/models/compute.h"
+
+namespace ringweave::models {
+namespace {
+
+using ::testing::HasSubstr;
+
+ModelConfig read(const std::string& text) {
+  return model_config_from_json(parse_json(text, "t"), "config.model");
+}
+
+std::string refusal(const std::string& text) {
+  try {
+    read(text);
+  } catch (const InvalidArgument& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown for " << text;
+  return "";
+}
+
+TEST(ModelConfig, DefaultsFollowFromHeadsAndHidden) {
+  const ModelConfig config = read(R"({"hidden": 96, "heads": 6})");
+  EXPECT_EQ(config.kv_heads, 6);
+  EXPECT_EQ(config.head_dim, 16);
+  EXPECT_EQ(config.pattern, "LLLN");
+}
+
+TEST(ModelConfig, SurvivesJson) {
+  for (const char* linear :
+       {R"({"kind": "basic", "feature_map": "identity"})",
+        R"({"kind": "lightning"})",
+        R"({"kind": "gla", "gate_rank": 8, "gate_divisor": 4})"}) {
+    const ModelConfig config = read(fmt::format(
+        R"({{"vocab_size": 300, "hidden": 48, "intermediate": 7, "layers": 5,
+             "heads": 6, "kv_heads": 3, "head_dim": 10, "pattern": "LN",
+             "rope_theta": 5e5, "norm_eps": 1e-6, "tie_embeddings": true,
+             "linear": {}}})",
+        linear));
+    const Json json = to_json(config);
+    EXPECT_EQ(model_config_from_json(json, "again"), config) << json.dump();
+    EXPECT_EQ(config.kv_heads, 3);
+    EXPECT_TRUE(config.tie_embeddings);
+  }
+}
+
+TEST(ModelConfig, ThePatternRepeats) {
+  const ModelConfig config = read(R"({"pattern": "LLN", "layers": 7})");
+  std::string kinds;
+  for (std::int64_t i = 0; i < 7; ++i) kinds += config.is_linear(i) ? 'L' : 'N';
+  EXPECT_EQ(kinds, "LLNLLNL");
+  EXPECT_TRUE(config.has_linear());
+  EXPECT_TRUE(config.has_softmax());
+  // The first layers alone count, not the whole pattern.
+  EXPECT_FALSE(read(R"({"layers": 3})").has_softmax());
+  EXPECT_FALSE(read(R"({"pattern": "N"})").has_linear());
+}
+
+TEST(ModelConfig, EachFaultIsOneClearError) {
+  EXPECT_THAT(refusal(R"({"hiden": 8})"),
+              HasSubstr("[config.model] got the unknown key \"hiden\"; want "
+                        "\"hidden\"?"));
+  EXPECT_THAT(refusal(R"({"heads": 4, "kv_heads": 3})"),
+              HasSubstr("[config.model.heads] got 4 heads and 3 kv_heads; want "
+                        "a multiple of kv_heads"));
+  EXPECT_THAT(refusal(R"({"hidden": 10, "heads": 4})"),
+              HasSubstr("hidden 10 does not divide by 4 heads"));
+  EXPECT_THAT(refusal(R"({"head_dim": 7})"),
+              HasSubstr("[config.model.head_dim] got 7; want an even number"));
+  EXPECT_NO_THROW(read(R"({"head_dim": 7, "pattern": "L"})"));
+  EXPECT_THAT(refusal(R"({"pattern": "LLXN"})"),
+              HasSubstr("got the letter 'X' at place 3 of \"LLXN\""));
+  EXPECT_THAT(refusal(R"({"pattern": ""})"), HasSubstr("empty pattern"));
+  EXPECT_THAT(refusal(R"({"layers": 0})"),
+              HasSubstr("[config.model.layers] got 0; want an integer ≥ 1"));
+  EXPECT_THAT(refusal(R"({"hidden": 128.0})"),
+              HasSubstr("[config.model.hidden] got 128.0"));
+  EXPECT_THAT(refusal(R"({"norm_eps": 0})"),
+              HasSubstr("[config.model.norm_eps] got 0"));
+  EXPECT_THAT(refusal(R"({"rope_theta": -1})"),
+              HasSubstr("[config.model.rope_theta] got -1"));
+  EXPECT_THAT(refusal("[]"), HasSubstr("want an object"));
+}
+
+TEST(ModelConfig, FieldsOfAnotherKindAreUnknown) {
+  EXPECT_THAT(refusal(R"({"linear": {"kind": "glaa"}})"),
+              HasSubstr("want one of \"gla\""));
+  EXPECT_THAT(
+      refusal(R"({"linear": {"kind": "gla", "feature_map": "elu1"}})"),
+      HasSubstr("[config.model.linear] got the unknown key \"feature_map\""));
+  EXPECT_THAT(refusal(R"({"linear": {"gate_rank": 8}})"),
+              HasSubstr("unknown key \"gate_rank\""));
+  EXPECT_THAT(refusal(R"({"linear": {"kind": "gla", "gate_divisor": 0}})"),
+              HasSubstr("[config.model.linear.gate_divisor] got 0"));
+}
+
+TEST(Compute, NamesGoBothWays) {
+  for (const std::string& word : compute_names()) {
+    EXPECT_EQ(name(compute_from_name(word)), word);
+  }
+  try {
+    compute_from_name("bfloat61");
+    FAIL() << "nothing was thrown";
+  } catch (const InvalidArgument& error) {
+    EXPECT_THAT(error.what(), HasSubstr("want \"bfloat16\"?"));
+  }
+}
+
+}  // namespace
+}  // namespace ringweave::models

@@ -1,0 +1,193 @@
+#include "ringweave/models/reference.h"
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <string>
+
+#include <ATen/ATen.h>
+
+namespace ringweave::models::test {
+namespace {
+
+using at::Tensor;
+using Weights = std::map<std::string, Tensor>;
+
+Tensor norm(const Tensor& x, const Tensor& weight, double eps) {
+  return weight * x / at::sqrt(x.pow(2).mean(-1, true) + eps);
+}
+
+Tensor heads_of(const Tensor& x, const Tensor& weight, std::int64_t dim) {
+  const Tensor y = at::matmul(x, weight.t());
+  return y.reshape({y.size(0), y.size(1), -1, dim}).transpose(1, 2);
+}
+
+/// Of x (batch, heads, tokens, dim), at positions 0, 1, …
+Tensor rotated(const Tensor& x, double theta) {
+  const std::int64_t dim = x.size(3);
+  std::vector<Tensor> columns(static_cast<std::size_t>(dim));
+  const Tensor t = at::arange(x.size(2), x.options());
+  for (std::int64_t i = 0; i < dim / 2; ++i) {
+    const Tensor angle = t / std::pow(theta, 2.0 * static_cast<double>(i) /
+                                                 static_cast<double>(dim));
+    const Tensor a = x.select(3, i);
+    const Tensor b = x.select(3, i + dim / 2);
+    columns[static_cast<std::size_t>(i)] = a * angle.cos() - b * angle.sin();
+    columns[static_cast<std::size_t>(i + dim / 2)] =
+        a * angle.sin() + b * angle.cos();
+  }
+  return at::stack(columns, 3);
+}
+
+Tensor softmax_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
+  const std::int64_t tokens = q.size(2);
+  const Tensor future =
+      at::ones({tokens, tokens}, q.options().dtype(at::kBool)).triu(1);
+  const Tensor logits = at::matmul(q, k.transpose(2, 3)) / std::sqrt(q.size(3));
+  return at::matmul(
+      at::softmax(
+          logits.masked_fill(future, -std::numeric_limits<double>::infinity()),
+          -1),
+      v);
+}
+
+/// S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t; g broadcasts to
+/// (batch, heads, tokens, dim).
+Tensor recurrence(const Tensor& q, const Tensor& k, const Tensor& v,
+                  const Tensor& g) {
+  Tensor state =
+      at::zeros({q.size(0), q.size(1), q.size(3), v.size(3)}, q.options());
+  const Tensor gates = g.expand(q.sizes());
+  std::vector<Tensor> out;
+  for (std::int64_t t = 0; t < q.size(2); ++t) {
+    state = gates.select(2, t).exp().unsqueeze(3) * state +
+            k.select(2, t).unsqueeze(3) * v.select(2, t).unsqueeze(2);
+    out.push_back((state * q.select(2, t).unsqueeze(3)).sum(2));
+  }
+  return at::stack(out, 2);
+}
+
+Tensor zero_gate(const Tensor& q) {
+  return at::zeros({1, 1, 1, 1}, q.options());
+}
+
+struct Heads {
+  Tensor q, k, v;
+};
+
+Tensor basic(const ModelConfig& config, const Weights& weights,
+             const std::string& prefix, const Heads& x) {
+  if (config.linear.feature_map == FeatureMap::identity) {
+    return norm(
+        recurrence(x.q / std::sqrt(config.head_dim), x.k, x.v, zero_gate(x.q)),
+        weights.at(prefix + "o_norm.weight"), config.norm_eps);
+  }
+  const Tensor phi_q = at::where(x.q > 0, x.q + 1, x.q.exp());
+  const Tensor phi_k = at::where(x.k > 0, x.k + 1, x.k.exp());
+  const Tensor sums = recurrence(phi_q, phi_k, x.v, zero_gate(x.q));
+  const Tensor denominators =
+      (phi_q * phi_k.cumsum(2)).sum(3, true) + config.norm_eps;
+  return sums / denominators;
+}
+
+Tensor lightning(const ModelConfig& config, const Weights& weights,
+                 const std::string& prefix, std::int64_t layer,
+                 const Heads& x) {
+  std::vector<Tensor> gates;
+  for (std::int64_t h = 1; h <= config.heads; ++h) {
+    const double slope = std::pow(
+        2.0, -8.0 * static_cast<double>(h) / static_cast<double>(config.heads));
+    const double depth =
+        static_cast<double>(layer) / static_cast<double>(config.layers - 1);
+    gates.push_back(
+        at::full({1, 1, 1}, -slope * (1 - depth + 1e-5), x.q.options()));
+  }
+  const Tensor out =
+      recurrence(x.q * at::sigmoid(x.q) / std::sqrt(config.head_dim),
+                 x.k * at::sigmoid(x.k), x.v, at::stack(gates, 1));
+  const Tensor joined = out.transpose(1, 2).flatten(2);
+  return norm(joined, weights.at(prefix + "o_norm.weight"), config.norm_eps)
+      .reshape({out.size(0), out.size(2), config.heads, config.head_dim})
+      .transpose(1, 2);
+}
+
+Tensor gla(const ModelConfig& config, const Weights& weights,
+           const std::string& prefix, const Tensor& input, const Heads& x) {
+  const Tensor logits =
+      at::matmul(at::matmul(input, weights.at(prefix + "gk_proj.0.weight").t()),
+                 weights.at(prefix + "gk_proj.1.weight").t()) +
+      weights.at(prefix + "gk_proj.1.bias");
+  const Tensor gates =
+      -at::log1p(at::exp(-logits)) / config.linear.gate_divisor;
+  const Tensor g = gates
+                       .reshape({input.size(0), input.size(1), config.kv_heads,
+                                 config.head_dim})
+                       .transpose(1, 2)
+                       .repeat_interleave(config.heads / config.kv_heads, 1);
+  const Tensor out = recurrence(x.q / std::sqrt(config.head_dim), x.k, x.v, g);
+  const Tensor gate =
+      heads_of(input, weights.at(prefix + "g_proj.weight"), config.head_dim);
+  return norm(out, weights.at(prefix + "g_norm.weight"), config.norm_eps) *
+         gate * at::sigmoid(gate);
+}
+
+Tensor mixed(const ModelConfig& config, const Weights& weights,
+             const std::string& prefix, std::int64_t layer, const Tensor& x) {
+  const std::int64_t repeats = config.heads / config.kv_heads;
+  const std::int64_t dim = config.head_dim;
+  Heads heads{.q = heads_of(x, weights.at(prefix + "q_proj.weight"), dim),
+              .k = heads_of(x, weights.at(prefix + "k_proj.weight"), dim)
+                       .repeat_interleave(repeats, 1),
+              .v = heads_of(x, weights.at(prefix + "v_proj.weight"), dim)
+                       .repeat_interleave(repeats, 1)};
+  Tensor out;
+  if (!config.is_linear(layer)) {
+    out = softmax_attention(rotated(heads.q, config.rope_theta),
+                            rotated(heads.k, config.rope_theta), heads.v);
+  } else if (config.linear.kind == LinearKind::basic) {
+    out = basic(config, weights, prefix, heads);
+  } else if (config.linear.kind == LinearKind::lightning) {
+    out = lightning(config, weights, prefix, layer, heads);
+  } else {
+    out = gla(config, weights, prefix, x, heads);
+  }
+  return at::matmul(out.transpose(1, 2).flatten(2),
+                    weights.at(prefix + "o_proj.weight").t());
+}
+
+}  // namespace
+
+at::Tensor reference_loss(const ModelConfig& config,
+                          const std::vector<Parameter>& parameters,
+                          const at::Tensor& sequences) {
+  Weights weights;
+  for (const auto& parameter : parameters) {
+    weights[parameter.name] = parameter.value;
+  }
+  const std::int64_t tokens = sequences.size(1) - 1;
+  const Tensor embedding = weights.at("model.embed_tokens.weight");
+  Tensor x = embedding.index({sequences.narrow(1, 0, tokens)});
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    x = x + mixed(config, weights, prefix + "self_attn.", i,
+                  norm(x, weights.at(prefix + "input_layernorm.weight"),
+                       config.norm_eps));
+    const Tensor y =
+        norm(x, weights.at(prefix + "post_attention_layernorm.weight"),
+             config.norm_eps);
+    const Tensor gate =
+        at::matmul(y, weights.at(prefix + "mlp.gate_proj.weight").t());
+    const Tensor up =
+        at::matmul(y, weights.at(prefix + "mlp.up_proj.weight").t());
+    x = x + at::matmul(gate * at::sigmoid(gate) * up,
+                       weights.at(prefix + "mlp.down_proj.weight").t());
+  }
+  const Tensor head =
+      config.tie_embeddings ? embedding : weights.at("lm_head.weight");
+  const Tensor logits = at::matmul(
+      norm(x, weights.at("model.norm.weight"), config.norm_eps), head.t());
+  const Tensor labels = sequences.narrow(1, 1, tokens).unsqueeze(2);
+  return -at::log(at::softmax(logits, -1)).gather(2, labels).mean();
+}
+
+}  // namespace ringweave::models::test

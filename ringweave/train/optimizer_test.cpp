@@ -1,0 +1,126 @@
+#include "ringweave/train/optimizer.h"
+
+#include <cmath>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/comm/local_transport.h"
+
+namespace ringweave::train {
+namespace {
+
+using models::Compute;
+using models::ParameterMaker;
+
+TEST(LearningRate, WarmsUpThenFallsAlongACosine) {
+  const OptimizerConfig config{
+      .learning_rate = 2.0, .min_lr_ratio = 0.1, .warmup_steps = 4};
+  EXPECT_DOUBLE_EQ(learning_rate(config, 1, 12), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate(config, 3, 12), 1.5);
+  EXPECT_DOUBLE_EQ(learning_rate(config, 4, 12), 2.0);
+  EXPECT_DOUBLE_EQ(learning_rate(config, 6, 12),
+                   2.0 * (0.1 + 0.9 * (1 + std::sqrt(0.5)) / 2));
+  EXPECT_DOUBLE_EQ(learning_rate(config, 8, 12), 2.0 * 0.55);
+  EXPECT_DOUBLE_EQ(learning_rate(config, 12, 12), 0.2);
+}
+
+TEST(LearningRate, OddEndsStayInRange) {
+  const OptimizerConfig none{.learning_rate = 1.0, .warmup_steps = 0};
+  EXPECT_DOUBLE_EQ(learning_rate(none, 1, 1), 0.1);
+  // Warm-up longer than the run: it only rises.
+  const OptimizerConfig longer{.learning_rate = 1.0, .warmup_steps = 10};
+  EXPECT_DOUBLE_EQ(learning_rate(longer, 5, 5), 0.5);
+  const OptimizerConfig equal{.learning_rate = 1.0, .warmup_steps = 5};
+  EXPECT_DOUBLE_EQ(learning_rate(equal, 5, 5), 1.0);
+}
+
+struct Toy {
+  ParameterMaker maker{1, Compute::float64};
+  at::Tensor matrix = maker.normal("matrix", {2, 3}, 1.0);
+  at::Tensor vector = maker.filled("vector", {4}, 2.0);
+};
+
+TEST(Gradients, BackwardAccumulatesIntoTheFlatBuffer) {
+  const Toy toy;
+  Gradients gradients(toy.maker.parameters());
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    ((3 * toy.matrix).sum() + toy.vector.pow(2).sum()).backward();
+  }
+  EXPECT_TRUE(gradients.views()[0].equal(at::full({2, 3}, 6.0, at::kDouble)));
+  EXPECT_TRUE(gradients.views()[1].equal(at::full({4}, 8.0, at::kDouble)));
+  EXPECT_DOUBLE_EQ(gradients.norm(), std::sqrt(6 * 36.0 + 4 * 64.0));
+  gradients.zero();
+  EXPECT_EQ(toy.vector.grad().abs().sum().item<double>(), 0.0);
+  (3 * toy.matrix).sum().backward();
+  EXPECT_DOUBLE_EQ(gradients.norm(), std::sqrt(6 * 9.0));
+}
+
+TEST(Gradients, ClippingKeepsTheDirection) {
+  const Toy toy;
+  Gradients gradients(toy.maker.parameters());
+  ((3 * toy.matrix).sum() + 4 * toy.vector.sum()).backward();
+  const double norm = std::sqrt(6 * 9.0 + 4 * 16.0);
+  EXPECT_DOUBLE_EQ(gradients.clip(0), norm);         // never
+  EXPECT_DOUBLE_EQ(gradients.clip(norm + 1), norm);  // not reached
+  EXPECT_DOUBLE_EQ(gradients.norm(), norm);
+  EXPECT_DOUBLE_EQ(gradients.clip(0.5), norm);
+  EXPECT_NEAR(gradients.norm(), 0.5, 1e-14);
+  EXPECT_NEAR(toy.matrix.grad()[0][0].item<double>(), 3 * 0.5 / norm, 1e-14);
+  EXPECT_NEAR(toy.vector.grad()[0].item<double>(), 4 * 0.5 / norm, 1e-14);
+}
+
+TEST(Gradients, AreSummedOverRanks) {
+  for (const Compute compute : {Compute::float64, Compute::float32}) {
+    comm::run_ranks(3, [&](Rank rank,
+                           std::shared_ptr<comm::Transport> transport) {
+      comm::Communicator communicator(std::move(transport));
+      ParameterMaker maker(1, compute);
+      const at::Tensor weight = maker.normal("w", {2, 2}, 1.0);
+      Gradients gradients(maker.parameters());
+      (weight.sum() * (rank + 1)).backward();
+      gradients.all_reduce(communicator);
+      EXPECT_TRUE(weight.grad().equal(at::full({2, 2}, 6.0, weight.options())));
+    });
+  }
+}
+
+TEST(AdamW, FollowsTheFormulaAndDecaysMatricesOnly) {
+  const Toy toy;
+  const OptimizerConfig config{
+      .beta1 = 0.8, .beta2 = 0.9, .eps = 1e-3, .weight_decay = 0.25};
+  Gradients gradients(toy.maker.parameters());
+  AdamW optimizer(toy.maker.parameters(), gradients, config);
+  struct Plain {
+    at::Tensor value, mean, square;
+    double decay;
+  };
+  std::vector<Plain> plain;
+  for (const auto& [tensor, decay] :
+       {std::pair{toy.matrix, 0.25}, std::pair{toy.vector, 0.0}}) {
+    plain.push_back({tensor.detach().clone(), at::zeros_like(tensor),
+                     at::zeros_like(tensor), decay});
+  }
+  for (int step = 1; step <= 3; ++step) {
+    gradients.zero();
+    (toy.matrix.pow(2).sum() + (toy.vector * toy.vector.sum()).sum())
+        .backward();
+    const double rate = 0.1 * step;
+    for (std::size_t i = 0; i < plain.size(); ++i) {
+      Plain& p = plain[i];
+      const at::Tensor gradient = gradients.views()[i].clone();
+      p.mean = 0.8 * p.mean + 0.2 * gradient;
+      p.square = 0.9 * p.square + 0.1 * gradient * gradient;
+      const at::Tensor mean = p.mean / (1 - std::pow(0.8, step));
+      const at::Tensor square = p.square / (1 - std::pow(0.9, step));
+      p.value =
+          p.value * (1 - rate * p.decay) - rate * mean / (square.sqrt() + 1e-3);
+    }
+    optimizer.step(rate);
+  }
+  EXPECT_LE((toy.matrix - plain[0].value).abs().max().item<double>(), 1e-12);
+  EXPECT_LE((toy.vector - plain[1].value).abs().max().item<double>(), 1e-12);
+}
+
+}  // namespace
+}  // namespace ringweave::train

@@ -1,0 +1,243 @@
+#include "ringweave/train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <stdexcept>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/comm/local_transport.h"
+
+namespace ringweave::train {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Lt;
+
+TrainConfig tiny(int ranks, models::Compute compute) {
+  TrainConfig config;
+  config.model.hidden = 16;
+  config.model.intermediate = 24;
+  config.model.layers = 4;
+  config.model.heads = 4;
+  config.model.kv_heads = 2;
+  config.model.head_dim = 4;
+  config.model.linear.kind = models::LinearKind::gla;
+  config.data.files = {"given directly"};
+  config.data.seq_len = 21;
+  config.data.batch = 3;
+  config.optimizer.learning_rate = 1e-2;
+  config.optimizer.warmup_steps = 5;
+  config.steps = 50;
+  config.compute = compute;
+  config.parallel.ranks = ranks;
+  config.time_outs = {.start_seconds = 30, .step_seconds = 30};
+  config.threads = 1;
+  return config;
+}
+
+/// Words of a small vocabulary in an irregular order.
+Data text() {
+  const std::vector<std::string> words = {"the ",    "ring ", "weaves ", "a ",
+                                          "shard, ", "then ", "state.\n"};
+  Data data;
+  std::uint32_t x = 1;
+  while (data.train.size() < 4000) {
+    x = x * 1664525u + 1013904223u;
+    data.train += words[(x >> 16) % words.size()];
+  }
+  data.validation = data.train.substr(3700);
+  data.train.resize(3700);
+  return data;
+}
+
+struct Log {
+  std::vector<StepReport> steps;
+  std::vector<ValidationReport> validations;
+  TrainReport report;
+
+  std::vector<double> losses() const {
+    std::vector<double> losses;
+    for (const auto& step : steps) losses.push_back(step.loss);
+    return losses;
+  }
+};
+
+Log train(const TrainConfig& config) {
+  Log log;
+  const Callbacks callbacks{
+      .start = {},
+      .step = [&](const StepReport& step) { log.steps.push_back(step); },
+      .validation =
+          [&](const ValidationReport& validation) {
+            log.validations.push_back(validation);
+          }};
+  log.report = run_local(config, text(), callbacks);
+  return log;
+}
+
+void expect_same_losses(models::Compute compute, double tolerance) {
+  const Log one = train(tiny(1, compute));
+  const Log four = train(tiny(4, compute));
+  ASSERT_EQ(one.steps.size(), 50u);
+  ASSERT_EQ(four.steps.size(), 50u);
+  for (std::size_t i = 0; i < one.steps.size(); ++i) {
+    EXPECT_NEAR(four.steps[i].loss, one.steps[i].loss, tolerance) << i;
+    EXPECT_DOUBLE_EQ(four.steps[i].learning_rate, one.steps[i].learning_rate);
+  }
+  EXPECT_NEAR(*four.report.validation_loss, *one.report.validation_loss,
+              tolerance);
+  EXPECT_NEAR(one.steps.front().loss, std::log(256.0), 0.1);
+  EXPECT_THAT(one.steps.back().loss, Lt(one.steps.front().loss - 1.5));
+}
+
+TEST(Trainer, FourRanksFollowOneInFloat64) {
+  expect_same_losses(models::Compute::float64, 1e-9);
+}
+
+TEST(Trainer, FourRanksFollowOneInFloat32) {
+  expect_same_losses(models::Compute::float32, 1e-4);
+}
+
+TEST(Trainer, TheSameRanksGiveTheSameBits) {
+  TrainConfig config = tiny(3, models::Compute::float32);
+  config.steps = 8;
+  config.parallel.layout = "contiguous";
+  config.parallel.linear = "chain";
+  EXPECT_EQ(train(config).losses(), train(config).losses());
+}
+
+TEST(Trainer, Bfloat16Learns) {
+  TrainConfig config = tiny(2, models::Compute::bfloat16);
+  config.parallel.grad_payload = "compute";
+  const Log log = train(config);
+  EXPECT_THAT(log.steps.back().loss, Lt(log.steps.front().loss - 1.5));
+}
+
+TEST(Trainer, ReportsWhatHappened) {
+  TrainConfig config = tiny(2, models::Compute::float32);
+  config.steps = 6;
+  config.validation = {.every = 2, .batches = 3};
+  StartReport start;
+  std::vector<std::int64_t> order;
+  const TrainReport report = run_local(
+      config, text(),
+      {.start = [&](const StartReport& s) { start = s; },
+       .step =
+           [&](const StepReport& step) {
+             order.push_back(step.step);
+             EXPECT_GT(step.grad_norm, 0);
+             EXPECT_GT(step.seconds, 0);
+             EXPECT_NEAR(step.tokens_per_second * step.seconds, 3 * 21, 1e-6);
+             EXPECT_GT(step.bytes_sent, 0);
+             EXPECT_GE(step.waiting_share_max, step.waiting_share_mean);
+             EXPECT_GT(step.waiting_share_mean, 0);
+             EXPECT_LE(step.waiting_share_max, 1);
+           },
+       .validation =
+           [&](const ValidationReport& validation) {
+             order.push_back(-validation.step);
+             EXPECT_EQ(validation.tokens, 3 * 3 * 21);
+           }});
+  EXPECT_EQ(order, (std::vector<std::int64_t>{1, 2, -2, 3, 4, -4, 5, 6, -6}));
+  EXPECT_EQ(report.steps, 6);
+  EXPECT_EQ(start.validation_tokens, 3 * 3 * 21);
+  EXPECT_EQ(start.train_tokens, 3700);
+  EXPECT_GT(start.parameters, 2 * 256 * 16);
+  EXPECT_GT(report.bytes_sent, 0);
+  EXPECT_TRUE(report.validation_loss.has_value());
+}
+
+TEST(Trainer, ValidationIsTheMeanOverAllItsTokens) {
+  // No step: the same weights whatever the batch, whose last one is smaller.
+  TrainConfig config = tiny(2, models::Compute::float64);
+  config.steps = 0;
+  const Log a = train(config);
+  config.data.batch = 4;
+  const Log b = train(config);
+  ASSERT_EQ(a.validations.size(), 1u);
+  EXPECT_GT(a.validations[0].tokens, 200);
+  EXPECT_EQ(a.validations[0].tokens, b.validations[0].tokens);
+  EXPECT_NEAR(a.validations[0].loss, b.validations[0].loss, 1e-12);
+  EXPECT_FALSE(a.report.first_loss.has_value());
+}
+
+TEST(Trainer, AnErrorOnOneRankEndsAll) {
+  TrainConfig config = tiny(3, models::Compute::float32);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_THROW(run_local(config, text(),
+                         {.start = {},
+                          .step =
+                              [](const StepReport& step) {
+                                if (step.step == 2) {
+                                  throw std::runtime_error("full disk");
+                                }
+                              },
+                          .validation = {}}),
+               std::runtime_error);
+  const std::chrono::duration<double> seconds =
+      std::chrono::steady_clock::now() - start;
+  EXPECT_LT(seconds.count(), 20);
+}
+
+/// What each rank throws when rank 1 differs.
+std::vector<std::string> disagreements(
+    const std::function<void(TrainConfig&, Data&)>& differ) {
+  const TrainConfig base = tiny(3, models::Compute::float32);
+  const auto outcomes = comm::rank_outcomes(
+      3, [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
+        TrainConfig config = base;
+        Data data = text();
+        if (rank == 1) differ(config, data);
+        comm::Communicator communicator(std::move(transport),
+                                        time_outs(config));
+        run(config, data, communicator);
+      });
+  std::vector<std::string> texts;
+  for (const auto& outcome : outcomes) {
+    try {
+      if (outcome) std::rethrow_exception(outcome);
+      texts.push_back("");
+    } catch (const InvalidArgument& error) {
+      texts.push_back(error.what());
+    }
+  }
+  return texts;
+}
+
+TEST(Trainer, RanksWithDifferentConfigsOrTextsAllSaySo) {
+  for (const auto& text : disagreements([](TrainConfig&config, Data&) {
+         config.optimizer.learning_rate *= 2;
+       })) {
+    EXPECT_THAT(text, HasSubstr("config"));
+  }
+  for (const auto& text :
+       disagreements([](TrainConfig&, Data& data) { data.train[17] = 'X'; })) {
+    EXPECT_THAT(text, HasSubstr("data"));
+  }
+  // Where the text lies may differ.
+  TrainConfig config = tiny(3, models::Compute::float32);
+  config.steps = 1;
+  comm::run_ranks(
+      3, [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
+        TrainConfig mine = config;
+        mine.data.files = {fmt::format("folder-{}", rank)};
+        comm::Communicator communicator(std::move(transport), time_outs(mine));
+        EXPECT_EQ(run(mine, text(), communicator).steps, 1);
+      });
+}
+
+TEST(Trainer, AnotherNumberOfRanksIsRefused) {
+  comm::run_ranks(2, [](Rank, std::shared_ptr<comm::Transport> transport) {
+    comm::Communicator communicator(std::move(transport));
+    EXPECT_THROW(run(tiny(3, models::Compute::float32), text(), communicator),
+                 InvalidArgument);
+  });
+}
+
+}  // namespace
+}  // namespace ringweave::train
