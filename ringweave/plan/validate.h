@@ -1,22 +1,35 @@
 // Proves that a schedule does its work, by playing it.
+//
+// All of them accept any numbers, such as a file may hold. They throw
+// InvalidArgument naming the first transfer or tile that is missing, doubled or
+// impossible, in the order of steps; what is missing without being used later
+// is found at the end.
 #pragma once
 
+#include "ringweave/plan/chain_schedule.h"
 #include "ringweave/plan/demand.h"
 #include "ringweave/plan/schedule.h"
 
 namespace ringweave::plan {
 
-/// Dissemination (softmax). Forward: senders hold what they send, at the time
-/// they send it; no slot is overwritten while it is sent from, received into or
-/// still to be used; every rank computes exactly once each part that it needs,
-/// from a slot that holds it, and nothing else. Backward also: every
-/// contribution to a part's gradient reaches its owner exactly once.
-/// Throws InvalidArgument naming the first transfer or tile that is missing,
-/// doubled or impossible.
+/// Dissemination (softmax), a whole schedule of payloads kv and kv_grad.
+/// Forward: senders hold what they send, at the time they send it; no slot is
+/// written while it is sent from, received into or computed from; no rank
+/// receives a part twice, or one that it neither uses nor passes on; every rank
+/// computes exactly once each part that it needs, from a slot that holds it,
+/// and nothing else; what is retained is there at the end. Backward also: it
+/// starts with what is retained; every contribution to a part's gradient
+/// reaches its owner exactly once.
 void validate(const Schedule& schedule, const Demand& demand, int strands);
 
-/// Ordered scan (linear): every rank that needs a summary receives it exactly
-/// once; `compose` transfers form one chain in the order of the segments.
+/// Dissemination of summaries (linear, all-gather): the same of payload summary
+/// without tiles; every rank that needs a part receives it exactly once, and
+/// retains all that it receives.
 void validate_scan(const Schedule& schedule, const Demand& demand, int strands);
+
+/// Ordered scan (linear, chain): the state after each segment is sent exactly
+/// once to the rank of the next segment, after the state before it has arrived;
+/// the final state, if it is broadcast, to every other rank.
+void validate_scan(const Schedule& schedule, const ChainDemand& demand);
 
 }  // namespace ringweave::plan
