@@ -44,28 +44,31 @@ std::string text_of(const std::exception& error) {
 class Mark {
  public:
   Mark(const Group& group, const std::string& group_name)
-      : key_("ringweave/" + group_name + "/first_failed") {
-    const Store shared = group->getStore();
-    if (!shared) return;
-    try {
-      store_ = shared->clone();  // a connection and a lock of its own
-    } catch (const std::exception&) {
-      store_ = shared;
-    }
-  }
+      : key_("ringweave/" + group_name + "/first_failed"),
+        store_(group->getStore()) {}
 
   void leave(Rank rank) {
+    if (!known_) known_ = rank;
     bounded([store = store_, key = key_, rank] {
       store->compareSet(key, "", std::to_string(rank));
-      return std::optional<Rank>(rank);
+      return std::optional<Rank>();
     });
   }
 
-  std::optional<Rank> read() {
-    return bounded([store = store_, key = key_]() -> std::optional<Rank> {
-      if (!store->check({key})) return std::nullopt;  // get() would block
-      return std::stoi(store->get_to_str(key));
-    });
+  /// Waits up to `patience` for one to be left. Without a store: what this rank
+  /// itself has left.
+  std::optional<Rank> read(std::chrono::milliseconds patience = 0ms) {
+    const std::optional<Rank> found =
+        bounded([store = store_, key = key_,
+                 end = Clock::now() + patience]() -> std::optional<Rank> {
+          while (
+              !store->check({key})) {  // get() would wait for the key for long
+            if (Clock::now() >= end) return std::nullopt;
+            std::this_thread::sleep_for(20ms);
+          }
+          return std::stoi(store->get_to_str(key));
+        });
+    return found ? found : known_;
   }
 
  private:
@@ -89,6 +92,7 @@ class Mark {
 
   std::string key_;
   Store store_;  ///< null: there is none, or it did not answer
+  std::optional<Rank> known_;
 };
 
 class C10dWork final : public Work {
@@ -123,21 +127,12 @@ class C10dWork final : public Work {
       const std::chrono::duration<double> waited = now - start;
       facts_.cause = fmt::format("no answer within {:.3g} s", waited.count());
     } else {
-      facts_.first_failed = wait_for_mark();
+      facts_.first_failed = mark_->read(kMarkPatience).value_or(-1);
     }
     throw CommError(facts_);
   }
 
  private:
-  Rank wait_for_mark() {
-    const auto end = Clock::now() + kMarkPatience;
-    for (;;) {
-      if (const auto rank = mark_->read()) return *rank;
-      if (Clock::now() >= end) return -1;
-      std::this_thread::sleep_for(20ms);
-    }
-  }
-
   std::shared_ptr<Mark> mark_;
   CommError::Facts facts_;
   c10::intrusive_ptr<c10d::Work> work_;
