@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"

@@ -1,0 +1,177 @@
+// ringweave bench linear: linear attention split over ranks against the same
+// code on one rank with as many threads in all.
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/cli/bench.h"
+#include "ringweave/comm/local_transport.h"
+#include "ringweave/linear_attention/linear_attention.h"
+
+namespace ringweave::cli {
+namespace {
+
+using linear_attention::Decay;
+
+struct LinearBench {
+  BenchOptions options;
+  std::string decay = "constant";
+  std::vector<std::string> transports = {"all_gather"};
+};
+
+/// Decays by name. Words of the families that have them are in the help.
+Decay decay_from_name(const std::string& name) {
+  const std::vector<std::pair<std::string, Decay>> decays = {
+      {"none", Decay::none},
+      {"constant", Decay::constant},
+      {"per_head", Decay::per_head},
+      {"per_key", Decay::per_key}};
+  for (const auto& [known, decay] : decays) {
+    if (name == known) return decay;
+  }
+  throw InvalidArgument(fmt::format(
+      "[bench linear] got --decay {}; want none, constant, per_head or per_key",
+      name));
+}
+
+struct Tensors {
+  at::Tensor q, k, v, gates, out_grad;
+};
+
+/// Log decays of about -0.05 per token, in the type that states have.
+at::Tensor make_gates(const LinearBench& bench, at::ScalarType type) {
+  const BenchOptions& options = bench.options;
+  std::vector<std::int64_t> shape;
+  switch (decay_from_name(bench.decay)) {
+    case Decay::none:
+      return {};
+    case Decay::constant:
+      shape = {options.heads};
+      break;
+    case Decay::per_head:
+      shape = {options.batch, options.tokens, options.heads};
+      break;
+    case Decay::per_key:
+      shape = {options.batch, options.tokens, options.heads, options.head_dim};
+      break;
+  }
+  return random_tensor(shape, type, 5).abs().mul(-0.05);
+}
+
+Tensors make_tensors(const LinearBench& bench) {
+  const BenchOptions& options = bench.options;
+  const at::ScalarType type = scalar_type(options);
+  const at::ScalarType precise = type == at::kDouble ? at::kDouble : at::kFloat;
+  const auto make = [&](std::uint64_t seed) {
+    return random_tensor(
+        {options.batch, options.tokens, options.heads, options.head_dim}, type,
+        seed);
+  };
+  return {make(1), make(2), make(3), make_gates(bench, precise), make(4)};
+}
+
+linear_attention::LinearSpec spec_of(const BenchOptions& options,
+                                     const std::string& transport) {
+  return {.transport = linear_attention::transport_from_name(transport),
+          .layout = layout_of(options),
+          .mask = mask_of(options)};
+}
+
+/// Forward and backward of one rank. The gradient of a constant decay is a part
+/// of a sum over ranks and is not returned.
+BenchCase::Operation operation(const LinearBench& bench,
+                               const linear_attention::LinearSpec& spec,
+                               const Tensors& whole,
+                               comm::Communicator& communicator) {
+  const Decay decay = decay_from_name(bench.decay);
+  const auto plan =
+      linear_attention::make_linear_plan(spec, communicator.rank());
+  const bool backward = !bench.options.forward_only;
+  const auto part = [&](const at::Tensor& x) {
+    return shard(x, spec.layout, communicator.rank(), backward);
+  };
+  const at::Tensor q = part(whole.q);
+  const at::Tensor k = part(whole.k);
+  const at::Tensor v = part(whole.v);
+  const bool own_gates = decay == Decay::per_head || decay == Decay::per_key;
+  const at::Tensor gates = own_gates ? part(whole.gates) : whole.gates;
+  const at::Tensor out_grad = part(whole.out_grad).detach();
+  std::vector<at::Tensor> inputs = {q, k, v};
+  if (own_gates) inputs.push_back(gates);
+  return [=, &communicator]() -> std::vector<at::Tensor> {
+    const at::Tensor out = linear_attention::linear_attention(
+                               q, k, v, decay, gates, {}, plan, communicator,
+                               {.scale = 1.0, .final_state = false})
+                               .out;
+    if (!backward) return {out};
+    auto grads = torch::autograd::grad({out}, inputs, {out_grad});
+    grads.insert(grads.begin(), out);
+    return grads;
+  };
+}
+
+void run(const LinearBench& bench) {
+  const Tensors whole = make_tensors(bench);
+  // The whole runs on one rank, so it needs no peer; any transport will do.
+  comm::Communicator alone(comm::LocalWorld(1).transport(0));
+  const linear_attention::LinearSpec whole_spec = {
+      .transport = {},
+      .layout = plan::Layout::contiguous(bench.options.tokens, 1),
+      .mask = mask_of(bench.options)};
+  const auto whole_operation = operation(bench, whole_spec, whole, alone);
+
+  std::vector<BenchReport> reports;
+  for (const std::string& transport : bench.transports) {
+    const BenchCase bench_case = {
+        .name = transport,
+        .split =
+            [&](comm::Communicator& communicator) {
+              return operation(bench, spec_of(bench.options, transport), whole,
+                               communicator);
+            },
+        .planned_bytes = {}};
+    reports.push_back(run_case(bench.options, bench_case, whole_operation));
+  }
+  print_reports("linear", bench.options, "the same on one rank", reports);
+}
+
+void prepare(const std::shared_ptr<LinearBench>& bench, Context& context) {
+  check(bench->options, context);
+  const Decay decay = decay_from_name(bench->decay);
+  require(bench->options.mask == "causal" || decay == Decay::none,
+          "[bench linear] got --mask full and --decay {}; want causal, or no "
+          "decay",
+          bench->decay);
+  for (const std::string& transport : bench->transports) {
+    linear_attention::make_linear_plan(spec_of(bench->options, transport), 0);
+  }
+  context.job = [bench] { run(*bench); };
+}
+
+}  // namespace
+
+void add_bench_linear(CLI::App& bench_command, Context& context) {
+  auto bench = std::make_shared<LinearBench>();
+  CLI::App* command = bench_command.add_subcommand(
+      "linear",
+      "Linear attention split over ranks, against the same on one rank");
+  add_options(*command, bench->options);
+  command
+      ->add_option("--decay", bench->decay,
+                   "none, constant (Lightning), per_head or per_key (GLA)")
+      ->capture_default_str();
+  command
+      ->add_option("--transport", bench->transports,
+                   "How states travel, with commas: chain, all_gather, "
+                   "all_gather:ring, ...")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->callback([bench, &context] { prepare(bench, context); });
+}
+
+}  // namespace ringweave::cli

@@ -1,0 +1,47 @@
+// Medians, ratios and spreads of paired measurements, and how they are printed.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ringweave/base/json.h"
+#include "ringweave/base/range.h"
+
+namespace ringweave::cli {
+
+struct BenchReport {
+  struct Pair {
+    double split_seconds = 0;  ///< until the last rank is done
+    double whole_seconds = 0;
+  };
+  struct Link {
+    Rank from = 0;
+    Rank to = 0;
+    std::int64_t sent_bytes = 0;
+    std::optional<std::int64_t> planned_bytes = {};
+  };
+  std::string name;
+  std::vector<Pair> pairs;
+  std::vector<Link> links;
+  double max_error = 0;  ///< max|a - b| / max(1, max|b|) over all results
+};
+
+struct Spread {
+  double median = 0;
+  double least = 0;
+  double most = 0;
+};
+
+/// Of at least one number; the median of an even count is the middle pair's
+/// mean.
+Spread spread(std::vector<double> numbers);
+
+/// {"name", "ratio", "split_seconds", "whole_seconds", "tokens_per_second",
+/// "max_error", "links"}; ratio is split / whole, pair by pair.
+Json to_json(const BenchReport& report, std::int64_t tokens);
+
+/// A table with a row per report, and the bytes of the links of each.
+std::string table(const std::vector<BenchReport>& reports, std::int64_t tokens);
+
+}  // namespace ringweave::cli
