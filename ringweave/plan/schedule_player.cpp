@@ -18,22 +18,19 @@ void check_blocks(const Schedule& schedule, const Demand& demand, int strands,
   BlockId expected;  // the next part of the strand that must be listed
   for (std::size_t i = 0; i < schedule.blocks.size(); ++i) {
     const auto& [id, size] = schedule.blocks[i];
-    require(index.contains(id), "{} impossible {}: there is none", kWhere,
-            describe(id));
+    require(index.contains(id), "{} impossible {}: there is none", kWhere, id);
     require(i == 0 || schedule.blocks[i - 1].id < id,
-            "{} doubled or unsorted {} in the list of blocks", kWhere,
-            describe(id));
+            "{} doubled or unsorted {} in the list of blocks", kWhere, id);
     const std::int64_t want = demand.size(id, strands);
     require(size == want && size > 0,
             "{} got size {} of {}; want {}, and no empty parts", kWhere, size,
-            describe(id), want);
+            id, want);
     const bool same =
         i > 0 && expected.owner == id.owner && expected.strand == id.strand;
     if (!same) expected = {id.owner, id.strand, 0};
     for (; expected.part < id.part; ++expected.part) {
       require(demand.size(expected, strands) == 0,
-              "{} missing {} in the list of blocks", kWhere,
-              describe(expected));
+              "{} missing {} in the list of blocks", kWhere, expected);
     }
     ++expected.part;
   }
@@ -43,44 +40,43 @@ void check_transfer(const Transfer& transfer, const Schedule& schedule) {
   const auto& t = transfer;
   require(
       in_range(t.from, schedule) && in_range(t.to, schedule) && t.from != t.to,
-      "{} impossible {}: want two different ranks 0 … {}", kWhere, describe(&t),
+      "{} impossible {}: want two different ranks 0 … {}", kWhere, Subject(&t),
       schedule.ranks - 1);
   require(t.post_step >= 0 && t.post_step < t.wait_step &&
               t.wait_step <= schedule.steps,
           "{} impossible {}: want 0 <= post step < wait step <= {}", kWhere,
-          describe(&t), schedule.steps);
+          Subject(&t), schedule.steps);
   require(t.slot >= 0 && t.source_slot >= kOwn,
           "{} impossible {}: got slots {} and {}; want numbers >= 0, or {} for "
           "the sender's own block",
-          kWhere, describe(&t), t.source_slot, t.slot, kOwn);
+          kWhere, Subject(&t), t.source_slot, t.slot, kOwn);
 }
 
 void check_tile(const Tile& tile, const Schedule& schedule) {
   require(in_range(tile.rank, schedule),
-          "{} impossible {}: want a rank of 0 … {}", kWhere, describe(&tile),
+          "{} impossible {}: want a rank of 0 … {}", kWhere, Subject(&tile),
           schedule.ranks - 1);
   require(tile.step >= 0 && tile.step < schedule.steps,
-          "{} impossible {}: want a step of 0 … {}", kWhere, describe(&tile),
+          "{} impossible {}: want a step of 0 … {}", kWhere, Subject(&tile),
           schedule.steps - 1);
   require(tile.slot >= kOwn && tile.grad_slot >= kOwn,
           "{} impossible {}: got slots {} and {}; want numbers >= {}", kWhere,
-          describe(&tile), tile.slot, tile.grad_slot, kOwn);
+          Subject(&tile), tile.slot, tile.grad_slot, kOwn);
 }
 
 std::string text(const Transfer& t) {
   return fmt::format(
       "transfer of {} of {} from rank {} to rank {}, steps {} … {}",
-      name(t.payload), describe(t.block), t.from, t.to, t.post_step,
-      t.wait_step);
+      name(t.payload), t.block, t.from, t.to, t.post_step, t.wait_step);
 }
 
 std::string text(const Tile& tile) {
-  return fmt::format("tile of {} on rank {}, step {}", describe(tile.block),
-                     tile.rank, tile.step);
+  return fmt::format("tile of {} on rank {}, step {}", tile.block, tile.rank,
+                     tile.step);
 }
 
 std::string text(const Retained& kept) {
-  return fmt::format("retained {} on rank {}", describe(kept.block), kept.rank);
+  return fmt::format("retained {} on rank {}", kept.block, kept.rank);
 }
 
 }  // namespace
@@ -137,11 +133,11 @@ void check_form(const Schedule& schedule, const Demand& demand, int strands,
   for (const Block& block : schedule.blocks) listed[index[block.id]] = 1;
   const auto check_listed = [&](const BlockId& id, Subject what) {
     require(index.contains(id), "{} impossible {}: there is no such block",
-            kWhere, describe(what));
+            kWhere, what);
     require(listed[index[id]],
             "{} impossible {}: the block is empty or not "
             "in the list of blocks",
-            kWhere, describe(what));
+            kWhere, what);
   };
   for (const Transfer& transfer : schedule.transfers) {
     check_transfer(transfer, schedule);
@@ -154,7 +150,7 @@ void check_form(const Schedule& schedule, const Demand& demand, int strands,
   for (const Retained& kept : schedule.retained) {
     require(in_range(kept.rank, schedule) && kept.slot >= 0,
             "{} impossible {}: want ranks 0 … {} and slots >= 0, got slot {}",
-            kWhere, describe(&kept), schedule.ranks - 1, kept.slot);
+            kWhere, Subject(&kept), schedule.ranks - 1, kept.slot);
     check_listed(kept.block, &kept);
   }
 }
@@ -210,10 +206,10 @@ PartState& SlotTable::readable(Rank rank, Payload payload, int slot_number,
   require(part && (part->present || part->arriving),
           "{} impossible {}: slot {} of {} on rank {} does not hold the block "
           "then; a transfer is missing or comes too late",
-          kWhere, describe(what), slot_number, name(payload), rank);
+          kWhere, what, slot_number, name(payload), rank);
   require(!part->arriving,
           "{} impossible {}: slot {} of {} on rank {} is being received into",
-          kWhere, describe(what), slot_number, name(payload), rank);
+          kWhere, what, slot_number, name(payload), rank);
   return *part;
 }
 
@@ -226,7 +222,7 @@ PartState& SlotTable::writable(Rank rank, Payload payload, int slot_number,
     if (same && i != part) continue;
     require(state.parts[i].readers == 0 && !state.parts[i].arriving,
             "{} impossible {}: slot {} of {} on rank {} is still in use",
-            kWhere, describe(what), slot_number, name(payload), rank);
+            kWhere, what, slot_number, name(payload), rank);
   }
   if (!same) {
     state.parts.clear();

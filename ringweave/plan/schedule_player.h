@@ -5,9 +5,12 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <variant>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "ringweave/plan/demand.h"
 #include "ringweave/plan/schedule.h"
@@ -17,9 +20,10 @@ namespace ringweave::plan {
 /// "block (owner 0, strand 1, part 0)".
 std::string describe(const BlockId& block);
 
-/// What an error is about. Its text is made only when there is one: "transfer
-/// of kv of block (…) from rank 0 to rank 2, steps 3 … 4", "tile of block (…)
-/// on rank 2, step 4", "retained block (…) on rank 1".
+/// What an error is about. A formatter below makes its text, which is slow,
+/// only when there is one: "transfer of kv of block (…) from rank 0 to rank 2,
+/// steps 3 … 4", "tile of block (…) on rank 2, step 4", "retained block (…) on
+/// rank 1".
 using Subject = std::variant<const Transfer*, const Tile*, const Retained*>;
 std::string describe(Subject subject);
 
@@ -113,3 +117,21 @@ class SlotTable {
 };
 
 }  // namespace ringweave::plan
+
+template <>
+struct fmt::formatter<ringweave::plan::BlockId>
+    : fmt::formatter<std::string_view> {
+  auto format(const ringweave::plan::BlockId& block,
+              format_context& context) const {
+    return format_to(context.out(), "{}", ringweave::plan::describe(block));
+  }
+};
+
+template <>
+struct fmt::formatter<ringweave::plan::Subject>
+    : fmt::formatter<std::string_view> {
+  auto format(const ringweave::plan::Subject& subject,
+              format_context& context) const {
+    return format_to(context.out(), "{}", ringweave::plan::describe(subject));
+  }
+};

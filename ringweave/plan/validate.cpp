@@ -226,13 +226,12 @@ class Player {
       for (Rank rank = 0; rank < schedule_.ranks; ++rank) {
         if (!demand_.needs(rank, block, strands_)) continue;
         if (use(rank, block).tile < 0) {
-          fail("missing", "tile",
-               fmt::format("rank {} needs {}", rank, describe(block)));
+          fail("missing", "tile", fmt::format("rank {} needs {}", rank, block));
         }
         if (backward_ && !own_gradients_[i].contains(rank)) {
           fail("missing", "transfer",
                fmt::format("rank {}'s gradient of {} never reaches its owner",
-                           rank, describe(block)));
+                           rank, block));
         }
       }
     }

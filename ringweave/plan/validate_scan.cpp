@@ -54,7 +54,7 @@ class Player {
         if (rank != block.owner && demand_.needs(rank, block, strands_) &&
             !use(rank, block).held) {
           fail("missing", "transfer",
-               fmt::format("rank {} needs {}", rank, describe(block)));
+               fmt::format("rank {} needs {}", rank, block));
         }
       }
     }
