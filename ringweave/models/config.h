@@ -40,7 +40,7 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   double norm_eps = 1e-5;
   bool tie_embeddings = false;
-  LinearConfig linear;
+  LinearConfig linear{};
 
   bool is_linear(std::int64_t layer) const {
     return pattern[static_cast<std::size_t>(layer) % pattern.size()] == 'L';

@@ -23,14 +23,14 @@ constexpr std::int64_t kSeed = 5;
 constexpr std::int64_t kBatch = 2;
 
 ModelConfig tiny(LinearKind kind, const std::string& pattern = "LLLN") {
-  ModelConfig config{.vocab_size = 11,
-                     .hidden = 12,
-                     .intermediate = 10,
-                     .layers = 4,
-                     .heads = 4,
-                     .kv_heads = 2,
-                     .head_dim = 6,
-                     .pattern = pattern};
+  ModelConfig config;
+  config.vocab_size = 11;
+  config.hidden = 12;
+  config.intermediate = 10;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 6;
+  config.pattern = pattern;
   config.linear.kind = kind;
   config.linear.gate_rank = 3;
   return config;

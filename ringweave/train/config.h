@@ -16,10 +16,10 @@
 namespace ringweave::train {
 
 struct DataConfig {
-  std::vector<std::string> files;  ///< texts, joined in this order
+  std::vector<std::string> files{};  ///< texts, joined in this order
   /// Texts for the validation loss; if there are none, the last
   /// `validation_fraction` of `files`. 0 and no files: no validation.
-  std::vector<std::string> validation_files;
+  std::vector<std::string> validation_files{};
   double validation_fraction = 0.05;
   std::int64_t seq_len = 1024;  ///< tokens per sequence; any length >= 1
   std::int64_t batch = 4;       ///< sequences per step

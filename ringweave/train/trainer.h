@@ -43,9 +43,9 @@ struct ValidationReport {
 /// Called on the rank's own thread, between steps. Empty ones are skipped. All
 /// ranks have equal figures, so that one rank's callbacks are enough.
 struct Callbacks {
-  std::function<void(const StartReport&)> start;
-  std::function<void(const StepReport&)> step;
-  std::function<void(const ValidationReport&)> validation;
+  std::function<void(const StartReport&)> start{};
+  std::function<void(const StepReport&)> step{};
+  std::function<void(const ValidationReport&)> validation{};
 };
 
 struct TrainReport {
