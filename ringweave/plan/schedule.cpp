@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <tuple>
 #include <utility>
 
 #include "ringweave/base/error.h"
@@ -108,19 +107,25 @@ auto find_block(const Schedule& schedule, const BlockId& id) {
 
 }  // namespace
 
+// Spelt out: sorting takes much of the time of making a schedule, and comparing
+// tuples of references is slow.
 bool before(const Transfer& a, const Transfer& b) {
-  const auto key = [](const Transfer& t) {
-    return std::tie(t.post_step, t.from, t.to, t.block, t.payload, t.action,
-                    t.wait_step, t.source_slot, t.slot);
-  };
-  return key(a) < key(b);
+  if (a.post_step != b.post_step) return a.post_step < b.post_step;
+  if (a.from != b.from) return a.from < b.from;
+  if (a.to != b.to) return a.to < b.to;
+  if (a.block.owner != b.block.owner) return a.block.owner < b.block.owner;
+  if (a.block.strand != b.block.strand) return a.block.strand < b.block.strand;
+  if (a.block.part != b.block.part) return a.block.part < b.block.part;
+  return a < b;
 }
 
 bool before(const Tile& a, const Tile& b) {
-  const auto key = [](const Tile& t) {
-    return std::tie(t.step, t.rank, t.block, t.slot, t.grad_slot);
-  };
-  return key(a) < key(b);
+  if (a.step != b.step) return a.step < b.step;
+  if (a.rank != b.rank) return a.rank < b.rank;
+  if (a.block.owner != b.block.owner) return a.block.owner < b.block.owner;
+  if (a.block.strand != b.block.strand) return a.block.strand < b.block.strand;
+  if (a.block.part != b.block.part) return a.block.part < b.block.part;
+  return a < b;
 }
 
 std::int64_t block_size(const Schedule& schedule, const BlockId& block) {

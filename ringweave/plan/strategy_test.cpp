@@ -1,8 +1,7 @@
 #include "ringweave/plan/strategy.h"
 
 #include <algorithm>
-#include <map>
-#include <set>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,41 +17,44 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-// The union of the parts; every transfer is in exactly two of them, with the
-// same fields.
+// Whether the parts are a schedule's ranks' parts: every transfer is in exactly
+// two of them, with the same fields, all else in one.
 void expect_union(const Schedule& all, const std::vector<Schedule>& parts) {
-  std::map<Transfer, int> transfers;
-  std::vector<Tile> tiles;
-  std::vector<Retained> retained;
-  std::map<BlockId, std::int64_t> blocks;
+  Schedule sum;
   for (const Schedule& part : parts) {
     ASSERT_EQ(part.ranks, all.ranks);
     ASSERT_EQ(part.steps, all.steps);
     ASSERT_EQ(part.pass, all.pass);
-    for (const Transfer& transfer : part.transfers) ++transfers[transfer];
-    tiles.insert(tiles.end(), part.tiles.begin(), part.tiles.end());
-    retained.insert(retained.end(), part.retained.begin(), part.retained.end());
-    for (const Block& block : part.blocks) {
-      ASSERT_EQ(blocks.emplace(block.id, block.size).first->second, block.size);
-    }
+    const auto append = [](auto& to, const auto& from) {
+      to.insert(to.end(), from.begin(), from.end());
+    };
+    append(sum.transfers, part.transfers);
+    append(sum.tiles, part.tiles);
+    append(sum.retained, part.retained);
+    append(sum.blocks, part.blocks);
     for (const Transfer& transfer : part.transfers) {
       ASSERT_EQ(part_offset(part, transfer.block),
                 part_offset(all, transfer.block));
     }
   }
-  ASSERT_EQ(transfers.size(), all.transfers.size());
+  const auto in_order = [](const auto& a, const auto& b) {
+    return before(a, b);
+  };
+  std::sort(sum.transfers.begin(), sum.transfers.end(), in_order);
+  std::sort(sum.tiles.begin(), sum.tiles.end(), in_order);
+  std::sort(sum.retained.begin(), sum.retained.end());
+  std::sort(sum.blocks.begin(), sum.blocks.end(),
+            [](const Block& a, const Block& b) { return a.id < b.id; });
+  sum.blocks.erase(std::unique(sum.blocks.begin(), sum.blocks.end()),
+                   sum.blocks.end());
+  std::vector<Transfer> twice;
   for (const Transfer& transfer : all.transfers) {
-    ASSERT_EQ(transfers[transfer], 2);
+    twice.insert(twice.end(), 2, transfer);
   }
-  std::sort(tiles.begin(), tiles.end(),
-            [](const Tile& a, const Tile& b) { return before(a, b); });
-  ASSERT_EQ(tiles, all.tiles);
-  std::sort(retained.begin(), retained.end());
-  ASSERT_EQ(retained, all.retained);
-  ASSERT_EQ(blocks.size(), all.blocks.size());
-  for (const Block& block : all.blocks) {
-    ASSERT_TRUE(blocks.contains(block.id));
-  }
+  ASSERT_TRUE(sum.transfers == twice);
+  ASSERT_TRUE(sum.tiles == all.tiles);
+  ASSERT_TRUE(sum.retained == all.retained);
+  ASSERT_TRUE(sum.blocks == all.blocks);
 }
 
 void check_pass(const Strategy& strategy, const AttentionDemand& demand,
@@ -84,11 +86,26 @@ class EveryStrategy : public ::testing::TestWithParam<int> {};
 TEST_P(EveryStrategy, IsValidForEveryLayoutAndMask) {
   const int ranks = GetParam();
   for (const Strategy& strategy : test_strategies(ranks)) {
-    for (const std::int64_t tokens : {2, 29}) {
+    for (const auto& [title, demand] : test_cases(29, ranks)) {
+      SCOPED_TRACE(name(strategy) + ", " + title);
+      ASSERT_NO_THROW(check_all(strategy, demand));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Most parts are empty, or have a size of one token.
+TEST_P(EveryStrategy, IsValidForFewTokens) {
+  const int ranks = GetParam();
+  for (const Strategy& strategy : test_strategies(ranks)) {
+    const int strands = strand_count(strategy, ranks);
+    for (const std::int64_t tokens : {0, 2}) {
       for (const auto& [title, demand] : test_cases(tokens, ranks)) {
         SCOPED_TRACE(name(strategy) + ", " + title);
-        ASSERT_NO_THROW(check_all(strategy, demand));
-        if (HasFatalFailure()) return;
+        for (const Pass pass : {Pass::forward, Pass::backward}) {
+          ASSERT_NO_THROW(
+              validate(whole(strategy, demand, pass), demand, strands));
+        }
       }
     }
   }
@@ -97,18 +114,71 @@ TEST_P(EveryStrategy, IsValidForEveryLayoutAndMask) {
 INSTANTIATE_TEST_SUITE_P(Ranks, EveryStrategy, ::testing::Range(1, 9));
 
 TEST(Strategy, IsValidForManyRanks) {
-  for (const int ranks : {16, 33, 64}) {
+  const auto check = [](const char* name, int ranks, Pass pass) {
     const Layout layout = Layout::contiguous(ranks * ranks, ranks);
     const AttentionDemand demand(layout, layout, Mask::full());
+    const Strategy strategy = strategy_from_name(name);
+    EXPECT_NO_THROW(validate(whole(strategy, demand, pass), demand,
+                             strand_count(strategy, ranks)))
+        << name << " on " << ranks;
+  };
+  for (const Pass pass : {Pass::forward, Pass::backward}) {
     for (const char* name : {"ring", "multi_ring", "direct", "all_gather"}) {
-      const Strategy strategy = strategy_from_name(name);
-      const int strands = strand_count(strategy, ranks);
-      for (const Pass pass : {Pass::forward, Pass::backward}) {
-        EXPECT_NO_THROW(
-            validate(whole(strategy, demand, pass), demand, strands))
-            << name << " on " << ranks;
-      }
+      check(name, 16, pass);
+      check(name, 33, pass);
     }
+    check("ring", 64, pass);
+    check("all_gather", 64, pass);
+  }
+  check("multi_ring", 64, Pass::forward);
+}
+
+TEST(Strategy, ExistsOrSaysWhyNot) {
+  const auto strands = [](const char* name, int ranks) {
+    return strand_count(strategy_from_name(name), ranks);
+  };
+  EXPECT_EQ(strands("ring", 8), 1);
+  EXPECT_EQ(strands("all_gather", 8), 1);
+  for (const char* name : {"multi_ring", "direct", "time_varying_multi_ring"}) {
+    EXPECT_EQ(strands(name, 1), 1) << name;
+    EXPECT_EQ(strands(name, 2), 1) << name;
+    EXPECT_EQ(strands(name, 6), 5) << name;
+    EXPECT_EQ(strands(name, 8), 7) << name;
+  }
+  EXPECT_EQ(strands("multi_ring", 10), 9);
+  EXPECT_EQ(strands("direct:3", 8), 3);
+  EXPECT_THAT([&] { strands("time_varying_multi_ring", 10); },
+              ThrowsMessage<NoSolution>(HasSubstr("got 10 ranks")));
+  EXPECT_THROW(strands("ring", 0), InvalidArgument);
+  EXPECT_THROW(strand_count({StrategyKind::direct, false, -2}, 4),
+               InvalidArgument);
+  const Layout layout = Layout::contiguous(10, 2);
+  const AttentionDemand demand(layout, layout, Mask::full());
+  for (const Rank rank : {-1, 2}) {
+    EXPECT_THROW(rank_part({}, demand, Pass::forward, rank), InvalidArgument);
+    EXPECT_THROW(rank_part_of_summaries({}, demand, rank), InvalidArgument);
+  }
+}
+
+TEST(Strategy, HasNames) {
+  for (const std::string& known : strategy_names()) {
+    EXPECT_EQ(name(strategy_from_name(known)), known);
+  }
+  EXPECT_EQ(strategy_from_name("direct:12"),
+            (Strategy{StrategyKind::direct, false, 12}));
+  EXPECT_EQ(name(Strategy{StrategyKind::direct, false, 12}), "direct:12");
+  EXPECT_THROW(name(Strategy{StrategyKind::multi_ring, true}), InvalidArgument);
+}
+
+TEST(Strategy, UnknownNameMeetsTheNearest) {
+  EXPECT_THAT([] { strategy_from_name("multiring"); },
+              ThrowsMessage<InvalidArgument>(
+                  AllOf(HasSubstr("[strategy] got \"multiring\""),
+                        HasSubstr("did you mean \"multi_ring\"?"),
+                        HasSubstr("time_varying_multi_ring"))));
+  for (const char* bad : {"", "Ring", "direct:", "direct:0", "direct:-1",
+                          "direct:2x", "direct:99999999999"}) {
+    EXPECT_THROW(strategy_from_name(bad), InvalidArgument) << bad;
   }
 }
 
