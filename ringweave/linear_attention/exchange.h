@@ -1,0 +1,50 @@
+// Brings every segment the state that it starts from.
+//
+// Forward the segments follow one another in position order, backward in
+// reverse; S_out = A ⊙ S_in + U, where U is the update of a segment (V in
+// backward) and A its decay. Without causality all segments get the sum.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/comm/communicator.h"
+#include "ringweave/linear_attention/linear_plan.h"
+
+namespace ringweave::linear_attention {
+
+struct Exchange {
+  plan::Pass pass = plan::Pass::forward;
+  bool end_everywhere = false;            ///< every rank gets the end state
+  at::TensorOptions options;              ///< of states
+  std::vector<std::int64_t> shape;        ///< of states
+  std::vector<std::int64_t> decay_shape;  ///< empty: decays are not sent
+  at::Tensor start;                 ///< undefined: zero; the same on all ranks
+  std::vector<at::Tensor> updates;  ///< of own segments, in position order
+  /// Of all segments, in position order, broadcastable to states; undefined: 1.
+  /// If decays are sent, and for transport chain, only own ones are read.
+  std::vector<at::Tensor> decays;
+  /// Runs in this order while messages are under way; if there are none, not
+  /// at all.
+  std::vector<std::function<void()>> work;
+};
+
+struct Exchanged {
+  /// Per own segment, in position order: the state that it starts from; without
+  /// causality the sum. Undefined: zero.
+  std::vector<at::Tensor> states;
+  /// The state after the last segment (backward: before the first): defined if
+  /// end_everywhere, or on the rank of that segment; without segments `start`.
+  at::Tensor end;
+  std::vector<at::Tensor> decays;  ///< as given, and received
+};
+
+/// Every rank must call it. Steps and bytes are those of the plan's schedule.
+/// Throws CommError at a time-out.
+Exchanged exchange_states(const LinearPlan& plan, const Exchange& exchange,
+                          comm::Communicator& communicator);
+
+}  // namespace ringweave::linear_attention

@@ -1,0 +1,212 @@
+#include "ringweave/linear_attention/linear_attention.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/linear_attention/linear_plan.h"
+#include "ringweave/linear_attention/passes.h"
+#include "ringweave/linear_attention/segment.h"
+
+namespace ringweave::linear_attention {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+std::string shape_text(at::IntArrayRef shape) {
+  return fmt::format("({})", fmt::join(shape.begin(), shape.end(), ", "));
+}
+
+void check_tensor(const char* name, const at::Tensor& x,
+                  const std::vector<std::int64_t>& shape, at::ScalarType type,
+                  at::Device device) {
+  require(x.defined(), "[linear_attention] got no {}; want shape {}", name,
+          shape_text(shape));
+  require(x.sizes() == at::IntArrayRef(shape),
+          "[linear_attention] got {} of shape {}; want {}", name,
+          shape_text(x.sizes()), shape_text(shape));
+  require(x.scalar_type() == type,
+          "[linear_attention] got {} of type {}; want {}", name,
+          at::toString(x.scalar_type()), at::toString(type));
+  require(x.device() == device, "[linear_attention] got {} on {}; want {}",
+          name, x.device().str(), device.str());
+}
+
+void check_gates(const Inputs& in) {
+  const std::int64_t tokens = in.q.size(1);
+  std::vector<std::int64_t> shape;
+  switch (in.decay) {
+    case Decay::none:
+      require(!in.gates.defined(),
+              "[linear_attention] got gates with decay none; want none");
+      return;
+    case Decay::constant:
+      shape = {in.heads()};
+      break;
+    case Decay::per_head:
+      shape = {in.batch(), tokens, in.heads()};
+      break;
+    case Decay::per_key:
+      shape = {in.batch(), tokens, in.heads(), in.key_dim()};
+      break;
+  }
+  check_tensor("gates", in.gates, shape, in.type, in.q.device());
+  if (in.decay != Decay::constant) return;
+  require(at::all(in.gates <= 0).item<bool>(),
+          "[linear_attention] got a constant decay with a log above 0 or NaN; "
+          "want at most 0");
+}
+
+void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
+           const comm::Communicator& communicator) {
+  require(
+      plan.ranks() == communicator.size() && plan.rank == communicator.rank(),
+      "[linear_attention] got the plan of rank {} of {}; want rank {} of "
+      "{}, as the communicator has",
+      plan.rank, plan.ranks(), communicator.rank(), communicator.size());
+  require(in.q.defined() && in.q.dim() == 4,
+          "[linear_attention] got q of {} dimensions; want (batch, tokens, "
+          "heads, key_dim)",
+          in.q.defined() ? in.q.dim() : 0);
+  const at::ScalarType type = in.q.scalar_type();
+  require(type == at::kDouble || type == at::kFloat || type == at::kBFloat16,
+          "[linear_attention] got q of type {}; want Double, Float or BFloat16",
+          at::toString(type));
+  const std::int64_t tokens = plan.spec.layout.shard_tokens(plan.rank);
+  check_tensor("q", in.q, {in.batch(), tokens, in.heads(), in.key_dim()}, type,
+               in.q.device());
+  check_tensor("k", in.k, in.q.sizes().vec(), type, in.q.device());
+  require(in.v.defined() && in.v.dim() == 4,
+          "[linear_attention] got v of {} dimensions; want (batch, tokens, "
+          "heads, value_dim)",
+          in.v.defined() ? in.v.dim() : 0);
+  check_tensor("v", in.v, {in.batch(), tokens, in.heads(), in.value_dim()},
+               type, in.q.device());
+  const std::vector<std::int64_t> state = {in.batch(), in.heads(), in.key_dim(),
+                                           in.value_dim()};
+  require(*std::min_element(state.begin(), state.end()) > 0,
+          "[linear_attention] got a state of shape {} (batch, heads, key_dim, "
+          "value_dim); want at least 1 of each",
+          shape_text(state));
+  require(plan.causal() || in.decay == Decay::none,
+          "[linear_attention] got a decay with a full mask; want a causal "
+          "mask, or no decay");
+  check_gates(in);
+  if (initial.defined()) {
+    check_tensor("initial_state", initial, state, in.type, in.q.device());
+  }
+}
+
+/// What a call keeps for its backward, apart from its inputs.
+struct Call : torch::CustomClassHolder {
+  std::shared_ptr<const LinearPlan> plan;
+  comm::Communicator* communicator = nullptr;
+  Decay decay = Decay::none;
+  LinearOptions options;
+  bool has_initial = false;
+  std::vector<at::Tensor> states;
+  std::vector<at::Tensor> decays;
+};
+
+Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,
+                   const at::Tensor& v, const at::Tensor& gates, Decay decay,
+                   double scale, bool causal) {
+  const bool wide = q.defined() && q.scalar_type() == at::kDouble;
+  return {q,     k,     v,      gates,
+          decay, scale, causal, wide ? at::kDouble : at::kFloat};
+}
+
+class LinearAttention : public torch::autograd::Function<LinearAttention> {
+ public:
+  static variable_list forward(AutogradContext* context, const at::Tensor& q,
+                               const at::Tensor& k, const at::Tensor& v,
+                               const std::optional<at::Tensor>& gates,
+                               const std::optional<at::Tensor>& initial,
+                               c10::intrusive_ptr<Call> call) {
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    const at::Tensor gate = gates.value_or(at::Tensor());
+    const Inputs inputs = make_inputs(
+        q, k, v, gate, call->decay, call->options.scale, call->plan->causal());
+    ForwardPass result = run_forward(inputs, initial.value_or(at::Tensor()),
+                                     call->options.final_state, *call->plan,
+                                     *call->communicator);
+    context->save_for_backward({q, k, v, gate});
+    call->states = std::move(result.states);
+    call->decays = std::move(result.decays);
+    context->saved_data["call"] = c10::IValue::make_capsule(call);
+    variable_list outputs = {result.out};
+    if (call->options.final_state) outputs.push_back(result.final_state);
+    return outputs;
+  }
+
+  static variable_list backward(AutogradContext* context,
+                                variable_list gradients) {
+    require(!at::GradMode::is_enabled(),
+            "[linear_attention] got a backward with create_graph; want one "
+            "without: second derivatives are not supported");
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    const auto call = c10::static_intrusive_pointer_cast<Call>(
+        context->saved_data["call"].toCapsule());
+    const variable_list saved = context->get_saved_variables();
+    const Inputs inputs =
+        make_inputs(saved[0], saved[1], saved[2], saved[3], call->decay,
+                    call->options.scale, call->plan->causal());
+    const bool want_gates = inputs.gates.defined() && needs(context, 3);
+    const ForwardPass forward{{}, {}, call->states, call->decays};
+    BackwardPass result =
+        run_backward(inputs, forward, gradients[0],
+                     call->options.final_state ? gradients[1] : at::Tensor(),
+                     want_gates, *call->plan, *call->communicator);
+    const bool want_initial =
+        call->has_initial && needs(context, inputs.gates.defined() ? 4 : 3);
+    return {result.inputs.q,
+            result.inputs.k,
+            result.inputs.v,
+            result.inputs.gates,
+            want_initial ? result.initial : at::Tensor(),
+            at::Tensor()};
+  }
+
+ private:
+  /// Whether input `edge`, counted among the defined ones, needs a gradient.
+  static bool needs(AutogradContext* context, std::size_t edge) {
+    return context->needs_input_grad(edge);
+  }
+};
+
+std::optional<at::Tensor> if_defined(const at::Tensor& x) {
+  return x.defined() ? std::optional(x) : std::nullopt;
+}
+
+}  // namespace
+
+LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
+                              const at::Tensor& v, Decay decay,
+                              const at::Tensor& gates,
+                              const at::Tensor& initial_state,
+                              std::shared_ptr<const LinearPlan> plan,
+                              comm::Communicator& communicator,
+                              const LinearOptions& options) {
+  require(plan != nullptr,
+          "[linear_attention] got no plan; want one from make_linear_plan");
+  check(make_inputs(q, k, v, gates, decay, options.scale, plan->causal()),
+        initial_state, *plan, communicator);
+  auto call = c10::make_intrusive<Call>();
+  call->plan = std::move(plan);
+  call->communicator = &communicator;
+  call->decay = decay;
+  call->options = options;
+  call->has_initial = initial_state.defined();
+  const variable_list outputs = LinearAttention::apply(
+      q, k, v, if_defined(gates), if_defined(initial_state), call);
+  return {outputs[0], options.final_state ? outputs[1] : at::Tensor()};
+}
+
+}  // namespace ringweave::linear_attention

@@ -1,0 +1,153 @@
+#include "ringweave/linear_attention/passes.h"
+
+#include <span>
+#include <utility>
+
+#include <ATen/ATen.h>
+
+#include "ringweave/linear_attention/exchange.h"
+
+namespace ringweave::linear_attention {
+namespace {
+
+bool data_dependent(Decay decay) {
+  return decay == Decay::per_head || decay == Decay::per_key;
+}
+
+/// What both directions have in common. `decays`: of all segments.
+Exchange make_exchange(plan::Pass pass, const Inputs& inputs,
+                       std::vector<at::Tensor> decays, at::Tensor start) {
+  Exchange exchange;
+  exchange.pass = pass;
+  exchange.options = inputs.q.options().dtype(inputs.type);
+  exchange.shape = {inputs.batch(), inputs.heads(), inputs.key_dim(),
+                    inputs.value_dim()};
+  exchange.decays = std::move(decays);
+  exchange.start = std::move(start);
+  return exchange;
+}
+
+at::Tensor zero_state(const Exchange& exchange) {
+  return at::zeros(exchange.shape, exchange.options);
+}
+
+std::vector<at::Tensor> all_decays(const Inputs& inputs, const LinearPlan& plan,
+                                   const std::vector<ForwardSegment>& own) {
+  std::vector<at::Tensor> decays(plan.segments.size());
+  if (data_dependent(inputs.decay)) {
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      decays[plan.own[i]] = own[i].decay();
+    }
+    return decays;
+  }
+  for (std::size_t place = 0; place < decays.size(); ++place) {
+    const SegmentTokens& tokens = plan.segments[place].tokens;
+    if (!plan.causal()) break;
+    decays[place] =
+        fixed_decay(inputs, tokens.local.size(), !tokens.resets.empty());
+  }
+  return decays;
+}
+
+template <typename T>
+void sum_over_ranks(const at::Tensor& x, comm::Communicator& communicator) {
+  communicator.all_reduce_sum(
+      std::span<T>(x.data_ptr<T>(), static_cast<std::size_t>(x.numel())));
+}
+
+/// The sum over ranks of the gradient that flows into the final state.
+at::Tensor total_gradient(const at::Tensor& part, const Inputs& inputs,
+                          comm::Communicator& communicator) {
+  if (communicator.size() == 1) return part.to(inputs.type).contiguous();
+  const at::Tensor sum =
+      part.to(at::kCPU, inputs.type, false, true).contiguous();
+  if (inputs.type == at::kDouble) {
+    sum_over_ranks<double>(sum, communicator);
+  } else {
+    sum_over_ranks<float>(sum, communicator);
+  }
+  return sum.to(inputs.q.device());
+}
+
+Gradients empty_gradients(const Inputs& inputs, bool want_gates) {
+  Gradients result{at::empty(inputs.q.sizes(), inputs.q.options()),
+                   at::empty(inputs.k.sizes(), inputs.k.options()),
+                   at::empty(inputs.v.sizes(), inputs.v.options()),
+                   {}};
+  if (want_gates) {
+    result.gates = at::zeros(inputs.gates.sizes(), inputs.gates.options());
+  }
+  return result;
+}
+
+}  // namespace
+
+ForwardPass run_forward(const Inputs& inputs, const at::Tensor& initial,
+                        bool final_state, const LinearPlan& plan,
+                        comm::Communicator& communicator) {
+  std::vector<ForwardSegment> segments;
+  for (const int place : plan.own) {
+    segments.emplace_back(inputs, plan.segments[place].tokens);
+  }
+  Exchange exchange = make_exchange(
+      plan::Pass::forward, inputs, all_decays(inputs, plan, segments), initial);
+  exchange.end_everywhere = final_state;
+  if (data_dependent(inputs.decay)) {
+    exchange.decay_shape = exchange.shape;
+    exchange.decay_shape[3] = 1;
+    if (inputs.decay == Decay::per_head) exchange.decay_shape[2] = 1;
+  }
+  for (ForwardSegment& segment : segments) {
+    exchange.updates.push_back(segment.update());
+    for (int block = 0; block < segment.blocks(); ++block) {
+      exchange.work.push_back([&segment, block] { segment.prepare(block); });
+    }
+  }
+  Exchanged exchanged = exchange_states(plan, exchange, communicator);
+  ForwardPass result;
+  result.out = at::empty(inputs.v.sizes(), inputs.v.options());
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    segments[i].finish(exchanged.states[i], result.out);
+  }
+  if (final_state) {
+    result.final_state =
+        exchanged.end.defined() ? exchanged.end.clone() : zero_state(exchange);
+  }
+  result.states = std::move(exchanged.states);
+  result.decays = std::move(exchanged.decays);
+  return result;
+}
+
+BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
+                          const at::Tensor& dout, const at::Tensor& dfinal,
+                          bool want_gates, const LinearPlan& plan,
+                          comm::Communicator& communicator) {
+  Exchange exchange = make_exchange(
+      plan::Pass::backward, inputs, forward.decays,
+      dfinal.defined() ? total_gradient(dfinal, inputs, communicator)
+                       : at::Tensor());
+  std::vector<BackwardSegment> segments;
+  segments.reserve(plan.own.size());
+  for (std::size_t i = 0; i < plan.own.size(); ++i) {
+    segments.emplace_back(inputs, plan.segments[plan.own[i]].tokens,
+                          forward.states[i], dout, want_gates);
+  }
+  for (BackwardSegment& segment : segments) {
+    exchange.updates.push_back(segment.update());
+    for (int block = 0; block < segment.blocks(); ++block) {
+      exchange.work.push_back([&segment, block] { segment.prepare(block); });
+    }
+  }
+  const Exchanged exchanged = exchange_states(plan, exchange, communicator);
+  BackwardPass result{empty_gradients(inputs, want_gates), {}};
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    segments[i].finish(exchanged.states[i], result.inputs);
+  }
+  const Rank first = plan.segments.empty() ? 0 : plan.segments.front().rank;
+  result.initial = plan.rank == first && exchanged.end.defined()
+                       ? exchanged.end.clone()
+                       : zero_state(exchange);
+  return result;
+}
+
+}  // namespace ringweave::linear_attention

@@ -1,0 +1,38 @@
+// One rank's forward and backward pass, without autograd.
+#pragma once
+
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/comm/communicator.h"
+#include "ringweave/linear_attention/linear_plan.h"
+#include "ringweave/linear_attention/segment.h"
+
+namespace ringweave::linear_attention {
+
+struct ForwardPass {
+  at::Tensor out;
+  at::Tensor final_state;          ///< undefined unless asked for
+  std::vector<at::Tensor> states;  ///< that own segments start from
+  std::vector<at::Tensor> decays;  ///< of segments, for backward
+};
+
+/// Every rank calls it. `initial`: undefined (zero) or of the states' type.
+ForwardPass run_forward(const Inputs& inputs, const at::Tensor& initial,
+                        bool final_state, const LinearPlan& plan,
+                        comm::Communicator& communicator);
+
+struct BackwardPass {
+  Gradients inputs;
+  at::Tensor initial;  ///< zero but on the rank with the first segment
+};
+
+/// Every rank calls it. `dfinal`: this rank's part of the gradient; undefined
+/// unless the final state was asked for.
+BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
+                          const at::Tensor& dout, const at::Tensor& dfinal,
+                          bool want_gates, const LinearPlan& plan,
+                          comm::Communicator& communicator);
+
+}  // namespace ringweave::linear_attention
