@@ -49,7 +49,8 @@ class Player {
     for (const auto& [step, events] : events_by_step(schedule_)) {
       for (const int i : events.waits) check_addition(schedule_.transfers[i]);
       for (const int i : events.waits) finish(schedule_.transfers[i]);
-      for (const int i : events.posts) post(schedule_.transfers[i]);
+      for (const int i : events.posts) send(schedule_.transfers[i]);
+      for (const int i : events.posts) receive(schedule_.transfers[i]);
       for (const int i : events.tiles) compute(schedule_.tiles[i]);
     }
     if (!backward_) check_retained();
@@ -106,39 +107,40 @@ class Player {
     }
   }
 
-  void post(const Transfer& t) {
-    const Subject what = &t;
+  void send(const Transfer& t) {
     const bool gradient = t.payload == Payload::kv_grad;
-    RankSet contributors;
     if (t.source_slot == kOwn) {
-      if (t.from != t.block.owner || gradient) {
-        fail("impossible", what,
-             "only keys and values of the sender's own block are in its own "
-             "slot");
-      }
-    } else {
-      PartState& source =
-          slots_.readable(t.from, t.payload, t.source_slot, t.block, what);
-      if (gradient && source.readers > 0) {
-        fail("doubled", what, "the gradient is on its way already");
-      }
-      ++source.readers;
-      contributors = source.contributors;
-      if (!gradient) use(t.from, t.block).useful = true;
+      if (t.from == t.block.owner && !gradient) return;
+      fail("impossible", &t,
+           "only keys and values of the sender's own block are in its own "
+           "slot");
     }
-    if (!gradient) {
+    PartState& source =
+        slots_.readable(t.from, t.payload, t.source_slot, t.block, &t);
+    if (gradient && source.readers > 0) {
+      fail("doubled", &t, "the gradient is on its way already");
+    }
+    ++source.readers;
+    if (!gradient) use(t.from, t.block).useful = true;
+  }
+
+  void receive(const Transfer& t) {
+    if (t.payload == Payload::kv) {
       Use& its = use(t.to, t.block);
       if (its.held || t.to == t.block.owner) {
-        fail("doubled", what, "the receiver has the block");
+        fail("doubled", &t, "the receiver has the block");
       }
       its.held = true;
     } else if (t.to == t.block.owner && t.action != Action::add) {
-      fail("impossible", what, "an owner adds gradients");
+      fail("impossible", &t, "an owner adds gradients");
     }
-    PartState& target = slots_.writable(t.to, t.payload, t.slot, t.block, what);
+    PartState& target = slots_.writable(t.to, t.payload, t.slot, t.block, &t);
     target.arriving = true;
     target.present = false;
-    target.contributors = contributors;
+    if (t.payload == Payload::kv_grad) {
+      target.contributors =
+          slots_.find(t.from, t.payload, t.source_slot, t.block)->contributors;
+    }
   }
 
   // Where an arriving gradient is added, at a rank that is not the owner.

@@ -40,7 +40,8 @@ class Player {
   void play() {
     for (const auto& [step, events] : events_by_step(schedule_)) {
       for (const int i : events.waits) finish(schedule_.transfers[i]);
-      for (const int i : events.posts) post(schedule_.transfers[i]);
+      for (const int i : events.posts) send(schedule_.transfers[i]);
+      for (const int i : events.posts) receive(schedule_.transfers[i]);
     }
     for (const Transfer& t : schedule_.transfers) {
       const Use& its = use(t.to, t.block);
@@ -89,27 +90,28 @@ class Player {
                  index_[block]];
   }
 
-  void post(const Transfer& t) {
-    const Subject what = &t;
+  void send(const Transfer& t) {
     if (t.payload != Payload::summary || t.action == Action::add) {
-      fail("impossible", what,
+      fail("impossible", &t,
            fmt::format("got payload {} with action {}; want summaries, copied "
                        "or composed",
                        name(t.payload), name(t.action)));
     }
     if (t.source_slot != kOwn) {
-      ++slots_.readable(t.from, t.payload, t.source_slot, t.block, what)
-            .readers;
+      ++slots_.readable(t.from, t.payload, t.source_slot, t.block, &t).readers;
       use(t.from, t.block).passed_on = true;
     } else if (t.from != t.block.owner) {
-      fail("impossible", what, "only the owner has the block in its own slot");
+      fail("impossible", &t, "only the owner has the block in its own slot");
     }
+  }
+
+  void receive(const Transfer& t) {
     Use& its = use(t.to, t.block);
     if (its.held || t.to == t.block.owner) {
-      fail("doubled", what, "the receiver has the block");
+      fail("doubled", &t, "the receiver has the block");
     }
     its.held = true;
-    PartState& target = slots_.writable(t.to, t.payload, t.slot, t.block, what);
+    PartState& target = slots_.writable(t.to, t.payload, t.slot, t.block, &t);
     target.arriving = true;
     target.present = false;
   }
