@@ -176,9 +176,9 @@ void check_gradient(const IntegerWorker& worker, Rank rank,
 }
 
 /// Bytes sent on every link, measured, against what the schedule says.
-void check_traffic(const Traffic& traffic, Rank rank, const Schedule& whole) {
+void check_traffic(const Traffic& traffic, Rank rank, const Schedule& part) {
   std::map<Rank, Int> wanted, got;
-  for (const auto& [link, payloads] : link_traffic(whole)) {
+  for (const auto& [link, payloads] : link_traffic(part)) {
     if (link.first != rank) continue;
     for (const auto& [payload, units] : payloads) {
       wanted[link.second] += units * static_cast<Int>(sizeof(Int));
@@ -200,8 +200,7 @@ void check_exchange(const plan::Strategy& strategy, const plan::Demand& demand,
             std::string("exchange ") + name(part.pass));
     ensure(worker.computed() == needed_by(rank, demand, strands),
            "rank {} did not compute exactly what it needs", rank);
-    check_traffic(communicator.traffic(), rank,
-                  whole(strategy, demand, part.pass));
+    check_traffic(communicator.traffic(), rank, part);
   };
   const Schedule forward = rank_part(strategy, demand, Pass::forward, rank);
   IntegerWorker forward_worker(forward, rank, demand, strands);

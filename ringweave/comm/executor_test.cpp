@@ -1,8 +1,11 @@
 #include "ringweave/comm/executor.h"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <random>
 #include <set>
+#include <string>
 #include <utility>
 
 #include <gmock/gmock.h>
@@ -222,6 +225,61 @@ class RingWorker final : public Worker {
   int fail_step_;
   std::vector<std::vector<Int>> memory_{4, std::vector<Int>(5)};
 };
+
+/// Writes down what it is asked for; everything succeeds at once.
+class RecordingTransport final : public Transport {
+ public:
+  explicit RecordingTransport(std::vector<std::string>& log) : log_(log) {}
+  Rank rank() const override { return 1; }
+  int size() const override { return 3; }
+  std::unique_ptr<Work> send(Rank to, std::span<const std::byte>) override {
+    return post("send", to);
+  }
+  std::unique_ptr<Work> receive(Rank from, std::span<std::byte>) override {
+    return post("receive", from);
+  }
+  void mark_failed(Rank) override {}
+  std::optional<Rank> first_failed() override { return {}; }
+
+ private:
+  struct RecordingWork final : Work {
+    RecordingWork(std::vector<std::string>& log, std::string name)
+        : log(log), name(std::move(name)) {}
+    void wait(Clock::time_point) override { log.push_back("wait " + name); }
+    std::vector<std::string>& log;
+    std::string name;
+  };
+  std::unique_ptr<Work> post(const std::string& what, Rank peer) {
+    log_.push_back(what + " " + std::to_string(peer));
+    return std::make_unique<RecordingWork>(log_, log_.back());
+  }
+  std::vector<std::string>& log_;
+};
+
+TEST(Executor, ComputesWhileItsTransfersAreUnderWay) {
+  std::vector<std::string> log;
+  struct RecordingWorker final : Worker {
+    explicit RecordingWorker(std::vector<std::string>& log) : log(log) {}
+    std::span<const std::byte> outgoing(const Message&) override {
+      return memory;
+    }
+    std::span<std::byte> incoming(const Message&) override { return memory; }
+    void arrived(const Message&) override { log.push_back("arrived"); }
+    void compute(int step, std::span<const plan::Tile> tiles) override {
+      log.push_back("compute " + std::to_string(step) + ": " +
+                    std::to_string(tiles.size()));
+    }
+    std::vector<std::string>& log;
+    std::vector<std::byte> memory{40};
+  } worker(log);
+  Communicator communicator(std::make_shared<RecordingTransport>(log));
+  execute(make_program(ring_of_three(), 1), worker, communicator, "test");
+  EXPECT_THAT(
+      log, ElementsAre("receive 0", "send 2", "compute 0: 2", "wait receive 0",
+                       "arrived", "wait send 2", "receive 0", "send 2",
+                       "compute 1: 2", "wait receive 0", "arrived",
+                       "wait send 2", "compute 2: 2"));
+}
 
 TEST(Executor, AFailingWorkerIsNamedToTheOthers) {
   const auto errors = rank_outcomes(3, [](Rank rank, auto transport) {
