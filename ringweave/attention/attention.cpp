@@ -1,5 +1,6 @@
 #include "ringweave/attention/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -9,6 +10,7 @@
 
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
+#include "ringweave/plan/validate.h"
 
 namespace ringweave::attention {
 namespace {
@@ -129,29 +131,80 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   }
 };
 
-}  // namespace
-
-std::shared_ptr<const AttentionPlan> make_attention_plan(
-    const AttentionSpec& spec, Rank rank) {
-  const plan::AttentionDemand demand(spec.q_layout, spec.kv_layout, spec.mask);
-  require(rank >= 0 && rank < demand.ranks(),
-          "[attention] got rank {}; want 0 … {}", rank, demand.ranks() - 1);
+std::shared_ptr<AttentionPlan> start_plan(const AttentionSpec& spec, Rank rank,
+                                          int strands) {
+  const int ranks = spec.kv_layout.ranks();
+  require(rank >= 0 && rank < ranks, "[attention] got rank {}; want 0 … {}",
+          rank, ranks - 1);
   auto plan = std::make_shared<AttentionPlan>(AttentionPlan{.spec = spec});
   plan->rank = rank;
-  plan->strands = plan::strand_count(spec.strategy, demand.ranks());
-  plan->forward = plan::rank_part(spec.strategy, demand, plan::Pass::forward,
-                                  rank, spec.backward);
+  plan->strands = strands;
+  return plan;
+}
+
+/// Works out what to do from the plan's schedules.
+std::shared_ptr<const AttentionPlan> finish_plan(
+    std::shared_ptr<AttentionPlan> plan, const plan::AttentionDemand& demand) {
+  const Rank rank = plan->rank;
   plan->forward_program = comm::make_program(plan->forward, rank);
   plan->forward_work =
       make_pass_work(plan->forward, rank, demand, plan->strands);
-  if (spec.backward) {
-    plan->backward =
-        plan::rank_part(spec.strategy, demand, plan::Pass::backward, rank);
+  if (plan->spec.backward) {
     plan->backward_program = comm::make_program(plan->backward, rank);
     plan->backward_work =
         make_pass_work(plan->backward, rank, demand, plan->strands);
   }
   return plan;
+}
+
+plan::AttentionDemand demand_of(const AttentionSpec& spec) {
+  return {spec.q_layout, spec.kv_layout, spec.mask};
+}
+
+void check_pass(const plan::Schedule& schedule, plan::Pass pass) {
+  require(schedule.pass == pass,
+          "[attention] got a schedule of the {} pass; want the {} pass",
+          plan::name(schedule.pass), plan::name(pass));
+}
+
+}  // namespace
+
+std::shared_ptr<const AttentionPlan> make_attention_plan(
+    const AttentionSpec& spec, Rank rank) {
+  const plan::AttentionDemand demand = demand_of(spec);
+  auto plan =
+      start_plan(spec, rank, plan::strand_count(spec.strategy, demand.ranks()));
+  plan->forward = plan::rank_part(spec.strategy, demand, plan::Pass::forward,
+                                  rank, spec.backward);
+  if (spec.backward) {
+    plan->backward =
+        plan::rank_part(spec.strategy, demand, plan::Pass::backward, rank);
+  }
+  return finish_plan(std::move(plan), demand);
+}
+
+std::shared_ptr<const AttentionPlan> make_attention_plan(
+    const AttentionSpec& spec, const plan::Schedule& forward,
+    const std::optional<plan::Schedule>& backward, Rank rank) {
+  const plan::AttentionDemand demand = demand_of(spec);
+  check_pass(forward, plan::Pass::forward);
+  int strands = 1;
+  for (const plan::Block& block : forward.blocks) {
+    strands = std::max(strands, block.id.strand + 1);
+  }
+  plan::validate(forward, demand, strands);
+  auto plan = start_plan(spec, rank, strands);
+  plan->forward = forward;
+  plan->spec.backward = backward.has_value();
+  if (backward) {
+    check_pass(*backward, plan::Pass::backward);
+    plan::validate(*backward, demand, strands);
+    require(backward->retained == forward.retained,
+            "[attention] got a backward schedule that finds other keys and "
+            "values retained than the forward schedule leaves");
+    plan->backward = *backward;
+  }
+  return finish_plan(std::move(plan), demand);
 }
 
 AttentionResult attention(const at::Tensor& q, const at::Tensor& k,

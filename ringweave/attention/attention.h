@@ -48,6 +48,13 @@ struct AttentionPlan {
 std::shared_ptr<const AttentionPlan> make_attention_plan(
     const AttentionSpec& spec, Rank rank);
 
+/// The same with schedules of all ranks that came from elsewhere, such as a
+/// file; `spec.strategy` is not used. Throws InvalidArgument unless they are
+/// valid for the layouts and the mask (plan::validate).
+std::shared_ptr<const AttentionPlan> make_attention_plan(
+    const AttentionSpec& spec, const plan::Schedule& forward,
+    const std::optional<plan::Schedule>& backward, Rank rank);
+
 struct AttentionOptions {
   std::optional<double> scale = {};  ///< default: 1 / sqrt(head_dim)
   /// Type in which gradients of keys and values travel; default: fp32 (fp64 for

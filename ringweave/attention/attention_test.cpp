@@ -284,6 +284,34 @@ TEST(Attention, LateAndReorderedMessagesChangeNothing) {
   }
 }
 
+TEST(Attention, SchedulesFromElsewhereAreValidatedAndRun) {
+  const Layout layout = Layout::zigzag(21, 3);
+  const AttentionSpec spec = {{}, layout, layout, Mask::causal()};
+  const plan::AttentionDemand demand(layout, layout, spec.mask);
+  const auto read_back = [&](plan::Pass pass) {
+    const auto made = plan::whole(spec.strategy, demand, pass);
+    return plan::schedule_from_json(plan::to_json(made), "schedule");
+  };
+  const auto forward = read_back(plan::Pass::forward);
+  const auto backward = read_back(plan::Pass::backward);
+  const at::Tensor whole = at::randn({1, 21, 2, 3}, at::kDouble);
+  comm::run_ranks(3, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
+    comm::Communicator communicator(std::move(wire));
+    const auto gradient = [&](const auto& plan) {
+      const at::Tensor x = shard(whole, layout, rank).set_requires_grad(true);
+      const auto out = attention(x, x, x, plan, communicator).out;
+      return torch::autograd::grad({out.square().sum()}, {x})[0];
+    };
+    EXPECT_TRUE(
+        at::equal(gradient(make_attention_plan(spec, forward, backward, rank)),
+                  gradient(make_attention_plan(spec, rank))));
+  });
+  plan::Schedule broken = forward;
+  broken.transfers.pop_back();
+  EXPECT_THROW(make_attention_plan(spec, broken, {}, 0), InvalidArgument);
+  EXPECT_THROW(make_attention_plan(spec, backward, {}, 0), InvalidArgument);
+}
+
 TEST(Attention, AnyStridesAreAccepted) {
   const Layout layout = Layout::contiguous(6, 1);
   comm::run_ranks(1, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
