@@ -1,0 +1,79 @@
+"""`ringweave bench`: what it prints, and that split and whole agree."""
+
+import unittest
+
+import cli
+
+SMALL = ["--tokens", 130, "--heads", 4, "--head-dim", 8, "--repeat", 2]
+
+
+@unittest.skipUnless(cli.built_with_torch(), "built without torch")
+class Bench(cli.CliTest):
+    def check(self, got, names, tolerance):
+        self.assertEqual([case["name"] for case in got["cases"]], names)
+        for case in got["cases"]:
+            self.assertLess(case["max_error"], tolerance, case["name"])
+            ratio = case["ratio"]
+            self.assertLessEqual(ratio["min"], ratio["median"])
+            self.assertLessEqual(ratio["median"], ratio["max"])
+            self.assertGreater(case["tokens_per_second"], 0)
+
+    def test_attention(self):
+        names = ["ring", "multi_ring", "direct", "all_gather"]
+        for more in ([], ["--kv-heads", 2, "--mask", "full"],
+                     ["--layout", "striped", "--forward-only"]):
+            got = self.results("bench", "attention", "--json", "--ranks", 3,
+                               "--dtype", "float64", "--strategy",
+                               ",".join(names), *SMALL, *more)
+            self.check(got, names, 1e-10)
+            for case in got["cases"]:
+                self.assertTrue(case["links"])
+                for link in case["links"]:
+                    self.assertEqual(link["sent_bytes"], link["planned_bytes"])
+
+    def test_linear(self):
+        names = ["chain", "all_gather", "all_gather:ring"]
+        for decay in ("none", "constant", "per_head", "per_key"):
+            got = self.results("bench", "linear", "--json", "--ranks", 3,
+                               "--dtype", "float64", "--transport",
+                               ",".join(names), "--decay", decay, *SMALL)
+            self.check(got, names, 1e-10)
+
+    def test_table(self):
+        done = cli.run("bench", "attention", *SMALL)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("ratio", done.stdout)
+        self.assertIn("as planned", done.stdout)
+        done = cli.run("bench", "linear", *SMALL)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("tokens/s", done.stdout)
+
+    def test_one_rank(self):
+        got = self.results("bench", "attention", "--json", "--ranks", 1,
+                           "--dtype", "float64", *SMALL)
+        self.check(got, ["multi_ring"], 1e-10)
+        self.assertEqual(got["cases"][0]["links"], [])
+
+    def test_bad_arguments(self):
+        for more, word in ((["--ranks", 0], "--ranks"),
+                           (["--heads", 4, "--kv-heads", 3], "kv heads"),
+                           (["--strategy", "rign"], "ring"),
+                           (["--dtype", "int8"], "int8"),
+                           (["--mask", "window"], "--mask"),
+                           (["--layout", "zigzog"], "zigzag")):
+            self.assert_fault(cli.run("bench", "attention", *more), word)
+        self.assert_fault(cli.run("bench", "linear", "--decay", "some"),
+                          "per_key")
+        self.assert_fault(cli.run("bench", "linear", "--layout", "striped"),
+                          "striped")
+        self.assert_fault(cli.run("bench"), "ringweave")
+
+    def test_help(self):
+        for bench in ("attention", "linear"):
+            done = cli.run("bench", bench, "--help")
+            self.assertEqual(done.returncode, 0)
+            self.assertIn("--tokens", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

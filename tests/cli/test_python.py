@@ -1,0 +1,134 @@
+"""`import ringweave`: the ops against one device, over Gloo processes."""
+
+import os
+import subprocess
+import sys
+import unittest
+
+import cli
+from test_torchrun import free_port
+
+RANKS = 3
+
+# Run by each rank. Tokens divide nothing; the last shard is short.
+PROGRAM = '''
+import math, sys
+import torch
+import torch.distributed as dist
+import ringweave
+
+dist.init_process_group("gloo")
+rank, ranks = dist.get_rank(), dist.get_world_size()
+torch.manual_seed(3)
+tokens, heads, kv_heads, dim = 29, 4, 2, 8
+make = lambda *shape: torch.randn(*shape, dtype=torch.float64)
+whole = [make(2, tokens, heads, dim), make(2, tokens, kv_heads, dim),
+         make(2, tokens, kv_heads, dim)]
+out_grad = make(2, tokens, heads, dim)
+
+
+def same(name, a, b):
+    error = (a - b).abs().max().item() / max(1.0, b.abs().max().item())
+    assert error < 1e-10, f"rank {rank}: {name}: {error}"
+
+
+def compare(name, split, plain, inputs, layout):
+    parts = [ringweave.shard(x, layout).requires_grad_() for x in inputs]
+    out = split(*parts)
+    grads = torch.autograd.grad(out, parts, ringweave.shard(out_grad, layout))
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    want = plain(*leaves)
+    want_grads = torch.autograd.grad(want, leaves, out_grad)
+    same(name, ringweave.unshard(out, layout), want.detach())
+    for x, y in zip(grads, want_grads):
+        same(name + " gradient", ringweave.unshard(x, layout), y)
+
+
+def plain_attention(q, k, v, causal=True):
+    k, v = (x.repeat_interleave(heads // kv_heads, 2) for x in (k, v))
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(dim)
+    if causal:
+        hidden = torch.ones(tokens, tokens).triu(1).bool()
+        scores = scores.masked_fill(hidden, -torch.inf)
+    return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v)
+
+
+for kind in ("contiguous", "zigzag", "striped"):
+    layout = ringweave.layout(kind, tokens, ranks)
+    same(kind, ringweave.unshard(ringweave.shard(whole[0], layout), layout),
+         whole[0])
+    for strategy in ("ring", "direct"):
+        compare(f"{kind} {strategy}",
+                lambda q, k, v: ringweave.attention(
+                    q, k, v, layout=layout, strategy=strategy),
+                plain_attention, whole, layout)
+    compare(f"{kind} full",
+            lambda q, k, v: ringweave.attention(q, k, v, layout=layout,
+                                                mask="full", group="0"),
+            lambda q, k, v: plain_attention(q, k, v, False), whole, layout)
+
+
+def plain_linear(q, k, v, g):
+    state, outs = torch.zeros(2, heads, dim, dim, dtype=torch.float64), []
+    for t in range(tokens):
+        state = state * g[:, t].exp()[..., None, None]
+        state = state + k[:, t, :, :, None] * v[:, t, :, None, :]
+        outs.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state))
+    return torch.stack(outs, 1)
+
+
+layout = ringweave.layout("zigzag", tokens, ranks)
+inputs = [make(2, tokens, heads, dim) for _ in range(3)]
+inputs.append(-make(2, tokens, heads).abs())
+for transport in ("chain", "all_gather"):
+    compare(transport,
+            lambda q, k, v, g: ringweave.linear_attention(
+                q, k, v, gates=g, layout=layout, transport=transport),
+            plain_linear, inputs, layout)
+_, state = ringweave.linear_attention(
+    *(ringweave.shard(x, layout) for x in inputs[:3]), layout=layout,
+    final_state=True)
+same("final state", state, torch.einsum("bthk,bthv->bhkv", *inputs[1:3]))
+
+try:
+    ringweave.layout("zigzog", tokens, ranks)
+    raise AssertionError("no error")
+except RuntimeError as error:
+    assert "zigzag" in str(error), error
+dist.destroy_process_group()
+print("agrees", rank)
+'''
+
+
+@unittest.skipUnless(cli.built_with_torch(), "built without torch")
+class PythonOps(unittest.TestCase):
+    def test_ops_agree_with_one_device(self):
+        port = free_port()
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM], text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=dict(os.environ, RANK=str(rank), WORLD_SIZE=str(RANKS),
+                         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                         OMP_NUM_THREADS="1"))
+            for rank in range(RANKS)]
+        for rank, process in enumerate(processes):
+            out, err = process.communicate(timeout=cli.SECONDS)
+            self.assertEqual(out, f"agrees {rank}\n", err)
+
+    def test_needs_a_group(self):
+        done = subprocess.run(
+            [sys.executable, "-c",
+             "import ringweave; ringweave.unshard(None, '')"],
+            text=True, capture_output=True, timeout=cli.SECONDS)
+        self.assertIn("init_process_group", done.stderr)
+
+    def test_module_without_a_launcher(self):
+        done = subprocess.run(
+            [sys.executable, "-m", "ringweave", "--version"], text=True,
+            capture_output=True, timeout=cli.SECONDS)
+        self.assertEqual(done.stdout, cli.run("--version").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

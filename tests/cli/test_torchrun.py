@@ -1,0 +1,143 @@
+"""The same program as one process per rank: torchrun, and without a launcher."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+import cli
+import test_train
+
+RANKS = 4
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ProcessTest(test_train.TrainTest):
+    def torchrun(self, *arguments, ranks=RANKS):
+        """The finished torchrun of `ringweave arguments…`."""
+        return subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node",
+             str(ranks), "--master-port", str(free_port()), "-m", "ringweave",
+             *map(str, arguments)],
+            text=True, capture_output=True, timeout=cli.SECONDS)
+
+    def start(self, commands):
+        """One process per command line, joined by env:// without a launcher."""
+        port = free_port()
+        processes = []
+        for rank, arguments in enumerate(commands):
+            environment = dict(
+                os.environ, RANK=str(rank), WORLD_SIZE=str(len(commands)),
+                MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                OMP_NUM_THREADS="1")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ringweave", *map(str, arguments)],
+                env=environment, text=True, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE)
+            self.addCleanup(self.end, process)
+            processes.append(process)
+        return processes
+
+    @staticmethod
+    def end(process):
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def ringweave_lines(self, text):
+        return [line for line in text.splitlines()
+                if line.startswith("ringweave:")]
+
+
+class Torchrun(ProcessTest):
+    def test_equal_bits_as_ranks_in_threads(self):
+        threads = self.train("--ranks", RANKS)
+        done = self.torchrun(*self.arguments("--json"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        processes = json.loads(done.stdout)
+        for key in ("losses", "validation_loss", "bytes_sent"):
+            self.assertEqual(processes[key], threads[key])
+
+    def test_one_clear_error_for_all_ranks(self):
+        done = self.torchrun(*self.arguments("--ranks", 3))
+        self.assertNotEqual(done.returncode, 0)
+        lines = self.ringweave_lines(done.stderr)
+        self.assertEqual(len(lines), 1, done.stderr)
+        self.assertIn("--ranks 3", lines[0])
+        self.assertEqual(done.stdout, "")
+
+    def test_topology_prints_once(self):
+        done = self.torchrun("topology", "decompose", "--ranks", 5, "--json",
+                             ranks=2)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["ranks"], 5)
+
+
+class WithoutALauncher(ProcessTest):
+    def commands(self, changes):
+        """A train command per entry of `changes`, each with its own config."""
+        commands = []
+        for rank, change in enumerate(changes):
+            path = self.folder / f"config-{rank}.json"
+            path.write_text(json.dumps(test_train.tiny_config(**change)))
+            commands.append(["train", "--config", path, "--data", self.text])
+        return commands
+
+    def finish(self, processes):
+        """(exit code, stdout, stderr) of each."""
+        return [(process.returncode, *streams) for process, streams in
+                [(p, p.communicate(timeout=cli.SECONDS)) for p in processes]]
+
+    def test_different_configs_are_one_error(self):
+        done = self.finish(self.start(self.commands([{}, {}, {"seed": 8}])))
+        self.assertEqual([code for code, _, _ in done], [2, 2, 2])
+        lines = self.ringweave_lines("".join(err for _, _, err in done))
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("config", lines[0])
+        self.assertNotIn("Traceback", "".join(err for _, _, err in done))
+
+    def test_one_rank_that_can_not_start_is_one_error(self):
+        done = self.finish(self.start(self.commands(
+            [{}, {"model.pattern": "LX"}, {}])))
+        self.assertEqual([code for code, _, _ in done], [2, 2, 2])
+        lines = self.ringweave_lines("".join(err for _, _, err in done))
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("rank 1", lines[0])
+        self.assertIn("pattern", lines[0])
+
+    def fail_one(self, how):
+        """Sends rank 2 a signal in the middle of training; the others' ends."""
+        processes = self.start(self.commands(
+            [{"steps": 100000, "time_outs.step_seconds": 6}] * RANKS))
+        # Rank 0 says how far it is.
+        while "step 1/" not in processes[0].stderr.readline():
+            self.assertIsNone(processes[0].poll())
+        time.sleep(0.5)
+        processes[2].send_signal(how)
+        started = time.monotonic()
+        done = self.finish(p for rank, p in enumerate(processes) if rank != 2)
+        self.assertLess(time.monotonic() - started, 40)
+        for code, _, err in done:
+            self.assertEqual(code, 1, err)
+            self.assertEqual(len(self.ringweave_lines(err)), 1, err)
+            self.assertIn("rank", self.ringweave_lines(err)[0])
+
+    def test_killed_rank(self):
+        self.fail_one(signal.SIGKILL)
+
+    def test_stopped_rank(self):
+        self.fail_one(signal.SIGSTOP)
+
+
+if __name__ == "__main__":
+    unittest.main()
