@@ -1,0 +1,166 @@
+// The torch operators that Python sees, and the entry of `python -m ringweave`.
+//
+//   torch.ops.ringweave.main(argv, group) -> exit code
+//   torch.ops.ringweave.attention(q, k, v, group, layout, mask, scale,
+//   strategy) torch.ops.ringweave.linear_attention(q, k, v, …) -> (out, final
+//   state) torch.ops.ringweave.layout / positions / unshard
+//
+// Layouts and masks come as the JSON of plan/layout.h and plan/mask.h.
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include "python/group_state.h"
+#include "ringweave/base/error.h"
+#include "ringweave/cli/cli.h"
+#include "ringweave/comm/c10d_transport.h"
+
+namespace ringweave::python {
+namespace {
+
+plan::Layout layout_from(const std::string& json) {
+  return plan::Layout::from_json(parse_json(json, "layout"), "layout");
+}
+
+plan::Mask mask_from(const std::string& json) {
+  return plan::Mask::from_json(parse_json(json, "mask"), "mask");
+}
+
+int64_t main_op(const std::vector<std::string>& argv,
+                const std::string& group) {
+  // An empty name: no launcher, ranks are threads.
+  cli::Engine engine;
+  if (!group.empty()) engine.group = comm::c10d_transport(group);
+  return cli::run(argv, engine);
+}
+
+at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
+                        const at::Tensor& v, const std::string& group,
+                        const std::string& layout, const std::string& mask,
+                        std::optional<double> scale,
+                        const std::string& strategy) {
+  GroupState& state = group_state(group);
+  const bool backward =
+      at::GradMode::is_enabled() &&
+      (q.requires_grad() || k.requires_grad() || v.requires_grad());
+  const plan::Layout tokens = layout_from(layout);
+  const auto plan =
+      state.attention_plan({.strategy = plan::strategy_from_name(strategy),
+                            .q_layout = tokens,
+                            .kv_layout = tokens,
+                            .mask = mask_from(mask),
+                            .backward = backward});
+  return attention::attention(q, k, v, plan, state.communicator(),
+                              {.scale = scale})
+      .out;
+}
+
+linear_attention::Decay decay_of(const std::optional<at::Tensor>& gates) {
+  using linear_attention::Decay;
+  if (!gates) return Decay::none;
+  switch (gates->dim()) {
+    case 1:
+      return Decay::constant;
+    case 3:
+      return Decay::per_head;
+    case 4:
+      return Decay::per_key;
+    default:
+      throw InvalidArgument(fmt::format(
+          "[linear_attention] got gates of {} dimensions; want (heads), "
+          "(batch, tokens, heads) or (batch, tokens, heads, key_dim)",
+          gates->dim()));
+  }
+}
+
+std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const std::optional<at::Tensor>& gates,
+    const std::optional<at::Tensor>& initial_state, const std::string& group,
+    const std::string& layout, const std::string& mask, double scale,
+    const std::string& transport, bool final_state) {
+  GroupState& state = group_state(group);
+  const auto plan = state.linear_plan(
+      {.transport = linear_attention::transport_from_name(transport),
+       .layout = layout_from(layout),
+       .mask = mask_from(mask)});
+  const linear_attention::LinearResult result =
+      linear_attention::linear_attention(
+          q, k, v, decay_of(gates), gates.value_or(at::Tensor()),
+          initial_state.value_or(at::Tensor()), plan, state.communicator(),
+          {.scale = scale, .final_state = final_state});
+  if (!final_state) return {result.out, std::nullopt};
+  return {result.out, result.final_state};
+}
+
+std::string layout_op(const std::string& kind, int64_t tokens, int64_t ranks) {
+  return plan::Layout::named(kind, tokens, static_cast<int>(ranks))
+      .to_json()
+      .dump();
+}
+
+at::Tensor positions_op(const std::string& layout, int64_t rank) {
+  const plan::Layout tokens = layout_from(layout);
+  require(rank >= 0 && rank < tokens.ranks(),
+          "[positions] got rank {}; want 0 to {}", rank, tokens.ranks() - 1);
+  return at::tensor(tokens.positions(static_cast<Rank>(rank)), at::kLong);
+}
+
+/// Gathers shards (tokens in dimension `dim`) into the whole, on every rank.
+/// Carries no gradient.
+at::Tensor unshard_op(const at::Tensor& part, const std::string& group,
+                      const std::string& layout, int64_t dim) {
+  comm::Communicator& communicator = group_state(group).communicator();
+  const plan::Layout tokens = layout_from(layout);
+  require(tokens.ranks() == communicator.size(),
+          "[unshard] got a layout of {} ranks in a group of {}", tokens.ranks(),
+          communicator.size());
+  const at::Tensor mine = part.detach().movedim(dim, 0).contiguous().cpu();
+  require(mine.size(0) == tokens.shard_tokens(communicator.rank()),
+          "[unshard] got {} tokens on rank {}; want {}", mine.size(0),
+          communicator.rank(), tokens.shard_tokens(communicator.rank()));
+  const auto gathered = communicator.all_gather(
+      {static_cast<const std::byte*>(mine.const_data_ptr()), mine.nbytes()});
+
+  std::vector<int64_t> shape = mine.sizes().vec();
+  shape[0] = tokens.tokens();
+  const at::Tensor whole = at::empty(shape, mine.options());
+  for (Rank rank = 0; rank < tokens.ranks(); ++rank) {
+    shape[0] = tokens.shard_tokens(rank);
+    if (shape[0] == 0) continue;
+    at::Tensor shard = at::empty(shape, mine.options());
+    require(gathered[rank].size() == shard.nbytes(),
+            "[unshard] got {} bytes from rank {}; want {}",
+            gathered[rank].size(), rank, shard.nbytes());
+    std::copy(gathered[rank].begin(), gathered[rank].end(),
+              static_cast<std::byte*>(shard.mutable_data_ptr()));
+    whole.index_copy_(0, positions_op(layout, rank), shard);
+  }
+  return whole.movedim(0, dim).contiguous();
+}
+
+}  // namespace
+
+TORCH_LIBRARY(ringweave, library) {
+  library.def("main(str[] argv, str group) -> int", main_op);
+  library.def(
+      "attention(Tensor q, Tensor k, Tensor v, str group, str layout, "
+      "str mask, float? scale, str strategy) -> Tensor",
+      attention_op);
+  library.def(
+      "linear_attention(Tensor q, Tensor k, Tensor v, Tensor? gates, "
+      "Tensor? initial_state, str group, str layout, str mask, float scale, "
+      "str transport, bool final_state) -> (Tensor, Tensor?)",
+      linear_attention_op);
+  library.def("layout(str kind, int tokens, int ranks) -> str", layout_op);
+  library.def("positions(str layout, int rank) -> Tensor", positions_op);
+  library.def("unshard(Tensor part, str group, str layout, int dim) -> Tensor",
+              unshard_op);
+}
+
+}  // namespace ringweave::python
