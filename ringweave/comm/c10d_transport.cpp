@@ -28,12 +28,18 @@ constexpr auto kStorePatience = 1500ms;
 /// knows why: a peer that timed out closes its connections before it leaves it.
 constexpr auto kMarkPatience = 300ms;
 
-/// The first line of what an exception says, without torch's call stack.
+/// What an exception says first, without torch's call stack, without Gloo's
+/// "[source file:line] " before it and its guesses at reasons after it.
 std::string text_of(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-  const std::string text =
+  std::string text =
       torch_error ? torch_error->what_without_backtrace() : error.what();
-  return text.substr(0, text.find('\n'));
+  text.resize(std::min({text.size(), text.find('\n'), text.find(". ")}));
+  if (text.starts_with('[')) {
+    const auto end = text.find("] ");
+    if (end != std::string::npos) text.erase(0, end + 2);
+  }
+  return text;
 }
 
 /// The mark of the first failed rank: a key of the group's store.

@@ -114,7 +114,9 @@ class FaultTest(unittest.TestCase):
             self.assertTrue(outcomes[rank].ended, (rank, outcomes))
             self.assertRegex(outcomes[rank].text,
                              rf"\[exchange (for|back)ward: (send|receive)\] "
-                             rf"rank {rank}, peer \d, step \d+: ")
+                             rf"rank {rank}, peer \d, step \d+: "
+                             r"(no answer|Connection|Read error|Write error|"
+                             r"Timed out|Socket)")
             self.assertLess(outcomes[rank].seconds, limit)
         return [outcomes[rank].text for rank in survivors]
 
