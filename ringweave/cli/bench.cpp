@@ -93,6 +93,12 @@ void rehearse(const BenchOptions& options, const BenchCase& bench_case,
                  ? std::optional(bench_case.planned_bytes(rank, to))
                  : std::nullopt});
   }
+  if (bench_case.planned_buffers) {
+    shared.report.buffers.push_back(
+        {.rank = rank,
+         .peak_bytes = communicator.traffic().peak_buffer_bytes,
+         .planned_bytes = bench_case.planned_buffers(rank)});
+  }
 }
 
 void run_rank(const BenchOptions& options, const BenchCase& bench_case,
@@ -213,6 +219,8 @@ BenchReport run_case(const BenchOptions& options, const BenchCase& bench_case,
             [](const auto& a, const auto& b) {
               return std::pair(a.from, a.to) < std::pair(b.from, b.to);
             });
+  std::sort(shared.report.buffers.begin(), shared.report.buffers.end(),
+            [](const auto& a, const auto& b) { return a.rank < b.rank; });
   return std::move(shared.report);
 }
 

@@ -64,6 +64,8 @@ struct BenchCase {
   std::function<Operation(comm::Communicator&)> split;
   /// Bytes that `from` sends to `to` in one run, as planned; may be empty.
   std::function<std::int64_t(Rank from, Rank to)> planned_bytes;
+  /// Bytes of a rank's buffers at their peak, as planned; may be empty.
+  std::function<std::int64_t(Rank rank)> planned_buffers = {};
 };
 
 /// `whole` runs on one thread of the caller's, with ranks · threads of torch.

@@ -1,7 +1,9 @@
 // ringweave bench attention: softmax attention split over ranks against one
 // call of libtorch's op on the whole sequence.
 #include <algorithm>
+#include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,10 +18,17 @@
 namespace ringweave::cli {
 namespace {
 
+/// Name of the case whose schedules come from files.
+constexpr const char* kFromFile = "schedule";
+
 struct AttentionBench {
   BenchOptions options;
   std::int64_t kv_heads = 0;  // 0: as many as heads
   std::vector<std::string> strategies = {"multi_ring"};
+  std::vector<std::string> schedule_files;  // instead of strategies
+  std::string save_prefix;                  // empty: don't save
+  std::optional<plan::Schedule> forward;    // from schedule_files
+  std::optional<plan::Schedule> backward;
 };
 
 struct Tensors {
@@ -63,22 +72,31 @@ BenchCase::Operation whole_operation(const AttentionBench& bench,
 attention::AttentionSpec spec_of(const BenchOptions& options,
                                  const std::string& strategy) {
   const plan::Layout layout = layout_of(options);
-  return {.strategy = plan::strategy_from_name(strategy),
+  return {.strategy = strategy == kFromFile
+                          ? plan::Strategy{}
+                          : plan::strategy_from_name(strategy),
           .q_layout = layout,
           .kv_layout = layout,
           .mask = mask_of(options),
           .backward = !options.forward_only};
 }
 
-BenchCase::Operation split_operation(const BenchOptions& options,
-                                     const std::string& strategy,
-                                     const Tensors& whole,
+using Plan = std::shared_ptr<const attention::AttentionPlan>;
+
+/// Of a strategy, or of the schedules that came from files.
+Plan plan_of(const AttentionBench& bench, const std::string& strategy,
+             Rank rank) {
+  const auto spec = spec_of(bench.options, strategy);
+  return bench.forward ? attention::make_attention_plan(spec, *bench.forward,
+                                                        bench.backward, rank)
+                       : attention::make_attention_plan(spec, rank);
+}
+
+BenchCase::Operation split_operation(const Plan& plan, const Tensors& whole,
                                      comm::Communicator& communicator) {
-  const auto spec = spec_of(options, strategy);
-  const auto plan = attention::make_attention_plan(spec, communicator.rank());
-  const bool backward = spec.backward;
+  const bool backward = plan->spec.backward;
   const auto part = [&](const at::Tensor& x) {
-    return shard(x, spec.q_layout, communicator.rank(), backward);
+    return shard(x, plan->spec.q_layout, communicator.rank(), backward);
   };
   const at::Tensor q = part(whole.q);
   const at::Tensor k = part(whole.k);
@@ -108,8 +126,7 @@ plan::UnitBytes unit_bytes(const AttentionBench& bench) {
 
 std::int64_t planned_bytes(const AttentionBench& bench,
                            const std::string& strategy, Rank from, Rank to) {
-  const auto plan =
-      attention::make_attention_plan(spec_of(bench.options, strategy), from);
+  const Plan plan = plan_of(bench, strategy, from);
   std::int64_t bytes = 0;
   for (const plan::Schedule* schedule : {&plan->forward, &plan->backward}) {
     auto traffic = plan::link_traffic(*schedule);
@@ -120,7 +137,54 @@ std::int64_t planned_bytes(const AttentionBench& bench,
   return bytes;
 }
 
+std::int64_t planned_buffers(const AttentionBench& bench,
+                             const std::string& strategy, Rank rank) {
+  const Plan plan = plan_of(bench, strategy, rank);
+  const auto bytes = [&](const plan::Schedule& schedule) {
+    return plan::buffer_bytes(schedule, rank, unit_bytes(bench));
+  };
+  return std::max(bytes(plan->forward), bytes(plan->backward));
+}
+
+void read_schedules(AttentionBench& bench) {
+  for (const std::string& file : bench.schedule_files) {
+    const plan::Schedule schedule =
+        plan::schedule_from_json(read_json_file(file), file);
+    auto& place =
+        schedule.pass == plan::Pass::forward ? bench.forward : bench.backward;
+    require(!place, "[bench attention] got two schedules of the {} pass",
+            plan::name(schedule.pass));
+    place = schedule;
+  }
+  require(bench.forward.has_value(),
+          "[bench attention] got no schedule of the forward pass");
+  require(
+      bench.backward.has_value() != bench.options.forward_only,
+      "[bench attention] got {} schedule of the backward pass; want {}",
+      bench.backward ? "a" : "no",
+      bench.backward ? "none with --forward-only" : "one, or --forward-only");
+  bench.strategies = {kFromFile};
+}
+
+void save_schedules(const AttentionBench& bench) {
+  const auto spec = spec_of(bench.options, bench.strategies.front());
+  const plan::AttentionDemand demand(spec.q_layout, spec.kv_layout, spec.mask);
+  const auto save = [&](plan::Pass pass) {
+    const std::string path =
+        fmt::format("{}.{}.json", bench.save_prefix, plan::name(pass));
+    std::ofstream file(path);
+    file << plan::to_json(
+                plan::whole(spec.strategy, demand, pass, spec.backward))
+         << "\n";
+    require(file.good(), "[bench attention] could not write {}", path);
+    fmt::print(stderr, "wrote {}\n", path);
+  };
+  save(plan::Pass::forward);
+  if (spec.backward) save(plan::Pass::backward);
+}
+
 void run(const AttentionBench& bench) {
+  if (!bench.save_prefix.empty()) save_schedules(bench);
   const Tensors whole = make_tensors(bench);
   std::vector<BenchReport> reports;
   for (const std::string& strategy : bench.strategies) {
@@ -128,13 +192,16 @@ void run(const AttentionBench& bench) {
         .name = strategy,
         .split =
             [&](comm::Communicator& communicator) {
-              return split_operation(bench.options, strategy, whole,
-                                     communicator);
+              return split_operation(
+                  plan_of(bench, strategy, communicator.rank()), whole,
+                  communicator);
             },
         .planned_bytes =
             [&](Rank from, Rank to) {
               return planned_bytes(bench, strategy, from, to);
-            }};
+            },
+        .planned_buffers =
+            [&](Rank rank) { return planned_buffers(bench, strategy, rank); }};
     reports.push_back(
         run_case(bench.options, bench_case, whole_operation(bench, whole)));
   }
@@ -149,8 +216,9 @@ void prepare(const std::shared_ptr<AttentionBench>& bench, Context& context) {
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
           "divide the heads",
           bench->options.heads, bench->kv_heads);
+  if (!bench->schedule_files.empty()) read_schedules(*bench);
   for (const std::string& strategy : bench->strategies) {
-    attention::make_attention_plan(spec_of(bench->options, strategy), 0);
+    plan_of(*bench, strategy, 0);
   }
   context.job = [bench] { run(*bench); };
 }
@@ -173,6 +241,17 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
                    "direct, all_gather, ...")
       ->delimiter(',')
       ->capture_default_str();
+  CLI::Option* schedules = command->add_option(
+      "--schedule", bench->schedule_files,
+      "Run the schedules of these files instead of a strategy's: one of the "
+      "forward pass and one of the backward pass");
+  schedules->delimiter(',')->type_name("FILE");
+  command
+      ->add_option("--save-schedules", bench->save_prefix,
+                   "Write the first strategy's schedules to "
+                   "PREFIX.forward.json and PREFIX.backward.json")
+      ->type_name("PREFIX")
+      ->excludes(schedules);
   command->callback([bench, &context] { prepare(bench, context); });
 }
 

@@ -34,6 +34,21 @@ Json to_json(const Spread& numbers) {
           {"max", numbers.most}};
 }
 
+/// ", buffers of up to 65536 bytes per rank, as planned"
+std::string buffers_text(const BenchReport& report) {
+  if (report.buffers.empty()) return "";
+  const auto most = std::max_element(
+      report.buffers.begin(), report.buffers.end(),
+      [](const auto& a, const auto& b) { return a.peak_bytes < b.peak_bytes; });
+  const auto wrong = std::count_if(
+      report.buffers.begin(), report.buffers.end(),
+      [](const auto& rank) { return rank.peak_bytes != rank.planned_bytes; });
+  return fmt::format(
+      "; buffers of up to {} bytes per rank, {}", most->peak_bytes,
+      wrong == 0 ? "as planned"
+                 : fmt::format("NOT AS PLANNED on {} ranks", wrong));
+}
+
 /// "1048576 bytes on each link, as planned", or the extremes.
 std::string bytes_line(const BenchReport& report) {
   if (report.links.empty()) return "nothing sent";
@@ -77,6 +92,12 @@ Json to_json(const BenchReport& report, std::int64_t tokens) {
          {"planned_bytes",
           link.planned_bytes ? Json(*link.planned_bytes) : Json(nullptr)}});
   }
+  Json buffers = Json::array();
+  for (const BenchReport::Buffers& rank : report.buffers) {
+    buffers.push_back({{"rank", rank.rank},
+                       {"peak_bytes", rank.peak_bytes},
+                       {"planned_bytes", rank.planned_bytes}});
+  }
   return {
       {"name", report.name},
       {"ratio", to_json(summary.ratio)},
@@ -84,7 +105,8 @@ Json to_json(const BenchReport& report, std::int64_t tokens) {
       {"whole_seconds", to_json(summary.whole)},
       {"tokens_per_second", static_cast<double>(tokens) / summary.split.median},
       {"max_error", report.max_error},
-      {"links", std::move(links)}};
+      {"links", std::move(links)},
+      {"buffers", std::move(buffers)}};
 }
 
 std::string table(const std::vector<BenchReport>& reports,
@@ -103,7 +125,8 @@ std::string table(const std::vector<BenchReport>& reports,
         report.max_error);
   }
   for (const BenchReport& report : reports) {
-    text += fmt::format("{}: {}\n", report.name, bytes_line(report));
+    text += fmt::format("{}: {}{}\n", report.name, bytes_line(report),
+                        buffers_text(report));
   }
   return text;
 }

@@ -21,9 +21,15 @@ struct BenchReport {
     std::int64_t sent_bytes = 0;
     std::optional<std::int64_t> planned_bytes = {};
   };
+  struct Buffers {
+    Rank rank = 0;
+    std::int64_t peak_bytes = 0;
+    std::int64_t planned_bytes = 0;
+  };
   std::string name;
   std::vector<Pair> pairs;
   std::vector<Link> links;
+  std::vector<Buffers> buffers = {};  ///< by rank; empty: not measured
   double max_error = 0;  ///< max|a - b| / max(1, max|b|) over all results
 };
 
@@ -38,7 +44,7 @@ struct Spread {
 Spread spread(std::vector<double> numbers);
 
 /// {"name", "ratio", "split_seconds", "whole_seconds", "tokens_per_second",
-/// "max_error", "links"}; ratio is split / whole, pair by pair.
+/// "max_error", "links", "buffers"}; ratio is split / whole, pair by pair.
 Json to_json(const BenchReport& report, std::int64_t tokens);
 
 /// A table with a row per report, and the bytes of the links of each.

@@ -37,7 +37,7 @@ void add_topology(CLI::App& app, Context& context);
 /// Name → version of what the program was built with.
 Json versions();
 
-/// "linked with torch 2.13.0" or the like; asked by versions().
+/// Of the headers it was built with, or "not built in"; asked by versions().
 std::string torch_version();
 
 }  // namespace ringweave::cli
