@@ -157,6 +157,7 @@ TrainConfig config_from_json(const Json& json, const std::string& name) {
   JsonObject object(json, name);
   check_format(object, kFormat, kVersion);
   TrainConfig config;
+  object.object("model");  // optional: an absent one reads as {}
   config.model = models::model_config_from_json(
       object.has("model") ? object.value("model") : Json::object(),
       name + ".model");

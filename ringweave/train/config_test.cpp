@@ -81,7 +81,7 @@ TEST(TrainConfig, EachFaultIsOneClearError) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {R"("steps": -1)", "[config.steps] got -1; want an integer ≥ 0"},
       {R"("steps": 10.0)", "[config.steps] got 10.0"},
-      {R"("compute": "float16")", "want one of \"float"},
+      {R"("compute": "float16")", "want one of \"bfloat16"},
       {R"("data": {"seq_len": 0})", "[config.data.seq_len] got 0"},
       {R"("data": {"batch": 0})", "[config.data.batch] got 0"},
       {R"("data": {"validation_fraction": 1})",
