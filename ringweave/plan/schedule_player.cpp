@@ -8,6 +8,7 @@ namespace ringweave::plan {
 namespace {
 
 constexpr const char* kWhere = "[validate]";
+constexpr int kPayloads = 5;
 
 bool in_range(Rank rank, const Schedule& schedule) {
   return rank >= 0 && rank < schedule.ranks;
@@ -185,11 +186,19 @@ void RankSet::unite(const RankSet& other) {
   for (std::size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
 }
 
+SlotTable::SlotTable(int ranks)
+    : dense_(static_cast<std::size_t>(ranks) * kPayloads) {}
+
 SlotState& SlotTable::slot(Rank rank, Payload payload, int slot) {
-  const std::uint64_t key =
-      (static_cast<std::uint64_t>(rank) * 8 + static_cast<int>(payload)) << 32 |
-      static_cast<std::uint32_t>(slot);
-  return slots_[key];
+  const std::uint64_t row =
+      static_cast<std::uint64_t>(rank) * kPayloads + static_cast<int>(payload);
+  if (slot >= kDense) {
+    return sparse_[row << 32 | static_cast<std::uint32_t>(slot)];
+  }
+  std::deque<SlotState>& slots = dense_[row];
+  const auto number = static_cast<std::size_t>(slot);
+  if (slots.size() <= number) slots.resize(number + 1);
+  return slots[number];
 }
 
 PartState* SlotTable::find(Rank rank, Payload payload, int slot_number,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <string>
 #include <string_view>
@@ -69,7 +70,6 @@ class RankSet {
     return (words_[rank / 64] >> (rank % 64)) & 1;
   }
   void insert(Rank rank) { words_[rank / 64] |= std::uint64_t{1} << rank % 64; }
-  void clear() { words_.assign(words_.size(), 0); }
   bool empty() const;
   bool intersects(const RankSet& other) const;
   void unite(const RankSet& other);
@@ -100,6 +100,8 @@ struct SlotState {
 /// the one that can't, if the slots are in no state for it.
 class SlotTable {
  public:
+  explicit SlotTable(int ranks);
+
   /// The part, which must be whole and not being overwritten.
   PartState& readable(Rank rank, Payload payload, int slot,
                       const BlockId& block, Subject what);
@@ -113,7 +115,12 @@ class SlotTable {
  private:
   SlotState& slot(Rank rank, Payload payload, int slot);
 
-  std::unordered_map<std::uint64_t, SlotState> slots_;
+  // By rank and payload, then slot number. Growing a deque moves nothing, so
+  // references stay valid. Numbers beyond kDense, which no generator makes, are
+  // looked up, lest a bad one costs memory.
+  static constexpr int kDense = 4096;
+  std::vector<std::deque<SlotState>> dense_;
+  std::unordered_map<std::uint64_t, SlotState> sparse_;
 };
 
 }  // namespace ringweave::plan

@@ -1,8 +1,12 @@
 // Layouts and masks that tests of schedules run over.
 #pragma once
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "ringweave/plan/demand.h"
 #include "ringweave/plan/strategy.h"
@@ -61,7 +65,7 @@ inline std::vector<TestCase> test_cases(std::int64_t tokens, int ranks) {
   std::vector<TestCase> cases;
   for (const auto& [mask_name, mask] : test_masks(tokens)) {
     for (const auto& [layout_name, layout] : test_layouts(tokens, ranks)) {
-      cases.push_back({layout_name + ", " + mask_name,
+      cases.push_back({fmt::format("{}, {}", layout_name, mask_name),
                        AttentionDemand(layout, layout, mask)});
     }
     // Queries lie elsewhere than keys.

@@ -32,7 +32,8 @@ class Player {
         demand_(demand),
         strands_(strands),
         backward_(schedule.pass == Pass::backward),
-        index_(demand, strands) {
+        index_(demand, strands),
+        slots_(demand.ranks()) {
     check_form(schedule, demand, strands, index_);
     uses_.resize(static_cast<std::size_t>(schedule.ranks) * index_.count());
     if (backward_) {

@@ -27,7 +27,8 @@ class Player {
       : schedule_(schedule),
         demand_(demand),
         strands_(strands),
-        index_(demand, strands) {
+        index_(demand, strands),
+        slots_(demand.ranks()) {
     check_form(schedule, demand, strands, index_);
     if (schedule.pass != Pass::forward || !schedule.tiles.empty()) {
       throw InvalidArgument(

@@ -14,7 +14,6 @@
 namespace ringweave::plan {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
