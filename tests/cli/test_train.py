@@ -31,6 +31,7 @@ def tiny_config(**changes):
                      "linear": "all_gather"},
         "validation": {"every": 2, "batches": 2},
         "time_outs": {"start_seconds": 30, "step_seconds": 10},
+        "threads": 1,
     }
     for path, value in changes.items():
         *parents, key = path.split(".")
@@ -147,7 +148,7 @@ class BadInput(TrainTest):
         self.assert_fault(cli.run(*self.arguments(*more, **changes)), *words)
 
     def test_unknown_key_names_the_nearest(self):
-        self.check("model.heds", "heads", **{"model.heds": 4})
+        self.check("heds", "heads", **{"model.heds": 4})
         self.check("layrs", "layers", more=["--set", "model.layrs=2"])
 
     def test_wrong_type(self):
@@ -175,7 +176,7 @@ class BadInput(TrainTest):
         self.text.write_text("")
         self.check(str(self.text), "empty")
         self.text.write_text("too short")
-        self.check("short")
+        self.check("7 bytes", "want at least 62")
         self.text.unlink()
         self.check(str(self.text))
         self.text.mkdir()
