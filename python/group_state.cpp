@@ -11,8 +11,21 @@
 
 namespace ringweave::python {
 
+namespace {
+
+/// The group's own time-out is the one for our waits: what
+/// init_process_group(timeout=…) said.
+comm::TimeOuts time_outs_of(const std::string& group) {
+  const auto backend =
+      c10d::resolve_process_group(group)->getBackend(c10::DeviceType::CPU);
+  const auto time_out = backend->getBackendOptions()->timeout;
+  return {.start = time_out, .step = time_out};
+}
+
+}  // namespace
+
 GroupState::GroupState(const std::string& group)
-    : communicator_(comm::c10d_transport(group)) {}
+    : communicator_(comm::c10d_transport(group), time_outs_of(group)) {}
 
 std::shared_ptr<const attention::AttentionPlan> GroupState::attention_plan(
     const attention::AttentionSpec& spec) {

@@ -6,8 +6,9 @@
 
 Tensors are (batch, tokens, heads, head_dim), the local shard of each rank.
 `group` is a process group or its name; None is the default group. Every rank of
-it must make the same calls in the same order. Nothing here copies a tensor's
-tokens to other ranks but `unshard`.
+it must make the same calls in the same order. A peer that does not answer within
+the group's time-out (init_process_group(timeout=...)) is an error. Nothing here
+copies a tensor's tokens to other ranks but `unshard`.
 """
 
 import json

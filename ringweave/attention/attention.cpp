@@ -93,6 +93,7 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
                                const at::Tensor& k, const at::Tensor& v,
                                const c10::intrusive_ptr<Call>& call) {
     ForwardPass pass(call->input(q, k, v));
+    call->communicator->traffic().note_buffers(pass.buffer_bytes());
     comm::execute(call->plan->forward_program, pass, *call->communicator,
                   "attention forward");
     const at::Tensor out = pass.result().out.to(q.scalar_type());
@@ -123,6 +124,7 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
                                     : at::zeros_like(saved[3]);
     BackwardPass pass(input, grad_out, saved[3], saved[4],
                       std::exchange(call->retained, {}), call->grad_payload);
+    call->communicator->traffic().note_buffers(pass.buffer_bytes());
     comm::execute(call->plan->backward_program, pass, *call->communicator,
                   "attention backward");
     return {pass.grad_q().to(saved[0].scalar_type()),

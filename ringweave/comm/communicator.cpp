@@ -65,6 +65,10 @@ std::int64_t Traffic::bytes() const {
   return total;
 }
 
+void Traffic::note_buffers(std::int64_t bytes) {
+  peak_buffer_bytes = std::max(peak_buffer_bytes, bytes);
+}
+
 Communicator::Communicator(std::shared_ptr<Transport> transport,
                            TimeOuts time_outs)
     : transport_(std::move(transport)), time_outs_(time_outs) {

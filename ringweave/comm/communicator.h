@@ -26,8 +26,12 @@ struct Traffic {
   };
   std::map<Rank, Sent> sent;
   double waiting_seconds = 0;  ///< wall time blocked in waits
+  /// Largest size of the slots that one pass had at a time; the passes of
+  /// softmax attention report theirs.
+  std::int64_t peak_buffer_bytes = 0;
 
   std::int64_t bytes() const;
+  void note_buffers(std::int64_t bytes);
 };
 
 /// Not thread-safe: one thread per rank drives it. Collectives must be called

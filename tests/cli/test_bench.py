@@ -1,5 +1,9 @@
 """`ringweave bench`: what it prints, and that split and whole agree."""
 
+import copy
+import json
+import os
+import tempfile
 import unittest
 
 import cli
@@ -30,6 +34,41 @@ class Bench(cli.CliTest):
                 self.assertTrue(case["links"])
                 for link in case["links"]:
                     self.assertEqual(link["sent_bytes"], link["planned_bytes"])
+                self.assertEqual(len(case["buffers"]), 3)
+                for rank in case["buffers"]:
+                    self.assertGreater(rank["peak_bytes"], 0)
+                    self.assertEqual(rank["peak_bytes"], rank["planned_bytes"])
+
+    def test_schedules_from_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = os.path.join(folder, "ring")
+            arguments = ["bench", "attention", "--json", "--ranks", 3,
+                         "--dtype", "float64", *SMALL]
+            self.results(*arguments, "--strategy", "ring",
+                         "--save-schedules", prefix)
+            files = [f"{prefix}.{way}.json" for way in ("forward", "backward")]
+            got = self.results(*arguments, "--schedule", ",".join(files))
+            self.check(got, ["schedule"], 1e-10)
+
+            with open(files[0]) as file:
+                schedule = json.load(file)
+
+            def fault(change, word):
+                broken = copy.deepcopy(schedule)
+                change(broken["transfers"])
+                path = os.path.join(folder, "broken.json")
+                with open(path, "w") as file:
+                    json.dump(broken, file)
+                self.assert_fault(cli.run(*arguments, "--forward-only",
+                                          "--schedule", path), word)
+
+            fault(lambda transfers: transfers.pop(), "rank")
+            fault(lambda transfers: transfers.append(transfers[-1]), "rank")
+            fault(lambda transfers: transfers[0].update({"from": 7}), "7")
+            fault(lambda transfers: transfers[0].update(post_step=-1), "-1")
+            fault(lambda transfers: transfers[0].update(speed=1), "speed")
+            self.assert_fault(cli.run(*arguments, "--schedule", files[0]),
+                              "backward")
 
     def test_linear(self):
         names = ["chain", "all_gather", "all_gather:ring"]
@@ -65,7 +104,7 @@ class Bench(cli.CliTest):
         self.assert_fault(cli.run("bench", "linear", "--decay", "some"),
                           "per_key")
         self.assert_fault(cli.run("bench", "linear", "--layout", "striped"),
-                          "striped")
+                          "contiguous or zigzag")
         self.assert_fault(cli.run("bench"), "ringweave")
 
     def test_help(self):

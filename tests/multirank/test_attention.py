@@ -1,0 +1,91 @@
+"""A rank that dies or stalls in forward or backward of a layer's exchange.
+
+Four processes meet by env:// and nobody watches over them; each survivor has to
+end with a CommError inside the time-out, which is the group's.
+"""
+
+import datetime
+import os
+import signal
+import unittest
+
+import torch
+import torch.distributed as dist
+
+import harness
+
+RANKS = 4
+VICTIM = 2
+SECONDS = 4  # the group's time-out
+TOKENS = 403
+
+
+def layer(kind, tokens):
+    """One call of a layer on this rank's shard: its output and its inputs."""
+    import ringweave
+    layout = ringweave.layout("zigzag", tokens, RANKS)
+    size = len(ringweave.positions(layout))
+    inputs = [torch.randn(2, size, 4, 16, requires_grad=True)
+              for _ in range(3)]
+    call = ringweave.attention if kind == "softmax" else (
+        ringweave.linear_attention)
+    name, way = {"softmax": ("strategy", "multi_ring"),
+                 "chain": ("transport", "chain"),
+                 "all_gather": ("transport", "all_gather:ring")}[kind]
+    return call(*inputs, layout=layout, **{name: way}), inputs
+
+
+def fails_in(group, kind, where, fault):
+    dist.distributed_c10d._set_pg_timeout(
+        datetime.timedelta(seconds=SECONDS), dist.group.WORLD)
+    layer(kind, TOKENS)[0].sum().backward()  # all is well at first
+
+    def fail():
+        if dist.get_rank() == VICTIM:
+            harness.report("failing")
+            os.kill(os.getpid(), getattr(signal, fault))
+
+    if where == "forward":
+        fail()
+    out, inputs = layer(kind, TOKENS)
+    if where == "backward":
+        fail()
+    torch.autograd.grad(out.sum(), inputs)
+    dist.barrier()  # a rank whose part needed nothing from the victim
+    return "done"
+
+
+class Faults(unittest.TestCase):
+    def survivors_fail(self, kind, where, fault):
+        survivors = [rank for rank in range(RANKS) if rank != VICTIM]
+        with harness.Ranks(fails_in, RANKS, kind=kind, where=where,
+                           fault=fault) as ranks:
+            ranks.wait_for_report(VICTIM, "failing")
+            outcomes = ranks.join(2 * SECONDS + 10, survivors)
+        operation = "attention" if kind == "softmax" else "linear attention"
+        failed = [outcomes[rank].text or "" for rank in survivors]
+        for rank in survivors:
+            self.assertTrue(outcomes[rank].ended, (rank, outcomes))
+            self.assertIsNotNone(outcomes[rank].text, (rank, outcomes))
+            self.assertLess(outcomes[rank].seconds, 2 * SECONDS + 5)
+        self.assertTrue(any(f"[{operation} {where}" in text
+                            for text in failed), failed)
+        return failed
+
+    def test_softmax(self):
+        for where in ("forward", "backward"):
+            for fault in ("SIGKILL", "SIGSTOP"):
+                with self.subTest(where=where, fault=fault):
+                    for text in self.survivors_fail("softmax", where, fault):
+                        self.assertRegex(text, r"rank \d, peer \d, step \d+: ")
+
+    def test_linear(self):
+        for kind in ("chain", "all_gather"):
+            for where, fault in (("forward", "SIGSTOP"),
+                                 ("backward", "SIGKILL")):
+                with self.subTest(kind=kind, where=where, fault=fault):
+                    self.survivors_fail(kind, where, fault)
+
+
+if __name__ == "__main__":
+    unittest.main()
