@@ -62,19 +62,27 @@ struct LinearResult {
 };
 
 /// q, k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens,
-/// heads, value_dim); of one type out of fp64, fp32, bf16. gates: log decay g
-/// <= 0, fp32 (fp64 for fp64): undefined for none, (heads) for constant,
-/// (batch, tokens, heads) for per_head, (batch, tokens, heads, key_dim) for
-/// per_key. -inf resets. initial_state: undefined (zero) or (batch, heads,
-/// key_dim, value_dim), fp32 or fp64, the same on all ranks; each rank's
-/// gradient of it is its part of a sum over ranks. So is each rank's gradient
-/// of a constant decay, and the gradient that flows into final_state: the sum
-/// over ranks counts.
+/// heads, value_dim); of one type out of fp64, fp32, bf16. All arithmetic is in
+/// fp32 (fp64 for fp64), and each output is rounded once.
+/// gates: log decay g <= 0, fp32 (fp64 for fp64): undefined for none, (heads)
+/// for constant, (batch, tokens, heads) for per_head, (batch, tokens, heads,
+/// key_dim) for per_key. -inf resets, exactly, and gets gradient 0. Only a
+/// constant decay is checked to be <= 0.
+/// initial_state: undefined (zero) or (batch, heads, key_dim, value_dim), fp32
+/// (fp64 for fp64), the same on all ranks. The first document continues from
+/// it; the final state is that of the last one. Each rank's gradient of it, and
+/// of a constant decay, is its part of a sum over ranks; likewise each rank's
+/// gradient of final_state is taken as its part of a sum.
 ///
-/// Every rank must call it, and its backward, in the same order. Gradients flow
-/// to q, k, v, gates and initial_state. Throws InvalidArgument for shapes,
-/// types, layouts and masks that it can't honour, CommError at a time-out. The
-/// communicator must outlive the autograd graph.
+/// Every rank must call it, and its backward, in the same order, ranks without
+/// tokens too. Blocks while states travel: each way, chain takes one hop per
+/// segment; all_gather the steps of its strategy. A rank sends its segments'
+/// states (and, forward, the decays of per_head and per_key gates) to the ranks
+/// that need them; a requested final state adds an all-reduce of its gradient.
+/// Gradients flow to q, k, v, gates and initial_state, once: a backward with
+/// create_graph throws InvalidArgument, as do shapes, types, layouts and masks
+/// that can't be honoured. Throws CommError at a time-out. The communicator
+/// must outlive the autograd graph.
 LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               const at::Tensor& v, Decay decay,
                               const at::Tensor& gates,

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -33,6 +34,13 @@ constexpr int kRanks[] = {1, 2, 3, 4, 5, 7, 8};
 const std::vector<std::string> kTransports = {
     "chain", "all_gather", "all_gather:ring", "all_gather:multi_ring",
     "all_gather:direct"};
+
+/// Ranks are threads: torch's own would only get in their way.
+class OneThreadPerRank : public testing::Environment {
+  void SetUp() override { at::set_num_threads(1); }
+};
+const testing::Environment* const kOneThreadPerRank =
+    testing::AddGlobalTestEnvironment(new OneThreadPerRank);
 
 /// What is computed, whatever the ranks.
 struct Problem {
@@ -350,7 +358,6 @@ TEST(LinearAttention, RandomDelays) {
   }
 }
 
-/// The share of a gate's size at which decays underflow, and beyond.
 TEST(LinearAttention, GatesNearZeroAndFarBelow) {
   for (const Decay decay : {Decay::constant, Decay::per_head, Decay::per_key}) {
     for (const double size : {0.0, 1e-6, 20.0, 1e5}) {
@@ -431,26 +438,41 @@ TEST(LinearAttention, BytesSent) {
   EXPECT_THAT(sent("all_gather"), testing::Each(3 * kDecay + 3 * kState));
 }
 
-TEST(LinearAttention, StatesStayWithinDocumentsAndOrderOfCalls) {
-  // Two calls in a row, whose backward runs in reverse order on all ranks.
-  const Problem p = make_problem(Decay::per_head, 30, Mask::causal(), true);
+/// Two calls, one on the other's output: their backwards run in reverse order.
+TEST(LinearAttention, ComposedCalls) {
+  const Problem p = make_problem(Decay::per_head, 30, Mask::causal(), false);
+  const at::Tensor whole = leaf(p.q);
+  at::Tensor want = whole;
+  for (int i = 0; i < 2; ++i) {
+    want =
+        reference::recurrence(want, p.k, want, p.decay, p.gates, {}, p.mask, 1)
+            .out;
+  }
+  want.sum().backward();
+  std::vector<at::Tensor> gradients(3);
+  const Layout layout = Layout::zigzag(30, 3);
   comm::run_ranks(3, [&](Rank rank, std::shared_ptr<comm::Transport> t) {
     Communicator communicator(std::move(t));
-    const Layout layout = Layout::contiguous(30, 3);
     const at::Tensor index = positions(layout, rank);
     const at::Tensor q = leaf(p.q.index_select(1, index));
     const at::Tensor k = p.k.index_select(1, index);
     const at::Tensor gates = p.gates.index_select(1, index);
     const auto plan = make_linear_plan(
-        {transport_from_name("all_gather"), layout, Mask::causal()}, rank);
-    const auto call = [&](const at::Tensor& x) {
-      return linear_attention(x, k, x, p.decay, gates, {}, plan, communicator)
-          .out;
-    };
-    const at::Tensor once = call(q);
-    call(once).sum().backward();
-    EXPECT_TRUE(at::isfinite(q.grad()).all().item<bool>());
+        {transport_from_name("all_gather"), layout, p.mask}, rank);
+    at::Tensor out = q;
+    for (int i = 0; i < 2; ++i) {
+      out =
+          linear_attention(out, k, out, p.decay, gates, {}, plan, communicator)
+              .out;
+    }
+    out.sum().backward();
+    gradients[rank] = q.grad();
   });
+  for (Rank r = 0; r < 3; ++r) {
+    EXPECT_TRUE(close(gradients[r],
+                      whole.grad().index_select(1, positions(layout, r)),
+                      kExact));
+  }
 }
 
 TEST(Transport, NamesAreReadBack) {

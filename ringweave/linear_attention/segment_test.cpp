@@ -216,10 +216,6 @@ TEST(Segment, ExtremeGates) {
              .documents = {},
              .gate_size = size});
     }
-    check({.decay = decay,
-           .segments = {90, 41},
-           .documents = {},
-           .infinite = 0.0});
   }
 }
 
