@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -198,6 +199,9 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
           "[linear_attention] got no plan; want one from make_linear_plan");
   check(make_inputs(q, k, v, gates, decay, options.scale, plan->causal()),
         initial_state, *plan, communicator);
+  // A new thread learns torch's number of threads at its first parallel op;
+  // until then MKL would run each matrix product with a team of its own.
+  static_cast<void>(at::get_num_threads());
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);
   call->communicator = &communicator;
