@@ -4,11 +4,11 @@
 // is wanted: "[layout] got 0 ranks; want at least 1".
 #pragma once
 
-#include <fmt/format.h>
-
 #include <stdexcept>
 #include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 namespace ringweave {
 
@@ -59,7 +59,8 @@ class CommError : public Error {
 /// Throws InvalidArgument with the formatted text unless `ok`.
 template <typename... Args>
 void require(bool ok, fmt::format_string<Args...> text, Args&&... args) {
-  if (!ok) throw InvalidArgument(fmt::format(text, std::forward<Args>(args)...));
+  if (!ok)
+    throw InvalidArgument(fmt::format(text, std::forward<Args>(args)...));
 }
 
 /// Throws InternalError with the formatted text unless `ok`.

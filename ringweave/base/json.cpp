@@ -1,15 +1,13 @@
 #include "ringweave/base/json.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <limits>
 #include <numeric>
 #include <utility>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/file.h"
 
 namespace ringweave {
 namespace {
@@ -135,20 +133,7 @@ Json parse_json(std::string_view text, const std::string& name) {
 }
 
 Json read_json_file(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
-  std::vector<char> piece(1 << 16);
-  while (file.read(piece.data(), static_cast<std::streamsize>(piece.size())),
-         file.gcount() > 0) {
-    text.append(piece.data(), static_cast<std::size_t>(file.gcount()));
-  }
-  // A folder opens well and fails when it is read.
-  if (!file.is_open() || file.bad()) {
-    refuse(path, errno != 0 ? std::strerror(errno) : "a read error",
-           "a readable JSON file");
-  }
-  return parse_json(text, path);
+  return parse_json(read_file(path, "a readable JSON file"), path);
 }
 
 std::optional<std::string> nearest(std::string_view word,

@@ -3,31 +3,19 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <string_view>
 
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/file.h"
 #include "ringweave/train/hash.h"
 
 namespace ringweave::train {
 namespace {
 
 std::string read_text(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
-  std::vector<char> piece(1 << 16);
-  while (file.read(piece.data(), static_cast<std::streamsize>(piece.size())),
-         file.gcount() > 0) {
-    text.append(piece.data(), static_cast<std::size_t>(file.gcount()));
-  }
-  // A folder opens well and fails when it is read.
-  require(file.is_open() && !file.bad(),
-          "[data] got {} for {}; want a readable text file",
-          errno != 0 ? std::strerror(errno) : "a read error", path);
+  std::string text = read_file(path, "a readable text file");
   require(!text.empty(), "[data] got an empty file {}; want text in it", path);
   return text;
 }

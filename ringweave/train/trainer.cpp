@@ -219,6 +219,9 @@ TrainReport run(const TrainConfig& config, const Data& data,
           "[train] got {} ranks running and parallel.ranks {}; want as many",
           communicator.size(), config.parallel.ranks);
   check_agreement(config, data, communicator);
+  // A new thread learns torch's number of threads at its first parallel op;
+  // until then MKL would run each matrix product with a team of its own.
+  static_cast<void>(at::get_num_threads());
   Trainer trainer(config, data, communicator);
   TrainReport report;
   report.start = trainer.start();
