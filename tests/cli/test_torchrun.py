@@ -1,5 +1,6 @@
 """The same program as one process per rank: torchrun, and without a launcher."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -23,13 +24,16 @@ def free_port():
 
 
 class ProcessTest(test_train.TrainTest):
+    def command(self, *arguments, ranks=RANKS):
+        """The command line of torchrun for `ringweave arguments…`."""
+        return [sys.executable, "-m", "torch.distributed.run",
+                "--nproc-per-node", str(ranks), "--master-port",
+                str(free_port()), "-m", "ringweave", *map(str, arguments)]
+
     def torchrun(self, *arguments, ranks=RANKS):
         """The finished torchrun of `ringweave arguments…`."""
-        return subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node",
-             str(ranks), "--master-port", str(free_port()), "-m", "ringweave",
-             *map(str, arguments)],
-            text=True, capture_output=True, timeout=cli.SECONDS)
+        return subprocess.run(self.command(*arguments, ranks=ranks), text=True,
+                              capture_output=True, timeout=cli.SECONDS)
 
     def start(self, commands):
         """One process per command line, joined by env:// without a launcher."""
@@ -75,6 +79,32 @@ class Torchrun(ProcessTest):
         self.assertEqual(len(lines), 1, done.stderr)
         self.assertIn("--ranks 3", lines[0])
         self.assertEqual(done.stdout, "")
+
+    def end_with_workers(self, launcher):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(launcher.pid, signal.SIGKILL)
+        self.end(launcher)
+
+    def workers(self, launcher):
+        """Process ids of torchrun's workers, once they train."""
+        while "step 1/" not in launcher.stderr.readline():
+            self.assertIsNone(launcher.poll())
+        children = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/"
+                                "children").read_text().split()
+        self.assertEqual(len(children), RANKS)
+        return [int(child) for child in children]
+
+    def test_killed_or_stopped_worker(self):
+        for how in (signal.SIGKILL, signal.SIGSTOP):
+            launcher = subprocess.Popen(
+                self.command(*self.arguments(
+                    **{"steps": 100000, "time_outs.step_seconds": 6})),
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                start_new_session=True)
+            self.addCleanup(self.end_with_workers, launcher)
+            os.kill(self.workers(launcher)[1], how)
+            _, err = launcher.communicate(timeout=cli.SECONDS)
+            self.assertNotEqual(launcher.returncode, 0, err)
 
     def test_topology_prints_once(self):
         done = self.torchrun("topology", "decompose", "--ranks", 5, "--json",
