@@ -80,10 +80,11 @@ class Torchrun(ProcessTest):
         self.assertIn("--ranks 3", lines[0])
         self.assertEqual(done.stdout, "")
 
-    def end_with_workers(self, launcher):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(launcher.pid, signal.SIGKILL)
-        self.end(launcher)
+    @staticmethod
+    def kill(pids):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def workers(self, launcher):
         """Process ids of torchrun's workers, once they train."""
@@ -99,10 +100,11 @@ class Torchrun(ProcessTest):
             launcher = subprocess.Popen(
                 self.command(*self.arguments(
                     **{"steps": 100000, "time_outs.step_seconds": 6})),
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                start_new_session=True)
-            self.addCleanup(self.end_with_workers, launcher)
-            os.kill(self.workers(launcher)[1], how)
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(self.end, launcher)
+            workers = self.workers(launcher)
+            self.addCleanup(self.kill, workers)
+            os.kill(workers[1], how)
             _, err = launcher.communicate(timeout=cli.SECONDS)
             self.assertNotEqual(launcher.returncode, 0, err)
 
