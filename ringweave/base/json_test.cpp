@@ -62,7 +62,7 @@ TEST(ReadJsonFile, ReadsAndNamesWhatItCannotRead) {
                       fmt::format("ringweave_json_test_{}", ::getpid());
   std::filesystem::create_directories(folder);
   std::ofstream(folder / "good.json") << "{\"a\": 1}";
-  std::ofstream(folder / "empty.json");
+  std::ofstream(folder / "empty.json").flush();
   EXPECT_EQ(read_json_file((folder / "good.json").string())["a"], 1);
   EXPECT_THAT(refusal([&] { read_json_file((folder / "no.json").string()); }),
               HasSubstr("no.json] got No such file"));
