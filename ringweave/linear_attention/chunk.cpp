@@ -239,7 +239,7 @@ void from_chunks(const at::Tensor& chunks, const at::Tensor& x,
 at::Tensor times_suffix(const at::Tensor& x, const at::Tensor& factor) {
   if (!factor.defined()) return x;
   if (!per_key(factor)) return x * suffix_products(factor);
-  const at::Tensor scaled = x.clone();
+  at::Tensor scaled = x.clone();
   grow_suffix(scaled, factor);
   return scaled;
 }
@@ -247,7 +247,7 @@ at::Tensor times_suffix(const at::Tensor& x, const at::Tensor& factor) {
 at::Tensor times_prefix(const at::Tensor& x, const at::Tensor& factor) {
   if (!factor.defined()) return x;
   if (!per_key(factor)) return x * prefix_products(factor);
-  const at::Tensor scaled = x * factor;
+  at::Tensor scaled = x * factor;
   grow_prefix(scaled, factor);
   return scaled;
 }
