@@ -148,11 +148,11 @@ std::shared_ptr<AttentionPlan> start_plan(const AttentionSpec& spec, Rank rank,
 std::shared_ptr<const AttentionPlan> finish_plan(
     std::shared_ptr<AttentionPlan> plan, const plan::AttentionDemand& demand) {
   const Rank rank = plan->rank;
-  plan->forward_program = comm::make_program(plan->forward, rank);
+  plan->forward_program = plan::make_program(plan->forward, rank);
   plan->forward_work =
       make_pass_work(plan->forward, rank, demand, plan->strands);
   if (plan->spec.backward) {
-    plan->backward_program = comm::make_program(plan->backward, rank);
+    plan->backward_program = plan::make_program(plan->backward, rank);
     plan->backward_work =
         make_pass_work(plan->backward, rank, demand, plan->strands);
   }

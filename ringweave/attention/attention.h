@@ -37,8 +37,8 @@ struct AttentionPlan {
   int strands = 1;
   plan::Schedule forward = {};
   plan::Schedule backward = {};
-  comm::Program forward_program = {};
-  comm::Program backward_program = {};
+  plan::Program forward_program = {};
+  plan::Program backward_program = {};
   PassWork forward_work = {};
   PassWork backward_work = {};
 };

@@ -35,7 +35,7 @@ BackwardPass::BackwardPass(PassInput input, at::Tensor grad_out, at::Tensor out,
 }
 
 std::span<const std::byte> BackwardPass::outgoing(
-    const comm::Message& message) {
+    const plan::Message& message) {
   const plan::Transfer& transfer = message.first;
   const bool own = transfer.source_slot == plan::kOwn;
   const at::Tensor& source = transfer.payload == plan::Payload::kv_grad
@@ -45,7 +45,7 @@ std::span<const std::byte> BackwardPass::outgoing(
   return bytes_of(source, message.offset, message.size, input_.kv_shape());
 }
 
-std::span<std::byte> BackwardPass::incoming(const comm::Message& message) {
+std::span<std::byte> BackwardPass::incoming(const plan::Message& message) {
   const plan::Transfer& transfer = message.first;
   const Slots& slots =
       transfer.payload == plan::Payload::kv_grad ? grad_slots_ : kv_slots_;
@@ -53,7 +53,7 @@ std::span<std::byte> BackwardPass::incoming(const comm::Message& message) {
                   input_.kv_shape());
 }
 
-void BackwardPass::arrived(const comm::Message& message) {
+void BackwardPass::arrived(const plan::Message& message) {
   const plan::Transfer& transfer = message.first;
   if (transfer.action != plan::Action::add) return;
   const at::Tensor& staging = grad_slots_.at(transfer.slot);

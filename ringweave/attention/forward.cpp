@@ -55,7 +55,7 @@ ForwardPass::ForwardPass(PassInput input)
                          -std::numeric_limits<double>::infinity(), options);
 }
 
-std::span<const std::byte> ForwardPass::outgoing(const comm::Message& message) {
+std::span<const std::byte> ForwardPass::outgoing(const plan::Message& message) {
   const plan::Transfer& transfer = message.first;
   const at::Tensor& source = transfer.source_slot == plan::kOwn
                                  ? own_.at(transfer.block.strand)
@@ -63,7 +63,7 @@ std::span<const std::byte> ForwardPass::outgoing(const comm::Message& message) {
   return bytes_of(source, message.offset, message.size, input_.kv_shape());
 }
 
-std::span<std::byte> ForwardPass::incoming(const comm::Message& message) {
+std::span<std::byte> ForwardPass::incoming(const plan::Message& message) {
   return bytes_of(slots_.at(message.first.slot), message.offset, message.size,
                   input_.kv_shape());
 }

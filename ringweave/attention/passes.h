@@ -34,9 +34,9 @@ class ForwardPass final : public comm::Worker {
  public:
   explicit ForwardPass(PassInput input);
 
-  std::span<const std::byte> outgoing(const comm::Message& message) override;
-  std::span<std::byte> incoming(const comm::Message& message) override;
-  void arrived(const comm::Message&) override {}
+  std::span<const std::byte> outgoing(const plan::Message& message) override;
+  std::span<std::byte> incoming(const plan::Message& message) override;
+  void arrived(const plan::Message&) override {}
   void compute(int step, std::span<const plan::Tile>) override;
 
   const Partial& result() const { return result_; }
@@ -61,9 +61,9 @@ class BackwardPass final : public comm::Worker {
                at::Tensor lse, const std::map<int, at::Tensor>& retained,
                at::ScalarType grad_payload);
 
-  std::span<const std::byte> outgoing(const comm::Message& message) override;
-  std::span<std::byte> incoming(const comm::Message& message) override;
-  void arrived(const comm::Message& message) override;
+  std::span<const std::byte> outgoing(const plan::Message& message) override;
+  std::span<std::byte> incoming(const plan::Message& message) override;
+  void arrived(const plan::Message& message) override;
   void compute(int step, std::span<const plan::Tile>) override;
 
   const at::Tensor& grad_q() const { return grad_q_; }

@@ -67,17 +67,17 @@ class IntegerWorker final : public Worker {
     }
   }
 
-  std::span<const std::byte> outgoing(const Message& message) override {
+  std::span<const std::byte> outgoing(const plan::Message& message) override {
     return std::as_bytes(memory(message.first.payload,
                                 message.first.source_slot, message.first.block,
                                 message.offset, message.size));
   }
-  std::span<std::byte> incoming(const Message& message) override {
+  std::span<std::byte> incoming(const plan::Message& message) override {
     return std::as_writable_bytes(
         memory(message.first.payload, message.first.slot, message.first.block,
                message.offset, message.size));
   }
-  void arrived(const Message& message) override {
+  void arrived(const plan::Message& message) override {
     if (message.first.action != plan::Action::add) return;
     for (int p = 0; p < message.parts; ++p) {
       BlockId block = message.first.block;
@@ -196,7 +196,7 @@ void check_exchange(const plan::Strategy& strategy, const plan::Demand& demand,
   const int strands = strand_count(strategy, demand.ranks());
   const auto run = [&](const Schedule& part, IntegerWorker& worker) {
     communicator.traffic() = {};
-    execute(make_program(part, rank), worker, communicator,
+    execute(plan::make_program(part, rank), worker, communicator,
             std::string("exchange ") + name(part.pass));
     ensure(worker.computed() == needed_by(rank, demand, strands),
            "rank {} did not compute exactly what it needs", rank);

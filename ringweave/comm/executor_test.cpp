@@ -161,10 +161,10 @@ Schedule ring_of_three() {
 }
 
 TEST(Program, CoalescesConsecutivePartsAndOrdersSteps) {
-  const Program program = make_program(ring_of_three(), 1);
+  const plan::Program program = plan::make_program(ring_of_three(), 1);
   ASSERT_EQ(program.steps.size(), 4u);
   ASSERT_EQ(program.messages.size(), 4u);
-  for (const Message& message : program.messages) {
+  for (const plan::Message& message : program.messages) {
     EXPECT_EQ(message.parts, 2);
     EXPECT_EQ(message.offset, 0);
     EXPECT_EQ(message.size, 5);
@@ -186,37 +186,37 @@ TEST(Program, KeepsPartsApartThatAreNotNeighboursOrDiffer) {
   Schedule schedule = ring_of_three();
   // Rank 0's block to rank 1: the second part goes to another slot.
   schedule.transfers[2].slot = 5;
-  Program program = make_program(schedule, 1);
+  plan::Program program = plan::make_program(schedule, 1);
   EXPECT_EQ(program.messages.size(), 5u);
   EXPECT_EQ(program.messages[0].size, 2);
   EXPECT_EQ(program.messages[1].offset, 2);
   EXPECT_EQ(program.messages[1].size, 3);
   // The same program without the first part: the second keeps its place.
   schedule.transfers.erase(schedule.transfers.begin());
-  program = make_program(schedule, 1);
+  program = plan::make_program(schedule, 1);
   EXPECT_EQ(program.messages[0].offset, 2);
 }
 
 TEST(Program, RefusesWhatCannotBeRun) {
   Schedule schedule = ring_of_three();
   schedule.transfers[0].wait_step = 0;
-  EXPECT_THROW(make_program(schedule, 0), InternalError);
+  EXPECT_THROW(plan::make_program(schedule, 0), InternalError);
   schedule = ring_of_three();
   schedule.blocks.erase(schedule.blocks.begin());
-  EXPECT_THROW(make_program(schedule, 0), InternalError);
+  EXPECT_THROW(plan::make_program(schedule, 0), InternalError);
 }
 
 /// Memory for ring_of_three(); can fail in a step.
 class RingWorker final : public Worker {
  public:
   explicit RingWorker(int fail_step) : fail_step_(fail_step) {}
-  std::span<const std::byte> outgoing(const Message& message) override {
+  std::span<const std::byte> outgoing(const plan::Message& message) override {
     return std::as_bytes(std::span(memory_[message.first.source_slot + 1]));
   }
-  std::span<std::byte> incoming(const Message& message) override {
+  std::span<std::byte> incoming(const plan::Message& message) override {
     return std::as_writable_bytes(std::span(memory_[message.first.slot + 1]));
   }
-  void arrived(const Message&) override {}
+  void arrived(const plan::Message&) override {}
   void compute(int step, std::span<const plan::Tile>) override {
     if (step == fail_step_) throw std::runtime_error("no memory");
   }
@@ -260,11 +260,13 @@ TEST(Executor, ComputesWhileItsTransfersAreUnderWay) {
   std::vector<std::string> log;
   struct RecordingWorker final : Worker {
     explicit RecordingWorker(std::vector<std::string>& log) : log(log) {}
-    std::span<const std::byte> outgoing(const Message&) override {
+    std::span<const std::byte> outgoing(const plan::Message&) override {
       return memory;
     }
-    std::span<std::byte> incoming(const Message&) override { return memory; }
-    void arrived(const Message&) override { log.push_back("arrived"); }
+    std::span<std::byte> incoming(const plan::Message&) override {
+      return memory;
+    }
+    void arrived(const plan::Message&) override { log.push_back("arrived"); }
     void compute(int step, std::span<const plan::Tile> tiles) override {
       log.push_back("compute " + std::to_string(step) + ": " +
                     std::to_string(tiles.size()));
@@ -273,7 +275,7 @@ TEST(Executor, ComputesWhileItsTransfersAreUnderWay) {
     std::vector<std::byte> memory{40};
   } worker(log);
   Communicator communicator(std::make_shared<RecordingTransport>(log));
-  execute(make_program(ring_of_three(), 1), worker, communicator, "test");
+  execute(plan::make_program(ring_of_three(), 1), worker, communicator, "test");
   EXPECT_THAT(
       log, ElementsAre("receive 0", "send 2", "compute 0: 2", "wait receive 0",
                        "arrived", "wait send 2", "receive 0", "send 2",
@@ -285,7 +287,8 @@ TEST(Executor, AFailingWorkerIsNamedToTheOthers) {
   const auto errors = rank_outcomes(3, [](Rank rank, auto transport) {
     Communicator communicator(std::move(transport), kTimeOuts);
     RingWorker worker(rank == 2 ? 0 : -1);
-    execute(make_program(ring_of_three(), rank), worker, communicator, "test");
+    execute(plan::make_program(ring_of_three(), rank), worker, communicator,
+            "test");
   });
   EXPECT_THROW(std::rethrow_exception(errors[2]), std::runtime_error);
   for (const Rank rank : {0, 1}) {
@@ -308,8 +311,8 @@ TEST(Executor, AStalledRankEndsTheOthersInTime) {
                         Communicator communicator(std::move(transport),
                                                   {.start = 1s, .step = 100ms});
                         RingWorker worker(-1);
-                        execute(make_program(ring_of_three(), rank), worker,
-                                communicator, "test");
+                        execute(plan::make_program(ring_of_three(), rank),
+                                worker, communicator, "test");
                       },
                       {.stall = {{.rank = 1, .operation = operation}}});
     for (const Rank rank : {0, 2}) {

@@ -65,7 +65,7 @@ void all_gather(const LinearPlan& plan, const Exchange& exchange,
       size);
   const plan::Schedule schedule =
       bind(nominal_schedule(plan, exchange), demand, plan.strands);
-  const comm::Program program = comm::make_program(schedule, plan.rank);
+  const plan::Program program = plan::make_program(schedule, plan.rank);
   GatherWorker worker(plan, exchange, size, schedule, program);
   comm::execute(program, worker, communicator, operation(exchange.pass));
   std::vector<at::Tensor> updates = own_updates(plan, exchange);
@@ -93,7 +93,7 @@ void chain(const LinearPlan& plan, const Exchange& exchange,
   for (plan::Block& block : schedule.blocks) {
     block.size = element_count(exchange.shape);
   }
-  const comm::Program program = comm::make_program(schedule, plan.rank);
+  const plan::Program program = plan::make_program(schedule, plan.rank);
   ChainWorker worker(plan, exchange, program, result);
   comm::execute(program, worker, communicator, operation(exchange.pass));
 }

@@ -31,13 +31,13 @@ at::Tensor joined(const std::vector<at::Tensor>& pieces) {
 }  // namespace
 
 OverlappingWorker::OverlappingWorker(const Exchange& exchange,
-                                     const comm::Program& program)
+                                     const plan::Program& program)
     : exchange_(exchange), steps_(1) {
   // In a chain this rank may have to wait before it posts: work comes first.
-  for (const comm::Message& message : program.messages) {
+  for (const plan::Message& message : program.messages) {
     if (message.first.action == plan::Action::compose) return;
   }
-  for (const comm::Message& message : program.messages) {
+  for (const plan::Message& message : program.messages) {
     steps_ = std::max(steps_, message.first.post_step + 1);
   }
 }
@@ -51,7 +51,7 @@ void OverlappingWorker::compute(int step, std::span<const plan::Tile>) {
 
 GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
                            SummarySize size, const plan::Schedule& schedule,
-                           const comm::Program& program)
+                           const plan::Program& program)
     : OverlappingWorker(exchange, program),
       plan_(plan),
       schedule_(schedule),
@@ -81,7 +81,7 @@ at::Tensor GatherWorker::pack(const Exchange& exchange, SummarySize size,
 }
 
 std::span<const std::byte> GatherWorker::outgoing(
-    const comm::Message& message) {
+    const plan::Message& message) {
   const plan::Transfer& t = message.first;
   const at::Tensor& buffer = t.source_slot == plan::kOwn
                                  ? own_[t.block.strand]
@@ -89,11 +89,11 @@ std::span<const std::byte> GatherWorker::outgoing(
   return bytes(buffer, message.offset, message.size);
 }
 
-std::span<std::byte> GatherWorker::incoming(const comm::Message& message) {
+std::span<std::byte> GatherWorker::incoming(const plan::Message& message) {
   return bytes(slots_.at(message.first.slot), message.offset, message.size);
 }
 
-void GatherWorker::arrived(const comm::Message& message) {
+void GatherWorker::arrived(const plan::Message& message) {
   plan::BlockId block = message.first.block;
   for (int i = 0; i < message.parts; ++i, ++block.part) {
     received_[block] = slots_.at(message.first.slot)
@@ -112,14 +112,14 @@ at::Tensor GatherWorker::part(Rank owner, int part) const {
 }
 
 ChainWorker::ChainWorker(const LinearPlan& plan, const Exchange& exchange,
-                         const comm::Program& program, Exchanged& result)
+                         const plan::Program& program, Exchanged& result)
     : OverlappingWorker(exchange, program),
       plan_(plan),
       exchange_(exchange),
       result_(result),
       order_(scan_order(plan, exchange.pass)),
       outgoing_(plan.own.size()) {
-  for (const comm::Message& message : program.messages) {
+  for (const plan::Message& message : program.messages) {
     if (message.first.to != plan.rank) continue;
     incoming_[message.first.slot] = at::empty(
         {element_count(exchange.shape)}, exchange.options.device(at::kCPU));
@@ -149,15 +149,15 @@ std::size_t ChainWorker::step_of(const plan::BlockId& block) const {
   return static_cast<std::size_t>(found - order_.begin());
 }
 
-std::span<const std::byte> ChainWorker::outgoing(const comm::Message& message) {
+std::span<const std::byte> ChainWorker::outgoing(const plan::Message& message) {
   return bytes(outgoing_.at(message.first.block.part), 0, message.size);
 }
 
-std::span<std::byte> ChainWorker::incoming(const comm::Message& message) {
+std::span<std::byte> ChainWorker::incoming(const plan::Message& message) {
   return bytes(incoming_.at(message.first.slot), 0, message.size);
 }
 
-void ChainWorker::arrived(const comm::Message& message) {
+void ChainWorker::arrived(const plan::Message& message) {
   const at::Tensor state = incoming_.at(message.first.slot)
                                .view(exchange_.shape)
                                .to(exchange_.options.device());

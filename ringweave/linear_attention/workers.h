@@ -17,7 +17,7 @@ namespace ringweave::linear_attention {
 /// Runs the exchange's local work in the steps that still post something.
 class OverlappingWorker : public comm::Worker {
  public:
-  OverlappingWorker(const Exchange& exchange, const comm::Program& program);
+  OverlappingWorker(const Exchange& exchange, const plan::Program& program);
   void compute(int step, std::span<const plan::Tile> tiles) override;
 
  private:
@@ -33,11 +33,11 @@ class GatherWorker final : public OverlappingWorker {
   /// All arguments must outlive it.
   GatherWorker(const LinearPlan& plan, const Exchange& exchange,
                SummarySize size, const plan::Schedule& schedule,
-               const comm::Program& program);
+               const plan::Program& program);
 
-  std::span<const std::byte> outgoing(const comm::Message& message) override;
-  std::span<std::byte> incoming(const comm::Message& message) override;
-  void arrived(const comm::Message& message) override;
+  std::span<const std::byte> outgoing(const plan::Message& message) override;
+  std::span<std::byte> incoming(const plan::Message& message) override;
+  void arrived(const plan::Message& message) override;
 
   /// What arrived of a part of an owner, flat: all of it if this rank needs it;
   /// of others perhaps some strands, to be passed on; undefined if nothing.
@@ -61,11 +61,11 @@ class ChainWorker final : public OverlappingWorker {
   /// Composes what needs no message. All arguments must outlive it; fills in
   /// `result` while it runs.
   ChainWorker(const LinearPlan& plan, const Exchange& exchange,
-              const comm::Program& program, Exchanged& result);
+              const plan::Program& program, Exchanged& result);
 
-  std::span<const std::byte> outgoing(const comm::Message& message) override;
-  std::span<std::byte> incoming(const comm::Message& message) override;
-  void arrived(const comm::Message& message) override;
+  std::span<const std::byte> outgoing(const plan::Message& message) override;
+  std::span<std::byte> incoming(const plan::Message& message) override;
+  void arrived(const plan::Message& message) override;
 
  private:
   void compose_from(std::size_t step, at::Tensor state);
