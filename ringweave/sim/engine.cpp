@@ -1,14 +1,18 @@
 #include "ringweave/sim/engine.h"
 
+#include <algorithm>
 #include <csignal>
-#include <deque>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 #include <fmt/format.h>
+#include <simgrid/Exception.hpp>
 #include <simgrid/kernel/Timer.hpp>
+#include <simgrid/kernel/resource/NetworkModelIntf.hpp>
 #include <simgrid/s4u.hpp>
 #include <xbt/log.h>
 
@@ -18,14 +22,17 @@ namespace {
 namespace s4u = simgrid::s4u;
 
 constexpr const char* kConfig[] = {
-    "network/model:CM02",      // bytes / rate, shared max-min fairly
-    "network/TCP-gamma:0",     // no limit by a TCP window
-    "network/crosstraffic:0",  // no load of acknowledgements
-    "surf/precision:1e-12",    // seconds: ends this close count as one
-    "contexts/stack-size:256"  // KiB; actors here call nothing deep
+    "network/model:CM02",       // bytes / rate, shared max-min fairly
+    "network/TCP-gamma:0",      // no limit by a TCP window
+    "network/crosstraffic:0",   // no load of acknowledgements
+    "surf/precision:1e-12",     // seconds: ends this close count as one
+    "contexts/stack-size:256",  // KiB; actors here call nothing deep
 };
 
-/// SimGrid's own handlers would take SIGINT from the program for good.
+/// More than any route has.
+constexpr double kUnlimited = 1e30;
+
+/// SimGrid's own handlers would take these signals from the program for good.
 class KeptSignals {
  public:
   KeptSignals() {
@@ -46,6 +53,14 @@ class KeptSignals {
   struct sigaction before_[std::size(kSignals)] = {};
 };
 
+void configure() {
+  static const bool done = [] {
+    for (const char* entry : kConfig) s4u::Engine::set_config(entry);
+    return true;
+  }();
+  static_cast<void>(done);
+}
+
 void sleep(double seconds) {
   if (seconds > 0) s4u::this_actor::sleep_for(seconds);
 }
@@ -57,50 +72,30 @@ class Simulation {
   Record run();
 
  private:
-  struct Message {
-    bool posted = false;  ///< by one side
-    bool arrived = false;
-    double latency_seconds = 0;
-  };
-  struct RankState {
-    s4u::ActorPtr actor = {};
-    int step = 0;
-    int awaited = 0;  ///< messages of the step that are still to arrive
-    bool asleep = false;
-  };
-  /// An actor that moves one message at a time, to its end.
-  struct Carrier {
-    s4u::ActorPtr actor = {};
-    int message = 0;
-  };
+  /// What a rank has posted and not waited for yet, by message.
+  using Posted = std::map<int, s4u::CommPtr>;
 
-  double now() const { return s4u::Engine::get_clock() - begin_; }
+  /// SimGrid's clock runs on from one engine to the next.
+  double since_begin(double clock) const { return clock - begin_; }
+  double now() const { return since_begin(s4u::Engine::get_clock()); }
 
-  void make_hosts_and_links();
+  void make_network();
+  void make_routes(s4u::NetZone* zone);
   void make_actors();
-  void fail_links();
 
   void run_rank(Rank rank);
-  bool wait(Rank rank, int step);
-  void post(int message);
-  void run_carrier(Carrier& carrier);
-  bool move(int message);
-  void arrive(int message);
-  void end_if_nothing_moves();
+  void wait_for_all(Rank rank, int step, Posted& posted);
+  void post(Rank rank, int message, Posted& posted);
 
   const Script& script_;
   const Network& network_;
   Record record_;
-  double begin_ = 0;  ///< SimGrid's clock runs on from one engine to the next
+  double begin_ = 0;
   std::vector<s4u::Host*> hosts_;
-  std::vector<s4u::Link*> links_;  ///< by capacity
-  std::vector<Message> messages_;
-  std::vector<RankState> ranks_;
-  std::deque<Carrier> carriers_;  ///< as many as messages move at once
-  std::vector<Carrier*> idle_;    ///< those of them that are suspended
-  int ranks_awake_ = 0;
-  int messages_moving_ = 0;
-  bool over_ = false;
+  std::vector<s4u::Link*> links_;         ///< by capacity
+  std::vector<s4u::Mailbox*> mailboxes_;  ///< by message
+  int payload_ = 0;  ///< SimGrid wants something to pass on
+  int* received_ = nullptr;
 };
 
 Simulation::Simulation(const Script& script, const Network& network)
@@ -108,60 +103,33 @@ Simulation::Simulation(const Script& script, const Network& network)
   record_.messages.resize(script.messages.size());
   record_.tiles.resize(script.tile_seconds.size());
   record_.ends.assign(script.steps.size(), kNever);
-  messages_.resize(script.messages.size());
-  for (std::size_t i = 0; i < messages_.size(); ++i) {
-    for (const int link : *script.messages[i].route) {
-      messages_[i].latency_seconds += network.latency_seconds[link];
-    }
-  }
-  ranks_.resize(script.steps.size());
+  record_.stuck.assign(script.steps.size(), -1);
 }
 
 Record Simulation::run() {
   const KeptSignals kept;
+  // Also the message that some actors are blocked for ever: an ordinary end.
+  xbt_log_control_set("root.app:file:/dev/null");
   s4u::Engine engine("ringweave");
-  static const bool configured = [] {
-    for (const char* entry : kConfig) s4u::Engine::set_config(entry);
-    return true;
-  }();
-  static_cast<void>(configured);
+  configure();
   begin_ = s4u::Engine::get_clock();
-  make_hosts_and_links();
-  fail_links();
+  make_network();
   make_actors();
   engine.run();
-  // What refers to the engine goes before it.
-  ranks_.clear();
-  carriers_.clear();
   return std::move(record_);
 }
 
-void Simulation::make_hosts_and_links() {
+void Simulation::make_network() {
   s4u::NetZone* zone = s4u::create_full_zone("machine");
-  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+  for (std::size_t rank = 0; rank < script_.steps.size(); ++rank) {
     hosts_.push_back(zone->create_host(fmt::format("rank {}", rank), 1.0));
   }
   for (std::size_t i = 0; i < network_.bytes_per_second.size(); ++i) {
     links_.push_back(zone->create_link(fmt::format("link {}", i),
                                        network_.bytes_per_second[i]));
   }
-  std::map<std::pair<Rank, Rank>, const std::vector<int>*> routes;
-  for (const Script::Message& message : script_.messages) {
-    routes[{message.from, message.to}] = message.route;
-  }
-  for (const auto& [pair, route] : routes) {
-    std::vector<s4u::LinkInRoute> way;
-    for (const int link : *route) {
-      way.emplace_back(links_[network_.capacity[link]]);
-    }
-    zone->add_route(hosts_[pair.first]->get_netpoint(),
-                    hosts_[pair.second]->get_netpoint(), nullptr, nullptr, way,
-                    false);
-  }
+  make_routes(zone);
   zone->seal();
-}
-
-void Simulation::fail_links() {
   for (const Network::Failure& failure : network_.failures) {
     s4u::Link* link = links_[failure.capacity];
     simgrid::kernel::timer::Timer::set(begin_ + failure.seconds,
@@ -169,23 +137,62 @@ void Simulation::fail_links() {
   }
 }
 
+/// SimGrid gives a flow a share of a link in inverse proportion to its route's
+/// latency; here all flows are to share alike. So every route with a latency
+/// has 1 second in SimGrid, on a link of its own, and the factor that makes it
+/// right, which SimGrid applies to the delay but not to the share.
+void Simulation::make_routes(s4u::NetZone* zone) {
+  using Ends = std::pair<const s4u::Host*, const s4u::Host*>;
+  std::map<Ends, double> latencies;
+  std::map<Ends, s4u::Mailbox*> mailboxes;
+  for (const Script::Message& message : script_.messages) {
+    s4u::Host* from = hosts_[message.from];
+    s4u::Host* to = hosts_[message.to];
+    const auto [mailbox, is_new] = mailboxes.try_emplace({from, to});
+    if (is_new) {
+      const std::string name =
+          fmt::format("rank {} to rank {}", message.from, message.to);
+      mailbox->second = s4u::Mailbox::by_name(name);
+      std::vector<s4u::LinkInRoute> way;
+      double latency = 0;
+      for (const int link : *message.route) {
+        way.emplace_back(links_[network_.capacity[link]]);
+        latency += network_.latency_seconds[link];
+      }
+      if (latency > 0) {
+        latencies[{from, to}] = latency;
+        way.emplace_back(zone->create_link(name, kUnlimited)->set_latency(1.0));
+      }
+      zone->add_route(from->get_netpoint(), to->get_netpoint(), nullptr,
+                      nullptr, way, false);
+    }
+    mailboxes_.push_back(mailbox->second);
+  }
+  zone->get_network_model()->set_lat_factor_cb(
+      [latencies = std::move(latencies)](
+          double, const s4u::Host* from, const s4u::Host* to,
+          const std::vector<s4u::Link*>&,
+          const std::unordered_set<s4u::NetZone*>&) {
+        const auto found = latencies.find({from, to});
+        return found == latencies.end() ? 0.0 : found->second;
+      });
+}
+
 void Simulation::make_actors() {
-  ranks_awake_ = static_cast<int>(ranks_.size());
-  for (Rank rank = 0; rank < static_cast<Rank>(ranks_.size()); ++rank) {
-    ranks_[rank].actor = s4u::Actor::create("rank", hosts_[rank],
-                                            [this, rank] { run_rank(rank); });
+  for (Rank rank = 0; rank < static_cast<Rank>(hosts_.size()); ++rank) {
+    s4u::Actor::create("rank", hosts_[rank], [this, rank] { run_rank(rank); });
   }
 }
 
 void Simulation::run_rank(Rank rank) {
+  Posted posted;
   const auto& steps = script_.steps[rank];
   for (int step = 0; step < static_cast<int>(steps.size()); ++step) {
-    if (!wait(rank, step)) return;
-    for (const int message : steps[step].receives) post(message);
+    wait_for_all(rank, step, posted);
+    for (const int message : steps[step].receives) post(rank, message, posted);
     for (const int message : steps[step].sends) {
       sleep(script_.message_overhead_seconds);
-      record_.messages[message].post_seconds = now();
-      post(message);
+      post(rank, message, posted);
     }
     for (const int tile : steps[step].tiles) {
       record_.tiles[tile].start_seconds = now();
@@ -194,101 +201,39 @@ void Simulation::run_rank(Rank rank) {
     }
   }
   record_.ends[rank] = now();
-  --ranks_awake_;
-  end_if_nothing_moves();
 }
 
-/// False if the messages of the step will never all arrive.
-bool Simulation::wait(Rank rank, int step) {
-  RankState& state = ranks_[rank];
-  state.step = step;
-  state.awaited = 0;
-  for (const int message : script_.steps[rank][step].waits) {
-    if (!messages_[message].arrived) ++state.awaited;
-  }
-  if (state.awaited == 0) return true;
+/// Does not return if one of them never arrives. What the rank has posted must
+/// stay: SimGrid ends what a finished actor has under way.
+void Simulation::wait_for_all(Rank rank, int step, Posted& posted) {
   const double start = now();
-  state.asleep = true;
-  --ranks_awake_;
-  end_if_nothing_moves();
-  if (!over_) s4u::this_actor::suspend();
-  const bool arrived = state.awaited == 0;
-  const double end = arrived ? now() : kNever;
+  for (const int message : script_.steps[rank][step].waits) {
+    record_.stuck[rank] = message;
+    try {
+      posted[message]->wait();
+    } catch (const simgrid::NetworkFailureException&) {
+      s4u::this_actor::suspend();
+    }
+    record_.messages[message].end_seconds =
+        since_begin(posted[message]->get_finish_time());
+    posted.erase(message);
+  }
+  record_.stuck[rank] = -1;
+  const double end = now();
   if (end > start) record_.waits.push_back({rank, step, start, end});
-  return arrived;
 }
 
-/// One side is ready for the message; it starts when both are.
-void Simulation::post(int index) {
-  Message& message = messages_[index];
-  if (!message.posted) {
-    message.posted = true;
-    return;
-  }
-  record_.messages[index].start_seconds = now();
-  ++messages_moving_;
-  if (!idle_.empty()) {
-    Carrier* carrier = idle_.back();
-    idle_.pop_back();
-    carrier->message = index;
-    carrier->actor->resume();
-    return;
-  }
-  Carrier* carrier = &carriers_.emplace_back();
-  carrier->message = index;
-  carrier->actor =
-      s4u::Actor::create("carrier", hosts_[script_.messages[index].from],
-                         [this, carrier] { run_carrier(*carrier); });
-}
-
-void Simulation::run_carrier(Carrier& carrier) {
-  while (!over_) {
-    if (move(carrier.message)) arrive(carrier.message);
-    --messages_moving_;
-    idle_.push_back(&carrier);
-    end_if_nothing_moves();
-    if (!over_) s4u::this_actor::suspend();
-  }
-}
-
-/// Whether the message comes to an end; returns when it does, or fails.
-bool Simulation::move(int index) {
+void Simulation::post(Rank rank, int index, Posted& posted) {
   const Script::Message& message = script_.messages[index];
-  sleep(messages_[index].latency_seconds);
-  try {
-    s4u::Comm::sendto(hosts_[message.from], hosts_[message.to], message.bytes);
-  } catch (const simgrid::NetworkFailureException&) {
-    return false;
+  Record::Message& times = record_.messages[index];
+  s4u::Mailbox* mailbox = mailboxes_[index];
+  if (message.from == rank) {
+    times.send_seconds = now();
+    posted[index] = mailbox->put_async(&payload_, message.bytes);
+  } else {
+    times.receive_seconds = now();
+    posted[index] = mailbox->get_async(&received_);
   }
-  return true;
-}
-
-void Simulation::arrive(int index) {
-  const Script::Message& message = script_.messages[index];
-  messages_[index].arrived = true;
-  record_.messages[index].end_seconds = now();
-  for (const Rank rank : {message.from, message.to}) {
-    RankState& state = ranks_[rank];
-    if (!state.asleep || state.step != message.wait_step) continue;
-    if (--state.awaited > 0) continue;
-    state.asleep = false;
-    ++ranks_awake_;
-    state.actor->resume();
-  }
-}
-
-/// Wakes the ranks that wait for ever, and the idle carriers, so that they
-/// return.
-void Simulation::end_if_nothing_moves() {
-  if (ranks_awake_ > 0 || messages_moving_ > 0 || over_) return;
-  over_ = true;
-  const auto wake = [](const s4u::ActorPtr& actor) {
-    if (actor.get() != s4u::Actor::self()) actor->resume();
-  };
-  for (const RankState& state : ranks_) {
-    if (state.asleep) wake(state.actor);
-  }
-  for (const Carrier* carrier : idle_) wake(carrier->actor);
 }
 
 }  // namespace
@@ -296,7 +241,6 @@ void Simulation::end_if_nothing_moves() {
 Record play(const Script& script, const Network& network) {
   static std::mutex one_engine;
   const std::lock_guard lock(one_engine);
-  xbt_log_control_set("root.thresh:error");
   return Simulation(script, network).run();
 }
 

@@ -1,11 +1,7 @@
 // Plays scripts of ranks on a network, in SimGrid.
 //
-// SimGrid tells how fast messages move that share links, and runs one actor per
-// rank and one per message under way. What is added to it:
-//  - Latencies. SimGrid would give a flow with a longer latency a smaller share
-//    of a link; here all flows share alike. So its links have no latency, and a
-//    message sets off that much later.
-//  - An end where nothing can go on. SimGrid would call that a deadlock.
+// SimGrid runs one actor per rank, brings sends and receives together, and
+// tells how fast messages move that share links.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +12,12 @@
 
 namespace ringweave::sim {
 
-/// What the ranks do. Indices are into `messages` and `tile_seconds`.
+/// What the ranks do. Indices are into `messages` and `tile_seconds`. Messages
+/// between two ranks are posted in the same order on both sides.
 struct Script {
   struct Message {
     Rank from = 0;
     Rank to = 0;
-    int wait_step = 0;
     std::int64_t bytes = 0;  ///< at least 1
     const std::vector<int>* route = nullptr;
   };
@@ -52,9 +48,9 @@ struct Network {
 /// When things happened, with kNever for what did not.
 struct Record {
   struct Message {
-    double post_seconds = kNever;
-    double start_seconds = kNever;
-    double end_seconds = kNever;
+    double send_seconds = kNever;     ///< posted by the sender
+    double receive_seconds = kNever;  ///< posted by the receiver
+    double end_seconds = kNever;      ///< known if one of the two waited for it
   };
   struct Tile {
     double start_seconds = kNever;
@@ -64,6 +60,7 @@ struct Record {
   std::vector<Tile> tiles;
   std::vector<WaitTimes> waits;  ///< in order of their ends; none is empty
   std::vector<double> ends;      ///< by rank
+  std::vector<int> stuck;        ///< by rank: message waited for; -1: none
 };
 
 /// One simulation at a time: calls from several threads take turns.

@@ -158,8 +158,7 @@ void add_messages(const std::vector<Program>& programs, const Routes& routes,
               kWhere, from, to, topology.name(),
               topology.ranks_forward() ? "" : " but through other ranks");
       const std::int64_t bytes = bytes_of(message, workload);
-      result.script.messages.push_back(
-          {from, to, message.first.wait_step, bytes, &route});
+      result.script.messages.push_back({from, to, bytes, &route});
       result.messages.push_back(
           {.first = message.first, .parts = message.parts, .bytes = bytes});
     }
@@ -212,30 +211,24 @@ Case make_case(const std::vector<Program>& programs, const Routes& routes,
 }
 
 /// What the rank waits for, and why that does not come.
-Stuck stuck_in(Rank rank, int step, const Script& script,
-               const Timeline& timeline) {
-  for (const int index : script.steps[rank][step].waits) {
-    const MessageTimes& message = timeline.messages[index];
-    if (message.end_seconds != kNever) continue;
-    const plan::Transfer& first = message.first;
-    const bool receives = first.to == rank;
-    const Rank peer = receives ? first.from : first.to;
-    const char* why =
-        message.start_seconds != kNever  ? "it was lost on a link that failed"
-        : message.post_seconds == kNever ? "it was never sent"
-                                         : "it was never received";
-    return {.rank = rank,
-            .step = step,
-            .message = index,
-            .peer = peer,
-            .text = fmt::format(
-                "rank {} waits in step {} for {} block (owner {}, strand {}) "
-                "{} rank {}: {}",
-                rank, step, plan::name(first.payload), first.block.owner,
-                first.block.strand, receives ? "from" : "to be taken by", peer,
-                why)};
-  }
-  throw InternalError("bug in ringweave: a rank waits for nothing");
+Stuck stuck_on(int index, Rank rank, const Timeline& timeline,
+               const Record::Message& times) {
+  const plan::Transfer& first = timeline.messages[index].first;
+  const bool receives = first.to == rank;
+  const char* why = times.send_seconds == kNever      ? "it was never sent"
+                    : times.receive_seconds == kNever ? "it was never received"
+                                                      : "a link of its failed";
+  const Rank peer = receives ? first.from : first.to;
+  return {
+      .rank = rank,
+      .step = first.wait_step,
+      .message = index,
+      .peer = peer,
+      .text = fmt::format(
+          "rank {} waits in step {} for {} block (owner {}, strand {}) {} "
+          "rank {}: {}",
+          rank, first.wait_step, plan::name(first.payload), first.block.owner,
+          first.block.strand, receives ? "from" : "on its way to", peer, why)};
 }
 
 Timeline timeline_of(Case& simulated, const Record& record,
@@ -243,9 +236,11 @@ Timeline timeline_of(Case& simulated, const Record& record,
   Timeline timeline;
   timeline.messages = std::move(simulated.messages);
   for (std::size_t i = 0; i < timeline.messages.size(); ++i) {
-    timeline.messages[i].post_seconds = record.messages[i].post_seconds;
-    timeline.messages[i].start_seconds = record.messages[i].start_seconds;
-    timeline.messages[i].end_seconds = record.messages[i].end_seconds;
+    const Record::Message& times = record.messages[i];
+    timeline.messages[i].post_seconds = times.send_seconds;
+    timeline.messages[i].start_seconds =
+        std::max(times.send_seconds, times.receive_seconds);
+    timeline.messages[i].end_seconds = times.end_seconds;
   }
   const int ranks = static_cast<int>(record.ends.size());
   timeline.ranks.resize(ranks);
@@ -263,10 +258,6 @@ Timeline timeline_of(Case& simulated, const Record& record,
   for (const WaitTimes& wait : timeline.waits) {
     timeline.ranks[wait.rank].waiting_seconds +=
         wait.end_seconds - wait.start_seconds;
-    if (wait.end_seconds == kNever) {
-      timeline.stuck.push_back(
-          stuck_in(wait.rank, wait.step, simulated.script, timeline));
-    }
   }
   for (const MessageTimes& message : timeline.messages) {
     if (message.post_seconds == kNever) continue;
@@ -276,6 +267,10 @@ Timeline timeline_of(Case& simulated, const Record& record,
   for (Rank rank = 0; rank < ranks; ++rank) {
     timeline.ranks[rank].end_seconds = record.ends[rank];
     timeline.seconds = std::max(timeline.seconds, record.ends[rank]);
+    const int message = record.stuck[rank];
+    if (message < 0) continue;
+    timeline.stuck.push_back(
+        stuck_on(message, rank, timeline, record.messages[message]));
   }
   std::vector<const std::vector<int>*> routes;
   for (const Script::Message& message : simulated.script.messages) {
