@@ -39,7 +39,7 @@ using topology::VertexKind;
 constexpr int kMaxRoutesOfAll = 128;
 
 std::string gigabytes(double bytes_per_second) {
-  return fmt::format("{:.6g} GB/s", bytes_per_second / 1e9);
+  return fmt::format("{:.9g} GB/s", bytes_per_second / 1e9);
 }
 
 std::string microseconds(double seconds) {

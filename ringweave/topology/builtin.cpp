@@ -303,7 +303,9 @@ std::vector<Builtin> machines() {
       {{"nvl72", "rate=900e9,latency=0",
         "72 GPUs of a GB200 NVL72 rack on NVLink switches",
         "1.8 TB/s a GPU, both directions together, 130 TB/s in all "
-        "(nvidia.com/en-us/data-center/gb200-nvl72)"},
+        "(aiwiki.ai/wiki/nvidia_gb200_nvl72, after "
+        "nvidia.com/en-us/data-center/"
+        "gb200-nvl72)"},
        nvl72,
        {}}};
 }
