@@ -23,6 +23,7 @@ using topology::Topology;
 using topology::Way;
 
 constexpr const char* kWhere = "[synthesise]";
+constexpr int kMaxSteps = 64;
 
 struct GrowthOptions {
   /// Steps' worth of room that each edge has beyond the graph's steps.
@@ -45,8 +46,7 @@ class Growth {
     for (std::size_t e = 0; e < graph.edges.size(); ++e) {
       edges_into_[graph.edges[e].to].push_back(static_cast<int>(e));
       if (options.proven) {
-        room_[e] =
-            graph.edges[e].strands * (graph.steps + options.spare_steps);
+        room_[e] = graph.edges[e].strands * (graph.steps + options.spare_steps);
       }
     }
     topology::Random random(1);
@@ -64,8 +64,8 @@ class Growth {
 
   /// nullopt if the trees block each other, or take more than `most_steps`.
   std::optional<Routes> run(int most_steps) {
-    std::int64_t missing = std::int64_t{1} * graph_.ranks * graph_.strands *
-                           (graph_.ranks - 1);
+    std::int64_t missing =
+        std::int64_t{1} * graph_.ranks * graph_.strands * (graph_.ranks - 1);
     for (; missing > 0; ++routes_.steps) {
       const std::int64_t taken = step();
       if (taken == 0 || routes_.steps >= most_steps) return std::nullopt;
@@ -228,7 +228,8 @@ class StepClock {
                                           std::vector<int>(links, 0));
     for (const std::vector<Hop>& hops : routes.hops) {
       for (const Hop& hop : hops) {
-        for (const int link : ways_[hop.from][hop.to]) ++carried[hop.step][link];
+        for (const int link : ways_[hop.from][hop.to])
+          ++carried[hop.step][link];
       }
     }
     double total = 0;
@@ -288,6 +289,11 @@ class Search {
     return topology::lower_bound(topology, all).seconds;
   }
 
+  int min_steps() const {
+    return options_.min_steps > 0 ? options_.min_steps
+                                  : std::min(topology_.ranks() - 1, 8);
+  }
+
   bool good_enough() const { return best_ && best_time_ <= options_.good; }
 
   /// Time over the bound; nullopt if no routes were found.
@@ -296,7 +302,9 @@ class Search {
         Growth(graph, growth).run(4 * graph.steps + topology_.ranks());
     if (!routes) return std::nullopt;
     const double time = clock_.seconds(*routes, 1) / bound_;
-    if (!best_ || time < best_time_) {
+    // More strands must be worth it.
+    constexpr double kGain = 0.995;
+    if (!best_ || time < kGain * best_time_) {
       best_ = std::move(routes);
       best_time_ = time;
     }
@@ -319,10 +327,11 @@ class Search {
     const std::int64_t ranks = topology_.ranks();
     std::int64_t work = 0;
     for (int strands = 1; strands <= options_.max_strands; ++strands) {
-      for (int steps = 1; steps <= kMaxSteps; ++steps) {
+      for (int steps = min_steps(); steps <= kMaxSteps; ++steps) {
         std::optional<StepGraph> shares = graph(strands, steps, most_factor);
         if (!shares) continue;
-        work += ranks * ranks * strands * steps;
+        work += ranks * strands * steps *
+                static_cast<std::int64_t>(shares->edges.size());
         if (work > kMaxWork && best_) return;
         const std::optional<double> time =
             grow(*shares, {.spare_steps = 0, .proven = false});
@@ -334,10 +343,9 @@ class Search {
 
   void try_proven() {
     if (topology_.ranks() > kMaxProvenRanks) return;
-    std::stable_sort(candidates_.begin(), candidates_.end(),
-                     [](const Candidate& a, const Candidate& b) {
-                       return a.time < b.time;
-                     });
+    std::stable_sort(
+        candidates_.begin(), candidates_.end(),
+        [](const Candidate& a, const Candidate& b) { return a.time < b.time; });
     const std::size_t count = std::min<std::size_t>(candidates_.size(), 8);
     for (std::size_t i = 0; i < count; ++i) {
       for (int spare = 0; spare < 3; ++spare) {
@@ -347,9 +355,8 @@ class Search {
     }
   }
 
-  static constexpr int kMaxSteps = 64;
   static constexpr int kMaxProvenRanks = 16;
-  static constexpr std::int64_t kMaxWork = 100'000'000;  // about 2 seconds
+  static constexpr std::int64_t kMaxWork = 200'000'000;  // some seconds
 
   const Topology& topology_;
   const SynthesisOptions& options_;
@@ -367,8 +374,12 @@ Routes synthesise(const Topology& topology, const SynthesisOptions& options) {
   require(options.max_strands >= 1,
           "{} got at most {} strands; want at least 1", kWhere,
           options.max_strands);
-  require(options.good >= 1, "{} got {} times the bound as good; want at least "
-          "1", kWhere, options.good);
+  require(options.good >= 1,
+          "{} got {} times the bound as good; want at least 1", kWhere,
+          options.good);
+  require(options.min_steps >= 0 && options.min_steps <= kMaxSteps,
+          "{} got at least {} steps; want 0 … {}", kWhere, options.min_steps,
+          kMaxSteps);
   topology.check_connected();
   if (topology.ranks() == 1) return {.hops = {{}}};
   Routes routes = Search(topology, options).run();

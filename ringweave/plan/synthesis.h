@@ -17,6 +17,10 @@ struct SynthesisOptions {
   /// Most strands that a shard may be cut into. More come closer to the bound
   /// and cost more messages.
   int max_strands = 32;
+  /// Into how many steps the links' time is divided at least: the transfers of
+  /// a step hide behind what the step before has brought. 0: as many as a ring
+  /// has, ranks - 1, but at most 8. At most 64.
+  int min_steps = 0;
   /// Time over the lower bound at which the search ends.
   double good = 1.03;
 };
