@@ -79,27 +79,21 @@ class Sharing {
     return true;
   }
 
-  /// One strand per way and round, while any link has room.
-  void spread() {
-    for (bool more = true; more;) {
-      more = false;
-      for (std::size_t i = 0; i < ways_.size(); ++i) {
-        if (room(i) == 0) continue;
-        give(i, direct(i) ? room(i) : 1);
-        more = true;
-      }
-    }
-    std::fill(left_.begin(), left_.end(), 0);
+  /// Hands out all shares without looking at what the trees need.
+  void spread_all() {
+    given_ = spread(ways_, std::move(left_));
+    left_.assign(topology_.links().size(), 0);
   }
 
-  /// The same, but gives nothing that some rank can't do without.
+  /// One strand per way and round, but nothing that a rank can't do without.
   void spread_with_care() {
     std::vector<char> refused(ways_.size(), 0);
     for (bool more = true; more;) {
       more = false;
       for (std::size_t i = 0; i < ways_.size(); ++i) {
-        if (refused[i] || room(i) == 0) continue;
-        const int strands = direct(i) ? room(i) : 1;
+        const int most = room(ways_[i], left_);
+        if (refused[i] || most == 0) continue;
+        const int strands = direct(i) ? most : 1;
         give(i, strands);
         refused[i] = !direct(i) && !fits();
         if (refused[i]) give(i, -strands);
@@ -124,14 +118,6 @@ class Sharing {
  private:
   bool direct(std::size_t way) const { return ways_[way].links.size() == 1; }
 
-  int room(std::size_t way) const {
-    int least = left_[ways_[way].links[0]];
-    for (const int link : ways_[way].links) {
-      least = std::min(least, left_[link]);
-    }
-    return least;
-  }
-
   void give(std::size_t way, int strands) {
     given_[way] += strands;
     for (const int link : ways_[way].links) left_[link] -= strands;
@@ -147,41 +133,16 @@ class Sharing {
 
 }  // namespace
 
-std::vector<Way> ways(const Topology& topology) {
-  const int ranks = topology.ranks();
-  require(ranks <= kMaxPackedRanks,
-          "[tree packing] got {} ranks; want at most {}", ranks,
-          kMaxPackedRanks);
-  std::vector<Way> all;
-  for (Rank from = 0; from < ranks; ++from) {
-    std::vector<std::vector<int>> routes = topology.routes(from);
-    for (Rank to = 0; to < ranks; ++to) {
-      const auto passes_rank = [&](int link) {
-        const int vertex = topology.links()[link].to;
-        return vertex < ranks && vertex != to;
-      };
-      if (routes[to].empty() ||
-          std::any_of(routes[to].begin(), routes[to].end(), passes_rank)) {
-        continue;
-      }
-      all.push_back({from, to, std::move(routes[to])});
-    }
-  }
-  const auto key = [&](const Way& way) {
-    return std::pair{way.links.size() > 1, (way.to - way.from + ranks) % ranks};
-  };
-  std::stable_sort(all.begin(), all.end(),
-                   [&](const Way& a, const Way& b) { return key(a) < key(b); });
-  return all;
-}
-
 std::optional<StepGraph> step_graph(const Topology& topology,
                                     std::span<const Way> ways, int strands,
                                     int steps, double seconds) {
+  require(topology.ranks() <= kMaxPackedRanks,
+          "[tree packing] got {} ranks; want at most {}", topology.ranks(),
+          kMaxPackedRanks);
   Sharing sharing(topology, ways, strands, steps, seconds);
   if (!sharing.fits_into_ranks() || !sharing.fits()) return std::nullopt;
   Sharing careful = sharing;
-  sharing.spread();
+  sharing.spread_all();
   if (sharing.fits()) return sharing.graph();
   if (topology.vertices() == topology.ranks()) return std::nullopt;
   careful.spread_with_care();

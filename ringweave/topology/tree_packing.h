@@ -14,6 +14,7 @@
 
 #include "ringweave/base/range.h"
 #include "ringweave/topology/topology.h"
+#include "ringweave/topology/ways.h"
 
 namespace ringweave::topology {
 
@@ -35,21 +36,11 @@ struct StepGraph {
   std::vector<Edge> edges;
 };
 
-/// The route between two ranks that a hop takes: no rank lies between.
-struct Way {
-  Rank from = 0;
-  Rank to = 0;
-  std::vector<int> links;
-};
-
-/// All of a topology, direct links first, then by distance of the ranks'
-/// numbers. Throws InvalidArgument for more than kMaxPackedRanks ranks.
-std::vector<Way> ways(const Topology& topology);
-
 /// Shares out the links if every rank is to have every shard of `strands`
 /// strands after `steps` steps that take `seconds` together per byte of a
 /// shard. nullopt if the trees don't fit, or none are found where ways through
-/// switches compete. Links with one capacity share it evenly.
+/// switches compete. Links with one capacity share it evenly. Throws
+/// InvalidArgument for more than kMaxPackedRanks ranks.
 std::optional<StepGraph> step_graph(const Topology& topology,
                                     std::span<const Way> ways, int strands,
                                     int steps, double seconds);
