@@ -101,7 +101,9 @@ class Search {
                                   : std::min(topology_.ranks() - 1, 8);
   }
 
-  bool good_enough() const { return best_ && best_time_ <= options_.good; }
+  bool good_enough() const {
+    return best_ && best_time_ <= options_.target_ratio;
+  }
 
   /// Time over the bound; nullopt if no routes were found.
   std::optional<double> grow(const StepGraph& graph,
@@ -110,11 +112,12 @@ class Search {
         grow_trees(graph, growth, 4 * graph.steps + topology_.ranks());
     if (!routes) return std::nullopt;
     const double time = clock_.seconds(*routes, 1) / bound_;
-    // More strands must be worth it.
-    constexpr double kGain = 0.995;
-    if (!best_ || time < kGain * best_time_) {
+    // A strand more must be worth its messages: a thousandth of the time.
+    const double cost = time * (1 + 1e-3 * graph.strands);
+    if (!best_ || cost < best_cost_) {
       best_ = std::move(routes);
       best_time_ = time;
+      best_cost_ = cost;
     }
     return time;
   }
@@ -173,7 +176,8 @@ class Search {
   double bound_;  // seconds per byte of a shard
   std::vector<Candidate> candidates_;
   std::optional<Routes> best_;
-  double best_time_ = 0;
+  double best_time_ = 0;  // over the bound
+  double best_cost_ = 0;
 };
 
 }  // namespace
@@ -182,9 +186,9 @@ Routes synthesise(const Topology& topology, const SynthesisOptions& options) {
   require(options.max_strands >= 1,
           "{} got at most {} strands; want at least 1", kWhere,
           options.max_strands);
-  require(options.good >= 1,
-          "{} got {} times the bound as good; want at least 1", kWhere,
-          options.good);
+  require(options.target_ratio >= 1,
+          "{} got a target of {} times the bound; want at least 1", kWhere,
+          options.target_ratio);
   require(options.min_steps >= 0 && options.min_steps <= kMaxSteps,
           "{} got at least {} steps; want 0 … {}", kWhere, options.min_steps,
           kMaxSteps);

@@ -201,8 +201,8 @@ TEST(Synthesise, RefusesWhatItCannotUse) {
               ThrowsMessage<InvalidArgument>(HasSubstr("at most 0 strands")));
   EXPECT_THAT([&] { synthesise(mesh, {.min_steps = 65}); },
               ThrowsMessage<InvalidArgument>(HasSubstr("at least 65 steps")));
-  EXPECT_THAT([&] { synthesise(mesh, {.good = 0.9}); },
-              ThrowsMessage<InvalidArgument>(HasSubstr("0.9 times the bound")));
+  EXPECT_THAT([&] { synthesise(mesh, {.target_ratio = 0.9}); },
+              ThrowsMessage<InvalidArgument>(HasSubstr("target of 0.9 times")));
   EXPECT_THAT([&] { synthesise(builtin("nvl72")); },
               ThrowsMessage<InvalidArgument>(
                   HasSubstr("got 72 ranks; want at most 64")));
