@@ -84,9 +84,8 @@ Grouping group(const Matrix& near, double bound) {
 }
 
 Json to_json(const Figure& figure) {
-  return {{"median", figure.median},
-          {"low", figure.low},
-          {"high", figure.high}};
+  return {
+      {"median", figure.median}, {"low", figure.low}, {"high", figure.high}};
 }
 
 }  // namespace
@@ -109,8 +108,7 @@ std::vector<Pattern> flat_patterns(int ranks) {
     // In this order no two ranks begin with the same peer.
     for (int hops = 1; hops < ranks; ++hops) {
       const Rank peer = (rank + hops) % ranks;
-      patterns.push_back(
-          {fmt::format("{} to {}", rank, peer), {{rank, peer}}});
+      patterns.push_back({fmt::format("{} to {}", rank, peer), {{rank, peer}}});
       out.pairs.emplace_back(rank, peer);
       in.pairs.emplace_back(peer, rank);
       all.pairs.emplace_back(rank, peer);

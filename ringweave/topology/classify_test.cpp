@@ -1,0 +1,4 @@
+#include "ringweave/topology/classify.h"
+
+#include <gtest/gtest.h>
+TEST(Classify, Placeholder) {}
