@@ -212,7 +212,7 @@ std::vector<Task> latency_tasks(int ranks) {
   for (Rank from = 0; from < ranks; ++from) {
     for (Rank to = 0; to < ranks; ++to) {
       if (from == to) continue;
-      tasks.push_back({.pattern = {"latency", {{from, to}}},
+      tasks.push_back({.pattern = {"latency", "latency", {{from, to}}},
                        .bytes = kSmallBytes,
                        .ping_pong = true});
     }

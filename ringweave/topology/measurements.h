@@ -30,7 +30,8 @@ struct Figure {
 Figure figure_of(std::vector<double> repeats);
 
 struct Pattern {
-  std::string name;  ///< such as "0 to 1" or "all pairs"
+  std::string kind;  ///< such as "alone" or "one to all"
+  std::string name;  ///< such as "0 to 1" or "0 to all"
   std::vector<RankPair> pairs;
 };
 
@@ -53,7 +54,7 @@ struct Measurements {
   std::vector<std::int64_t> sizes;  ///< bytes of a message, ascending
   /// One way, half of a round trip of a small message; [from][to].
   std::vector<std::vector<Figure>> latency;
-  std::vector<Timed> patterns;
+  std::vector<Timed> patterns;  ///< those of flat_patterns() first
 
   /// Of the largest message from one rank to another, nothing else under way.
   /// Throws InternalError if it was not measured.
