@@ -90,7 +90,7 @@ std::string table(const Measurements& numbers) {
 }
 
 std::string summary(const Measurements& numbers, const Classification& found) {
-  return fmt::format("{}\n\n{}: {}\n", table(numbers), found.topology.name(),
+  return fmt::format("{}\n{}: {}\n", table(numbers), found.topology.name(),
                      found.reason);
 }
 
