@@ -353,7 +353,6 @@ std::unique_ptr<Work> LocalTransport::post(Rank from, Rank to,
     if (world_->links) {
       message->number =
           world_->links->start(from, to, static_cast<std::int64_t>(bytes));
-      world_->wake_sides(*message);
     } else {
       message->due = world_->due(box);
       if (message->due == Clock::time_point{}) world_->copy(lock, *message);
