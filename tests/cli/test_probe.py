@@ -111,7 +111,6 @@ class LocalRanks(ProbeTest):
         self.assertFalse(self.file.exists())
 
 
-@unittest.skipUnless(cli.built_with_torch(), "needs torchrun")
 class Torchrun(ProbeTest, test_torchrun.ProcessTest):
     def test_rank_0_writes_a_file_that_others_take(self):
         done = self.torchrun("topology", "probe", "--save", self.file, *SMALL)
