@@ -75,7 +75,9 @@ Strategy with_nodes(StrategyKind kind, std::string_view parameters,
   const bool sliced = kind == StrategyKind::hierarchical;
   Strategy strategy{.kind = kind};
   std::vector<std::string_view> seen;
-  for (const std::string_view piece : split(parameters)) {
+  const auto pieces =
+      parameters.empty() ? std::vector<std::string_view>() : split(parameters);
+  for (const std::string_view piece : pieces) {
     const std::size_t equals = std::min(piece.find('='), piece.size());
     const std::string_view key = piece.substr(0, equals);
     const std::string_view value =
