@@ -14,6 +14,7 @@ struct Row {
   const char* example = nullptr;  ///< a whole name, where parameters are needed
 };
 
+constexpr int kMost = 1 << 16;  ///< strands, nodes or slices
 constexpr const char* kReverseRing = "ring_reverse";
 constexpr Row kTable[] = {
     {"ring", StrategyKind::ring},
@@ -42,8 +43,9 @@ int positive(std::string_view text, const std::string& name, const char* want) {
   int number = 0;
   const char* end = text.data() + text.size();
   const auto [stopped, error] = std::from_chars(text.data(), end, number);
-  require(error == std::errc{} && stopped == end && number >= 1,
-          "[strategy] got \"{}\"; want {}", name, want);
+  require(
+      error == std::errc{} && stopped == end && number >= 1 && number <= kMost,
+      "[strategy] got \"{}\"; want {}, at most {}", name, want, kMost);
   return number;
 }
 
