@@ -37,6 +37,7 @@ void add_simulate(CLI::App& app, Context& context);
 
 /// Commands below `topology`; called by add_topology.
 void add_topology_show(CLI::App& topology, Context& context);
+void add_topology_probe(CLI::App& topology, Context& context);
 
 /// Name → version of what the program was built with.
 Json versions();

@@ -1,43 +1,20 @@
 #include "ringweave/plan/strategy.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
-#include <memory>
 #include <mutex>
-#include <optional>
 #include <tuple>
-#include <utility>
 
 #include "ringweave/base/error.h"
-#include "ringweave/base/json.h"
 #include "ringweave/plan/direct_schedule.h"
+#include "ringweave/plan/hierarchical_schedule.h"
+#include "ringweave/plan/paths.h"
+#include "ringweave/plan/route_schedule.h"
 #include "ringweave/plan/walk_schedule.h"
 #include "ringweave/plan/walks.h"
 
 namespace ringweave::plan {
 namespace {
-
-struct Row {
-  const char* name;
-  Strategy strategy;
-};
-
-constexpr Row kTable[] = {
-    {"ring", {StrategyKind::ring}},
-    {"ring_reverse", {StrategyKind::ring, true}},
-    {"multi_ring", {StrategyKind::multi_ring}},
-    {"time_varying_multi_ring", {StrategyKind::time_varying_multi_ring}},
-    {"direct", {StrategyKind::direct}},
-    {"all_gather", {StrategyKind::all_gather}},
-};
-
-constexpr const char* kDirectPrefix = "direct:";
-
-bool is_direct(const Strategy& strategy) {
-  return strategy.kind == StrategyKind::direct ||
-         strategy.kind == StrategyKind::all_gather;
-}
 
 Walks make_walks(const Strategy& strategy, int ranks) {
   switch (strategy.kind) {
@@ -47,11 +24,11 @@ Walks make_walks(const Strategy& strategy, int ranks) {
       return multi_ring_walks(ranks);
     case StrategyKind::time_varying_multi_ring:
       return time_varying_walks(ranks);
-    case StrategyKind::direct:
-    case StrategyKind::all_gather:
-      break;
+    case StrategyKind::paths:
+      return Walks::along(path_rings(strategy.nodes, ranks / strategy.nodes));
+    default:
+      throw InternalError("bug in ringweave: walks of a strategy without any");
   }
-  throw InternalError("bug in ringweave: walks of a strategy without any");
 }
 
 // The walks depend only on strategy and rank count, and finding rings takes
@@ -59,19 +36,73 @@ Walks make_walks(const Strategy& strategy, int ranks) {
 // several ranks call this at once.
 std::shared_ptr<const Walks> cached_walks(const Strategy& strategy, int ranks) {
   static std::mutex mutex;
-  static std::map<std::tuple<StrategyKind, bool, int>,
+  static std::map<std::tuple<StrategyKind, bool, int, int>,
                   std::shared_ptr<const Walks>>
       cache;
   const std::lock_guard lock(mutex);
-  auto& walks = cache[{strategy.kind, strategy.reverse, ranks}];
+  auto& walks = cache[{strategy.kind, strategy.reverse, strategy.nodes, ranks}];
   if (!walks) {
     walks = std::make_shared<const Walks>(make_walks(strategy, ranks));
   }
   return walks;
 }
 
+// Ranks of a node.
+int split_into_nodes(const Strategy& strategy, int ranks) {
+  const int nodes = strategy.nodes;
+  require(nodes >= 1, "[{}] got {} nodes; want at least 1", name(strategy),
+          nodes);
+  if (ranks % nodes != 0) {
+    throw NoSolution(
+        fmt::format("[{}] got {} ranks; want a multiple of the {} nodes",
+                    name(strategy), ranks, nodes));
+  }
+  return ranks / nodes;
+}
+
+// Of the strategies in which blocks walk.
+std::shared_ptr<const Walks> walks_of(const Strategy& strategy, int ranks) {
+  if (strategy.kind == StrategyKind::paths) split_into_nodes(strategy, ranks);
+  if (strategy.kind != StrategyKind::rings) {
+    return cached_walks(strategy, ranks);
+  }
+  require(strategy.rings != nullptr, "[rings] got no rings; want at least 1");
+  auto walks = std::make_shared<const Walks>(Walks::along(*strategy.rings));
+  require(walks->ranks() == ranks,
+          "[rings] got rings of {} ranks; want rings of all {} ranks",
+          walks->ranks(), ranks);
+  return walks;
+}
+
+Hierarchy hierarchy_of(const Strategy& strategy, int ranks) {
+  Hierarchy hierarchy{.nodes = strategy.nodes,
+                      .ranks_per_node = split_into_nodes(strategy, ranks)};
+  StrategyKind inner = StrategyKind::ring;
+  if (strategy.kind == StrategyKind::hierarchical) {
+    require(strategy.slices >= 0,
+            "[hierarchical] got {} slices; want at least 1", strategy.slices);
+    hierarchy.slices = strategy.slices > 0 ? strategy.slices : kDefaultSlices;
+    inner = strategy.inner;
+  }
+  if (inner == StrategyKind::direct) return hierarchy;
+  require(inner == StrategyKind::ring || inner == StrategyKind::multi_ring ||
+              inner == StrategyKind::time_varying_multi_ring,
+          "[hierarchical] got inner {}; want direct, ring, multi_ring or "
+          "time_varying_multi_ring",
+          name({.kind = inner}));
+  hierarchy.inner = cached_walks({.kind = inner}, hierarchy.ranks_per_node);
+  return hierarchy;
+}
+
+const Routes& routes_of(const Strategy& strategy, int ranks) {
+  require(strategy.routes != nullptr, "[synthesised] got no routes");
+  require(strategy.routes->ranks == ranks,
+          "[synthesised] got routes of {} ranks; want routes of {} ranks",
+          strategy.routes->ranks, ranks);
+  return *strategy.routes;
+}
+
 int direct_strands(const Strategy& strategy, int ranks) {
-  if (strategy.kind == StrategyKind::all_gather) return 1;
   require(strategy.strands >= 0, "[direct] got {} strands; want at least 1",
           strategy.strands);
   return strategy.strands > 0 ? strategy.strands : std::max(1, ranks - 1);
@@ -85,71 +116,106 @@ void check_rank(Rank rank, int ranks) {
 Schedule generate(const Strategy& strategy, const Demand& demand, Pass pass,
                   std::optional<Rank> rank, bool retain) {
   const int n = demand.ranks();
+  ScheduleBuilder builder(demand, strand_count(strategy, n), pass,
+                          step_count(strategy, n, pass));
+  emit(strategy, demand, pass, rank, retain, builder);
+  return builder.finish();
+}
+
+void emit_summaries(const Strategy& strategy, const Demand& demand,
+                    std::optional<Rank> rank, ScheduleSink& sink) {
+  const int n = demand.ranks();
   switch (strategy.kind) {
     case StrategyKind::direct:
-      return direct_schedule(demand, direct_strands(strategy, n), pass, rank);
     case StrategyKind::all_gather:
-      return all_gather_schedule(demand, pass, rank, retain);
+      return emit_direct_summaries(demand, strand_count(strategy, n), rank,
+                                   sink);
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+      return emit_hierarchical_summaries(hierarchy_of(strategy, n), demand,
+                                         rank, sink);
+    case StrategyKind::synthesised:
+      return emit_route_summaries(routes_of(strategy, n), demand, rank, sink);
     default:
-      return walk_schedule(*cached_walks(strategy, n), demand, pass, rank,
-                           retain);
+      return emit_walk_summaries(*walks_of(strategy, n), demand, rank, sink);
   }
 }
 
 Schedule generate_summaries(const Strategy& strategy, const Demand& demand,
                             std::optional<Rank> rank) {
   const int n = demand.ranks();
-  return is_direct(strategy)
-             ? direct_summaries(demand, direct_strands(strategy, n), rank)
-             : walk_summaries(*cached_walks(strategy, n), demand, rank);
+  ScheduleBuilder builder(demand, strand_count(strategy, n), Pass::forward,
+                          step_count(strategy, n, Pass::forward));
+  emit_summaries(strategy, demand, rank, builder);
+  return builder.finish();
 }
 
 }  // namespace
 
-Strategy strategy_from_name(const std::string& name) {
-  for (const Row& row : kTable) {
-    if (name == row.name) return row.strategy;
+std::optional<std::string> why_not(const Strategy& strategy, int ranks) {
+  try {
+    strand_count(strategy, ranks);
+    return std::nullopt;
+  } catch (const NoSolution& error) {
+    return error.what();
+  } catch (const InvalidArgument& error) {
+    return error.what();
   }
-  if (name.starts_with(kDirectPrefix)) {
-    const char* begin = name.data() + std::string(kDirectPrefix).size();
-    const char* end = name.data() + name.size();
-    int strands = 0;
-    const auto [stopped, error] = std::from_chars(begin, end, strands);
-    require(error == std::errc{} && stopped == end && strands >= 1,
-            "[strategy] got \"{}\"; want direct:k with a number of strands "
-            "k >= 1",
-            name);
-    return {StrategyKind::direct, false, strands};
-  }
-  const std::vector<std::string> names = strategy_names();
-  const std::optional<std::string> near = nearest(name, names);
-  throw InvalidArgument(
-      fmt::format("[strategy] got \"{}\"; {}want one of {}", name,
-                  near ? fmt::format("did you mean \"{}\"? ", *near) : "",
-                  fmt::join(names, ", ")));
-}
-
-std::string name(const Strategy& strategy) {
-  if (strategy.kind == StrategyKind::direct && strategy.strands > 0) {
-    return fmt::format("{}{}", kDirectPrefix, strategy.strands);
-  }
-  for (const Row& row : kTable) {
-    if (row.strategy.kind != strategy.kind) continue;
-    if (row.strategy.reverse == strategy.reverse) return row.name;
-  }
-  throw InvalidArgument("[strategy] got reverse; only ring has a direction");
-}
-
-std::vector<std::string> strategy_names() {
-  std::vector<std::string> names;
-  for (const Row& row : kTable) names.emplace_back(row.name);
-  return names;
 }
 
 int strand_count(const Strategy& strategy, int ranks) {
   require(ranks >= 1, "[strategy] got {} ranks; want at least 1", ranks);
-  return is_direct(strategy) ? direct_strands(strategy, ranks)
-                             : cached_walks(strategy, ranks)->strands();
+  switch (strategy.kind) {
+    case StrategyKind::direct:
+      return direct_strands(strategy, ranks);
+    case StrategyKind::all_gather:
+      return 1;
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+      return hierarchy_of(strategy, ranks).strands();
+    case StrategyKind::synthesised:
+      return routes_of(strategy, ranks).strands;
+    default:
+      return walks_of(strategy, ranks)->strands();
+  }
+}
+
+int step_count(const Strategy& strategy, int ranks, Pass pass) {
+  const int strands = strand_count(strategy, ranks);
+  switch (strategy.kind) {
+    case StrategyKind::direct:
+      return strands + (pass == Pass::backward ? 2 : 1);
+    case StrategyKind::all_gather:
+      return 2;
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+      return hierarchy_of(strategy, ranks).steps(pass);
+    case StrategyKind::synthesised:
+      return strategy.routes->steps + 1;
+    default:
+      return ranks;
+  }
+}
+
+void emit(const Strategy& strategy, const Demand& demand, Pass pass,
+          std::optional<Rank> rank, bool retain, ScheduleSink& sink) {
+  const int n = demand.ranks();
+  switch (strategy.kind) {
+    case StrategyKind::direct:
+      return emit_direct(demand, direct_strands(strategy, n), pass, rank, sink);
+    case StrategyKind::all_gather:
+      return emit_all_gather(demand, pass, rank, retain, sink);
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+      return emit_hierarchical(hierarchy_of(strategy, n), demand, pass, rank,
+                               retain, sink);
+    case StrategyKind::synthesised:
+      return emit_routes(routes_of(strategy, n), demand, pass, rank, retain,
+                         sink);
+    default:
+      return emit_walks(*walks_of(strategy, n), demand, pass, rank, retain,
+                        sink);
+  }
 }
 
 Schedule rank_part(const Strategy& strategy, const Demand& demand, Pass pass,

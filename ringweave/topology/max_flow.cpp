@@ -34,8 +34,6 @@ struct FlowNetwork::Graph {
 FlowNetwork::FlowNetwork(int vertices)
     : graph_(std::make_unique<Graph>(vertices)) {}
 FlowNetwork::~FlowNetwork() = default;
-FlowNetwork::FlowNetwork(FlowNetwork&&) noexcept = default;
-FlowNetwork& FlowNetwork::operator=(FlowNetwork&&) noexcept = default;
 
 int FlowNetwork::add_arc(int from, int to, std::int64_t capacity) {
   BoostGraph& graph = graph_->graph;
@@ -58,6 +56,11 @@ std::int64_t FlowNetwork::max_flow(int source, int sink) {
       graph, source, sink, boost::get(&Arc::capacity, graph),
       boost::get(&Arc::residual, graph), boost::get(&Arc::reverse, graph),
       boost::get(boost::vertex_index, graph));
+}
+
+std::int64_t FlowNetwork::flow(int arc) const {
+  const Arc& found = graph_->graph[graph_->arcs[arc]];
+  return found.capacity - found.residual;
 }
 
 std::vector<char> FlowNetwork::source_side() const {
