@@ -17,6 +17,8 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
+#include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/simulate_report.h"
 #include "ringweave/plan/strategy.h"
 #include "ringweave/sim/trace.h"
 #include "ringweave/topology/lower_bound.h"
@@ -28,8 +30,6 @@ namespace {
 using topology::Topology;
 
 constexpr const char* kWhere = "[simulate]";
-/// Links that are listed by name.
-constexpr std::size_t kBusiest = 5;
 
 struct SimulateOptions {
   std::string topology;
@@ -269,14 +269,29 @@ Prepared prepare(SimulateOptions options) {
           std::move(schedules), std::move(disturbed)};
 }
 
-/// The least time in which the keys and values can travel. Gradients have no
-/// bound yet.
-std::optional<double> transfer_bound(const Prepared& prepared,
-                                     const plan::Schedule& schedule) {
-  if (schedule.pass != plan::Pass::forward) return std::nullopt;
+/// The same links the other way round.
+Topology reversed(const Topology& topology) {
+  Topology::Spec spec{.name = topology.name(),
+                      .source = topology.source(),
+                      .vertices = {},
+                      .links = topology.links(),
+                      .ranks_forward = topology.ranks_forward()};
+  for (int i = 0; i < topology.vertices(); ++i) {
+    spec.vertices.push_back(topology.vertex(i));
+  }
+  for (topology::Link& link : spec.links) std::swap(link.from, link.to);
+  return Topology(std::move(spec));
+}
+
+/// The least time in which the keys and values can travel, or in backward their
+/// gradients. Summing up what comes from all users is the mirror of bringing it
+/// to all of them: every cut has to let through as much, the other way.
+double transfer_bound(const Prepared& prepared, plan::Pass pass) {
   const int ranks = prepared.topology.ranks();
-  const double unit =
-      static_cast<double>(unit_bytes(prepared.options).at(plan::Payload::kv));
+  const bool forward = pass == plan::Pass::forward;
+  const auto unit = static_cast<double>(
+      unit_bytes(prepared.options)
+          .at(forward ? plan::Payload::kv : plan::Payload::kv_grad));
   topology::DemandBytes bytes(ranks, std::vector<double>(ranks, 0));
   for (Rank to = 0; to < ranks; ++to) {
     for (Rank from = 0; from < ranks; ++from) {
@@ -288,101 +303,9 @@ std::optional<double> transfer_bound(const Prepared& prepared,
       }
     }
   }
-  return topology::lower_bound(prepared.topology, bytes).seconds;
-}
-
-Json time_or_null(double seconds) {
-  return std::isfinite(seconds) ? Json(seconds) : Json(nullptr);
-}
-
-Json report(const Prepared& prepared, const plan::Schedule& schedule,
-            const sim::Timeline& timeline) {
-  const auto bound = transfer_bound(prepared, schedule);
-  double compute = 0;
-  for (const sim::RankTimes& rank : timeline.ranks) {
-    compute = std::max(compute, rank.compute_seconds);
-  }
-  Json classes = Json::array();
-  for (const auto& use :
-       sim::link_class_use(timeline.links, prepared.topology)) {
-    classes.push_back({{"class", use.link_class},
-                       {"links", use.links},
-                       {"bytes", use.bytes},
-                       {"busiest_bytes", use.busiest_bytes},
-                       {"utilisation", use.utilisation},
-                       {"busiest_utilisation", use.busiest_utilisation}});
-  }
-  auto links = timeline.links;
-  std::ranges::stable_sort(links, std::ranges::greater(),
-                           &sim::LinkUse::busy_seconds);
-  links.resize(std::min(links.size(), kBusiest));
-  Json busiest = Json::array();
-  for (const sim::LinkUse& use : links) {
-    const topology::Link& link = prepared.topology.links()[use.link];
-    busiest.push_back({{"from", prepared.topology.vertex(link.from).name},
-                       {"to", prepared.topology.vertex(link.to).name},
-                       {"messages", use.messages},
-                       {"bytes", use.bytes},
-                       {"busy_seconds", use.busy_seconds},
-                       {"utilisation", use.utilisation}});
-  }
-  Json stuck = Json::array();
-  for (const sim::Stuck& one : timeline.stuck) stuck.push_back(one.text);
-  const bool complete = timeline.complete();
-  return {{"pass", plan::name(schedule.pass)},
-          {"seconds", time_or_null(timeline.seconds)},
-          {"transfer_bound_seconds", bound ? Json(*bound) : Json(nullptr)},
-          {"ratio", bound && *bound > 0 && complete
-                        ? Json(timeline.seconds / std::max(*bound, compute))
-                        : Json(nullptr)},
-          {"compute_seconds", compute},
-          {"exposed_seconds", timeline.exposed_seconds()},
-          {"messages", timeline.messages.size()},
-          {"link_classes", std::move(classes)},
-          {"busiest_links", std::move(busiest)},
-          {"stuck", std::move(stuck)}};
-}
-
-std::string text_of(const Json& pass) {
-  std::string text = fmt::format("\n{}: ", pass["pass"].get<std::string>());
-  if (pass["seconds"].is_null()) {
-    text += "never ends\n";
-    for (const auto& line : pass["stuck"]) {
-      text += fmt::format("  {}\n", line.get<std::string>());
-    }
-  } else {
-    text += fmt::format("{:.6g} s\n", pass["seconds"].get<double>());
-  }
-  if (!pass["transfer_bound_seconds"].is_null()) {
-    text += fmt::format("  bound of transfers    {:.6g} s\n",
-                        pass["transfer_bound_seconds"].get<double>());
-  }
-  text += fmt::format("  compute, busiest rank {:.6g} s\n",
-                      pass["compute_seconds"].get<double>());
-  if (!pass["ratio"].is_null()) {
-    text += fmt::format("  time / larger of both {:.4f}\n",
-                        pass["ratio"].get<double>());
-  }
-  text += fmt::format("  exposed communication {:.6g} s, mean of the ranks\n",
-                      pass["exposed_seconds"].get<double>());
-  for (const Json& use : pass["link_classes"]) {
-    text += fmt::format(
-        "  {} links of class {}: {} bytes, {} on the busiest; used {:.1f} %, "
-        "the busiest {:.1f} %\n",
-        use["links"].get<int>(), use["class"].get<std::string>(),
-        use["bytes"].get<std::int64_t>(),
-        use["busiest_bytes"].get<std::int64_t>(),
-        100 * use["utilisation"].get<double>(),
-        100 * use["busiest_utilisation"].get<double>());
-  }
-  text += "  busiest links:\n";
-  for (const Json& use : pass["busiest_links"]) {
-    text += fmt::format(
-        "    {} -> {}: {} bytes, busy {:.6g} s\n",
-        use["from"].get<std::string>(), use["to"].get<std::string>(),
-        use["bytes"].get<std::int64_t>(), use["busy_seconds"].get<double>());
-  }
-  return text;
+  return topology::lower_bound(
+             forward ? prepared.topology : reversed(prepared.topology), bytes)
+      .seconds;
 }
 
 void write_trace(const std::string& path, const std::string& trace) {
@@ -405,7 +328,9 @@ void run(const Prepared& prepared, bool prints) {
     }
     timelines.push_back(sim::simulate(schedule, prepared.topology, workload,
                                       prepared.disturbances));
-    passes.push_back(report(prepared, schedule, timelines.back()));
+    check_interrupted();
+    passes.push_back(to_json(timelines.back(), prepared.topology, schedule.pass,
+                             transfer_bound(prepared, schedule.pass)));
   }
   if (!prints) return;
   if (!options.trace.empty()) {
@@ -424,7 +349,7 @@ void run(const Prepared& prepared, bool prints) {
              options.strategy.empty() ? "schedule" : options.strategy,
              prepared.topology.name(), prepared.topology.ranks(), options.batch,
              options.tokens, options.layout, options.mask);
-  for (const Json& pass : passes) fmt::print("{}", text_of(pass));
+  for (const Json& pass : passes) fmt::print("{}", pass_text(pass));
 }
 
 void add_shape(CLI::App& command, SimulateOptions& options) {
