@@ -72,8 +72,9 @@ std::shared_ptr<const Walks> cached_walks(const Strategy& strategy, int ranks) {
 
 int direct_strands(const Strategy& strategy, int ranks) {
   if (strategy.kind == StrategyKind::all_gather) return 1;
-  require(strategy.strands >= 0, "[direct] got {} strands; want at least 1",
-          strategy.strands);
+  require(strategy.strands >= 0 && strategy.strands <= kMaxStrands,
+          "[direct] got {} strands; want 1 … {}", strategy.strands,
+          kMaxStrands);
   return strategy.strands > 0 ? strategy.strands : std::max(1, ranks - 1);
 }
 
