@@ -1,7 +1,5 @@
 #include "ringweave/plan/direct_schedule.h"
 
-#include "ringweave/plan/schedule_builder.h"
-
 namespace ringweave::plan {
 namespace {
 
@@ -29,75 +27,68 @@ void for_each_use(const Demand& demand, int strands, std::optional<Rank> rank,
 
 }  // namespace
 
-Schedule direct_schedule(const Demand& demand, int strands, Pass pass,
-                         std::optional<Rank> rank) {
+void emit_direct(const Demand& demand, int strands, Pass pass,
+                 std::optional<Rank> rank, ScheduleSink& sink) {
   const int n = demand.ranks();
   const bool backward = pass == Pass::backward;
-  ScheduleBuilder builder(demand, strands, pass, strands + (backward ? 2 : 1));
   for_each_use(
       demand, strands, rank,
       [&](const BlockId& block, Rank user, bool computed) {
         if (user == block.owner) {
-          if (computed) builder.add(Tile{user, 0, block, kOwn, kOwn});
+          if (computed) sink.add(Tile{user, 0, block, kOwn, kOwn});
           return;
         }
         const int step = block.strand;
         const int slot = step % 2 * n + block.owner;
         const int staging = 2 * n + user;
-        builder.add(Transfer{block.owner, user, block, Payload::kv,
-                             Action::copy, step, step + 1, kOwn, slot});
+        sink.add(Transfer{block.owner, user, block, Payload::kv, Action::copy,
+                          step, step + 1, kOwn, slot});
         if (computed) {
-          builder.add(
-              Tile{user, step + 1, block, slot, backward ? slot : kOwn});
+          sink.add(Tile{user, step + 1, block, slot, backward ? slot : kOwn});
         }
         if (backward) {
-          builder.add(Transfer{user, block.owner, block, Payload::kv_grad,
-                               Action::add, step + 2, step + 3, slot, staging});
+          sink.add(Transfer{user, block.owner, block, Payload::kv_grad,
+                            Action::add, step + 2, step + 3, slot, staging});
         }
       });
-  return builder.finish();
 }
 
-Schedule all_gather_schedule(const Demand& demand, Pass pass,
-                             std::optional<Rank> rank, bool retain) {
+void emit_all_gather(const Demand& demand, Pass pass, std::optional<Rank> rank,
+                     bool retain, ScheduleSink& sink) {
   const int n = demand.ranks();
   const bool backward = pass == Pass::backward;
-  ScheduleBuilder builder(demand, 1, pass, 2);
   for_each_use(
       demand, 1, rank, [&](const BlockId& block, Rank user, bool computed) {
         if (user == block.owner) {
-          if (computed) builder.add(Tile{user, 1, block, kOwn, kOwn});
+          if (computed) sink.add(Tile{user, 1, block, kOwn, kOwn});
           return;
         }
         const int slot = block.owner;
         if (backward) {
-          builder.add(Transfer{user, block.owner, block, Payload::kv_grad,
-                               Action::add, 1, 2, slot, n + user});
+          sink.add(Transfer{user, block.owner, block, Payload::kv_grad,
+                            Action::add, 1, 2, slot, n + user});
         } else {
-          builder.add(Transfer{block.owner, user, block, Payload::kv,
-                               Action::copy, 0, 1, kOwn, slot});
+          sink.add(Transfer{block.owner, user, block, Payload::kv, Action::copy,
+                            0, 1, kOwn, slot});
         }
         if (!computed) return;
-        builder.add(
+        sink.add(
             Tile{user, backward ? 0 : 1, block, slot, backward ? slot : kOwn});
-        if (backward || retain) builder.add(Retained{user, block, slot});
+        if (backward || retain) sink.add(Retained{user, block, slot});
       });
-  return builder.finish();
 }
 
-Schedule direct_summaries(const Demand& demand, int strands,
-                          std::optional<Rank> rank) {
-  ScheduleBuilder builder(demand, strands, Pass::forward, strands + 1);
+void emit_direct_summaries(const Demand& demand, int strands,
+                           std::optional<Rank> rank, ScheduleSink& sink) {
   for_each_use(demand, strands, rank,
                [&](const BlockId& block, Rank user, bool computed) {
                  if (user == block.owner) return;
                  const int slot = block.owner * strands + block.strand;
-                 builder.add(Transfer{
-                     block.owner, user, block, Payload::summary, Action::copy,
-                     block.strand, block.strand + 1, kOwn, slot});
-                 if (computed) builder.add(Retained{user, block, slot});
+                 sink.add(Transfer{block.owner, user, block, Payload::summary,
+                                   Action::copy, block.strand, block.strand + 1,
+                                   kOwn, slot});
+                 if (computed) sink.add(Retained{user, block, slot});
                });
-  return builder.finish();
 }
 
 }  // namespace ringweave::plan

@@ -19,21 +19,21 @@
 #include <optional>
 
 #include "ringweave/plan/demand.h"
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule_builder.h"
 
 namespace ringweave::plan {
 
 /// The part of one rank, or the whole schedule. strands >= 1.
-Schedule direct_schedule(const Demand& demand, int strands, Pass pass,
-                         std::optional<Rank> rank);
+void emit_direct(const Demand& demand, int strands, Pass pass,
+                 std::optional<Rank> rank, ScheduleSink& sink);
 
 /// `retain` false: forward keeps nothing.
-Schedule all_gather_schedule(const Demand& demand, Pass pass,
-                             std::optional<Rank> rank, bool retain);
+void emit_all_gather(const Demand& demand, Pass pass, std::optional<Rank> rank,
+                     bool retain, ScheduleSink& sink);
 
 /// Forward only, payload summary, no tiles, a slot for every (owner, strand);
 /// see rank_part_of_summaries(). Steps: strands + 1.
-Schedule direct_summaries(const Demand& demand, int strands,
-                          std::optional<Rank> rank);
+void emit_direct_summaries(const Demand& demand, int strands,
+                           std::optional<Rank> rank, ScheduleSink& sink);
 
 }  // namespace ringweave::plan

@@ -7,6 +7,21 @@
 namespace ringweave::plan {
 namespace {
 
+Schedule direct_schedule(const Demand& demand, int strands, Pass pass,
+                         std::optional<Rank> rank) {
+  const int steps = strands + (pass == Pass::backward ? 2 : 1);
+  ScheduleBuilder builder(demand, strands, pass, steps);
+  emit_direct(demand, strands, pass, rank, builder);
+  return builder.finish();
+}
+
+Schedule all_gather_schedule(const Demand& demand, Pass pass,
+                             std::optional<Rank> rank, bool retain) {
+  ScheduleBuilder builder(demand, 1, pass, 2);
+  emit_all_gather(demand, pass, rank, retain, builder);
+  return builder.finish();
+}
+
 AttentionDemand even_demand(int ranks, const Mask& mask,
                             const std::string& layout) {
   const Layout kv = Layout::named(layout, 24LL * ranks, ranks);

@@ -1,4 +1,5 @@
-// Collects what a generator emits and puts it in order.
+// Where generators put what they make: a schedule, or what its reader wants to
+// know of it.
 #pragma once
 
 #include <vector>
@@ -8,14 +9,24 @@
 
 namespace ringweave::plan {
 
-class ScheduleBuilder {
+/// Takes transfers, tiles and what is retained one by one, in no order.
+class ScheduleSink {
+ public:
+  virtual ~ScheduleSink() = default;
+  virtual void add(const Transfer& transfer) = 0;
+  virtual void add(const Tile& tile) = 0;
+  virtual void add(const Retained& retained) = 0;
+};
+
+/// Collects a schedule and puts it in order.
+class ScheduleBuilder final : public ScheduleSink {
  public:
   /// `demand` must outlive this.
   ScheduleBuilder(const Demand& demand, int strands, Pass pass, int steps);
 
-  void add(const Transfer& transfer);
-  void add(const Tile& tile);
-  void add(const Retained& retained);
+  void add(const Transfer& transfer) override;
+  void add(const Tile& tile) override;
+  void add(const Retained& retained) override;
 
   /// Sorts everything and lists the blocks. The builder is used up.
   Schedule finish();

@@ -1,38 +1,17 @@
 #include "ringweave/plan/strategy.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
-#include <memory>
 #include <mutex>
-#include <optional>
 #include <tuple>
-#include <utility>
 
 #include "ringweave/base/error.h"
-#include "ringweave/base/json.h"
 #include "ringweave/plan/direct_schedule.h"
 #include "ringweave/plan/walk_schedule.h"
 #include "ringweave/plan/walks.h"
 
 namespace ringweave::plan {
 namespace {
-
-struct Row {
-  const char* name;
-  Strategy strategy;
-};
-
-constexpr Row kTable[] = {
-    {"ring", {StrategyKind::ring}},
-    {"ring_reverse", {StrategyKind::ring, true}},
-    {"multi_ring", {StrategyKind::multi_ring}},
-    {"time_varying_multi_ring", {StrategyKind::time_varying_multi_ring}},
-    {"direct", {StrategyKind::direct}},
-    {"all_gather", {StrategyKind::all_gather}},
-};
-
-constexpr const char* kDirectPrefix = "direct:";
 
 bool is_direct(const Strategy& strategy) {
   return strategy.kind == StrategyKind::direct ||
@@ -47,6 +26,18 @@ Walks make_walks(const Strategy& strategy, int ranks) {
       return multi_ring_walks(ranks);
     case StrategyKind::time_varying_multi_ring:
       return time_varying_walks(ranks);
+    case StrategyKind::paths:
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+    case StrategyKind::synthesised:
+      throw NoSolution("[" + name(strategy) + "] not there yet");
+    case StrategyKind::rings: {
+      require(strategy.rings != nullptr, "[rings] got no rings");
+      Walks walks = Walks::along(*strategy.rings);
+      require(walks.ranks() == ranks, "[rings] got rings of {} ranks; want {}",
+              walks.ranks(), ranks);
+      return walks;
+    }
     case StrategyKind::direct:
     case StrategyKind::all_gather:
       break;
@@ -58,12 +49,15 @@ Walks make_walks(const Strategy& strategy, int ranks) {
 // longer than everything else; masks may change at every step. Threads of
 // several ranks call this at once.
 std::shared_ptr<const Walks> cached_walks(const Strategy& strategy, int ranks) {
+  if (strategy.kind == StrategyKind::rings) {
+    return std::make_shared<const Walks>(make_walks(strategy, ranks));
+  }
   static std::mutex mutex;
-  static std::map<std::tuple<StrategyKind, bool, int>,
+  static std::map<std::tuple<StrategyKind, bool, int, int>,
                   std::shared_ptr<const Walks>>
       cache;
   const std::lock_guard lock(mutex);
-  auto& walks = cache[{strategy.kind, strategy.reverse, ranks}];
+  auto& walks = cache[{strategy.kind, strategy.reverse, strategy.nodes, ranks}];
   if (!walks) {
     walks = std::make_shared<const Walks>(make_walks(strategy, ranks));
   }
@@ -85,71 +79,66 @@ void check_rank(Rank rank, int ranks) {
 Schedule generate(const Strategy& strategy, const Demand& demand, Pass pass,
                   std::optional<Rank> rank, bool retain) {
   const int n = demand.ranks();
-  switch (strategy.kind) {
-    case StrategyKind::direct:
-      return direct_schedule(demand, direct_strands(strategy, n), pass, rank);
-    case StrategyKind::all_gather:
-      return all_gather_schedule(demand, pass, rank, retain);
-    default:
-      return walk_schedule(*cached_walks(strategy, n), demand, pass, rank,
-                           retain);
-  }
+  ScheduleBuilder builder(demand, strand_count(strategy, n), pass,
+                          step_count(strategy, n, pass));
+  emit(strategy, demand, pass, rank, retain, builder);
+  return builder.finish();
 }
 
 Schedule generate_summaries(const Strategy& strategy, const Demand& demand,
                             std::optional<Rank> rank) {
   const int n = demand.ranks();
-  return is_direct(strategy)
-             ? direct_summaries(demand, direct_strands(strategy, n), rank)
-             : walk_summaries(*cached_walks(strategy, n), demand, rank);
+  const int strands = strand_count(strategy, n);
+  ScheduleBuilder builder(demand, strands, Pass::forward,
+                          step_count(strategy, n, Pass::forward));
+  if (is_direct(strategy)) {
+    emit_direct_summaries(demand, strands, rank, builder);
+  } else {
+    emit_walk_summaries(*cached_walks(strategy, n), demand, rank, builder);
+  }
+  return builder.finish();
 }
 
 }  // namespace
 
-Strategy strategy_from_name(const std::string& name) {
-  for (const Row& row : kTable) {
-    if (name == row.name) return row.strategy;
+std::optional<std::string> why_not(const Strategy& strategy, int ranks) {
+  try {
+    strand_count(strategy, ranks);
+    return std::nullopt;
+  } catch (const NoSolution& error) {
+    return error.what();
+  } catch (const InvalidArgument& error) {
+    return error.what();
   }
-  if (name.starts_with(kDirectPrefix)) {
-    const char* begin = name.data() + std::string(kDirectPrefix).size();
-    const char* end = name.data() + name.size();
-    int strands = 0;
-    const auto [stopped, error] = std::from_chars(begin, end, strands);
-    require(error == std::errc{} && stopped == end && strands >= 1,
-            "[strategy] got \"{}\"; want direct:k with a number of strands "
-            "k >= 1",
-            name);
-    return {StrategyKind::direct, false, strands};
-  }
-  const std::vector<std::string> names = strategy_names();
-  const std::optional<std::string> near = nearest(name, names);
-  throw InvalidArgument(
-      fmt::format("[strategy] got \"{}\"; {}want one of {}", name,
-                  near ? fmt::format("did you mean \"{}\"? ", *near) : "",
-                  fmt::join(names, ", ")));
-}
-
-std::string name(const Strategy& strategy) {
-  if (strategy.kind == StrategyKind::direct && strategy.strands > 0) {
-    return fmt::format("{}{}", kDirectPrefix, strategy.strands);
-  }
-  for (const Row& row : kTable) {
-    if (row.strategy.kind != strategy.kind) continue;
-    if (row.strategy.reverse == strategy.reverse) return row.name;
-  }
-  throw InvalidArgument("[strategy] got reverse; only ring has a direction");
-}
-
-std::vector<std::string> strategy_names() {
-  std::vector<std::string> names;
-  for (const Row& row : kTable) names.emplace_back(row.name);
-  return names;
 }
 
 int strand_count(const Strategy& strategy, int ranks) {
   require(ranks >= 1, "[strategy] got {} ranks; want at least 1", ranks);
   return is_direct(strategy) ? direct_strands(strategy, ranks)
                              : cached_walks(strategy, ranks)->strands();
+}
+
+int step_count(const Strategy& strategy, int ranks, Pass pass) {
+  const int strands = strand_count(strategy, ranks);
+  if (strategy.kind == StrategyKind::all_gather) return 2;
+  if (strategy.kind == StrategyKind::direct) {
+    return strands + (pass == Pass::backward ? 2 : 1);
+  }
+  return ranks;
+}
+
+void emit(const Strategy& strategy, const Demand& demand, Pass pass,
+          std::optional<Rank> rank, bool retain, ScheduleSink& sink) {
+  const int n = demand.ranks();
+  switch (strategy.kind) {
+    case StrategyKind::direct:
+      return emit_direct(demand, direct_strands(strategy, n), pass, rank, sink);
+    case StrategyKind::all_gather:
+      return emit_all_gather(demand, pass, rank, retain, sink);
+    default:
+      return emit_walks(*cached_walks(strategy, n), demand, pass, rank, retain,
+                        sink);
+  }
 }
 
 Schedule rank_part(const Strategy& strategy, const Demand& demand, Pass pass,

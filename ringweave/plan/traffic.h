@@ -12,6 +12,7 @@
 
 #include "ringweave/plan/demand.h"
 #include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule_builder.h"
 #include "ringweave/plan/workload.h"
 
 namespace ringweave::plan {
@@ -40,16 +41,16 @@ struct Traffic {
 
 /// Takes a pass's transfers, tiles and retained parts in any order, but the
 /// parts of one message in ascending order.
-class TrafficCollector {
+class TrafficCollector final : public ScheduleSink {
  public:
   /// Both must outlive this. `workload.unit_bytes` names every payload that
   /// comes.
   TrafficCollector(const Demand& demand, int strands, int steps,
                    const Workload& workload);
 
-  void add(const Transfer& transfer);
-  void add(const Tile& tile);
-  void add(const Retained& retained);
+  void add(const Transfer& transfer) override;
+  void add(const Tile& tile) override;
+  void add(const Retained& retained) override;
 
   /// Sorts the flows. The collector is used up.
   Traffic finish();

@@ -1,7 +1,6 @@
 #include "ringweave/plan/walk_schedule.h"
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/schedule_builder.h"
 
 namespace ringweave::plan {
 namespace {
@@ -16,19 +15,22 @@ struct PartWalk {
 
 class WalkGenerator {
  public:
-  WalkGenerator(const Walks& walks, const Demand& demand, Pass pass,
-                bool retain)
+  WalkGenerator(const Walks& walks, const Demand& demand, bool retain,
+                ScheduleSink& sink)
       : walks_(walks),
         demand_(demand),
         retain_(retain),
         n_(walks.ranks()),
-        builder_(demand, walks.strands(), pass, walks.ranks()) {}
+        sink_(sink) {
+    ensure(walks.ranks() == demand.ranks(), "walks of {} ranks, demand of {}",
+           walks.ranks(), demand.ranks());
+  }
 
   /// Calls emit(part walk, t, incoming) for every place w_t of a walk that is
   /// wanted; hops into w_t are wanted only if `incoming`, since otherwise the
   /// sender's call emits them.
   template <typename Emit>
-  Schedule generate(std::optional<Rank> rank, Emit emit) {
+  void generate(std::optional<Rank> rank, Emit emit) {
     for (int strand = 0; strand < walks_.strands(); ++strand) {
       for (int i = 0; i < n_; ++i) {
         const Rank owner = rank ? walks_.owner_at(strand, *rank, i) : i;
@@ -42,7 +44,6 @@ class WalkGenerator {
         }
       }
     }
-    return builder_.finish();
   }
 
   void forward(const PartWalk& walk, int t, bool incoming) {
@@ -51,8 +52,8 @@ class WalkGenerator {
       add_forward_hop(walk.block, t - 1);
     }
     if (t <= walk.last && needs(walk.block, t)) {
-      builder_.add(Tile{place(walk.block, t), t, walk.block,
-                        t == 0 ? kOwn : kv_slot(walk.block, t), kOwn});
+      sink_.add(Tile{place(walk.block, t), t, walk.block,
+                     t == 0 ? kOwn : kv_slot(walk.block, t), kOwn});
     }
     if (retain_) add_retained(walk, t);
   }
@@ -67,9 +68,9 @@ class WalkGenerator {
     if (t > 0 && t <= walk.last) add_grad_hop(block, t);
     if (t < walk.last && incoming) add_grad_hop(block, t + 1);
     if (t <= walk.last && needs(block, t)) {
-      builder_.add(Tile{place(block, t), n_ - 1 - t, block,
-                        t == 0 ? kOwn : kv_slot(block, t),
-                        t == 0 ? kOwn : grad_slot(block, t)});
+      sink_.add(Tile{place(block, t), n_ - 1 - t, block,
+                     t == 0 ? kOwn : kv_slot(block, t),
+                     t == 0 ? kOwn : grad_slot(block, t)});
     }
     add_retained(walk, t);
   }
@@ -78,7 +79,7 @@ class WalkGenerator {
     if (t < walk.last) add_summary_hop(walk.block, t);
     if (t == 0 || t > walk.last) return;
     if (incoming) add_summary_hop(walk.block, t - 1);
-    builder_.add(
+    sink_.add(
         Retained{place(walk.block, t), walk.block, summary_slot(walk.block)});
   }
 
@@ -113,21 +114,21 @@ class WalkGenerator {
   }
 
   void add_forward_hop(const BlockId& block, int t) {
-    builder_.add(Transfer{
+    sink_.add(Transfer{
         place(block, t), place(block, t + 1), block, Payload::kv, Action::copy,
         t, t + 1, t == 0 ? kOwn : kv_slot(block, t), kv_slot(block, t + 1)});
   }
 
   void add_summary_hop(const BlockId& block, int t) {
     const int slot = summary_slot(block);
-    builder_.add(Transfer{place(block, t), place(block, t + 1), block,
-                          Payload::summary, Action::copy, t, t + 1,
-                          t == 0 ? kOwn : slot, slot});
+    sink_.add(Transfer{place(block, t), place(block, t + 1), block,
+                       Payload::summary, Action::copy, t, t + 1,
+                       t == 0 ? kOwn : slot, slot});
   }
 
   void add_retained(const PartWalk& walk, int t) {
     if (t > 0 && t == n_ - 1 && t == walk.last) {
-      builder_.add(
+      sink_.add(
           Retained{place(walk.block, t), walk.block, kv_slot(walk.block, t)});
     }
   }
@@ -136,65 +137,56 @@ class WalkGenerator {
   // next place on the walk would bring them.
   void add_second_sending(const PartWalk& walk) {
     const int step = n_ - 1 - walk.last;
-    builder_.add(Transfer{walk.block.owner, place(walk.block, walk.last),
-                          walk.block, Payload::kv, Action::copy, step - 1, step,
-                          kOwn, kv_slot(walk.block, walk.last)});
+    sink_.add(Transfer{walk.block.owner, place(walk.block, walk.last),
+                       walk.block, Payload::kv, Action::copy, step - 1, step,
+                       kOwn, kv_slot(walk.block, walk.last)});
   }
 
   // Backward: keys and values from w_t to w_{t-1}, while w_t computes.
   void add_kv_hop(const BlockId& block, int t) {
     const int step = n_ - 1 - t;
-    builder_.add(Transfer{place(block, t), place(block, t - 1), block,
-                          Payload::kv, Action::copy, step, step + 1,
-                          kv_slot(block, t), kv_slot(block, t - 1)});
+    sink_.add(Transfer{place(block, t), place(block, t - 1), block, Payload::kv,
+                       Action::copy, step, step + 1, kv_slot(block, t),
+                       kv_slot(block, t - 1)});
   }
 
   // Backward: the gradient from w_t to w_{t-1}, while w_{t-1} computes.
   void add_grad_hop(const BlockId& block, int t) {
     const int step = n_ - t;
     const bool add = t == 1 || needs(block, t - 1);
-    builder_.add(Transfer{place(block, t), place(block, t - 1), block,
-                          Payload::kv_grad, add ? Action::add : Action::copy,
-                          step, step + 1, grad_slot(block, t),
-                          add ? staging_slot(block) : grad_slot(block, t - 1)});
+    sink_.add(Transfer{place(block, t), place(block, t - 1), block,
+                       Payload::kv_grad, add ? Action::add : Action::copy, step,
+                       step + 1, grad_slot(block, t),
+                       add ? staging_slot(block) : grad_slot(block, t - 1)});
   }
 
   const Walks& walks_;
   const Demand& demand_;
   bool retain_;
   int n_;
-  ScheduleBuilder builder_;
+  ScheduleSink& sink_;
 };
-
-void check(const Walks& walks, const Demand& demand) {
-  ensure(walks.ranks() == demand.ranks(), "walks of {} ranks, demand of {}",
-         walks.ranks(), demand.ranks());
-}
 
 }  // namespace
 
-Schedule walk_schedule(const Walks& walks, const Demand& demand, Pass pass,
-                       std::optional<Rank> rank, bool retain) {
-  check(walks, demand);
-  WalkGenerator generator(walks, demand, pass, retain);
-  return generator.generate(rank,
-                            [&](const PartWalk& walk, int t, bool incoming) {
-                              if (pass == Pass::forward) {
-                                generator.forward(walk, t, incoming);
-                              } else {
-                                generator.backward(walk, t, incoming);
-                              }
-                            });
+void emit_walks(const Walks& walks, const Demand& demand, Pass pass,
+                std::optional<Rank> rank, bool retain, ScheduleSink& sink) {
+  WalkGenerator generator(walks, demand, retain, sink);
+  generator.generate(rank, [&](const PartWalk& walk, int t, bool incoming) {
+    if (pass == Pass::forward) {
+      generator.forward(walk, t, incoming);
+    } else {
+      generator.backward(walk, t, incoming);
+    }
+  });
 }
 
-Schedule walk_summaries(const Walks& walks, const Demand& demand,
-                        std::optional<Rank> rank) {
-  check(walks, demand);
-  WalkGenerator generator(walks, demand, Pass::forward, true);
-  return generator.generate(rank,
-                            [&](const PartWalk& walk, int t, bool incoming) {
-                              generator.summary(walk, t, incoming);
-                            });
+void emit_walk_summaries(const Walks& walks, const Demand& demand,
+                         std::optional<Rank> rank, ScheduleSink& sink) {
+  WalkGenerator generator(walks, demand, true, sink);
+  generator.generate(rank, [&](const PartWalk& walk, int t, bool incoming) {
+    generator.summary(walk, t, incoming);
+  });
 }
 
 }  // namespace ringweave::plan

@@ -1,5 +1,5 @@
-// Schedules in which blocks walk from rank to rank: ring, multi-ring and
-// time-varying multi-ring, which differ in their Walks only.
+// Schedules in which blocks walk from rank to rank: ring, multi-ring,
+// time-varying multi-ring, paths and rings, which differ in their Walks only.
 //
 // Below, w_t is where a block is after t hops, w_0 its owner, and w_e the last
 // rank on its walk that needs the part. Parts are walked one by one, so a part
@@ -27,19 +27,19 @@
 #include <optional>
 
 #include "ringweave/plan/demand.h"
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule_builder.h"
 #include "ringweave/plan/walks.h"
 
 namespace ringweave::plan {
 
-/// The part of one rank, or the whole schedule. `walks` and `demand` have the
-/// same ranks. `retain` false: forward keeps nothing.
-Schedule walk_schedule(const Walks& walks, const Demand& demand, Pass pass,
-                       std::optional<Rank> rank, bool retain);
+/// The part of one rank, or the whole schedule; walks.ranks() steps. `walks`
+/// and `demand` have the same ranks. `retain` false: forward keeps nothing.
+void emit_walks(const Walks& walks, const Demand& demand, Pass pass,
+                std::optional<Rank> rank, bool retain, ScheduleSink& sink);
 
 /// Forward only, payload summary, no tiles, a slot for every (owner, strand);
 /// see rank_part_of_summaries().
-Schedule walk_summaries(const Walks& walks, const Demand& demand,
-                        std::optional<Rank> rank);
+void emit_walk_summaries(const Walks& walks, const Demand& demand,
+                         std::optional<Rank> rank, ScheduleSink& sink);
 
 }  // namespace ringweave::plan

@@ -9,6 +9,13 @@
 namespace ringweave::plan {
 namespace {
 
+Schedule walk_schedule(const Walks& walks, const Demand& demand, Pass pass,
+                       std::optional<Rank> rank, bool retain) {
+  ScheduleBuilder builder(demand, walks.strands(), pass, walks.ranks());
+  emit_walks(walks, demand, pass, rank, retain, builder);
+  return builder.finish();
+}
+
 // Even shards: every strand of every strategy has the same size.
 AttentionDemand even_demand(int ranks, const Mask& mask,
                             const std::string& layout) {
