@@ -1,19 +1,16 @@
 // Topologies that need no file: regular fabrics, and machines by name.
 //
-//   const Topology node = expand(mesh(8, 48e9, 1e-6));
+//   const Topology node = builtin("mesh:ranks=8,rate=48e9,latency=1e-6");
 //   const Topology machine = builtin("dgx-h100:nodes=2");
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "ringweave/topology/expand.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::topology {
-
-/// Every link of a regular fabric. two_level: a NIC vertex per NIC, a spine
-/// switch that never blocks; ranks of a NIC share it.
-Topology expand(const Fabric& fabric);
 
 /// A topology by name, with options after a colon: "mesh:ranks=8,rate=50e9",
 /// "two_level:nodes=2,ranks=8,rate=400e9,nic=50e9", "8xMI300X",
@@ -28,7 +25,8 @@ std::optional<Fabric> builtin_fabric(const std::string& text);
 struct BuiltinName {
   std::string name;
   std::string options;      ///< such as "ranks=8,rate=1e9,latency=0"
-  std::string description;  ///< one line, with the source of its figures
+  std::string description;  ///< one line
+  std::string source;       ///< of its figures; empty: none are published
 };
 std::vector<BuiltinName> builtin_names();
 

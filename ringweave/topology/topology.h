@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "ringweave/base/json.h"
 #include "ringweave/base/range.h"
 #include "ringweave/topology/fabric.h"
 
@@ -57,6 +58,9 @@ class Topology {
     bool ranks_forward = false;
     /// Set if it is an instance of a regular fabric: closed forms hold.
     std::optional<Fabric> fabric = {};
+    /// What `topology probe` says of how it measured: an object, kept in files
+    /// as it is; null: not measured.
+    Json measured = {};
   };
 
   /// Throws InvalidArgument for no rank, a rank after another vertex, a link
@@ -72,6 +76,7 @@ class Topology {
   const std::vector<Link>& links() const { return spec_.links; }
   bool ranks_forward() const { return spec_.ranks_forward; }
   const std::optional<Fabric>& fabric() const { return spec_.fabric; }
+  const Json& measured() const { return spec_.measured; }
   /// The node numbers that occur among the ranks, counted.
   int nodes() const;
 
