@@ -15,7 +15,7 @@
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
 #include "ringweave/plan/strategy.h"
-#include "ringweave/train/hash.h"
+#include "ringweave/base/hash.h"
 #include "ringweave/train/optimizer.h"
 
 namespace ringweave::train {
