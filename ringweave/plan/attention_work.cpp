@@ -149,8 +149,8 @@ Traffic attention_traffic(const Strategy& strategy,
                           Pass pass, double message_overhead_seconds) {
   const int strands = strand_count(strategy, demand.ranks());
   const int steps = step_count(strategy, demand.ranks(), pass);
-  const Workload workload = attention_workload(
-      demand, strands, shape, device, pass, message_overhead_seconds);
+  const Workload workload = attention_workload(demand, strands, shape, device,
+                                               pass, message_overhead_seconds);
   const auto collect = [&](const Demand& asked) {
     TrafficCollector collector(asked, strands, steps, workload);
     emit(strategy, asked, pass, std::nullopt, true, collector);

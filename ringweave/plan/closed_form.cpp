@@ -24,11 +24,9 @@ class Formula {
     if (phase.repeat <= 0) return;
     const double posting = phase.messages * pass_.message_overhead_seconds;
     const double transfer =
-        phase.messages > 0
-            ? posting + loads_.latency() + phase.load.seconds()
-            : 0;
-    cost_.seconds +=
-        phase.repeat * std::max(posting + phase.compute, transfer);
+        phase.messages > 0 ? posting + loads_.latency() + phase.load.seconds()
+                           : 0;
+    cost_.seconds += phase.repeat * std::max(posting + phase.compute, transfer);
     cost_.compute_seconds += phase.repeat * phase.compute;
     bytes_ += phase.load * phase.repeat;
   }
@@ -129,13 +127,14 @@ PassCost nodes_form(const Strategy& strategy, const Loads& loads,
   const bool direct = strategy.kind == StrategyKind::hierarchical &&
                       strategy.inner == StrategyKind::direct;
   const double slices = strategy.kind == StrategyKind::double_ring ? 1
-                        : strategy.slices > 0                      ? strategy.slices
+                        : strategy.slices > 0 ? strategy.slices
                                               : kDefaultSlices;
   const double bytes =
       (pass.kv_bytes + (backward ? pass.grad_bytes : 0)) / slices;
   const double inner_steps = m == 1 ? 0 : direct ? 1 : m - 1;
   Load inner;
-  if (m > 1) inner = ring ? loads.shift(1, m) : loads.pairs(m) * (1 / (m - 1.0));
+  if (m > 1)
+    inner = ring ? loads.shift(1, m) : loads.pairs(m) * (1 / (m - 1.0));
   if (direct && m > 1) inner = loads.pairs(m);
   Load spread = inner * (bytes * inner_steps);
   const double messages = (ring ? 1 : m - 1) * inner_steps;
@@ -238,8 +237,7 @@ std::optional<ClosedForm> closed_form(const Strategy& strategy,
     return std::nullopt;
   }
   const Buffers shards = buffers(strategy, pass, n, strands);
-  form.slot_bytes =
-      shards.kv * pass.kv_bytes + shards.grad * pass.grad_bytes;
+  form.slot_bytes = shards.kv * pass.kv_bytes + shards.grad * pass.grad_bytes;
   form.retained_bytes = shards.retained_kv * pass.kv_bytes;
   return form;
 }

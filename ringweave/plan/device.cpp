@@ -135,16 +135,35 @@ double AreaTable::seconds(double area) const {
   return std::max(low.seconds, low.seconds + slope * (area - low.area));
 }
 
+double AreaTable::least_seconds(double area) const {
+  // Lines through the points have their lowest rate at one of them, or far out.
+  const double far = 1e6 * points.back().area;
+  double rate = seconds(far) / far;
+  for (const Point& point : points) {
+    rate = std::min(rate, point.seconds / point.area);
+  }
+  return rate * area;
+}
+
 double Device::tile_seconds(double area, int dim, bool is_backward) const {
+  return timed(area, dim, is_backward, &AreaTable::seconds);
+}
+
+double Device::least_seconds(double area, int dim, bool is_backward) const {
+  return timed(area, dim, is_backward, &AreaTable::least_seconds);
+}
+
+double Device::timed(double area, int dim, bool is_backward,
+                     double (AreaTable::*seconds)(double) const) const {
   if (head_dim == 0) {
     return flop_seconds(area * dim * kForwardFlop *
                         (is_backward ? kBackwardRatio : 1));
   }
   const double scale = static_cast<double>(dim) / head_dim;
-  if (!is_backward) return scale * forward.seconds(area);
-  return scale * (backward.points.empty()
-                      ? kBackwardRatio * forward.seconds(area)
-                      : backward.seconds(area));
+  if (is_backward && !backward.points.empty()) {
+    return scale * (backward.*seconds)(area);
+  }
+  return scale * (is_backward ? kBackwardRatio : 1) * (forward.*seconds)(area);
 }
 
 double Device::flop_seconds(double flop) const {

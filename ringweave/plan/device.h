@@ -24,6 +24,8 @@ struct AreaTable {
   friend bool operator==(const AreaTable&, const AreaTable&) = default;
 
   double seconds(double area) const;
+  /// What no way of cutting the area into tiles beats.
+  double least_seconds(double area) const;
 };
 
 struct Device {
@@ -42,7 +44,13 @@ struct Device {
   /// Two products of head_dim multiply-adds per pair forward: 4·area·head_dim
   /// FLOP; five backward, 10·…. A table of another head_dim is scaled by it.
   double tile_seconds(double area, int head_dim, bool backward) const;
+  /// The least that the area takes, in however many tiles.
+  double least_seconds(double area, int head_dim, bool backward) const;
   double flop_seconds(double flop) const;
+
+ private:
+  double timed(double area, int head_dim, bool backward,
+               double (AreaTable::*seconds)(double) const) const;
 };
 
 /// A file, if there is one of that name or it ends with ".json", else a name

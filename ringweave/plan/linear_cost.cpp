@@ -9,8 +9,8 @@
 namespace ringweave::plan {
 namespace {
 
-constexpr double kChunk = 64;          // tokens (linear_attention/chunk.h)
-constexpr double kBackwardRatio = 2.5; // products of backward to forward's
+constexpr double kChunk = 64;           // tokens (linear_attention/chunk.h)
+constexpr double kBackwardRatio = 2.5;  // products of backward to forward's
 constexpr int kPieces[] = {1, 2, 4, 8, 16, 32, 64};
 
 /// The three stages of a pass on one rank.
@@ -23,8 +23,8 @@ struct Stages {
 
 Stages stages(const LinearCase& linear, const Device& device, bool backward) {
   const ModelShape& shape = linear.shape;
-  const auto heads = static_cast<double>(shape.heads * shape.batch *
-                                         linear.tokens);
+  const auto heads =
+      static_cast<double>(shape.heads * shape.batch * linear.tokens);
   const auto keys = static_cast<double>(shape.head_dim);
   const double values = keys + (shape.normaliser ? 1 : 0);
   const double ratio = backward ? kBackwardRatio : 1;

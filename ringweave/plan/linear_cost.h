@@ -16,8 +16,8 @@ namespace ringweave::plan {
 /// What a linear layer's exchange works with.
 struct LinearCase {
   ModelShape shape;
-  std::int64_t tokens = 0;       ///< of the longest shard
-  int segments = 1;              ///< of a rank (layout.h, Segment)
+  std::int64_t tokens = 0;  ///< of the longest shard
+  int segments = 1;         ///< of a rank (layout.h, Segment)
   double message_overhead_seconds = 0;
 
   /// Of one segment's summary in bytes, and what all of a rank's weigh.
@@ -26,11 +26,11 @@ struct LinearCase {
 };
 
 struct TransportCost {
-  std::string name;        ///< "chain", "all_gather:direct:1", …
+  std::string name;  ///< "chain", "all_gather:direct:1", …
   bool executable = true;
   PassCost forward;
   PassCost backward;
-  double buffer_bytes = 0;  ///< of a rank, at the peak
+  double buffer_bytes = 0;   ///< of a rank, at the peak
   std::string why_not = {};  ///< not empty: impossible, and nothing above holds
 };
 

@@ -115,6 +115,39 @@ Loads::Loads(const Fabric& fabric)
   topology::check(fabric);
 }
 
+double Loads::best_in_rate() const {
+  if (network_ != nullptr) {
+    const topology::Topology& topology = network_->topology();
+    double best = 0;
+    for (Rank rank = 0; rank < ranks_; ++rank) {
+      double rate = 0;
+      for (const int link : topology.incoming(rank)) {
+        rate += topology.links()[link].bytes_per_second;
+      }
+      best = std::max(best, rate);
+    }
+    return best;
+  }
+  const double rate = fabric_->link_bytes_per_second;
+  switch (fabric_->kind) {
+    case FabricKind::mesh:
+      return (ranks_ - 1) * rate;
+    case FabricKind::switch_:
+      return rate;
+    case FabricKind::ring:
+    case FabricKind::torus: {
+      double links = 0;
+      for (const int side : sides(*fabric_)) links += out_links(side);
+      return links * rate;
+    }
+    case FabricKind::two_level:
+      return fabric_->nic_bytes_per_second +
+             rate * (fabric_->inside == FabricKind::mesh ? ranks_per_node_ - 1
+                                                         : 1);
+  }
+  throw InternalError("bug in ringweave: a fabric without rates");
+}
+
 Load Loads::messages(const std::vector<std::pair<Rank, Rank>>& pairs) const {
   ensure(network_ != nullptr, "messages on a fabric without links");
   Load load;
@@ -156,12 +189,10 @@ Load Loads::pairs(int group) const {
       return uniform({{"port", {2 * n * others, others}}}, {rate});
     case FabricKind::ring:
     case FabricKind::torus: {
-      double links = 0;
       double hops_of_rank = 0;
       double busiest = 0;
       for (const int side : sides(*fabric_)) {
         const double hops = n * mean_hops(side);
-        links += out_links(side);
         hops_of_rank += hops;
         if (side > 1) busiest = std::max(busiest, hops / out_links(side));
       }

@@ -1,8 +1,8 @@
 // How long regular patterns of transfers keep the busiest link, on a topology
 // with all its links or on a regular fabric in symbolic form.
 //
-// The closed forms (closed_form.h) are made of them: if all ranks do the same at
-// the same time, a step takes as long as its busiest link is loaded.
+// The closed forms (closed_form.h) are made of them: if all ranks do the same
+// at the same time, a step takes as long as its busiest link is loaded.
 #pragma once
 
 #include <optional>
@@ -38,6 +38,8 @@ class Loads {
   int ranks_per_node() const { return ranks_per_node_; }
   /// Of the slowest route.
   double latency() const { return latency_; }
+  /// Bytes per second of all links into the best connected rank.
+  double best_in_rate() const;
 
   /// Every rank sends to every other of its group of `group` consecutive
   /// ranks; group = ranks() is all to all.

@@ -20,17 +20,18 @@ class Model {
     const int n = loads_.ranks();
     ModelledCost cost{.name = "ulysses", .forward = {}, .backward = {}};
     if (shape_.heads < n) {
-      cost.why_not = fmt::format("ulysses: got {} heads; want at least {}, one "
-                                 "for each rank",
-                                 shape_.heads, n);
+      cost.why_not = fmt::format(
+          "ulysses: got {} heads; want at least {}, one "
+          "for each rank",
+          shape_.heads, n);
       return cost;
     }
     const double slowest = std::ceil(shape_.heads / (1.0 * n)) * n /
                            static_cast<double>(shape_.heads);
     cost.forward = whole(n, slowest * attention_.forward_seconds,
                          q_bytes(n) + kv_bytes(n), q_bytes(n));
-    cost.backward = whole(n, slowest * attention_.backward_seconds,
-                          q_bytes(n), q_bytes(n) + kv_bytes(n));
+    cost.backward = whole(n, slowest * attention_.backward_seconds, q_bytes(n),
+                          q_bytes(n) + kv_bytes(n));
     cost.buffer_bytes = n * (2 * q_bytes(n) + 2 * kv_bytes(n));
     return cost;
   }
@@ -60,19 +61,18 @@ class Model {
     };
     const double grads = block * static_cast<double>(shape_.sum_bytes()) /
                          static_cast<double>(shape_.value_bytes());
-    cost.forward = whole(group, 0, q_bytes(group) + kv_bytes(group),
-                         q_bytes(group));
+    cost.forward =
+        whole(group, 0, q_bytes(group) + kv_bytes(group), q_bytes(group));
     add_ring(cost.forward, ring(attention_.forward_seconds, block, phases - 1),
              attention_.forward_seconds, rail * (block * (phases - 1)));
-    cost.backward = whole(group, 0, q_bytes(group),
-                          q_bytes(group) + kv_bytes(group));
+    cost.backward =
+        whole(group, 0, q_bytes(group), q_bytes(group) + kv_bytes(group));
     add_ring(cost.backward,
              ring(attention_.backward_seconds, block + grads, phases - 1),
              attention_.backward_seconds,
              rail * ((block + grads) * (phases - 1)));
-    cost.buffer_bytes =
-        group * (2 * q_bytes(group) + 2 * kv_bytes(group)) + 2 * block +
-        3 * grads;
+    cost.buffer_bytes = group * (2 * q_bytes(group) + 2 * kv_bytes(group)) +
+                        2 * block + 3 * grads;
     return cost;
   }
 

@@ -1,5 +1,5 @@
-// Softmax strategies that no code here runs yet, by formula, so that a plan says
-// what they would give (docs/algorithms.md, "Cost model").
+// Softmax strategies that no code here runs yet, by formula, so that a plan
+// says what they would give (docs/algorithms.md, "Cost model").
 #pragma once
 
 #include <string>
@@ -13,8 +13,8 @@ namespace ringweave::plan {
 /// One layer's attention, the same on every rank.
 struct EvenAttention {
   ModelShape shape;
-  double tokens = 0;            ///< of a shard
-  double forward_seconds = 0;   ///< all tiles of a rank
+  double tokens = 0;           ///< of a shard
+  double forward_seconds = 0;  ///< all tiles of a rank
   double backward_seconds = 0;
   double message_overhead_seconds = 0;
 };
@@ -24,7 +24,7 @@ struct ModelledCost {
   PassCost forward;
   PassCost backward;
   bool has_backward = true;
-  double buffer_bytes = 0;  ///< of a rank, beside its own keys and values
+  double buffer_bytes = 0;   ///< of a rank, beside its own keys and values
   std::string why_not = {};  ///< not empty: it does not apply, and why
 };
 

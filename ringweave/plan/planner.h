@@ -5,7 +5,6 @@
 //   const Strategy& best = planned.softmax.chosen->strategy;
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,29 +12,12 @@
 #include "ringweave/plan/cost.h"
 #include "ringweave/plan/device.h"
 #include "ringweave/plan/layout.h"
+#include "ringweave/plan/machine.h"
 #include "ringweave/plan/mask.h"
 #include "ringweave/plan/model_shape.h"
 #include "ringweave/plan/strategy.h"
-#include "ringweave/topology/fabric.h"
-#include "ringweave/topology/topology.h"
 
 namespace ringweave::plan {
-
-/// A machine: all its links, or a regular fabric too large for that.
-struct Machine {
-  std::string name;
-  std::string hash;  ///< of what it is made of; equal for equal machines
-  std::shared_ptr<const topology::Topology> topology;  ///< null: fabric only
-  std::optional<topology::Fabric> fabric;
-
-  int ranks() const { return topology ? topology->ranks() : fabric->ranks; }
-  int nodes() const { return topology ? topology->nodes() : fabric->nodes; }
-};
-
-/// A file or a name, as topology::load_topology takes it. Fabrics of more than
-/// kMaxExpandedRanks stay symbolic.
-Machine load_machine(const std::string& name_or_path);
-inline constexpr int kMaxExpandedRanks = 128;
 
 struct PlanRequest {
   Machine machine;
@@ -68,7 +50,7 @@ struct Candidate {
 /// The candidates for one kind of layers, fastest first, then the impossible.
 struct LayerPlan {
   std::int64_t layers = 0;
-  double forward_bound = 0;   ///< seconds that nothing beats
+  double forward_bound = 0;  ///< seconds that nothing beats
   double backward_bound = 0;
   double exchange_bound = 0;  ///< of forward's transfers alone
   double own_bytes = 0;       ///< of a rank's own data, in every memory_bytes

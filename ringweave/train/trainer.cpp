@@ -11,11 +11,11 @@
 #include <ATen/Parallel.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/hash.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
 #include "ringweave/plan/strategy.h"
-#include "ringweave/base/hash.h"
 #include "ringweave/train/optimizer.h"
 
 namespace ringweave::train {
