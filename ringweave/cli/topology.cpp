@@ -1,5 +1,5 @@
-// ringweave topology decompose: how the blocks of n ranks travel so that every
-// link of a full mesh is busy in every step.
+// ringweave topology, and topology decompose: how the blocks of n ranks travel
+// so that every link of a full mesh is busy in every step.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -83,13 +83,8 @@ std::string table(const Json& decomposition) {
   return text;
 }
 
-}  // namespace
-
-void add_topology(CLI::App& app, Context& context) {
-  CLI::App* topology =
-      app.add_subcommand("topology", "Links between ranks, and their use");
-  topology->require_subcommand(1);
-  CLI::App* decompose = topology->add_subcommand(
+void add_topology_decompose(CLI::App& topology, Context& context) {
+  CLI::App* decompose = topology.add_subcommand(
       "decompose",
       "Split the links of a full mesh into Hamiltonian cycles that share none "
       "(time-varying walks where no cycles exist)");
@@ -112,6 +107,16 @@ void add_topology(CLI::App& app, Context& context) {
                  *json ? decomposition.dump() + "\n" : table(decomposition));
     };
   });
+}
+
+}  // namespace
+
+void add_topology(CLI::App& app, Context& context) {
+  CLI::App* topology =
+      app.add_subcommand("topology", "Links between ranks, and their use");
+  topology->require_subcommand(1);
+  add_topology_show(*topology, context);
+  add_topology_decompose(*topology, context);
 }
 
 }  // namespace ringweave::cli

@@ -1,0 +1,306 @@
+#include "ringweave/sim/simulate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include "ringweave/base/error.h"
+#include "ringweave/plan/program.h"
+#include "ringweave/sim/engine.h"
+
+namespace ringweave::sim {
+namespace {
+
+using plan::Program;
+using topology::Link;
+using topology::Topology;
+
+constexpr const char* kWhere = "[simulate]";
+
+/// Routes of all ranks at [from][to].
+using Routes = std::vector<std::vector<std::vector<int>>>;
+
+Routes routes_of(const Topology& topology) {
+  Routes routes;
+  for (Rank from = 0; from < topology.ranks(); ++from) {
+    routes.push_back(topology.routes(from));
+  }
+  return routes;
+}
+
+int find_link(const Topology& topology, int from, int to) {
+  const int count = topology.vertices();
+  require(from >= 0 && from < count && to >= 0 && to < count,
+          "{} got a link from vertex {} to vertex {}; want vertices 0 … {}",
+          kWhere, from, to, count - 1);
+  const std::optional<int> link = topology.link(from, to);
+  require(link.has_value(), "{} got a link from {} to {}; {} has none", kWhere,
+          topology.vertex(from).name, topology.vertex(to).name,
+          topology.name());
+  return *link;
+}
+
+Network network_of(const Topology& topology, const SimulationOptions& options) {
+  Network network;
+  std::map<int, int> shared;
+  for (const Link& link : topology.links()) {
+    const int next = static_cast<int>(network.bytes_per_second.size());
+    const int capacity = link.shared < 0
+                             ? next
+                             : shared.emplace(link.shared, next).first->second;
+    if (capacity == next) {
+      network.bytes_per_second.push_back(link.bytes_per_second);
+    }
+    network.capacity.push_back(capacity);
+    network.latency_seconds.push_back(link.latency_seconds);
+  }
+  for (const SlowLink& slow : options.slow_links) {
+    require(std::isfinite(slow.factor) && slow.factor > 0,
+            "{} got a factor of {} for a link; want a positive number", kWhere,
+            slow.factor);
+    const int link = find_link(topology, slow.from, slow.to);
+    network.bytes_per_second[network.capacity[link]] *= slow.factor;
+  }
+  for (const FailingLink& failing : options.failing_links) {
+    require(std::isfinite(failing.seconds) && failing.seconds >= 0,
+            "{} got a link that fails at {} s; want at least 0", kWhere,
+            failing.seconds);
+    const int link = find_link(topology, failing.from, failing.to);
+    network.failures.push_back({network.capacity[link], failing.seconds});
+  }
+  return network;
+}
+
+/// Tiles' seconds with the options' jitter and stragglers.
+class Compute {
+ public:
+  Compute(const plan::Workload& workload, const SimulationOptions& options,
+          int ranks)
+      : workload_(workload), options_(options) {
+    require(std::isfinite(options.jitter) && options.jitter >= 0 &&
+                options.jitter < 1,
+            "{} got a jitter of {}; want 0 to less than 1", kWhere,
+            options.jitter);
+    for (const auto& [rank, factor] : options.stragglers) {
+      require(rank >= 0 && rank < ranks,
+              "{} got a straggler {}; want a rank 0 … {}", kWhere, rank,
+              ranks - 1);
+      require(std::isfinite(factor) && factor > 0,
+              "{} got a factor of {} for rank {}; want a positive number",
+              kWhere, factor, rank);
+    }
+  }
+
+  /// Of one rank's tiles, in order of computing.
+  std::vector<double> seconds(const Program& program) const {
+    const auto found = options_.stragglers.find(program.rank);
+    const double factor =
+        found == options_.stragglers.end() ? 1 : found->second;
+    // Each rank has its own sequence, so that schedules can be compared.
+    std::seed_seq seeds{static_cast<std::uint32_t>(options_.seed),
+                        static_cast<std::uint32_t>(options_.seed >> 32),
+                        static_cast<std::uint32_t>(program.rank)};
+    std::mt19937_64 random(seeds);
+    std::vector<double> result;
+    for (const Program::Step& step : program.steps) {
+      for (const plan::Tile& tile : step.tiles) {
+        const double plain =
+            workload_.tile_seconds ? workload_.tile_seconds(tile) : 0;
+        require(std::isfinite(plain) && plain >= 0,
+                "{} got {} seconds for a tile of rank {}; want at least 0",
+                kWhere, plain, tile.rank);
+        // 53 random bits are all that a double in [0, 1) holds.
+        const double uniform =
+            std::ldexp(static_cast<double>(random() >> 11), -53);
+        result.push_back(plain * factor *
+                         (1 + options_.jitter * (2 * uniform - 1)));
+      }
+    }
+    return result;
+  }
+
+ private:
+  const plan::Workload& workload_;
+  const SimulationOptions& options_;
+};
+
+/// What is simulated, and beside it what the timeline tells of each item.
+struct Case {
+  Script script;
+  std::vector<MessageTimes> messages;
+  std::vector<TileTimes> tiles;
+};
+
+std::int64_t bytes_of(const plan::Message& message,
+                      const plan::Workload& workload) {
+  const auto found = workload.unit_bytes.find(message.first.payload);
+  require(found != workload.unit_bytes.end() && found->second > 0,
+          "{} got no bytes of a unit of {}", kWhere,
+          plan::name(message.first.payload));
+  return message.size * found->second;
+}
+
+/// The senders' messages, rank by rank. Between two ranks both sides number
+/// them alike.
+void add_messages(const std::vector<Program>& programs, const Routes& routes,
+                  const Topology& topology, const plan::Workload& workload,
+                  Case& result) {
+  for (const Program& program : programs) {
+    for (const plan::Message& message : program.messages) {
+      const auto [from, to] = std::pair(message.first.from, message.first.to);
+      if (from != program.rank) continue;
+      const std::vector<int>& route = routes[from][to];
+      require(!route.empty(),
+              "{} got a transfer from rank {} to rank {}; {} has no route "
+              "between them{}",
+              kWhere, from, to, topology.name(),
+              topology.ranks_forward() ? "" : " but through other ranks");
+      const std::int64_t bytes = bytes_of(message, workload);
+      result.script.messages.push_back({from, to, bytes, &route});
+      result.messages.push_back(
+          {.first = message.first, .parts = message.parts, .bytes = bytes});
+    }
+  }
+}
+
+Case make_case(const std::vector<Program>& programs, const Routes& routes,
+               const Topology& topology, const plan::Workload& workload,
+               const SimulationOptions& options) {
+  Case result;
+  result.script.message_overhead_seconds = workload.message_overhead_seconds;
+  add_messages(programs, routes, topology, workload, result);
+  std::map<std::pair<Rank, Rank>, std::vector<int>> between;
+  for (std::size_t i = 0; i < result.messages.size(); ++i) {
+    const plan::Transfer& first = result.messages[i].first;
+    between[{first.from, first.to}].push_back(static_cast<int>(i));
+  }
+  const Compute compute(workload, options, topology.ranks());
+  for (const Program& program : programs) {
+    std::vector<int> number;  // of each of the program's messages
+    std::map<std::pair<Rank, Rank>, std::size_t> count;
+    for (const plan::Message& message : program.messages) {
+      const std::pair pair(message.first.from, message.first.to);
+      number.push_back(between[pair].at(count[pair]++));
+      ensure(result.messages[number.back()].first.block == message.first.block,
+             "ranks {} and {} order their messages differently", pair.first,
+             pair.second);
+    }
+    const auto numbers = [&](const std::vector<int>& indices) {
+      std::vector<int> list;
+      for (const int index : indices) list.push_back(number[index]);
+      return list;
+    };
+    auto& steps = result.script.steps.emplace_back();
+    for (const Program::Step& step : program.steps) {
+      Script::Step& script = steps.emplace_back();
+      script.waits = numbers(step.waits);
+      script.receives = numbers(step.receives);
+      script.sends = numbers(step.sends);
+      for (const plan::Tile& tile : step.tiles) {
+        script.tiles.push_back(static_cast<int>(result.tiles.size()));
+        result.tiles.push_back({.tile = tile});
+      }
+    }
+    for (const double seconds : compute.seconds(program)) {
+      result.script.tile_seconds.push_back(seconds);
+    }
+  }
+  return result;
+}
+
+/// What the rank waits for, and why that does not come.
+Stuck stuck_on(int index, Rank rank, const Timeline& timeline,
+               const Record::Message& times) {
+  const plan::Transfer& first = timeline.messages[index].first;
+  const bool receives = first.to == rank;
+  const char* why = times.send_seconds == kNever      ? "it was never sent"
+                    : times.receive_seconds == kNever ? "it was never received"
+                                                      : "a link of its failed";
+  const Rank peer = receives ? first.from : first.to;
+  return {
+      .rank = rank,
+      .step = first.wait_step,
+      .message = index,
+      .peer = peer,
+      .text = fmt::format(
+          "rank {} waits in step {} for {} block (owner {}, strand {}) {} "
+          "rank {}: {}",
+          rank, first.wait_step, plan::name(first.payload), first.block.owner,
+          first.block.strand, receives ? "from" : "on its way to", peer, why)};
+}
+
+Timeline timeline_of(Case& simulated, const Record& record,
+                     const std::vector<double>& rates) {
+  Timeline timeline;
+  timeline.messages = std::move(simulated.messages);
+  for (std::size_t i = 0; i < timeline.messages.size(); ++i) {
+    const Record::Message& times = record.messages[i];
+    timeline.messages[i].post_seconds = times.send_seconds;
+    timeline.messages[i].start_seconds =
+        std::max(times.send_seconds, times.receive_seconds);
+    timeline.messages[i].end_seconds = times.end_seconds;
+  }
+  const int ranks = static_cast<int>(record.ends.size());
+  timeline.ranks.resize(ranks);
+  timeline.tiles = std::move(simulated.tiles);
+  for (std::size_t i = 0; i < timeline.tiles.size(); ++i) {
+    TileTimes& tile = timeline.tiles[i];
+    tile.start_seconds = record.tiles[i].start_seconds;
+    tile.end_seconds = record.tiles[i].end_seconds;
+    if (tile.end_seconds == kNever) continue;
+    timeline.ranks[tile.tile.rank].compute_seconds +=
+        tile.end_seconds - tile.start_seconds;
+  }
+  timeline.waits = record.waits;
+  std::ranges::stable_sort(timeline.waits, {}, &WaitTimes::rank);
+  for (const WaitTimes& wait : timeline.waits) {
+    timeline.ranks[wait.rank].waiting_seconds +=
+        wait.end_seconds - wait.start_seconds;
+  }
+  for (const MessageTimes& message : timeline.messages) {
+    if (message.post_seconds == kNever) continue;
+    timeline.ranks[message.first.from].overhead_seconds +=
+        simulated.script.message_overhead_seconds;
+  }
+  for (Rank rank = 0; rank < ranks; ++rank) {
+    timeline.ranks[rank].end_seconds = record.ends[rank];
+    timeline.seconds = std::max(timeline.seconds, record.ends[rank]);
+    const int message = record.stuck[rank];
+    if (message < 0) continue;
+    timeline.stuck.push_back(
+        stuck_on(message, rank, timeline, record.messages[message]));
+  }
+  std::vector<const std::vector<int>*> routes;
+  for (const Script::Message& message : simulated.script.messages) {
+    routes.push_back(message.route);
+  }
+  timeline.links = link_use(timeline.messages, routes, rates, timeline.seconds);
+  return timeline;
+}
+
+}  // namespace
+
+Timeline simulate(const plan::Schedule& schedule, const Topology& topology,
+                  const plan::Workload& workload,
+                  const SimulationOptions& options) {
+  require(schedule.ranks == topology.ranks(),
+          "{} got a schedule for {} ranks; {} has {}", kWhere, schedule.ranks,
+          topology.name(), topology.ranks());
+  require(std::isfinite(workload.message_overhead_seconds) &&
+              workload.message_overhead_seconds >= 0,
+          "{} got a message overhead of {} s; want at least 0", kWhere,
+          workload.message_overhead_seconds);
+  const Network network = network_of(topology, options);
+  const Routes routes = routes_of(topology);
+  Case simulated = make_case(plan::make_programs(schedule), routes, topology,
+                             workload, options);
+  std::vector<double> rates;
+  for (const int capacity : network.capacity) {
+    rates.push_back(network.bytes_per_second[capacity]);
+  }
+  return timeline_of(simulated, play(simulated.script, network), rates);
+}
+
+}  // namespace ringweave::sim

@@ -1,0 +1,185 @@
+#include "ringweave/topology/nvidia_smi.h"
+
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/topology/builtin.h"
+
+namespace ringweave::topology {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+// 8 V100 with NVLink and one NIC, from the test reports of
+// github.com/Oneflow-Inc/DLPerf.
+constexpr const char* kCubeMesh = R"($ nvidia-smi topo -m
+        GPU0    GPU1    GPU2    GPU3    GPU4    GPU5    GPU6    GPU7    mlx5_0  CPU Affinity
+GPU0     X      NV1     NV1     NV2     NV2     SYS     SYS     SYS     NODE    0-11,24-35
+GPU1    NV1      X      NV2     NV1     SYS     NV2     SYS     SYS     NODE    0-11,24-35
+GPU2    NV1     NV2      X      NV2     SYS     SYS     NV1     SYS     PIX     0-11,24-35
+GPU3    NV2     NV1     NV2      X      SYS     SYS     SYS     NV1     PIX     0-11,24-35
+GPU4    NV2     SYS     SYS     SYS      X      NV1     NV1     NV2     SYS     12-23,36-47
+GPU5    SYS     NV2     SYS     SYS     NV1      X      NV2     NV1     SYS     12-23,36-47
+GPU6    SYS     SYS     NV1     SYS     NV1     NV2      X      NV2     SYS     12-23,36-47
+GPU7    SYS     SYS     SYS     NV1     NV2     NV1     NV2      X      SYS     12-23,36-47
+mlx5_0  NODE    NODE    PIX     PIX     SYS     SYS     SYS     SYS      X
+
+Legend:
+
+  X    = Self
+)";
+
+// DGX H100, from
+// kubernetes.recipes/recipes/ai/dgx-h100-nvidia-smi-topo-kubernetes.
+constexpr const char* kSwitch = R"(
+        GPU0  GPU1  GPU2  GPU3  GPU4  GPU5  GPU6  GPU7  CPU Affinity  NUMA
+GPU0     X    NV18  NV18  NV18  NV18  NV18  NV18  NV18  0-51         0
+GPU1    NV18   X    NV18  NV18  NV18  NV18  NV18  NV18  0-51         0
+GPU2    NV18  NV18   X    NV18  NV18  NV18  NV18  NV18  0-51         0
+GPU3    NV18  NV18  NV18   X    NV18  NV18  NV18  NV18  0-51         0
+GPU4    NV18  NV18  NV18  NV18   X    NV18  NV18  NV18  52-103       1
+GPU5    NV18  NV18  NV18  NV18  NV18   X    NV18  NV18  52-103       1
+GPU6    NV18  NV18  NV18  NV18  NV18  NV18   X    NV18  52-103       1
+GPU7    NV18  NV18  NV18  NV18  NV18  NV18  NV18   X    52-103       1
+
+Legend:
+)";
+
+// Two GPUs below one host bridge, from
+// github.com/noonghunna/club-3090/issues/1133; and two of two sockets, from
+// github.com/noonghunna/club-3090/issues/178.
+constexpr const char* kBridge =
+    "\tGPU0\tGPU1\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID\n"
+    "GPU0\t X \tPHB\t0-63\t0\t\tN/A\n"
+    "GPU1\tPHB\t X \t0-63\t0\t\tN/A\n"
+    "\nLegend:\n";
+constexpr const char* kSockets =
+    "\tGPU0\tGPU1\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID\n"
+    "GPU0\t X \tSYS\t0-7,16-23\t\tN/A\t\tN/A\n"
+    "GPU1\tSYS\t X \t8-15,24-31\t1\t\tN/A\n"
+    "\nLegend:\n";
+
+Topology import(const std::string& text, const ClassRates& rates = {}) {
+  return topology_from_nvidia_smi(text, rates, "topo.txt");
+}
+
+std::vector<std::string> passed(const Topology& topology, Rank from, Rank to) {
+  std::vector<std::string> names;
+  for (const int link : topology.route(from, to)) {
+    names.push_back(topology.vertex(topology.links()[link].to).name);
+  }
+  return names;
+}
+
+TEST(NvidiaSmi, CubeMeshHasTheNvLinksOfDgx1) {
+  const Topology imported = import(kCubeMesh);
+  const Topology dgx = builtin("dgx-1");
+  ASSERT_EQ(imported.ranks(), 8);
+  for (Rank a = 0; a < 8; ++a) {
+    for (Rank b = 0; b < 8; ++b) {
+      const auto link = imported.link(a, b);
+      ASSERT_EQ(link.has_value(), dgx.link(a, b).has_value());
+      if (!link) continue;
+      EXPECT_EQ(imported.links()[*link].bytes_per_second,
+                dgx.links()[*dgx.link(a, b)].bytes_per_second);
+    }
+  }
+  imported.check_connected();
+}
+
+TEST(NvidiaSmi, CubeMeshHangsOnTwoSockets) {
+  const Topology imported = import(kCubeMesh, {{"SYS", 7e9}, {"PIX", 9e9}});
+  // The NIC tells that GPUs 2 and 3 share a PCIe switch.
+  EXPECT_THAT(passed(imported, 2, 5),
+              ElementsAre("pcie0", "cpu0", "cpu1", "gpu5"));
+  EXPECT_THAT(passed(imported, 0, 5), ElementsAre("cpu0", "cpu1", "gpu5"));
+  const auto& links = imported.links();
+  EXPECT_EQ(links[imported.route(0, 5)[1]].bytes_per_second, 7e9);
+  EXPECT_EQ(links[imported.route(2, 5)[0]].bytes_per_second, 9e9);
+  EXPECT_EQ(links[imported.route(2, 5)[0]].link_class, "PIX");
+}
+
+TEST(NvidiaSmi, EqualNvLinksBeyondAGpusAreASwitch) {
+  const Topology imported = import(kSwitch);
+  ASSERT_TRUE(imported.fabric().has_value());
+  EXPECT_EQ(imported.fabric()->kind, FabricKind::switch_);
+  EXPECT_DOUBLE_EQ(imported.fabric()->link_bytes_per_second, 450e9);
+  EXPECT_DOUBLE_EQ(
+      import(kSwitch, {{"NV", 50e9}}).fabric()->link_bytes_per_second, 900e9);
+  EXPECT_DOUBLE_EQ(import(kSwitch, {{"NV18", 370e9}, {"NV", 1}})
+                       .fabric()
+                       ->link_bytes_per_second,
+                   370e9);
+}
+
+TEST(NvidiaSmi, PcieAlone) {
+  EXPECT_THAT(passed(import(kBridge), 0, 1), ElementsAre("cpu0", "gpu1"));
+  const Topology sockets = import(kSockets);
+  EXPECT_THAT(passed(sockets, 0, 1), ElementsAre("cpu0", "cpu1", "gpu1"));
+  EXPECT_EQ(sockets.links()[sockets.route(0, 1)[0]].link_class, "PHB");
+  EXPECT_EQ(sockets.links()[sockets.route(0, 1)[1]].link_class, "SYS");
+}
+
+TEST(NvidiaSmi, NearClassesNestInFartherOnes) {
+  const Topology tree = import(
+      "     GPU0 GPU1 GPU2 GPU3 GPU4\n"
+      "GPU0 X    PIX  PXB  NODE SYS\n"
+      "GPU1 PIX  X    PXB  NODE SYS\n"
+      "GPU2 PXB  PXB  X    NODE SYS\n"
+      "GPU3 NODE NODE NODE X    SYS\n"
+      "GPU4 SYS  SYS  SYS  SYS  X\n");
+  EXPECT_THAT(passed(tree, 0, 1), ElementsAre("pcie0", "gpu1"));
+  EXPECT_THAT(passed(tree, 0, 2), ElementsAre("pcie0", "pcie1", "gpu2"));
+  EXPECT_THAT(passed(tree, 2, 3), ElementsAre("pcie1", "cpu0", "gpu3"));
+  EXPECT_THAT(passed(tree, 4, 3), ElementsAre("cpu1", "cpu0", "gpu3"));
+}
+
+TEST(NvidiaSmi, TerminalColoursDoNotMatter) {
+  EXPECT_EQ(import("\x1b[4m\tGPU0\tGPU1\tCPU Affinity\x1b[0m\n"
+                   "GPU0\t X \tNV4\t0-3\nGPU1\tNV4\t X \t0-3\n")
+                .links()[0]
+                .bytes_per_second,
+            100e9);
+}
+
+void expect_refused(const std::string& text, const std::string& words,
+                    const ClassRates& rates = {}) {
+  EXPECT_THAT([&] { import(text, rates); },
+              ThrowsMessage<InvalidArgument>(HasSubstr(words)));
+}
+
+/// kCubeMesh with one thing replaced.
+std::string changed(const std::string& from, const std::string& to) {
+  std::string text = kCubeMesh;
+  text.replace(text.find(from), from.size(), to);
+  return text;
+}
+
+TEST(NvidiaSmi, RefusesWhatIsNoSuchTable) {
+  expect_refused("", "no line of columns");
+  expect_refused("No devices were found\n", "no line of columns");
+  expect_refused(std::string(kSwitch).substr(0, 400), "[topo.txt] got");
+  expect_refused("  GPU0 GPU1\nGPU0 X PIX\n", "no row of GPU1");
+  expect_refused("  GPU0 GPU1\nGPU0 X\n", "1 cells in the row of GPU0; want 2");
+  expect_refused("  GPU0 GPU1\nGPU1 PIX X\n",
+                 "a row of GPU1; want one of GPU0");
+  expect_refused(changed("NV2", "NVX"), "\"NVX\" between GPU0 and GPU3");
+  expect_refused(changed("SYS", "PCI"), "\"PCI\" between GPU0 and GPU5");
+  expect_refused(changed("NV2", "NV3"), "GPU0 to GPU3 and back");
+  expect_refused(changed(" X ", " SYS "), "between GPU0 and GPU0; want X");
+}
+
+TEST(NvidiaSmi, RefusesRatesThatAreNone) {
+  expect_refused(kBridge, "class \"PCI\"", {{"PCI", 1e9}});
+  expect_refused(kBridge, "0 bytes per second of class PHB", {{"PHB", 0}});
+  expect_refused(kBridge, "-1 bytes per second", {{"SYS", -1}});
+}
+
+}  // namespace
+}  // namespace ringweave::topology
