@@ -11,6 +11,7 @@
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_transport.h"
+#include "ringweave/plan/test_cases.h"
 
 namespace ringweave::attention {
 namespace {
@@ -162,20 +163,6 @@ void expect_exact(const Scenario& scenario, std::uint64_t seed = 1) {
       scenario.faults);
 }
 
-std::vector<Strategy> strategies(int ranks) {
-  std::vector<Strategy> all;
-  for (const std::string& name : plan::strategy_names()) {
-    const Strategy strategy = plan::strategy_from_name(name);
-    try {
-      plan::strand_count(strategy, ranks);
-      all.push_back(strategy);
-    } catch (const NoSolution&) {
-    }
-  }
-  all.push_back({StrategyKind::direct, false, 3});
-  return all;
-}
-
 /// Even, uneven, and with empty shards, for a number of ranks.
 std::vector<Layout> layouts(int ranks) {
   std::vector<std::int64_t> uneven;
@@ -205,7 +192,7 @@ class AttentionOnRanks : public ::testing::TestWithParam<int> {};
 
 TEST_P(AttentionOnRanks, EqualsOneDeviceForEveryStrategyLayoutAndMask) {
   const int ranks = GetParam();
-  for (const Strategy& strategy : strategies(ranks)) {
+  for (const Strategy& strategy : plan::test_strategies(ranks)) {
     for (const Layout& layout : layouts(ranks)) {
       for (const Mask& mask : masks(layout.tokens())) {
         SCOPED_TRACE(fmt::format("{} {} {}", plan::name(strategy),
@@ -222,7 +209,7 @@ INSTANTIATE_TEST_SUITE_P(Ranks, AttentionOnRanks,
                          ::testing::Values(1, 2, 3, 4, 5, 6, 7, 8));
 
 TEST(Attention, QueriesAndKeysMayHaveDifferentLayouts) {
-  for (const Strategy& strategy : strategies(4)) {
+  for (const Strategy& strategy : plan::test_strategies(4)) {
     SCOPED_TRACE(plan::name(strategy));
     for (const Mask& mask : {Mask::causal(), Mask::full()}) {
       expect_exact({.spec = {strategy, Layout::zigzag(33, 4),
@@ -273,7 +260,7 @@ TEST(Attention, SinglePrecisionAndBfloat16AccumulateInSinglePrecision) {
 }
 
 TEST(Attention, LateAndReorderedMessagesChangeNothing) {
-  for (const Strategy& strategy : strategies(5)) {
+  for (const Strategy& strategy : plan::test_strategies(5)) {
     for (int seed = 0; seed < 3; ++seed) {
       const Layout layout = Layout::zigzag(43, 5);
       Scenario scenario = {.spec = {strategy, layout, layout, Mask::causal()}};
@@ -335,7 +322,7 @@ TEST(Attention, BytesAndBuffersAreThoseOfTheSchedule) {
   const plan::UnitBytes unit_bytes = {{plan::Payload::kv, unit},
                                       {plan::Payload::kv_grad, unit}};
   for (int ranks : {2, 4, 5, 8}) {
-    for (const Strategy& strategy : strategies(ranks)) {
+    for (const Strategy& strategy : plan::test_strategies(ranks)) {
       for (const Mask& mask : {Mask::full(), Mask::causal()}) {
         const Layout layout = Layout::zigzag(67, ranks);
         const AttentionSpec spec = {strategy, layout, layout, mask};

@@ -82,6 +82,12 @@ PassWork make_pass_work(const plan::Schedule& part, Rank rank,
          {}});
     work.grad_slots[id] = tile.grad_slot;
   }
+  for (const plan::Transfer& transfer : part.transfers) {
+    if (transfer.to == rank && transfer.payload == plan::Payload::kv_grad &&
+        transfer.action == plan::Action::copy) {
+      work.grad_slots.emplace(transfer.block, transfer.slot);
+    }
+  }
   for (auto& step : work.steps) {
     step = join_own(std::move(step), layout, rank);
     for (TileWork& tile_work : step) {

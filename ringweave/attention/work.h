@@ -32,7 +32,9 @@ struct TileWork {
 struct PassWork {
   std::vector<std::vector<TileWork>> steps;
   std::map<plan::BlockId, Place> places;
-  std::map<plan::BlockId, int> grad_slots;  ///< of the parts it computes
+  /// Where gradients of a part are added: of the parts it computes, and of
+  /// those that it only passes on.
+  std::map<plan::BlockId, int> grad_slots;
 };
 
 PassWork make_pass_work(const plan::Schedule& part, Rank rank,

@@ -24,7 +24,8 @@ constexpr const char* kFromFile = "schedule";
 struct AttentionBench {
   BenchOptions options;
   std::int64_t kv_heads = 0;  // 0: as many as heads
-  std::vector<std::string> strategies = {"multi_ring"};
+  std::string strategy_list = "multi_ring";
+  std::vector<std::string> strategies;
   std::vector<std::string> schedule_files;  // instead of strategies
   std::string save_prefix;                  // empty: don't save
   std::optional<plan::Schedule> forward;    // from schedule_files
@@ -216,6 +217,7 @@ void prepare(const std::shared_ptr<AttentionBench>& bench, Context& context) {
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
           "divide the heads",
           bench->options.heads, bench->kv_heads);
+  bench->strategies = plan::split_strategy_names(bench->strategy_list);
   if (!bench->schedule_files.empty()) read_schedules(*bench);
   for (const std::string& strategy : bench->strategies) {
     plan_of(*bench, strategy, 0);
@@ -236,10 +238,10 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
                    "Heads of keys and values; default: all heads")
       ->type_name("N");
   command
-      ->add_option("--strategy", bench->strategies,
+      ->add_option("--strategy", bench->strategy_list,
                    "Strategies to time, with commas: ring, multi_ring, "
-                   "direct, all_gather, ...")
-      ->delimiter(',')
+                   "direct, hierarchical:nodes=2,slices=3, ...")
+      ->type_name("NAME,...")
       ->capture_default_str();
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,

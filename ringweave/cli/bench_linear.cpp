@@ -21,7 +21,8 @@ using linear_attention::Decay;
 struct LinearBench {
   BenchOptions options;
   std::string decay = "constant";
-  std::vector<std::string> transports = {"all_gather"};
+  std::string transport_list = "all_gather";
+  std::vector<std::string> transports;
 };
 
 /// Decays by name. Words of the families that have them are in the help.
@@ -147,6 +148,7 @@ void prepare(const std::shared_ptr<LinearBench>& bench, Context& context) {
           "[bench linear] got --mask full and --decay {}; want causal, or no "
           "decay",
           bench->decay);
+  bench->transports = plan::split_strategy_names(bench->transport_list);
   for (const std::string& transport : bench->transports) {
     linear_attention::make_linear_plan(spec_of(bench->options, transport), 0);
   }
@@ -166,10 +168,10 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
                    "none, constant (Lightning), per_head or per_key (GLA)")
       ->capture_default_str();
   command
-      ->add_option("--transport", bench->transports,
+      ->add_option("--transport", bench->transport_list,
                    "How states travel, with commas: chain, all_gather, "
                    "all_gather:ring, ...")
-      ->delimiter(',')
+      ->type_name("NAME,...")
       ->capture_default_str();
   command->callback([bench, &context] { prepare(bench, context); });
 }

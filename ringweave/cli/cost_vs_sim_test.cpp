@@ -30,7 +30,7 @@ const char* const kTopologies[] = {
     "switch:ranks=7,rate=1e9",
     "switch:ranks=9,rate=1e9,latency=3e-6",
     "ring:ranks=6,rate=1e9",
-    "torus:sides=3x3,rate=1e9",
+    "torus:dimensions=3x3,rate=1e9",
     "two_level:nodes=2,ranks=8,rate=1e9,nic=5e8",
     "two_level:nodes=3,ranks=12,rate=1e9,nic=2.5e8,nic_latency=5e-6",
     "dgx-1"};

@@ -56,6 +56,12 @@ class IntegerWorker final : public Worker {
     for (const plan::Tile& tile : part.tiles) {
       if (tile.rank == rank) grad_slots_[tile.block] = tile.grad_slot;
     }
+    for (const plan::Transfer& transfer : part.transfers) {
+      if (transfer.to == rank && transfer.payload == Payload::kv_grad &&
+          transfer.action == plan::Action::copy) {
+        grad_slots_.emplace(transfer.block, transfer.slot);
+      }
+    }
   }
 
   /// Takes over what forward retained.

@@ -16,6 +16,7 @@
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/plan/demand.h"
 #include "ringweave/plan/strategy.h"
+#include "ringweave/plan/test_cases.h"
 #include "ringweave/plan/validate.h"
 
 namespace ringweave::comm {
@@ -45,23 +46,9 @@ void run_case(const plan::Strategy& strategy, const plan::Demand& demand,
       faults);
 }
 
-std::vector<plan::Strategy> strategies_for(int ranks) {
-  std::vector<plan::Strategy> strategies;
-  for (const std::string& name : plan::strategy_names()) {
-    const plan::Strategy strategy = plan::strategy_from_name(name);
-    try {
-      strand_count(strategy, ranks);
-      strategies.push_back(strategy);
-    } catch (const NoSolution&) {  // time-varying, and not a prime power
-    }
-  }
-  strategies.push_back(plan::strategy_from_name("direct:3"));
-  return strategies;
-}
-
 TEST(Executor, EveryStrategyOnEveryNumberOfRanks) {
   for (int ranks = 1; ranks <= 8; ++ranks) {
-    const auto strategies = strategies_for(ranks);
+    const auto strategies = plan::test_strategies(ranks);
     EXPECT_GE(strategies.size(), 5u);
     for (const plan::Strategy& strategy : strategies) {
       SCOPED_TRACE(testing::Message() << name(strategy) << ", " << ranks);
@@ -121,7 +108,7 @@ TEST(Executor, RandomCasesWithDelays) {
         random() % 4 == 0 ? random_layout(random, tokens, ranks) : q_layout;
     const plan::AttentionDemand demand(q_layout, kv_layout,
                                        random_mask(random, tokens));
-    const auto strategies = strategies_for(ranks);
+    const auto strategies = plan::test_strategies(ranks);
     const auto& strategy = strategies[random() % strategies.size()];
     SCOPED_TRACE(testing::Message()
                  << "seed " << seed << ": " << name(strategy) << ", " << ranks

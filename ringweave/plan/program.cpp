@@ -69,11 +69,12 @@ Program program_of(const Schedule& part, Rank rank,
     program.steps[transfer.wait_step].waits.push_back(i);
   }
   for (Program::Step& step : program.steps) {
-    // Arrivals come first: their work is done while the sends drain.
+    // Arrivals come first: their work is done while the sends drain. A copy may
+    // be what others of the step are added to.
     std::ranges::sort(step.waits, {}, [&](int i) {
       const Transfer& transfer = program.messages[i].first;
-      return std::tuple(transfer.from == rank, transfer.from, transfer.block,
-                        i);
+      return std::tuple(transfer.from == rank, transfer.action == Action::add,
+                        transfer.from, transfer.block, i);
     });
   }
   for (const Tile& tile : tiles) {

@@ -2,8 +2,8 @@
 //
 // Data, not code: generators make it, validators prove it, the executor runs
 // it, JSON stores it. In step t a rank
-//   1. waits for its transfers with wait_step == t and, where their action is
-//      add, adds what arrived (in order of the sending rank),
+//   1. waits for its transfers with wait_step == t and then, where their action
+//      is add, adds what arrived (in order of the sending rank),
 //   2. posts its transfers with post_step == t,
 //   3. computes its tiles with step == t.
 // After the last step it waits for transfers with wait_step == steps.
@@ -41,7 +41,9 @@ enum class Payload { kv, kv_grad, q, out_lse, summary };
 /// What the receiver does with it. copy: it is the slot's content. add: it lies
 /// in a staging slot (Transfer::slot) and is added to the receiver's own
 /// contribution, which is in the grad_slot of the receiver's tile of that
-/// block; at the owner always in kOwn, whether it has such a tile or not.
+/// block; at the owner always in kOwn, whether it has such a tile or not; at
+/// another rank without such a tile in the slot where a copy of that block's
+/// gradient has landed, of which there is at most one.
 /// compose: it is the incoming state of the receiver's next segment.
 enum class Action { copy, add, compose };
 

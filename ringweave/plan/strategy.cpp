@@ -7,15 +7,17 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/plan/direct_schedule.h"
+#include "ringweave/plan/hierarchical_schedule.h"
+#include "ringweave/plan/paths.h"
+#include "ringweave/plan/route_schedule.h"
 #include "ringweave/plan/walk_schedule.h"
 #include "ringweave/plan/walks.h"
 
 namespace ringweave::plan {
 namespace {
 
-bool is_direct(const Strategy& strategy) {
-  return strategy.kind == StrategyKind::direct ||
-         strategy.kind == StrategyKind::all_gather;
+[[noreturn]] void unknown_kind() {
+  throw InternalError("bug in ringweave: an unknown kind of strategy");
 }
 
 Walks make_walks(const Strategy& strategy, int ranks) {
@@ -27,31 +29,16 @@ Walks make_walks(const Strategy& strategy, int ranks) {
     case StrategyKind::time_varying_multi_ring:
       return time_varying_walks(ranks);
     case StrategyKind::paths:
-    case StrategyKind::double_ring:
-    case StrategyKind::hierarchical:
-    case StrategyKind::synthesised:
-      throw NoSolution("[" + name(strategy) + "] not there yet");
-    case StrategyKind::rings: {
-      require(strategy.rings != nullptr, "[rings] got no rings");
-      Walks walks = Walks::along(*strategy.rings);
-      require(walks.ranks() == ranks, "[rings] got rings of {} ranks; want {}",
-              walks.ranks(), ranks);
-      return walks;
-    }
-    case StrategyKind::direct:
-    case StrategyKind::all_gather:
-      break;
+      return Walks::along(path_rings(strategy.nodes, ranks / strategy.nodes));
+    default:
+      unknown_kind();
   }
-  throw InternalError("bug in ringweave: walks of a strategy without any");
 }
 
 // The walks depend only on strategy and rank count, and finding rings takes
 // longer than everything else; masks may change at every step. Threads of
 // several ranks call this at once.
 std::shared_ptr<const Walks> cached_walks(const Strategy& strategy, int ranks) {
-  if (strategy.kind == StrategyKind::rings) {
-    return std::make_shared<const Walks>(make_walks(strategy, ranks));
-  }
   static std::mutex mutex;
   static std::map<std::tuple<StrategyKind, bool, int, int>,
                   std::shared_ptr<const Walks>>
@@ -64,8 +51,64 @@ std::shared_ptr<const Walks> cached_walks(const Strategy& strategy, int ranks) {
   return walks;
 }
 
+// Ranks of a node.
+int split_into_nodes(const Strategy& strategy, int ranks) {
+  const int nodes = strategy.nodes;
+  require(nodes >= 1, "[{}] got {} nodes; want at least 1", name(strategy),
+          nodes);
+  if (ranks % nodes != 0) {
+    throw NoSolution(
+        fmt::format("[{}] got {} ranks; want a multiple of the {} nodes",
+                    name(strategy), ranks, nodes));
+  }
+  return ranks / nodes;
+}
+
+// Of the strategies in which blocks walk.
+std::shared_ptr<const Walks> walks_of(const Strategy& strategy, int ranks) {
+  if (strategy.kind == StrategyKind::paths) split_into_nodes(strategy, ranks);
+  if (strategy.kind != StrategyKind::rings) {
+    return cached_walks(strategy, ranks);
+  }
+  require(strategy.rings != nullptr, "[rings] got no rings; want at least 1");
+  auto walks = std::make_shared<const Walks>(Walks::along(*strategy.rings));
+  require(walks->ranks() == ranks,
+          "[rings] got rings of {} ranks; want rings of all {} ranks",
+          walks->ranks(), ranks);
+  return walks;
+}
+
+Hierarchy hierarchy_of(const Strategy& strategy, int ranks) {
+  Hierarchy hierarchy{.nodes = strategy.nodes,
+                      .ranks_per_node = split_into_nodes(strategy, ranks)};
+  StrategyKind inner = StrategyKind::ring;
+  if (strategy.kind == StrategyKind::hierarchical) {
+    require(strategy.slices >= 0,
+            "[hierarchical] got {} slices; want at least "
+            "1",
+            strategy.slices);
+    hierarchy.slices = strategy.slices > 0 ? strategy.slices : kDefaultSlices;
+    inner = strategy.inner;
+  }
+  if (inner == StrategyKind::direct) return hierarchy;
+  require(inner == StrategyKind::ring || inner == StrategyKind::multi_ring ||
+              inner == StrategyKind::time_varying_multi_ring,
+          "[hierarchical] got inner {}; want direct, ring, multi_ring or "
+          "time_varying_multi_ring",
+          name({.kind = inner}));
+  hierarchy.inner = cached_walks({.kind = inner}, hierarchy.ranks_per_node);
+  return hierarchy;
+}
+
+const Routes& routes_of(const Strategy& strategy, int ranks) {
+  require(strategy.routes != nullptr, "[synthesised] got no routes");
+  require(strategy.routes->ranks == ranks,
+          "[synthesised] got routes of {} ranks; want routes of {} ranks",
+          strategy.routes->ranks, ranks);
+  return *strategy.routes;
+}
+
 int direct_strands(const Strategy& strategy, int ranks) {
-  if (strategy.kind == StrategyKind::all_gather) return 1;
   require(strategy.strands >= 0, "[direct] got {} strands; want at least 1",
           strategy.strands);
   return strategy.strands > 0 ? strategy.strands : std::max(1, ranks - 1);
@@ -85,17 +128,31 @@ Schedule generate(const Strategy& strategy, const Demand& demand, Pass pass,
   return builder.finish();
 }
 
+void emit_summaries(const Strategy& strategy, const Demand& demand,
+                    std::optional<Rank> rank, ScheduleSink& sink) {
+  const int n = demand.ranks();
+  switch (strategy.kind) {
+    case StrategyKind::direct:
+    case StrategyKind::all_gather:
+      return emit_direct_summaries(demand, strand_count(strategy, n), rank,
+                                   sink);
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+      return emit_hierarchical_summaries(hierarchy_of(strategy, n), demand,
+                                         rank, sink);
+    case StrategyKind::synthesised:
+      return emit_route_summaries(routes_of(strategy, n), demand, rank, sink);
+    default:
+      return emit_walk_summaries(*walks_of(strategy, n), demand, rank, sink);
+  }
+}
+
 Schedule generate_summaries(const Strategy& strategy, const Demand& demand,
                             std::optional<Rank> rank) {
   const int n = demand.ranks();
-  const int strands = strand_count(strategy, n);
-  ScheduleBuilder builder(demand, strands, Pass::forward,
+  ScheduleBuilder builder(demand, strand_count(strategy, n), Pass::forward,
                           step_count(strategy, n, Pass::forward));
-  if (is_direct(strategy)) {
-    emit_direct_summaries(demand, strands, rank, builder);
-  } else {
-    emit_walk_summaries(*cached_walks(strategy, n), demand, rank, builder);
-  }
+  emit_summaries(strategy, demand, rank, builder);
   return builder.finish();
 }
 
@@ -114,17 +171,36 @@ std::optional<std::string> why_not(const Strategy& strategy, int ranks) {
 
 int strand_count(const Strategy& strategy, int ranks) {
   require(ranks >= 1, "[strategy] got {} ranks; want at least 1", ranks);
-  return is_direct(strategy) ? direct_strands(strategy, ranks)
-                             : cached_walks(strategy, ranks)->strands();
+  switch (strategy.kind) {
+    case StrategyKind::direct:
+      return direct_strands(strategy, ranks);
+    case StrategyKind::all_gather:
+      return 1;
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+      return hierarchy_of(strategy, ranks).strands();
+    case StrategyKind::synthesised:
+      return routes_of(strategy, ranks).strands;
+    default:
+      return walks_of(strategy, ranks)->strands();
+  }
 }
 
 int step_count(const Strategy& strategy, int ranks, Pass pass) {
   const int strands = strand_count(strategy, ranks);
-  if (strategy.kind == StrategyKind::all_gather) return 2;
-  if (strategy.kind == StrategyKind::direct) {
-    return strands + (pass == Pass::backward ? 2 : 1);
+  switch (strategy.kind) {
+    case StrategyKind::direct:
+      return strands + (pass == Pass::backward ? 2 : 1);
+    case StrategyKind::all_gather:
+      return 2;
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+      return hierarchy_of(strategy, ranks).steps(pass);
+    case StrategyKind::synthesised:
+      return strategy.routes->steps + 1;
+    default:
+      return ranks;
   }
-  return ranks;
 }
 
 void emit(const Strategy& strategy, const Demand& demand, Pass pass,
@@ -135,8 +211,15 @@ void emit(const Strategy& strategy, const Demand& demand, Pass pass,
       return emit_direct(demand, direct_strands(strategy, n), pass, rank, sink);
     case StrategyKind::all_gather:
       return emit_all_gather(demand, pass, rank, retain, sink);
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+      return emit_hierarchical(hierarchy_of(strategy, n), demand, pass, rank,
+                               retain, sink);
+    case StrategyKind::synthesised:
+      return emit_routes(routes_of(strategy, n), demand, pass, rank, retain,
+                         sink);
     default:
-      return emit_walks(*cached_walks(strategy, n), demand, pass, rank, retain,
+      return emit_walks(*walks_of(strategy, n), demand, pass, rank, retain,
                         sink);
   }
 }

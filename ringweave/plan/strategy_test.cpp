@@ -170,6 +170,126 @@ TEST(Strategy, HasNames) {
   EXPECT_THROW(name(Strategy{StrategyKind::multi_ring, true}), InvalidArgument);
 }
 
+TEST(Strategy, NamesCarryParameters) {
+  EXPECT_EQ(strategy_from_name("paths:nodes=4"),
+            (Strategy{.kind = StrategyKind::paths, .nodes = 4}));
+  const Strategy sliced{.kind = StrategyKind::hierarchical,
+                        .nodes = 2,
+                        .slices = 3,
+                        .inner = StrategyKind::multi_ring};
+  EXPECT_EQ(
+      strategy_from_name("hierarchical:nodes=2,slices=3,inner=multi_ring"),
+      sliced);
+  EXPECT_EQ(
+      strategy_from_name("hierarchical:inner=multi_ring,nodes=2,slices=3"),
+      sliced);
+  EXPECT_EQ(name(sliced), "hierarchical:nodes=2,slices=3,inner=multi_ring");
+  EXPECT_EQ(split_strategy_names(
+                "ring,hierarchical:nodes=2,slices=3,inner=ring,paths:nodes=2,"
+                "all_gather:hierarchical:nodes=2,slices=3"),
+            (std::vector<std::string>{
+                "ring", "hierarchical:nodes=2,slices=3,inner=ring",
+                "paths:nodes=2", "all_gather:hierarchical:nodes=2,slices=3"}));
+  EXPECT_EQ(split_strategy_names("slices=3"),
+            std::vector<std::string>{"slices=3"});
+}
+
+TEST(Strategy, BadParametersAreNamed) {
+  for (const auto& [bad, text] :
+       {std::pair{"paths", "want the number of nodes, such as paths:nodes=2"},
+        std::pair{"paths:", "want nodes=u after paths:"},
+        std::pair{"paths:nodes=0", "want nodes=u with u >= 1"},
+        std::pair{"paths:nodes=2,slices=3", "want nodes=u after paths:"},
+        std::pair{"double_ring:nodes=2,nodes=3", "want nodes once"},
+        std::pair{"hierarchical:slices=2", "such as hierarchical:nodes=2"},
+        std::pair{"hierarchical:nodes=2,slices=", "slices=k with k >= 1"},
+        std::pair{"hierarchical:nodes=2,depth=1",
+                  "want nodes=u, slices=k and inner=strategy"},
+        std::pair{"hierarchical:nodes=2,inner=paths", "got inner=paths"},
+        std::pair{"multi_ring:3", "want multi_ring without parameters"},
+        std::pair{"path:nodes=2", "did you mean \"paths\"?"},
+        std::pair{"rings", "needs more than a name"},
+        std::pair{"synthesised", "needs more than a name"}}) {
+    EXPECT_THAT([bad = bad] { strategy_from_name(bad); },
+                ThrowsMessage<InvalidArgument>(HasSubstr(text)))
+        << bad;
+  }
+}
+
+TEST(Strategy, JsonCarriesRingsAndRoutes) {
+  for (const int ranks : {1, 4, 6}) {
+    for (const Strategy& strategy : test_strategies(ranks)) {
+      const Json json = to_json(strategy);
+      EXPECT_EQ(strategy_from_json(parse_json(json.dump(), "text"), "strategy"),
+                strategy)
+          << json.dump();
+    }
+  }
+  const auto error = [](const char* text, const char* want) {
+    EXPECT_THAT([&] { strategy_from_json(parse_json(text, "text"), "plan"); },
+                ThrowsMessage<InvalidArgument>(HasSubstr(want)))
+        << text;
+  };
+  error(R"({"name": "rings"})", "rings");
+  error(R"({"name": "rings", "rings": []})", "want a list of rings");
+  error(R"({"name": "rings", "rings": [["a"]]})", "want a list of ranks");
+  error(R"({"name": "rings", "rings": [[0, 0]]})", "0");
+  error(R"({"name": "ring", "rings": [[0, 1]]})", "rings");
+  error(R"({"name": "synthesised", "routes": {}})", "ranks");
+}
+
+TEST(Strategy, SaysWhyNot) {
+  const auto why = [](const char* name, int ranks) {
+    return why_not(strategy_from_name(name), ranks).value_or("it can");
+  };
+  EXPECT_EQ(why("paths:nodes=2", 8), "it can");
+  EXPECT_EQ(why("hierarchical:nodes=1", 1), "it can");
+  EXPECT_THAT(why("paths:nodes=2", 6), HasSubstr("2 nodes of 3 ranks"));
+  EXPECT_THAT(why("paths:nodes=1", 4), HasSubstr("at least 2 nodes"));
+  for (const char* name :
+       {"paths:nodes=2", "double_ring:nodes=2", "hierarchical:nodes=2"}) {
+    EXPECT_THAT(why(name, 7), HasSubstr("multiple of the 2 nodes")) << name;
+  }
+  EXPECT_THAT(why("hierarchical:nodes=2,inner=time_varying_multi_ring", 20),
+              HasSubstr("got 10 ranks"));
+  const auto rings = test_strategies(4);
+  for (const Strategy& strategy : rings) {
+    if (strategy.kind == StrategyKind::rings) {
+      EXPECT_THAT(*why_not(strategy, 8), HasSubstr("rings of 4 ranks"));
+    }
+    if (strategy.kind == StrategyKind::synthesised) {
+      EXPECT_THAT(*why_not(strategy, 8), HasSubstr("routes of 4 ranks"));
+    }
+  }
+  EXPECT_TRUE(why_not({.kind = StrategyKind::rings}, 2));
+  EXPECT_TRUE(why_not({.kind = StrategyKind::synthesised}, 2));
+  EXPECT_TRUE(why_not({.kind = StrategyKind::hierarchical}, 2));
+}
+
+TEST(Strategy, EmitsWhatItsSchedulesHold) {
+  struct Counter final : ScheduleSink {
+    void add(const Transfer&) override { ++transfers; }
+    void add(const Tile&) override { ++tiles; }
+    void add(const Retained&) override { ++retained; }
+    std::size_t transfers = 0, tiles = 0, retained = 0;
+  };
+  const Layout layout = Layout::zigzag(50, 4);
+  const AttentionDemand demand(layout, layout, Mask::causal());
+  for (const Strategy& strategy : test_strategies(4)) {
+    for (const std::optional<Rank> rank : {std::optional<Rank>(), {2}}) {
+      Counter counter;
+      emit(strategy, demand, Pass::backward, rank, true, counter);
+      const Schedule schedule =
+          rank ? rank_part(strategy, demand, Pass::backward, *rank)
+               : whole(strategy, demand, Pass::backward);
+      EXPECT_EQ(counter.transfers, schedule.transfers.size());
+      EXPECT_EQ(counter.tiles, schedule.tiles.size());
+      EXPECT_EQ(counter.retained, schedule.retained.size());
+      EXPECT_EQ(schedule.steps, step_count(strategy, 4, Pass::backward));
+    }
+  }
+}
+
 TEST(Strategy, UnknownNameMeetsTheNearest) {
   EXPECT_THAT([] { strategy_from_name("multiring"); },
               ThrowsMessage<InvalidArgument>(

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +12,7 @@
 
 #include "ringweave/plan/demand.h"
 #include "ringweave/plan/strategy.h"
+#include "ringweave/plan/walks.h"
 
 namespace ringweave::plan {
 
@@ -81,18 +84,58 @@ inline std::vector<TestCase> test_cases(std::int64_t tokens, int ranks) {
   return cases;
 }
 
-/// All strategies that exist for `ranks`, direct with several strand counts.
-inline std::vector<Strategy> test_strategies(int ranks) {
-  std::vector<Strategy> strategies;
-  for (const char* name :
-       {"ring", "ring_reverse", "multi_ring", "time_varying_multi_ring",
-        "direct", "direct:1", "direct:3", "all_gather"}) {
-    const Strategy strategy = strategy_from_name(name);
-    if (strategy.kind == StrategyKind::time_varying_multi_ring && ranks == 10) {
-      continue;
+/// Trees of random shapes, with hops at random steps.
+inline Routes random_routes(int ranks, int strands, unsigned seed) {
+  std::mt19937 random(seed);
+  Routes routes{.ranks = ranks, .strands = strands, .steps = 0, .hops = {}};
+  for (int number = 0; number < ranks * strands; ++number) {
+    std::vector<Rank> reached = {number / strands};
+    std::vector<int> since = {0};
+    std::vector<Hop> hops;
+    for (int i = 1; i < ranks; ++i) {
+      const Rank to = (reached[0] + i * (ranks % 3 == 0 ? 1 : 3)) % ranks;
+      const int parent = static_cast<int>(random() % reached.size());
+      const int last = hops.empty() ? 0 : hops.back().step;
+      const int step = std::max(last, since[parent]) + random() % 4 / 3;
+      hops.push_back({reached[parent], to, step});
+      reached.push_back(to);
+      since.push_back(step + 1);
+      routes.steps = std::max(routes.steps, step + 1);
     }
-    strategies.push_back(strategy);
+    routes.hops.push_back(std::move(hops));
   }
+  check(routes);
+  return routes;
+}
+
+/// All strategies that exist for `ranks`, with several parameters.
+inline std::vector<Strategy> test_strategies(int ranks) {
+  std::vector<std::string> names = strategy_names();
+  for (const char* more :
+       {"direct:1", "direct:3", "paths:nodes=3", "paths:nodes=4",
+        "double_ring:nodes=3", "hierarchical:nodes=1,slices=2",
+        "hierarchical:nodes=2,slices=3,inner=multi_ring",
+        "hierarchical:nodes=2,slices=1,inner=time_varying_multi_ring",
+        "hierarchical:nodes=3,slices=1", "hierarchical:nodes=4,slices=2",
+        "hierarchical:nodes=4,slices=5,inner=ring",
+        "hierarchical:nodes=5,slices=3"}) {
+    names.emplace_back(more);
+  }
+  std::vector<Strategy> strategies;
+  for (const std::string& name : names) {
+    const Strategy strategy = strategy_from_name(name);
+    if (!why_not(strategy, ranks)) strategies.push_back(strategy);
+  }
+  std::vector<topology::Ring> rings;
+  for (const bool reverse : {false, true}) {
+    rings.push_back(ring_walks(ranks, reverse).rings()[0]);
+  }
+  strategies.push_back(
+      {.kind = StrategyKind::rings,
+       .rings = std::make_shared<const std::vector<topology::Ring>>(rings)});
+  strategies.push_back({.kind = StrategyKind::synthesised,
+                        .routes = std::make_shared<const Routes>(
+                            random_routes(ranks, 2, ranks))});
   return strategies;
 }
 

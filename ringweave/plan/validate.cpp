@@ -1,5 +1,6 @@
 #include "ringweave/plan/validate.h"
 
+#include <optional>
 #include <vector>
 
 #include "ringweave/base/error.h"
@@ -23,6 +24,7 @@ struct Use {
   bool held = false;      // retained from forward, or its receive was posted
   bool useful = false;    // computed from or passed on
   bool computed = false;  // backward: its gradient is in the tile's grad_slot
+  std::optional<int> sum_slot;  // backward: where a copy of the gradient goes
 };
 
 class Player {
@@ -48,8 +50,9 @@ class Player {
     assign_tiles();
     if (backward_) find_retained();
     for (const auto& [step, events] : events_by_step(schedule_)) {
-      for (const int i : events.waits) check_addition(schedule_.transfers[i]);
-      for (const int i : events.waits) finish(schedule_.transfers[i]);
+      for (const int i : events.waits) land(schedule_.transfers[i]);
+      for (const int i : events.waits) sum_up(schedule_.transfers[i]);
+      for (const int i : events.waits) release(schedule_.transfers[i]);
       for (const int i : events.posts) send(schedule_.transfers[i]);
       for (const int i : events.posts) receive(schedule_.transfers[i]);
       for (const int i : events.tiles) compute(schedule_.tiles[i]);
@@ -132,8 +135,15 @@ class Player {
         fail("doubled", &t, "the receiver has the block");
       }
       its.held = true;
-    } else if (t.to == t.block.owner && t.action != Action::add) {
-      fail("impossible", &t, "an owner adds gradients");
+    } else if (t.action == Action::copy) {
+      std::optional<int>& sum_slot = use(t.to, t.block).sum_slot;
+      if (t.to == t.block.owner) {
+        fail("impossible", &t, "an owner adds gradients");
+      }
+      if (sum_slot) {
+        fail("doubled", &t, "the receiver has a copy of the gradient");
+      }
+      sum_slot = t.slot;
     }
     PartState& target = slots_.writable(t.to, t.payload, t.slot, t.block, &t);
     target.arriving = true;
@@ -147,41 +157,47 @@ class Player {
   // Where an arriving gradient is added, at a rank that is not the owner.
   PartState& addend(const Transfer& t) {
     const Use& its = use(t.to, t.block);
-    if (!its.computed) {
+    if (its.tile >= 0 ? !its.computed : !its.sum_slot) {
       fail("impossible", &t,
            "the receiver has no gradient of its own to add to by then");
     }
-    return slots_.readable(t.to, Payload::kv_grad,
-                           schedule_.tiles[its.tile].grad_slot, t.block, &t);
+    const int slot =
+        its.tile >= 0 ? schedule_.tiles[its.tile].grad_slot : *its.sum_slot;
+    return slots_.readable(t.to, Payload::kv_grad, slot, t.block, &t);
   }
 
-  // Before any wait of the step has ended: a gradient that is being sent must
-  // not be added to.
-  void check_addition(const Transfer& t) {
-    if (t.action != Action::add || t.to == t.block.owner) return;
-    if (addend(t).readers > 0) {
-      fail("impossible", &t, "the sum is on its way already");
-    }
-  }
-
-  void finish(const Transfer& t) {
-    if (t.source_slot != kOwn) {
-      PartState& source =
-          *slots_.find(t.from, t.payload, t.source_slot, t.block);
-      --source.readers;
-      // A gradient moves, so it can't be sent on twice.
-      if (t.payload == Payload::kv_grad) source.present = false;
-    }
+  void land(const Transfer& t) {
     PartState& arrived = *slots_.find(t.to, t.payload, t.slot, t.block);
     arrived.arriving = false;
     arrived.present = t.action == Action::copy;
+  }
+
+  // Before any send of the step has ended: a gradient that is being sent must
+  // not be added to.
+  void sum_up(const Transfer& t) {
     if (t.action != Action::add) return;
-    RankSet& sum = t.to == t.block.owner ? own_gradients_[index_[t.block]]
-                                         : addend(t).contributors;
-    if (sum.intersects(arrived.contributors)) {
+    RankSet* sum = &own_gradients_[index_[t.block]];
+    if (t.to != t.block.owner) {
+      PartState& state = addend(t);
+      if (state.readers > 0) {
+        fail("impossible", &t, "the sum is on its way already");
+      }
+      sum = &state.contributors;
+    }
+    const RankSet& arrived =
+        slots_.find(t.to, t.payload, t.slot, t.block)->contributors;
+    if (sum->intersects(arrived)) {
       fail("doubled", &t, "a rank's gradient would be added twice");
     }
-    sum.unite(arrived.contributors);
+    sum->unite(arrived);
+  }
+
+  void release(const Transfer& t) {
+    if (t.source_slot == kOwn) return;
+    PartState& source = *slots_.find(t.from, t.payload, t.source_slot, t.block);
+    --source.readers;
+    // A gradient moves, so it can't be sent on twice.
+    if (t.payload == Payload::kv_grad) source.present = false;
   }
 
   void compute(const Tile& tile) {

@@ -23,7 +23,8 @@ class Bench(cli.CliTest):
             self.assertGreater(case["tokens_per_second"], 0)
 
     def test_attention(self):
-        names = ["ring", "multi_ring", "direct", "all_gather"]
+        names = ["ring", "multi_ring", "direct", "all_gather",
+                 "hierarchical:nodes=3,slices=2"]
         for more in ([], ["--kv-heads", 2, "--mask", "full"],
                      ["--layout", "striped", "--forward-only"]):
             got = self.results("bench", "attention", "--json", "--ranks", 3,
@@ -97,6 +98,8 @@ class Bench(cli.CliTest):
         for more, word in ((["--ranks", 0], "--ranks"),
                            (["--heads", 4, "--kv-heads", 3], "kv heads"),
                            (["--strategy", "rign"], "ring"),
+                           (["--strategy", "ring,paths:nodes=2"],
+                            "multiple of the 2 nodes"),
                            (["--dtype", "int8"], "int8"),
                            (["--mask", "window"], "--mask"),
                            (["--layout", "zigzog"], "zigzag")):
