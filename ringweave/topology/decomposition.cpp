@@ -5,55 +5,17 @@
 #include "ringweave/topology/decomposition.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <numeric>
 #include <optional>
 #include <utility>
 
 #include "ringweave/base/error.h"
+#include "ringweave/topology/random.h"
+#include "ringweave/topology/rows.h"
 
 namespace ringweave::topology {
 namespace {
-
-using Row = std::vector<int>;
-
-// SplitMix64: the standard library's distributions differ between
-// implementations, and all ranks must find the same rings.
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : state_(seed) {}
-
-  std::uint64_t bits() {
-    state_ += 0x9e3779b97f4a7c15;
-    std::uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-  }
-  int below(int n) {
-    return static_cast<int>(((bits() >> 32) * static_cast<unsigned>(n)) >> 32);
-  }
-  void shuffle(std::vector<int>& values) {
-    for (int i = static_cast<int>(values.size()) - 1; i > 0; --i) {
-      std::swap(values[i], values[below(i + 1)]);
-    }
-  }
-
- private:
-  std::uint64_t state_;
-};
-
-int cycle_count(const Row& row) {
-  std::vector<char> seen(row.size(), 0);
-  int cycles = 0;
-  for (std::size_t i = 0; i < row.size(); ++i) {
-    if (seen[i]) continue;
-    ++cycles;
-    for (std::size_t j = i; !seen[j]; j = row[j]) seen[j] = 1;
-  }
-  return cycles;
-}
 
 bool is_odd(const Row& row) {
   return (static_cast<int>(row.size()) - cycle_count(row)) % 2 != 0;
@@ -117,20 +79,9 @@ std::pair<Row, Row> split_rest(const std::vector<Row>& rows, const Row& taken) {
   return {std::move(a), std::move(b)};
 }
 
-// The two rows that remain when rows a and b exchange their links out of some
-// ranks, and their numbers of extra cycles.
-struct Exchange {
-  Row a;
-  Row b;
-  int extra_a = 0;
-  int extra_b = 0;
-  int extra() const { return extra_a + extra_b; }
-};
-
 class Search {
  public:
-  Search(int ranks, std::uint64_t seed)
-      : ranks_(ranks), random_(seed), component_(ranks), source_(ranks) {
+  Search(int ranks, std::uint64_t seed) : ranks_(ranks), random_(seed) {
     for (int shift = 1; shift < ranks; ++shift) {
       Row row(ranks);
       for (int i = 0; i < ranks; ++i) row[i] = (i + shift) % ranks;
@@ -170,37 +121,6 @@ class Search {
     }
   }
 
-  // Numbers the alternating components of the union of two rows: sets of ranks
-  // that both rows send to the same ranks. Returns how many there are.
-  int find_components(const Row& a, const Row& b) {
-    for (int i = 0; i < ranks_; ++i) source_[a[i]] = i;
-    std::fill(component_.begin(), component_.end(), -1);
-    int count = 0;
-    for (int i = 0; i < ranks_; ++i) {
-      if (component_[i] >= 0) continue;
-      for (int j = i; component_[j] < 0; j = source_[b[j]]) {
-        component_[j] = count;
-      }
-      ++count;
-    }
-    return count;
-  }
-
-  // Exchanges a random choice of components: not none, and not all of them.
-  Exchange random_exchange(const Row& a, const Row& b, int components) {
-    std::vector<char> swapped(components, 0);
-    do {
-      for (int c = 0; c + 1 < components; ++c) swapped[c] = random_.below(2);
-    } while (std::find(swapped.begin(), swapped.end(), 1) == swapped.end());
-    Exchange result{a, b};
-    for (int i = 0; i < ranks_; ++i) {
-      if (swapped[component_[i]]) std::swap(result.a[i], result.b[i]);
-    }
-    result.extra_a = cycle_count(result.a) - 1;
-    result.extra_b = cycle_count(result.b) - 1;
-    return result;
-  }
-
   void step() {
     std::vector<int> unfinished;
     for (int row = 0; row < ranks_ - 1; ++row) {
@@ -210,14 +130,9 @@ class Search {
         unfinished[random_.below(static_cast<int>(unfinished.size()))];
     const int b = random_.below(ranks_ - 1);
     if (a == b) return;
-    const int components = find_components(rows_[a], rows_[b]);
-    if (components < 2) return;
-    const int tries = components > 3 ? kTries : (1 << (components - 1)) - 1;
-    Exchange best = random_exchange(rows_[a], rows_[b], components);
-    for (int i = 1; i < tries; ++i) {
-      Exchange other = random_exchange(rows_[a], rows_[b], components);
-      if (other.extra() < best.extra()) best = std::move(other);
-    }
+    std::optional<Exchange> found = best_exchange(rows_[a], rows_[b], random_);
+    if (!found) return;
+    Exchange& best = *found;
     const int rise = best.extra() - extra_[a] - extra_[b];
     // A worse one is taken with probability 1/(50·(1 + rise)), to leave dead
     // ends.
@@ -229,26 +144,12 @@ class Search {
     total_extra_ += rise;
   }
 
-  static constexpr int kTries = 8;
-
   int ranks_;
   Random random_;
   std::vector<Row> rows_;
   std::vector<int> extra_;  // cycles of each row beyond the first
   int total_extra_ = 0;
-  std::vector<int> component_;
-  std::vector<int> source_;
 };
-
-Ring to_ring(const Row& row) {
-  std::vector<Rank> order;
-  Rank rank = 0;
-  do {
-    order.push_back(rank);
-    rank = row[rank];
-  } while (rank != 0);
-  return Ring(std::move(order));
-}
 
 }  // namespace
 

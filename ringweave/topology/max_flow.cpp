@@ -60,6 +60,11 @@ std::int64_t FlowNetwork::max_flow(int source, int sink) {
       boost::get(boost::vertex_index, graph));
 }
 
+std::int64_t FlowNetwork::flow(int arc) const {
+  const Arc& found = graph_->graph[graph_->arcs[arc]];
+  return found.capacity - found.residual;
+}
+
 std::vector<char> FlowNetwork::source_side() const {
   ensure(graph_->source >= 0, "a cut was asked for before a flow");
   const BoostGraph& graph = graph_->graph;

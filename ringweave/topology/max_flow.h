@@ -27,6 +27,8 @@ class FlowNetwork {
 
   /// Each call starts from zero flow.
   std::int64_t max_flow(int source, int sink);
+  /// What an arc carried in the last max_flow().
+  std::int64_t flow(int arc) const;
   /// The vertices on the source's side of a minimum cut of the last
   /// max_flow(), [vertex].
   std::vector<char> source_side() const;

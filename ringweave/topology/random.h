@@ -1,0 +1,36 @@
+// Random numbers that are the same everywhere.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace ringweave::topology {
+
+/// SplitMix64: the standard library's distributions differ between
+/// implementations, and all ranks must find the same rings and trees.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+
+  std::uint64_t bits() {
+    state_ += 0x9e3779b97f4a7c15;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+  int below(int n) {
+    return static_cast<int>(((bits() >> 32) * static_cast<unsigned>(n)) >> 32);
+  }
+  void shuffle(std::vector<int>& values) {
+    for (int i = static_cast<int>(values.size()) - 1; i > 0; --i) {
+      std::swap(values[i], values[below(i + 1)]);
+    }
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+}  // namespace ringweave::topology
