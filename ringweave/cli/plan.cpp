@@ -13,6 +13,7 @@
 #include "ringweave/cli/plan_report.h"
 #include "ringweave/plan/plan_file.h"
 #include "ringweave/plan/planner.h"
+#include "ringweave/plan/searched.h"
 
 namespace ringweave::cli {
 namespace {
@@ -31,6 +32,7 @@ struct PlanFlags {
   std::string device = "h100";
   std::optional<double> memory_limit;
   double message_overhead = 0;
+  bool synthesise = false;
   std::string save;
   bool json = false;
 };
@@ -98,7 +100,10 @@ void save(const std::string& path, const plan::PlanFile& plan) {
   fmt::print(stderr, "wrote {}\n", path);
 }
 
-void run(const PlanFlags& flags, const plan::PlanRequest& request) {
+void run(const PlanFlags& flags, plan::PlanRequest request) {
+  if (flags.synthesise || plan::worth_searching(request.machine)) {
+    request.extra = plan::searched_strategies(request.machine);
+  }
   const plan::Planned planned = plan::make_plan(request);
   const PlanReport report{request, flags.layout, planned};
   fmt::print("{}", flags.json ? to_json(report).dump() + "\n" : table(report));
@@ -168,6 +173,9 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
                   "Seconds of a rank's time per message that it sends")
       ->type_name("SECONDS")
       ->capture_default_str();
+  command.add_flag("--synthesise", flags.synthesise,
+                   "Search for rings and trees in the topology too (done "
+                   "unasked where it is irregular and small)");
 }
 
 }  // namespace
