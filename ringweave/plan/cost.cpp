@@ -173,8 +173,11 @@ class Recurrence {
     }
     double time = now;
     for (const int flow : sends_.at(cell(rank, state.step))) {
-      time += traffic_.flows[flow].messages * options_.message_overhead_seconds;
-      post(flow, time);
+      // Its messages are posted one after another; it stands for their mean.
+      const double posting = options_.message_overhead_seconds;
+      const double more = traffic_.flows[flow].messages - 1;
+      post(flow, time + posting * (1 + more / 2));
+      time += posting * (1 + more);
     }
     time +=
         traffic_.tile_seconds[static_cast<std::size_t>(state.step) * n_ + rank];

@@ -7,15 +7,16 @@
 
 namespace ringweave::plan {
 
-/// Forward: the keys and values that each rank needs of each owner, at
-/// [to][from]; `unit_bytes` is what one unit of the demand weighs.
+/// Bytes of each owner's blocks that each rank needs, at [to][from];
+/// `unit_bytes` is what one unit of the demand weighs. Forward: of keys and
+/// values. Backward: of gradients, with reversed_topology().
 topology::DemandBytes demand_bytes(const Demand& demand, double unit_bytes);
 
-/// The same transposed, for a bound on backward: each contributor owes the
-/// owner its gradient. Sums may be formed on the way, so what must cross a cut
-/// is one gradient and not one per contributor; on the graph with its links
-/// reversed that is the forward problem, whence reversed_topology(). Keys and
-/// values are not counted: a schedule may have kept them.
+/// The topology with its links turned round. In backward every rank that has
+/// used a block owes its owner a gradient. Sums may be formed on the way, so
+/// what must cross a cut is one gradient, not one per contributor: on the
+/// reversed graph the same as bringing the block to those that need it. Keys
+/// and values are not counted, since a schedule may have kept them.
 topology::Topology reversed_topology(const topology::Topology& topology);
 
 }  // namespace ringweave::plan
