@@ -100,16 +100,25 @@ void save(const std::string& path, const plan::PlanFile& plan) {
   fmt::print(stderr, "wrote {}\n", path);
 }
 
-void run(const PlanFlags& flags, plan::PlanRequest request) {
-  if (flags.synthesise || plan::worth_searching(request.machine)) {
-    request.extra = plan::searched_strategies(request.machine);
-  }
-  const plan::Planned planned = plan::make_plan(request);
+void report(const PlanFlags& flags, const plan::PlanRequest& request,
+            const plan::Planned& planned) {
   const PlanReport report{request, flags.layout, planned};
   fmt::print("{}", flags.json ? to_json(report).dump() + "\n" : table(report));
   if (!flags.save.empty()) {
     save(flags.save, plan::plan_file(request, flags.layout, planned));
   }
+}
+
+/// Planning is checking: what does not fit is an error before any work.
+void prepare(const PlanFlags& flags, Context& context) {
+  plan::PlanRequest request = request_of(flags);
+  if (flags.synthesise || plan::worth_searching(request.machine)) {
+    request.extra = plan::searched_strategies(request.machine);
+  }
+  const plan::Planned planned = plan::make_plan(request);
+  context.job = [flags, request, planned, &context] {
+    if (context.leads()) report(flags, request, planned);
+  };
 }
 
 void add_model_options(CLI::App& command, PlanFlags& flags) {
@@ -188,13 +197,7 @@ void add_plan(CLI::App& app, Context& context) {
   command->add_option("--save", flags->save, "Write the plan, for --plan")
       ->type_name("FILE");
   command->add_flag("--json", flags->json, "Print one JSON object");
-  command->callback([flags, &context] {
-    auto request =
-        std::make_shared<const plan::PlanRequest>(request_of(*flags));
-    context.job = [flags, request, &context] {
-      if (context.leads()) run(*flags, *request);
-    };
-  });
+  command->callback([flags, &context] { prepare(*flags, context); });
 }
 
 }  // namespace ringweave::cli

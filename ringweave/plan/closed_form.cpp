@@ -113,6 +113,16 @@ PassCost all_gather_form(const Loads& loads, const BalancedPass& pass) {
   return formula.finish();
 }
 
+double slices_of(const Strategy& strategy) {
+  if (strategy.kind == StrategyKind::double_ring) return 1;
+  return strategy.slices > 0 ? strategy.slices : kDefaultSlices;
+}
+
+bool is_direct_inside(const Strategy& strategy) {
+  return strategy.kind == StrategyKind::hierarchical &&
+         strategy.inner == StrategyKind::direct;
+}
+
 // Slices of shards go round the nodes on rails, and are spread inside a node
 // while the next ones travel; the last slice's spread is exposed.
 PassCost nodes_form(const Strategy& strategy, const Loads& loads,
@@ -124,13 +134,16 @@ PassCost nodes_form(const Strategy& strategy, const Loads& loads,
   const bool backward = pass.pass == Pass::backward;
   const bool ring = strategy.kind == StrategyKind::double_ring ||
                     strategy.inner == StrategyKind::ring;
-  const bool direct = strategy.kind == StrategyKind::hierarchical &&
-                      strategy.inner == StrategyKind::direct;
-  const double slices = strategy.kind == StrategyKind::double_ring ? 1
-                        : strategy.slices > 0 ? strategy.slices
-                                              : kDefaultSlices;
+  const bool direct = is_direct_inside(strategy);
+  const double slices = slices_of(strategy);
   const double bytes =
       (pass.kv_bytes + (backward ? pass.grad_bytes : 0)) / slices;
+  // Backward keeps the last node's shard: one hop of keys and values less.
+  const double rail_bytes =
+      backward ? (pass.grad_bytes +
+                  pass.kv_bytes * (nodes - 2) / std::max(1.0, nodes - 1)) /
+                     slices
+               : bytes;
   const double inner_steps = m == 1 ? 0 : direct ? 1 : m - 1;
   Load inner;
   if (m > 1)
@@ -141,7 +154,7 @@ PassCost nodes_form(const Strategy& strategy, const Loads& loads,
   const double compute = m * pass.block_seconds / slices;
   if (nodes > 1) {
     Load both = spread;
-    both += loads.shift(m, n) * bytes;
+    both += loads.shift(m, n) * rail_bytes;
     formula.add({(nodes - 1) * slices, compute, both, messages + 1});
   }
   formula.add({slices - 1, compute, spread, messages});
@@ -207,7 +220,19 @@ Buffers buffers(const Strategy& strategy, const BalancedPass& pass, int n,
     }
     case StrategyKind::all_gather:
       return {others, backward ? 2 * others : 0, others};
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical: {
+      // Slices on the rail, and sets of what is being spread, per peer with
+      // direct (hierarchical_schedule.h); of three nodes or more.
+      const double k = slices_of(strategy);
+      const double rail = (k + 1) / k;
+      const double spread =
+          (is_direct_inside(strategy) ? n / strategy.nodes - 1 : 1) / k;
+      if (backward) return {rail + 2 * spread, 2 * rail + 3 * spread, 1};
+      return {rail + (k > 1 ? 4 : 3) * spread, 0, 1};
+    }
     default:
+      if (n == 2) return {1, backward ? 2.0 : 0, 1};
       return {2, backward ? 3.0 : 0, 1};
   }
 }

@@ -55,7 +55,8 @@ TEST_P(AgainstTheRecurrence, TimesBytesAndBuffers) {
   for (const char* topology :
        {"mesh:ranks=5,rate=1e9", "mesh:ranks=8,rate=1e9,latency=1e-6",
         "switch:ranks=7,rate=4e9", "mesh:ranks=2,rate=1e9",
-        "two_level:nodes=2,ranks=8,rate=1e9,nic=5e8"}) {
+        "two_level:nodes=2,ranks=8,rate=1e9,nic=5e8",
+        "two_level:nodes=3,ranks=12,rate=1e9,nic=5e8"}) {
     const Strategy strategy = strategy_from_name(GetParam());
     const topology::Topology built = topology::builtin(topology);
     if (strategy.nodes > 1 && built.nodes() != strategy.nodes) continue;
@@ -90,15 +91,15 @@ INSTANTIATE_TEST_SUITE_P(
     ClosedForm, AgainstTheRecurrence,
     testing::Values("ring", "ring_reverse", "multi_ring", "direct", "direct:1",
                     "direct:2", "direct:3", "all_gather", "paths:nodes=2",
-                    "double_ring:nodes=2", "hierarchical:nodes=2,slices=1",
-                    "hierarchical:nodes=2,slices=4",
-                    "hierarchical:nodes=2,slices=3,inner=multi_ring"));
+                    "double_ring:nodes=3", "hierarchical:nodes=3,slices=1",
+                    "hierarchical:nodes=3,slices=4",
+                    "hierarchical:nodes=3,slices=3,inner=multi_ring"));
 
 TEST(Loads, AFabricEqualsItsLinks) {
   for (const char* text :
        {"mesh:ranks=8,rate=3e9,latency=1e-6", "switch:ranks=6,rate=1e9",
         "two_level:nodes=3,ranks=12,rate=1e9,nic=5e8",
-        "two_level:nodes=2,ranks=8,rate=1e9,nic=5e8,nics_per_node=2"}) {
+        "two_level:nodes=2,ranks=8,rate=1e9,nic=5e8,nics=2"}) {
     const topology::Topology topology = topology::builtin(text);
     const Network network(topology);
     const Loads linked(network);

@@ -34,7 +34,7 @@ struct CostOptions {
   double message_overhead_seconds = 0;
   /// About how many visits of a transfer to a link setting rates right may
   /// cost; above, it is done less often.
-  double budget = 2e6;
+  double budget = 1e6;
 };
 
 PassCost pass_cost(const Traffic& traffic, const Network& network,

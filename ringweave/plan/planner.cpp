@@ -17,7 +17,7 @@ namespace {
 
 /// Transfers of a pass above which a formula is used, if there is one, and
 /// above which nothing else is tried.
-constexpr double kManyTransfers = 6e4;
+constexpr double kManyTransfers = 1.5e4;
 constexpr double kTooManyTransfers = 4e6;
 /// Ranks up to which lower bounds are found by maximum flows.
 constexpr int kMaxFlowRanks = 64;
@@ -74,6 +74,11 @@ std::vector<Strategy> softmax_strategies(const PlanRequest& request) {
   strategies.insert(strategies.end(), request.extra.begin(),
                     request.extra.end());
   return strategies;
+}
+
+/// Whether the recurrence is worth its time: formulas are coarser for these.
+bool has_slices(const Strategy& strategy) {
+  return strategy.kind == StrategyKind::hierarchical;
 }
 
 double transfers_of(const Strategy& strategy, int ranks) {
@@ -250,7 +255,8 @@ class Planner {
       return result;
     }
     const double transfers = transfers_of(strategy, n);
-    if (balanced_ && (!network_ || transfers > kManyTransfers)) {
+    const bool many = transfers > kManyTransfers && !has_slices(strategy);
+    if (balanced_ && (!network_ || many)) {
       if (predict_by_formula(strategy, result)) return result;
     }
     if (!network_ || transfers > kTooManyTransfers) {

@@ -30,10 +30,10 @@ class Figures(PlanTest):
 
     def setUp(self):
         got = self.plan(MESH, *MODEL, "--mask", "full", "--device",
-                        "custom:rate=1e30,efficiency=1")
+                        "custom:rate=1e30,efficiency=1", seq_len=8960)
         self.softmax, self.linear = got["softmax"], got["linear"]
-        # Keys and values of 1024 tokens, 4 heads of 64 numbers of 4 bytes.
-        self.shard = 2 * 1024 * 4 * 64 * 4 / 1e9
+        # Keys and values of 1120 tokens, 4 heads of 64 numbers of 4 bytes.
+        self.shard = 2 * 1120 * 4 * 64 * 4 / 1e9
 
     def seconds(self, name, part="forward"):
         return self.named(self.softmax, name)[part]["seconds"]
@@ -172,8 +172,9 @@ class BadInput(PlanTest):
         self.refused(*MODEL, topology="absent.json", words=["absent.json"])
         self.refused(*MODEL, "--ranks", 4, words=["--ranks 4", "8"])
         self.refused(*MODEL, seq_len=0, words=["--seq-len 0"])
-        self.refused(*MODEL, "--kv-heads", 3, words=["16 heads", "3 kv_heads"])
-        self.refused(*MODEL, "--pattern", "LX", words=["LX"])
+        self.refused("--heads", 16, "--kv-heads", 3,
+                     words=["16 heads", "3 kv_heads"])
+        self.refused("--heads", 16, "--pattern", "LX", words=["LX"])
         self.refused(*MODEL, "--mask", "diagonal", words=["diagonal"])
         self.refused(*MODEL, "--layout", "striped", words=["striped"])
         self.refused(*MODEL, "--device", "h10", words=["h10", "h100"])
