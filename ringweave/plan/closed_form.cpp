@@ -152,13 +152,28 @@ PassCost nodes_form(const Strategy& strategy, const Loads& loads,
   Load spread = inner * (bytes * inner_steps);
   const double messages = (ring ? 1 : m - 1) * inner_steps;
   const double compute = m * pass.block_seconds / slices;
-  if (nodes > 1) {
-    Load both = spread;
-    both += loads.shift(m, n) * rail_bytes;
-    formula.add({(nodes - 1) * slices, compute, both, messages + 1});
+  // Turns of a rail's slice, beside which slices are spread; what is spread in
+  // a turn is computed in the next.
+  const Load rail = nodes > 1 ? loads.shift(m, n) * rail_bytes : Load{};
+  const auto turns = [&](double repeat, double computed, double spreads) {
+    Load load = spread * spreads;
+    load += rail;
+    formula.add({repeat, computed * compute, load,
+                 spreads * messages + (nodes > 1 ? 1 : 0)});
+  };
+  const double own =
+      compute > 0 ? (pass.own_seconds - pass.block_seconds) / compute : 0;
+  if (nodes == 1 || backward) {
+    turns((nodes - 1) * slices, 1, 1);
+    formula.add({slices - 1, compute, spread, messages});
+    formula.add({1, own * compute, spread, messages});
+  } else {
+    // The own node's slices are spread in the first turns, too.
+    turns(1, own, 1);
+    turns(slices - 1, 2, 2);
+    turns((nodes - 2) * slices, 1, 1);
+    formula.add({1, compute, spread, messages});
   }
-  formula.add({slices - 1, compute, spread, messages});
-  formula.add({1, pass.own_seconds - pass.block_seconds, spread, messages});
   formula.add({1, compute});
   return formula.finish();
 }
