@@ -34,9 +34,11 @@ void add_train(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
 void add_topology(CLI::App& app, Context& context);
 void add_plan(CLI::App& app, Context& context);
+void add_simulate(CLI::App& app, Context& context);
 
 /// Commands below `topology`; called by add_topology.
 void add_topology_show(CLI::App& topology, Context& context);
+void add_topology_probe(CLI::App& topology, Context& context);
 
 /// Name → version of what the program was built with.
 Json versions();

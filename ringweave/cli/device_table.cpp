@@ -49,7 +49,8 @@ void measure(const BenchOptions& options, std::int64_t kv_heads,
   const at::Tensor k = make(kv_heads, type, 2);
   const at::Tensor v = make(kv_heads, type, 3);
   const at::Tensor grad = make(options.heads, sums, 4);
-  const attention::LocalTile tile{.rows = {0, rows}, .keys = {0, rows}};
+  const attention::LocalTile tile{
+      .rows = {0, rows}, .keys = {0, rows}, .intervals = {}};
   const double scale = 1.0 / std::sqrt(static_cast<double>(options.head_dim));
   const auto area =
       static_cast<double>(rows * rows * options.heads * options.batch);

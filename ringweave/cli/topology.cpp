@@ -116,6 +116,7 @@ void add_topology(CLI::App& app, Context& context) {
       app.add_subcommand("topology", "Links between ranks, and their use");
   topology->require_subcommand(1);
   add_topology_show(*topology, context);
+  add_topology_probe(*topology, context);
   add_topology_decompose(*topology, context);
 }
 

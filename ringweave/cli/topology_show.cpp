@@ -39,7 +39,7 @@ using topology::VertexKind;
 constexpr int kMaxRoutesOfAll = 128;
 
 std::string gigabytes(double bytes_per_second) {
-  return fmt::format("{:.6g} GB/s", bytes_per_second / 1e9);
+  return fmt::format("{:.9g} GB/s", bytes_per_second / 1e9);
 }
 
 std::string microseconds(double seconds) {
@@ -52,6 +52,10 @@ int count(const Topology& topology, VertexKind kind) {
     found += topology.vertex(v).kind == kind ? 1 : 0;
   }
   return found;
+}
+
+std::string counted(int number, const char* noun, const char* plural = "s") {
+  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : plural);
 }
 
 /// Links of half duplex share a capacity, which counts once.
@@ -146,8 +150,8 @@ std::string routes_table(const Topology& topology) {
   }
   std::string text = all ? "routes\n" : "routes of rank 0\n";
   for (const auto& [key, kind] : kinds) {
-    text += fmt::format("{:>8} pair{}: {}; {}\n", kind.pairs,
-                        kind.pairs == 1 ? "" : "s", key.second, kind.example);
+    text += fmt::format("{:>16}: {}; {}\n", counted(kind.pairs, "pair"),
+                        key.second, kind.example);
   }
   return kinds.empty() ? "" : text;
 }
@@ -156,11 +160,13 @@ std::string description(const Topology& topology) {
   std::string text = topology.name() + "\n";
   if (!topology.source().empty()) text += topology.source() + "\n";
   text += fmt::format(
-      "\n{} ranks, {} nodes, {} switches, {} NICs, {} hosts{}",
-      topology.ranks(), topology.nodes(), count(topology, VertexKind::switch_),
-      count(topology, VertexKind::nic), count(topology, VertexKind::host),
+      "\n{}, {}, {}, {}, {}{}\n\n", counted(topology.ranks(), "rank"),
+      counted(topology.nodes(), "node"),
+      counted(count(topology, VertexKind::switch_), "switch", "es"),
+      counted(count(topology, VertexKind::nic), "NIC"),
+      counted(count(topology, VertexKind::host), "host"),
       topology.ranks_forward() ? "; ranks pass traffic on" : "");
-  return text + "\n\n" + links_table(topology) + "\n" + out_rates(topology) +
+  return text + links_table(topology) + "\n" + out_rates(topology) +
          routes_table(topology);
 }
 

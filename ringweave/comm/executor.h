@@ -21,8 +21,8 @@ class Worker {
   /// is posted.
   virtual std::span<const std::byte> outgoing(const plan::Message& message) = 0;
   virtual std::span<std::byte> incoming(const plan::Message& message) = 0;
-  /// An incoming message is there. Called in order of (wait step, from, block);
-  /// an action of add is carried out here.
+  /// An incoming message is there. Called in order of (wait step, copies before
+  /// additions, from, block); an action of add is carried out here.
   virtual void arrived(const plan::Message& message) = 0;
   /// Computes a step's tiles; transfers are under way meanwhile. Called for
   /// every step, with no tiles as well.

@@ -11,6 +11,8 @@
 #include <thread>
 #include <utility>
 
+#include "ringweave/comm/link_model.h"
+
 namespace ringweave::comm {
 namespace {
 
@@ -26,6 +28,7 @@ struct Message {
   std::size_t wanted = 0;
   State state = State::posted;
   Clock::time_point due;  ///< once matched: when it may be delivered
+  int number = -1;        ///< once matched: in the world's link model
   std::string cause;      ///< why it is broken
 };
 
@@ -45,12 +48,13 @@ struct LocalWorld::State {
   struct RankState {
     std::condition_variable changed;
     std::int64_t operations = 0;
-    Rank waits_for = -1;
+    const Message* waited = nullptr;
     bool ended = false;
   };
 
   State(int ranks, FaultInjection injected)
-      : faults(injected), rank_states(ranks), boxes(ranks * ranks) {
+      : faults(std::move(injected)), rank_states(ranks), boxes(ranks * ranks) {
+    if (faults.links) links.emplace(*faults.links);
     for (std::size_t i = 0; i < boxes.size(); ++i) {
       std::seed_seq seeds{faults.seed, static_cast<std::uint64_t>(i)};
       boxes[i].random.seed(seeds);
@@ -80,18 +84,23 @@ struct LocalWorld::State {
   Rank culprit(Rank peer) const {
     std::set<Rank> seen;
     Rank rank = peer;
-    while (rank_states[rank].waits_for >= 0) {
+    while (const Message* waited = rank_states[rank].waited) {
       if (!seen.insert(rank).second) return peer;
-      rank = rank_states[rank].waits_for;
+      rank = waited->from == rank ? waited->to : waited->from;
     }
     return rank;
   }
   Clock::time_point due(Mailbox& box);
+  bool may_deliver(const Message& message) const {
+    return links ? links->arrived(message.number) : Clock::now() >= message.due;
+  }
+  void pass_time();
   void inject(std::unique_lock<std::mutex>& lock, Rank rank);
   void copy(std::unique_lock<std::mutex>& lock, Message& message);
 
   std::mutex mutex;
   const FaultInjection faults;
+  std::optional<LinkModel> links;
   std::vector<RankState> rank_states;
   std::vector<Mailbox> boxes;  ///< [from * ranks + to]
   std::optional<Rank> failed;
@@ -106,6 +115,22 @@ Clock::time_point LocalWorld::State::due(Mailbox& box) {
       std::max(box.last_due,
                Clock::now() + std::chrono::microseconds(delay(box.random)));
   return box.last_due;
+}
+
+/// With a link model: once every rank waits, time passes until one need not.
+void LocalWorld::State::pass_time() {
+  if (!links) return;
+  const auto stuck = [&](const RankState& rank) {
+    if (!rank.waited) return rank.ended;
+    return rank.waited->state == Message::State::posted ||
+           (rank.waited->state == Message::State::matched &&
+            !may_deliver(*rank.waited));
+  };
+  bool passed = false;
+  while (std::ranges::all_of(rank_states, stuck) && links->advance()) {
+    passed = true;
+  }
+  if (passed) wake_all();
 }
 
 /// Counts a call of `rank`; kills or stalls it if it is time.
@@ -207,20 +232,22 @@ void LocalWork::wait(Clock::time_point deadline) {
       const auto now = Clock::now();
       check(start, now, deadline);
       if (message.state == Message::State::matched) {
-        if (now >= message.due) {
+        if (world_->may_deliver(message)) {
           world_->copy(lock, message);
           continue;
         }
-        until = std::min(until, message.due);
+        if (!world_->links) until = std::min(until, message.due);
       }
     }
-    self.waits_for = peer();
+    self.waited = &message;
+    world_->pass_time();
     if (message.state == Message::State::copying) {
       self.changed.wait(lock);
-    } else {
+    } else if (message.state != Message::State::matched ||
+               !world_->may_deliver(message)) {
       self.changed.wait_until(lock, until);
     }
-    self.waits_for = -1;
+    self.waited = nullptr;
   }
 }
 
@@ -265,6 +292,11 @@ class LocalTransport final : public Transport {
   std::optional<Rank> first_failed() override {
     const std::lock_guard lock(world_->mutex);
     return world_->failed;
+  }
+  double seconds() const override {
+    if (!world_->links) return Transport::seconds();
+    const std::lock_guard lock(world_->mutex);
+    return world_->links->seconds();
   }
 
  private:
@@ -318,8 +350,13 @@ std::unique_ptr<Work> LocalTransport::post(Rank from, Rank to,
     world_->break_message(*message, box.broken);
   } else if (second) {
     message->state = Message::State::matched;
-    message->due = world_->due(box);
-    if (message->due == Clock::time_point{}) world_->copy(lock, *message);
+    if (world_->links) {
+      message->number =
+          world_->links->start(from, to, static_cast<std::int64_t>(bytes));
+    } else {
+      message->due = world_->due(box);
+      if (message->due == Clock::time_point{}) world_->copy(lock, *message);
+    }
   }
   return work;
 }
@@ -328,7 +365,12 @@ std::unique_ptr<Work> LocalTransport::post(Rank from, Rank to,
 
 LocalWorld::LocalWorld(int ranks, FaultInjection faults) {
   require(ranks >= 1, "[local] got {} ranks; want at least 1", ranks);
-  state_ = std::make_shared<State>(ranks, faults);
+  require(!faults.links || faults.links->ranks() == ranks,
+          "[local] got a topology of {} ranks for {}; want as many",
+          faults.links ? faults.links->ranks() : 0, ranks);
+  require(!faults.links || faults.max_delay.count() == 0,
+          "[local] got random delays and links with their own; want one");
+  state_ = std::make_shared<State>(ranks, std::move(faults));
 }
 
 std::shared_ptr<Transport> LocalWorld::transport(Rank rank) const {
@@ -340,6 +382,7 @@ std::shared_ptr<Transport> LocalWorld::transport(Rank rank) const {
 void LocalWorld::ended(Rank rank) const {
   const std::lock_guard lock(state_->mutex);
   state_->rank_states[rank].ended = true;
+  state_->pass_time();
   state_->wake_all();
 }
 

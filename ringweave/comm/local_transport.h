@@ -20,6 +20,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/transport.h"
+#include "ringweave/topology/topology.h"
 
 namespace ringweave::comm {
 
@@ -40,6 +41,10 @@ struct FaultInjection {
   /// until then, and sources are read only then, so that touching a buffer too
   /// early shows.
   std::chrono::microseconds max_delay{0};
+  /// Messages take the time that these links need for them, by the world's own
+  /// clock (link_model.h, Transport::seconds); time-outs stay real time. Not
+  /// together with delays.
+  std::optional<topology::Topology> links = {};
   std::optional<At> kill = {};   ///< the call throws InjectedFault
   std::optional<At> stall = {};  ///< the call sleeps until all other ranks
                                  ///< ended, then throws InjectedFault

@@ -51,6 +51,13 @@ class Transport {
   virtual void mark_failed(Rank rank) = 0;
   /// The rank in the mark.
   virtual std::optional<Rank> first_failed() = 0;
+
+  /// The clock that tells how long transfers take; only differences mean
+  /// something. The real one, except for local ranks on a model of links.
+  virtual double seconds() const {
+    return std::chrono::duration<double>(Clock::now().time_since_epoch())
+        .count();
+  }
 };
 
 }  // namespace ringweave::comm

@@ -300,6 +300,9 @@ TEST(LinearAttention, SeveralChunksPerSegment) {
       const Everything want = by_recurrence(p);
       check(p, want, Layout::contiguous(tokens, 2), "all_gather");
       check(p, want, Layout::zigzag(tokens, 2), "all_gather:ring");
+      check(p, want, Layout::zigzag(tokens, 4),
+            "all_gather:hierarchical:nodes=2,slices=3");
+      check(p, want, uneven(tokens, 4), "all_gather:double_ring:nodes=2");
       check(p, want, uneven(tokens, 3), "chain");
     }
   }

@@ -81,22 +81,14 @@ class Generator {
       }
       if (retain) add_retained(at, last);
     }
-    if (payload_ == Payload::kv && needs(at)) {
-      const int step =
-          is_owner(at) ? 0 : spread_step(at.block, at.phase) + depth(at.index);
-      sink_.add(Tile{rank_at(at), step, at.block, kv_slot(at), kOwn});
-    }
+    if (payload_ == Payload::kv) add_tile(at);
   }
 
   void backward(const Place& at, bool incoming) {
     add_spread(at, incoming);
     add_gradients_home(at, incoming);
     if (at.index == 0) add_rails(at, incoming);
-    if (needs(at)) {
-      const int step =
-          is_owner(at) ? 0 : spread_step(at.block, at.phase) + depth(at.index);
-      sink_.add(Tile{rank_at(at), step, at.block, kv_slot(at), grad_slot(at)});
-    }
+    add_tile(at);
   }
 
   void summary(const Place& at, bool incoming) {
@@ -228,6 +220,14 @@ class Generator {
     return (sums() + 1 + early_sums()) * inner_strands_;
   }
 
+  void add_tile(const Place& at) {
+    if (!needs(at)) return;
+    const int step =
+        is_owner(at) ? 0 : spread_step(at.block, at.phase) + depth(at.index);
+    sink_.add(Tile{rank_at(at), step, at.block, kv_slot(at),
+                   forward_ ? kOwn : grad_slot(at)});
+  }
+
   // Keys and values, or summaries.
 
   void add_kv(const Place& from, const Place& to, int post, int wait) {
@@ -344,12 +344,7 @@ class Generator {
   void add_gradients_home(const Place& at, bool incoming) {
     const int last = inner_ ? last_index(at.block, at.phase) : 0;
     if (at.index > 0 && sends_gradient(at)) add_gradient(at, last);
-    if (!incoming) return;
-    if (!inner_ || at.index > 0) {
-      visit_senders(at, last);
-    } else if (last > 0) {
-      add_gradient({at.block, at.phase, last}, last);
-    }
+    if (incoming) add_incoming_gradients(at, last);
   }
 
   bool sends_gradient(const Place& at) const {
@@ -372,15 +367,15 @@ class Generator {
                        grad_slot(from), copy ? grad_slot(to) : staging});
   }
 
-  void visit_senders(const Place& at, int last) {
-    if (inner_) {
-      const Place before{at.block, at.phase, at.index - 1};
-      if (before.index > 0 && at.index <= last && sends_gradient(before)) {
-        add_gradient(before, last);
-      }
+  void add_incoming_gradients(const Place& at, int last) {
+    if (!inner_) {
+      for_each_child(at, [&](const Place& peer) { add_gradient(peer, last); });
       return;
     }
-    for_each_child(at, [&](const Place& peer) { add_gradient(peer, last); });
+    const Place before{at.block, at.phase, at.index == 0 ? last : at.index - 1};
+    if (before.index > 0 && at.index <= last && sends_gradient(before)) {
+      add_gradient(before, last);
+    }
   }
 
   const Walks* inner_;

@@ -16,10 +16,6 @@
 namespace ringweave::plan {
 namespace {
 
-[[noreturn]] void unknown_kind() {
-  throw InternalError("bug in ringweave: an unknown kind of strategy");
-}
-
 Walks make_walks(const Strategy& strategy, int ranks) {
   switch (strategy.kind) {
     case StrategyKind::ring:
@@ -31,7 +27,7 @@ Walks make_walks(const Strategy& strategy, int ranks) {
     case StrategyKind::paths:
       return Walks::along(path_rings(strategy.nodes, ranks / strategy.nodes));
     default:
-      unknown_kind();
+      throw InternalError("bug in ringweave: walks of a strategy without any");
   }
 }
 
@@ -84,9 +80,7 @@ Hierarchy hierarchy_of(const Strategy& strategy, int ranks) {
   StrategyKind inner = StrategyKind::ring;
   if (strategy.kind == StrategyKind::hierarchical) {
     require(strategy.slices >= 0,
-            "[hierarchical] got {} slices; want at least "
-            "1",
-            strategy.slices);
+            "[hierarchical] got {} slices; want at least 1", strategy.slices);
     hierarchy.slices = strategy.slices > 0 ? strategy.slices : kDefaultSlices;
     inner = strategy.inner;
   }

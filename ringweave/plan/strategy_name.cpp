@@ -14,6 +14,7 @@ struct Row {
   const char* example = nullptr;  ///< a whole name, where parameters are needed
 };
 
+constexpr int kMost = 1 << 16;  ///< strands, nodes or slices
 constexpr const char* kReverseRing = "ring_reverse";
 constexpr Row kTable[] = {
     {"ring", StrategyKind::ring},
@@ -42,8 +43,9 @@ int positive(std::string_view text, const std::string& name, const char* want) {
   int number = 0;
   const char* end = text.data() + text.size();
   const auto [stopped, error] = std::from_chars(text.data(), end, number);
-  require(error == std::errc{} && stopped == end && number >= 1,
-          "[strategy] got \"{}\"; want {}", name, want);
+  require(
+      error == std::errc{} && stopped == end && number >= 1 && number <= kMost,
+      "[strategy] got \"{}\"; want {}, at most {}", name, want, kMost);
   return number;
 }
 
@@ -75,7 +77,9 @@ Strategy with_nodes(StrategyKind kind, std::string_view parameters,
   const bool sliced = kind == StrategyKind::hierarchical;
   Strategy strategy{.kind = kind};
   std::vector<std::string_view> seen;
-  for (const std::string_view piece : split(parameters)) {
+  const auto pieces =
+      parameters.empty() ? std::vector<std::string_view>() : split(parameters);
+  for (const std::string_view piece : pieces) {
     const std::size_t equals = std::min(piece.find('='), piece.size());
     const std::string_view key = piece.substr(0, equals);
     const std::string_view value =

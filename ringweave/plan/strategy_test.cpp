@@ -197,7 +197,8 @@ TEST(Strategy, NamesCarryParameters) {
 TEST(Strategy, BadParametersAreNamed) {
   for (const auto& [bad, text] :
        {std::pair{"paths", "want the number of nodes, such as paths:nodes=2"},
-        std::pair{"paths:", "want nodes=u after paths:"},
+        std::pair{"paths:", "want the number of nodes"},
+        std::pair{"paths:u=2", "want nodes=u after paths:"},
         std::pair{"paths:nodes=0", "want nodes=u with u >= 1"},
         std::pair{"paths:nodes=2,slices=3", "want nodes=u after paths:"},
         std::pair{"double_ring:nodes=2,nodes=3", "want nodes once"},

@@ -1,6 +1,6 @@
 // Routes for machines of any shape, close to the lower bound.
 //
-//   const Routes routes = synthesise(topology::builtin("dgx1"));
+//   const Routes routes = synthesise(topology::builtin("dgx-1"));
 //   seconds(routes, topology, shard_bytes);  // beside topology::lower_bound
 //
 // One tree for each strand of each owner. All trees grow together, step by
@@ -22,7 +22,7 @@ struct SynthesisOptions {
   /// has, ranks - 1, but at most 8. At most 64.
   int min_steps = 0;
   /// Time over the lower bound at which the search ends.
-  double good = 1.03;
+  double target_ratio = 1.03;
 };
 
 /// Routes for shards of equal size, full demand. Depends on nothing but its

@@ -215,9 +215,10 @@ Stuck stuck_on(int index, Rank rank, const Timeline& timeline,
                const Record::Message& times) {
   const plan::Transfer& first = timeline.messages[index].first;
   const bool receives = first.to == rank;
-  const char* why = times.send_seconds == kNever      ? "it was never sent"
-                    : times.receive_seconds == kNever ? "it was never received"
-                                                      : "a link of its failed";
+  const char* why = times.send_seconds == kNever ? "it was never sent"
+                    : times.receive_seconds == kNever
+                        ? "it was never received"
+                        : "a link on its way failed";
   const Rank peer = receives ? first.from : first.to;
   return {
       .rank = rank,

@@ -258,7 +258,8 @@ std::vector<Builtin> machines() {
         "by a 400 Gb/s NIC each",
         "a link has 64 GB/s raw each way, of which CRC and protocol leave "
         "about 48: the usable rate is taken, as no payload sees the other "
-        "(rocm.blogs.amd.com/software-tools-optimization/mi300x-rccl-xgmi)"},
+        "(rocm.blogs.amd.com/software-tools-optimization/mi300x-rccl-xgmi); "
+        "NICs are not part of the platform, 400 Gb/s is assumed"},
        [](Options& options) {
          return nodes_of_8(options, FabricKind::mesh, 48e9, 50e9);
        },
@@ -285,10 +286,9 @@ std::vector<Builtin> machines() {
         "8 V100, a hybrid cube mesh of 24 NVLinks over a PCIe tree with two "
         "CPU sockets",
         "6 NVLinks a GPU of 25 GB/s each way "
-        "(images.nvidia.com/content/pdf/dgx1-v100-system-architecture-"
-        "whitepaper.pdf), who is joined to whom and the PCIe tree: "
-        "github.com/NVIDIA/nccl/issues/671; PCIe 3.0 x16; 2 QPI of 9.6 GT/s, "
-        "19.2 GB/s each way"},
+        "(nvidia.com/en-us/data-center/nvlink); who is joined to whom, and "
+        "the PCIe 3.0 x16 tree: github.com/NVIDIA/nccl/issues/671; 2 QPI links "
+        "of 9.6 GT/s, 19.2 GB/s each way"},
        {},
        dgx_1},
       {{"pcie-2x4", "attach=root|switch,pcie=31.5e9,upi=44.8e9,latency=0",
@@ -303,7 +303,9 @@ std::vector<Builtin> machines() {
       {{"nvl72", "rate=900e9,latency=0",
         "72 GPUs of a GB200 NVL72 rack on NVLink switches",
         "1.8 TB/s a GPU, both directions together, 130 TB/s in all "
-        "(nvidia.com/en-us/data-center/gb200-nvl72)"},
+        "(aiwiki.ai/wiki/nvidia_gb200_nvl72, after "
+        "nvidia.com/en-us/data-center/"
+        "gb200-nvl72)"},
        nvl72,
        {}}};
 }

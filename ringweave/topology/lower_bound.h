@@ -30,8 +30,9 @@ struct LowerBound {
 /// For every rank the least time in which the maximum flow from all owners
 /// brings it what it needs (algorithm: docs/algorithms.md); the largest of
 /// them. Exact for full demand of equal shards where fractional schedules may
-/// pass data on in ranks; otherwise a lower bound. Latency counts as 0.
-/// Throws InvalidArgument unless `demand` is ranks × ranks, finite and >= 0.
+/// pass data on in ranks; otherwise a lower bound. Latency counts as 0, and
+/// each of the links that share a capacity counts with all of it. Throws
+/// InvalidArgument unless `demand` is ranks × ranks, finite and >= 0.
 LowerBound lower_bound(const Topology& topology, const DemandBytes& demand);
 
 /// The same for regular fabrics and every rank needing `shard_bytes` of every

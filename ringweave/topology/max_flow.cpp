@@ -34,8 +34,6 @@ struct FlowNetwork::Graph {
 FlowNetwork::FlowNetwork(int vertices)
     : graph_(std::make_unique<Graph>(vertices)) {}
 FlowNetwork::~FlowNetwork() = default;
-FlowNetwork::FlowNetwork(FlowNetwork&&) noexcept = default;
-FlowNetwork& FlowNetwork::operator=(FlowNetwork&&) noexcept = default;
 
 int FlowNetwork::add_arc(int from, int to, std::int64_t capacity) {
   BoostGraph& graph = graph_->graph;

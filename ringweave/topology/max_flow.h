@@ -1,5 +1,5 @@
-// Maximum flow between two vertices, by Boost.Graph. Internal to topology and
-// plan: bounds, rings and tree packings ask it.
+// Maximum flow between two vertices, by Boost.Graph. Internal to topology:
+// bounds, rings and tree packings ask it.
 //
 //   FlowNetwork network(3);
 //   network.add_arc(0, 1, 5);
@@ -17,8 +17,6 @@ class FlowNetwork {
  public:
   explicit FlowNetwork(int vertices);
   ~FlowNetwork();
-  FlowNetwork(FlowNetwork&&) noexcept;
-  FlowNetwork& operator=(FlowNetwork&&) noexcept;
 
   /// Returns the arc's number, counted from 0. Capacities are at least 0; their
   /// sum must stay below 2^62.

@@ -42,7 +42,7 @@ struct Cell {
 
 struct Device {
   std::string name;
-  std::string affinity;  ///< what follows its cells, if it is a GPU
+  std::string affinity;  ///< its CPUs, if it is a GPU and they are known
   std::vector<Cell> cells;
 
   bool gpu() const { return numbered(name, "GPU"); }
@@ -119,7 +119,8 @@ Device read_row(const std::vector<std::string>& line,
     device.cells.push_back(*cell);
   }
   if (device.gpu() && line.size() > columns.size() + 1) {
-    device.affinity = line[columns.size() + 1];
+    const std::string& affinity = line[columns.size() + 1];
+    if (affinity != "N/A") device.affinity = affinity;
   }
   return device;
 }
@@ -226,8 +227,8 @@ class Tree {
 
  private:
   void merge(int a, int b) {
-    const int from = group_[b];
-    const int to = group_[a];
+    const int from = std::max(group_[a], group_[b]);
+    const int to = std::min(group_[a], group_[b]);
     if (from == to) return;
     std::replace(group_.begin(), group_.end(), from, to);
     roots_[to].insert(roots_[to].end(), roots_[from].begin(),
@@ -256,6 +257,7 @@ class Tree {
     const bool socket = level == kSys - 1;
     for (auto& roots : roots_) {
       std::erase(roots, -1);  // NICs: they have no vertex
+      std::sort(roots.begin(), roots.end());
       if (roots.empty() || (roots.size() == 1 && !socket)) continue;
       if (roots.size() == 1 && is_host(roots[0])) {
         sockets_.push_back(roots[0]);
@@ -264,7 +266,7 @@ class Tree {
       const int above = static_cast<int>(spec_.vertices.size());
       const bool host = level >= 2;
       spec_.vertices.push_back({host ? VertexKind::host : VertexKind::switch_,
-                                host ? fmt::format("cpu{}", hosts_++)
+                                host ? fmt::format("host{}", hosts_++)
                                      : fmt::format("pcie{}", switches_++),
                                 0});
       // A GPU alone below its socket goes by the host bridge.

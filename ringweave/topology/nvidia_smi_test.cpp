@@ -97,8 +97,8 @@ TEST(NvidiaSmi, CubeMeshHangsOnTwoSockets) {
   const Topology imported = import(kCubeMesh, {{"SYS", 7e9}, {"PIX", 9e9}});
   // The NIC tells that GPUs 2 and 3 share a PCIe switch.
   EXPECT_THAT(passed(imported, 2, 5),
-              ElementsAre("pcie0", "cpu0", "cpu1", "gpu5"));
-  EXPECT_THAT(passed(imported, 0, 5), ElementsAre("cpu0", "cpu1", "gpu5"));
+              ElementsAre("pcie0", "host0", "host1", "gpu5"));
+  EXPECT_THAT(passed(imported, 0, 5), ElementsAre("host0", "host1", "gpu5"));
   const auto& links = imported.links();
   EXPECT_EQ(links[imported.route(0, 5)[1]].bytes_per_second, 7e9);
   EXPECT_EQ(links[imported.route(2, 5)[0]].bytes_per_second, 9e9);
@@ -119,9 +119,9 @@ TEST(NvidiaSmi, EqualNvLinksBeyondAGpusAreASwitch) {
 }
 
 TEST(NvidiaSmi, PcieAlone) {
-  EXPECT_THAT(passed(import(kBridge), 0, 1), ElementsAre("cpu0", "gpu1"));
+  EXPECT_THAT(passed(import(kBridge), 0, 1), ElementsAre("host0", "gpu1"));
   const Topology sockets = import(kSockets);
-  EXPECT_THAT(passed(sockets, 0, 1), ElementsAre("cpu0", "cpu1", "gpu1"));
+  EXPECT_THAT(passed(sockets, 0, 1), ElementsAre("host0", "host1", "gpu1"));
   EXPECT_EQ(sockets.links()[sockets.route(0, 1)[0]].link_class, "PHB");
   EXPECT_EQ(sockets.links()[sockets.route(0, 1)[1]].link_class, "SYS");
 }
@@ -136,8 +136,8 @@ TEST(NvidiaSmi, NearClassesNestInFartherOnes) {
       "GPU4 SYS  SYS  SYS  SYS  X\n");
   EXPECT_THAT(passed(tree, 0, 1), ElementsAre("pcie0", "gpu1"));
   EXPECT_THAT(passed(tree, 0, 2), ElementsAre("pcie0", "pcie1", "gpu2"));
-  EXPECT_THAT(passed(tree, 2, 3), ElementsAre("pcie1", "cpu0", "gpu3"));
-  EXPECT_THAT(passed(tree, 4, 3), ElementsAre("cpu1", "cpu0", "gpu3"));
+  EXPECT_THAT(passed(tree, 2, 3), ElementsAre("pcie1", "host0", "gpu3"));
+  EXPECT_THAT(passed(tree, 4, 3), ElementsAre("host1", "host0", "gpu3"));
 }
 
 TEST(NvidiaSmi, TerminalColoursDoNotMatter) {

@@ -335,7 +335,7 @@ std::vector<Row> first_rows(const std::vector<std::vector<const Way*>>& ways,
     ordered[rank] = (rank + 1) % ranks;
     exists = exists && ways[rank][ordered[rank]];
   }
-  if (exists && seed % 2 == 1) return std::vector<Row>(rings, ordered);
+  if (exists && seed % 4 == 3) return std::vector<Row>(rings, ordered);
   Random random(seed);
   std::vector<Row> rows;
   for (int i = 0; i < rings; ++i) rows.push_back(take_matching(hops, random));
@@ -436,14 +436,15 @@ RingSet search(const Topology& topology, const std::vector<Way>& ways,
   for (const Way& way : ways) table[way.from][way.to] = &way;
   const std::vector<int> together = spread(ways, plan.units.of_link);
   const std::vector<int> alone = room_alone(ways, plan.units);
-  constexpr int kSeeds = 3;
-  const int iterations = 1'500'000 / (ranks + 8);
+  // Many short searches find more than a few long ones.
+  const int iterations = 300'000 / (ranks + 8);
+  int seeds = ranks > 32 ? 12 : 24;
   for (int rings = plan.at_most; rings > static_cast<int>(best.rings.size());
        --rings) {
     auto hops = regular_hops(ranks, ways, together, rings);
     if (!hops) hops = regular_hops(ranks, ways, alone, rings);
     if (!hops) continue;
-    for (int seed = 0; seed < kSeeds; ++seed) {
+    for (int seed = 0; seed < seeds; ++seed) {
       Search search(table, plan.units, first_rows(table, *hops, rings, seed),
                     seed);
       search.run(iterations);
@@ -451,6 +452,7 @@ RingSet search(const Topology& topology, const std::vector<Way>& ways,
       if (found.size() > best.rings.size()) best.rings = std::move(found);
       if (static_cast<int>(best.rings.size()) == rings) return best;
     }
+    seeds = 6;
   }
   return best;
 }
@@ -464,7 +466,7 @@ RingSet disjoint_rings(const Topology& topology) {
   topology.check_connected();
   if (topology.ranks() == 1) return {};
   const std::vector<Way> hops = ways(topology);
-  constexpr int kMaxSearches = 3;
+  constexpr int kMaxSearches = 2;
   RingSet best;
   int searches = 0;
   for (Plan& plan : plans(topology)) {

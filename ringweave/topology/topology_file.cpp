@@ -305,7 +305,9 @@ Head read_head(JsonObject& object) {
 
 bool names_file(const std::string& text) {
   std::error_code error;
-  return text.ends_with(".json") || std::filesystem::exists(text, error);
+  return text.ends_with(".json") ||
+         (std::filesystem::exists(text, error) &&
+          !std::filesystem::is_directory(text, error));
 }
 
 }  // namespace

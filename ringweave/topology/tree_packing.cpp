@@ -6,9 +6,7 @@
 #include "ringweave/topology/tree_packing.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
-#include <numeric>
 #include <utility>
 
 #include "ringweave/base/error.h"

@@ -1,0 +1,235 @@
+// ringweave topology probe: measures the links between the ranks it runs on,
+// and says what machine they are.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/cli/command.h"
+#include "ringweave/cli/interrupt.h"
+#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/probe.h"
+#include "ringweave/topology/classify.h"
+#include "ringweave/topology/topology_file.h"
+
+namespace ringweave::cli {
+namespace {
+
+using topology::Classification;
+using topology::Measurements;
+
+constexpr int kRanks = 4;
+constexpr int kMaxLocalRanks = 64;
+
+struct ProbeFlags {
+  std::optional<int> ranks;
+  std::string emulate;
+  std::string save;
+  bool json = false;
+  comm::ProbeOptions options;
+};
+
+/// Where the figures come from, and when.
+struct Origin {
+  std::string engine;
+  std::string date;
+};
+
+std::string utc_now() {
+  const auto now = std::chrono::floor<std::chrono::seconds>(
+      std::chrono::system_clock::now());
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", now);
+}
+
+Json file_of(const Classification& found, const Origin& origin) {
+  Json json = to_json(found.topology);
+  json["measured"]["engine"] = origin.engine;
+  json["measured"]["date"] = origin.date;
+  return json;
+}
+
+/// Per kind of pattern, in the order measured, the largest messages' figures.
+std::string table(const Measurements& numbers) {
+  std::vector<std::string> kinds;
+  std::map<std::string, std::vector<topology::Figure>> figures;
+  for (const auto& timed : numbers.patterns) {
+    const std::string& kind = timed.pattern.kind;
+    if (!figures.contains(kind)) kinds.push_back(kind);
+    figures[kind].push_back(timed.seconds.back());
+  }
+  const auto bytes = static_cast<double>(numbers.sizes.back());
+  std::string text = fmt::format(
+      "GB/s of each pair, messages of {} bytes, {} round{}\n\n"
+      "{:<16}{:>10}{:>12}{:>12}{:>12}{:>10}\n",
+      numbers.sizes.back(), numbers.rounds, numbers.rounds == 1 ? "" : "s",
+      "at the same time", "patterns", "slowest", "median", "fastest", "spread");
+  for (const std::string& kind : kinds) {
+    std::vector<double> rates;
+    double spread = 1;
+    for (const topology::Figure& figure : figures[kind]) {
+      rates.push_back(bytes / figure.median / 1e9);
+      spread = std::max(spread, figure.high / figure.low);
+    }
+    const auto [least, most] = std::ranges::minmax(rates);
+    text += fmt::format("{:<16}{:>10}{:>12.4g}{:>12.4g}{:>12.4g}{:>10.2f}\n",
+                        kind, rates.size(), least,
+                        topology::figure_of(rates).median, most, spread);
+  }
+  return text;
+}
+
+std::string summary(const Measurements& numbers, const Classification& found) {
+  return fmt::format("{}\n{}: {}\n", table(numbers), found.topology.name(),
+                     found.reason);
+}
+
+Measurements probe_local(const ProbeFlags& flags, int ranks,
+                         const comm::FaultInjection& links) {
+  Measurements numbers;
+  comm::run_ranks(
+      ranks,
+      [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
+        comm::Communicator communicator(std::move(transport));
+        Measurements mine = comm::probe(communicator, flags.options);
+        if (rank == 0) numbers = std::move(mine);
+      },
+      links);
+  return numbers;
+}
+
+void probe_job(ProbeFlags flags, int ranks, const comm::FaultInjection& links,
+               const Context& context) {
+  flags.options.poll = check_interrupted;
+  flags.options.note = [](const std::string& text) {
+    fmt::print(stderr, "{}\n", text);
+  };
+  Origin origin{.engine = "ranks as threads of one process", .date = utc_now()};
+  Measurements numbers;
+  if (context.engine.group) {
+    origin.engine = "process group";
+    comm::Communicator communicator(context.engine.group);
+    numbers = comm::probe(communicator, flags.options);
+  } else {
+    if (links.links) origin.engine = "emulated " + flags.emulate;
+    numbers = probe_local(flags, ranks, links);
+  }
+  if (!context.leads()) return;
+  const Classification found = classify(numbers);
+  const std::string file = file_of(found, origin).dump(2) + "\n";
+  if (!flags.save.empty()) {
+    std::ofstream out(flags.save);
+    out << file << std::flush;
+    if (!out) {
+      throw Error(fmt::format("[topology probe] can't write {}", flags.save));
+    }
+  }
+  fmt::print("{}", flags.json ? file : summary(numbers, found));
+}
+
+/// Throws InvalidArgument now rather than after minutes. Leaves no file behind.
+void check_writable(const std::string& path) {
+  std::error_code ignored;
+  const bool there = std::filesystem::exists(path, ignored);
+  const bool opens = std::ofstream(path, std::ios::app).is_open();
+  require(opens,
+          "[topology probe] got --save {}; want a file that can be "
+          "written",
+          path);
+  if (!there) std::filesystem::remove(path, ignored);
+}
+
+void prepare(const ProbeFlags& flags, Context& context) {
+  comm::FaultInjection links;
+  int ranks = flags.ranks.value_or(kRanks);
+  const bool group = context.engine.group != nullptr;
+  if (group) {
+    ranks = context.group_size();
+    require(flags.emulate.empty(),
+            "[topology probe] got --emulate in a group of processes; want it "
+            "without a launcher");
+  }
+  if (!flags.emulate.empty()) {
+    links.links = topology::load_topology(flags.emulate);
+    ranks = links.links->ranks();
+  }
+  require(!flags.ranks || *flags.ranks == ranks,
+          "[topology probe] got --ranks {} for {} ranks of {}; want {} or no "
+          "--ranks",
+          flags.ranks.value_or(0), ranks,
+          group ? "a group of processes" : flags.emulate, ranks);
+  require(group || ranks <= kMaxLocalRanks,
+          "[topology probe] got {} ranks as threads; want at most {}", ranks,
+          kMaxLocalRanks);
+  check(flags.options, ranks);
+  const std::int64_t most =
+      comm::kMaxProbeBufferBytes / (std::int64_t{ranks} * (ranks - 1));
+  const std::int64_t largest = std::ranges::max(flags.options.sizes);
+  require(group || largest <= most,
+          "[topology probe] got messages of {} bytes for {} ranks in one "
+          "process; want at most {}",
+          largest, ranks, most);
+  if (context.leads() && !flags.save.empty()) check_writable(flags.save);
+  context.facts = {
+      {"command", "topology probe"},
+      {"options", fmt::format("sizes {}, repeat {}, seconds {}",
+                              fmt::join(flags.options.sizes, ","),
+                              flags.options.repeats, flags.options.seconds)}};
+  context.job = [flags, ranks, links, &context] {
+    probe_job(flags, ranks, links, context);
+  };
+}
+
+}  // namespace
+
+void add_topology_probe(CLI::App& topology, Context& context) {
+  CLI::App* command = topology.add_subcommand(
+      "probe",
+      "Measure latency and bandwidth between the ranks it runs on, alone and "
+      "at the same time, and tell mesh, switch and two levels apart");
+  auto flags = std::make_shared<ProbeFlags>();
+  command
+      ->add_option("--ranks", flags->ranks,
+                   fmt::format("Ranks, as threads of this process (default {}; "
+                               "under torchrun: the number of processes)",
+                               kRanks))
+      ->type_name("N");
+  command
+      ->add_option("--sizes", flags->options.sizes,
+                   "Bytes of a message, comma-separated; the largest tells the "
+                   "rate")
+      ->type_name("BYTES")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--repeat", flags->options.repeats,
+                   "Rounds at most; fewer than 3 tell no spread")
+      ->type_name("N")
+      ->capture_default_str();
+  command
+      ->add_option("--seconds", flags->options.seconds,
+                   "Rounds that would not end within this are left out")
+      ->type_name("LIMIT")
+      ->capture_default_str();
+  command
+      ->add_option("--emulate", flags->emulate,
+                   "Rehearse: local ranks whose messages take the time that "
+                   "this topology needs for them, by a clock of its own")
+      ->type_name("NAME|FILE");
+  command->add_option("--save", flags->save, "Write the topology file")
+      ->type_name("FILE");
+  command->add_flag("--json", flags->json, "Print the topology file");
+  command->callback([flags, &context] { prepare(*flags, context); });
+}
+
+}  // namespace ringweave::cli

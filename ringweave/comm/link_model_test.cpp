@@ -1,0 +1,139 @@
+#include "ringweave/comm/link_model.h"
+
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/comm/communicator.h"
+#include "ringweave/comm/local_transport.h"
+
+namespace ringweave::comm {
+namespace {
+
+using topology::Topology;
+using topology::VertexKind;
+
+/// `ranks` ranks with a port of 100 bytes per second, latency 1 s, to a switch.
+Topology star(int ranks) {
+  Topology::Spec spec{
+      .name = "star", .source = {}, .vertices = {}, .links = {}};
+  for (Rank rank = 0; rank < ranks; ++rank) {
+    spec.vertices.push_back({VertexKind::rank, fmt::format("r{}", rank), 0});
+    spec.links.push_back({rank, ranks, 100, 0.5, "port"});
+    spec.links.push_back({ranks, rank, 100, 0.5, "port"});
+  }
+  spec.vertices.push_back({VertexKind::switch_, "switch", -1});
+  return Topology(std::move(spec));
+}
+
+/// Lets time pass until `message` is there.
+double arrival(LinkModel& model, int message) {
+  while (!model.arrived(message)) EXPECT_TRUE(model.advance());
+  return model.seconds();
+}
+
+TEST(LinkModel, AMessageTakesLatencyAndBytesOverRate) {
+  LinkModel model(star(3));
+  const int message = model.start(0, 1, 200);
+  EXPECT_FALSE(model.arrived(message));
+  EXPECT_DOUBLE_EQ(arrival(model, message), 3);
+  EXPECT_FALSE(model.advance());
+}
+
+TEST(LinkModel, SharesAPortFairly) {
+  // 0 → 1 and 0 → 2 have 50 each until the short one is sent at t = 2.
+  LinkModel model(star(4));
+  const int shorter = model.start(0, 1, 100);
+  const int longer = model.start(0, 2, 200);
+  const int other = model.start(3, 0, 150);
+  EXPECT_DOUBLE_EQ(arrival(model, other), 2.5);
+  EXPECT_DOUBLE_EQ(arrival(model, shorter), 3);
+  EXPECT_DOUBLE_EQ(arrival(model, longer), 4);
+}
+
+TEST(LinkModel, MaxMinGivesWhatOthersCanNotUse) {
+  // Port into 2: three senders have 100/3; 0 → 1 gets the rest of port 0.
+  LinkModel model(star(5));
+  for (const Rank from : {0, 3, 4}) model.start(from, 2, 300);
+  const int rest = model.start(0, 1, 200);
+  EXPECT_NEAR(arrival(model, rest), 4, 1e-9);
+}
+
+TEST(LinkModel, MessagesOfAPairFollowEachOther) {
+  LinkModel model(star(2));
+  const int first = model.start(0, 1, 100);
+  const int second = model.start(0, 1, 100);
+  EXPECT_DOUBLE_EQ(arrival(model, first), 2);
+  EXPECT_DOUBLE_EQ(arrival(model, second), 3);
+}
+
+TEST(LinkModel, SharedCapacityIsOne) {
+  Topology::Spec spec{
+      .name = "half duplex",
+      .source = {},
+      .vertices = {{VertexKind::rank, "a", 0}, {VertexKind::rank, "b", 0}},
+      .links = {{0, 1, 100, 0, "bus", 7}, {1, 0, 100, 0, "bus", 7}}};
+  LinkModel model{Topology(std::move(spec))};
+  const int there = model.start(0, 1, 100);
+  model.start(1, 0, 100);
+  EXPECT_DOUBLE_EQ(arrival(model, there), 2);
+}
+
+TEST(LinkModel, WantsARouteBetweenAll) {
+  Topology::Spec spec{
+      .name = "one way",
+      .source = {},
+      .vertices = {{VertexKind::rank, "a", 0}, {VertexKind::rank, "b", 0}},
+      .links = {{0, 1, 100, 0, "link"}}};
+  EXPECT_THROW(LinkModel{Topology(std::move(spec))}, InvalidArgument);
+}
+
+TEST(LocalLinks, RanksReadTheModelsClock) {
+  for (int i = 0; i < 20; ++i) {  // whatever the threads do
+    run_ranks(4,
+              [](Rank rank, auto transport) {
+                std::vector<std::byte> bytes(200), got(200);
+                const auto out = transport->send((rank + 1) % 4, bytes);
+                const auto in = transport->receive((rank + 3) % 4, got);
+                out->wait(Clock::now() + std::chrono::seconds(20));
+                in->wait(Clock::now() + std::chrono::seconds(20));
+                EXPECT_DOUBLE_EQ(transport->seconds(), 3);
+              },
+              {.links = star(4)});
+  }
+}
+
+TEST(LocalLinks, ARankThatEndsLetsTimePass) {
+  run_ranks(3,
+            [](Rank rank, auto transport) {
+              if (rank == 2) return;
+              Communicator communicator(std::move(transport));
+              std::vector<std::byte> bytes(100);
+              const auto work = rank == 0 ? communicator.send(1, bytes)
+                                          : communicator.receive(0, bytes);
+              communicator.wait(*work, "test");
+            },
+            {.links = star(3)});
+}
+
+TEST(LocalLinks, TimeOutsAndDeathsStillEndWaits) {
+  const auto outcomes =
+      rank_outcomes(2,
+                    [](Rank rank, auto transport) {
+                      std::vector<std::byte> bytes(100);
+                      if (rank == 0) throw Error("dead");
+                      transport->receive(0, bytes)->wait(
+                          Clock::now() + std::chrono::seconds(20));
+                    },
+                    {.links = star(2)});
+  EXPECT_THROW(std::rethrow_exception(outcomes[1]), CommError);
+}
+
+TEST(LocalLinks, BadWorldsAreRefused) {
+  EXPECT_THROW(LocalWorld(3, {.links = star(2)}), InvalidArgument);
+  EXPECT_THROW(LocalWorld(2, {.max_delay = std::chrono::microseconds(1),
+                              .links = star(2)}),
+               InvalidArgument);
+}
+
+}  // namespace
+}  // namespace ringweave::comm
