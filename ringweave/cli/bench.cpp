@@ -195,6 +195,18 @@ void check(const BenchOptions& options, const Context& context) {
 
 }  // namespace
 
+void check_fits(const plan::PlanFile& plan, const std::string& path,
+                const BenchOptions& options, std::int64_t kv_heads) {
+  plan::ModelShape shape = plan.model;
+  shape.heads = options.heads;
+  shape.kv_heads = kv_heads;
+  shape.head_dim = options.head_dim;
+  shape.batch = options.batch;
+  shape.dtype = options.dtype;
+  plan::check_fits(plan, path, options.ranks, shape, options.tokens,
+                   options.layout, mask_of(options));
+}
+
 at::ScalarType scalar_type(const BenchOptions& options) {
   return models::activation_type(models::compute_from_name(options.dtype));
 }

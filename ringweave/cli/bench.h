@@ -21,6 +21,7 @@
 #include "ringweave/comm/communicator.h"
 #include "ringweave/plan/layout.h"
 #include "ringweave/plan/mask.h"
+#include "ringweave/plan/plan_file.h"
 
 namespace ringweave::cli {
 
@@ -38,6 +39,11 @@ struct BenchOptions {
   int repeat = 5;
   bool json = false;
 };
+
+/// Throws InvalidArgument unless the plan, read from `path`, was made for the
+/// options; what is said of other layers is not compared.
+void check_fits(const plan::PlanFile& plan, const std::string& path,
+                const BenchOptions& options, std::int64_t kv_heads);
 
 at::ScalarType scalar_type(const BenchOptions& options);
 plan::Layout layout_of(const BenchOptions& options);

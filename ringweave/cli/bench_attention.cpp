@@ -14,6 +14,8 @@
 #include "ringweave/attention/attention.h"
 #include "ringweave/base/error.h"
 #include "ringweave/cli/bench.h"
+#include "ringweave/cli/device_table.h"
+#include "ringweave/plan/plan_file.h"
 
 namespace ringweave::cli {
 namespace {
@@ -25,6 +27,9 @@ struct AttentionBench {
   BenchOptions options;
   std::int64_t kv_heads = 0;  // 0: as many as heads
   std::string strategy_list = "multi_ring";
+  std::string plan_file;                  // instead of strategies
+  std::optional<plan::Strategy> planned;  // from plan_file
+  std::string device_table;               // empty: don't measure
   std::vector<std::string> strategies;
   std::vector<std::string> schedule_files;  // instead of strategies
   std::string save_prefix;                  // empty: don't save
@@ -70,16 +75,21 @@ BenchCase::Operation whole_operation(const AttentionBench& bench,
   };
 }
 
-attention::AttentionSpec attention_spec(const BenchOptions& options,
-                                        const std::string& strategy) {
-  const plan::Layout layout = layout_of(options);
-  return {.strategy = strategy == kFromFile
-                          ? plan::Strategy{}
-                          : plan::strategy_from_name(strategy),
+plan::Strategy strategy_of(const AttentionBench& bench,
+                           const std::string& strategy) {
+  if (bench.planned) return *bench.planned;
+  return strategy == kFromFile ? plan::Strategy{}
+                               : plan::strategy_from_name(strategy);
+}
+
+attention::AttentionSpec spec_of(const AttentionBench& bench,
+                                 const std::string& strategy) {
+  const plan::Layout layout = layout_of(bench.options);
+  return {.strategy = strategy_of(bench, strategy),
           .q_layout = layout,
           .kv_layout = layout,
-          .mask = mask_of(options),
-          .backward = !options.forward_only};
+          .mask = mask_of(bench.options),
+          .backward = !bench.options.forward_only};
 }
 
 using Plan = std::shared_ptr<const attention::AttentionPlan>;
@@ -87,7 +97,7 @@ using Plan = std::shared_ptr<const attention::AttentionPlan>;
 /// Of a strategy, or of the schedules that came from files.
 Plan plan_of(const AttentionBench& bench, const std::string& strategy,
              Rank rank) {
-  const auto spec = attention_spec(bench.options, strategy);
+  const auto spec = spec_of(bench, strategy);
   return bench.forward ? attention::make_attention_plan(spec, *bench.forward,
                                                         bench.backward, rank)
                        : attention::make_attention_plan(spec, rank);
@@ -167,8 +177,18 @@ void read_schedules(AttentionBench& bench) {
   bench.strategies = {kFromFile};
 }
 
+void read_plan(AttentionBench& bench) {
+  const plan::PlanFile plan = plan::read_plan_file(bench.plan_file);
+  require(plan.softmax.has_value(),
+          "[bench attention] got {}, a plan without softmax layers",
+          bench.plan_file);
+  check_fits(plan, bench.plan_file, bench.options, bench.kv_heads);
+  bench.planned = plan.softmax->strategy;
+  bench.strategies = {plan.softmax->name};
+}
+
 void save_schedules(const AttentionBench& bench) {
-  const auto spec = attention_spec(bench.options, bench.strategies.front());
+  const auto spec = spec_of(bench, bench.strategies.front());
   const plan::AttentionDemand demand(spec.q_layout, spec.kv_layout, spec.mask);
   const auto save = [&](plan::Pass pass) {
     const std::string path =
@@ -185,6 +205,9 @@ void save_schedules(const AttentionBench& bench) {
 }
 
 void run(const AttentionBench& bench) {
+  if (!bench.device_table.empty()) {
+    return save_device_table(bench.options, bench.kv_heads, bench.device_table);
+  }
   if (!bench.save_prefix.empty()) save_schedules(bench);
   const AttentionTensors whole = make_tensors(bench);
   std::vector<BenchReport> reports;
@@ -212,6 +235,7 @@ void prepare(AttentionBench& bench) {
           bench.options.heads, bench.kv_heads);
   bench.strategies = plan::split_strategy_names(bench.strategy_list);
   if (!bench.schedule_files.empty()) read_schedules(bench);
+  if (!bench.plan_file.empty()) read_plan(bench);
   for (const std::string& strategy : bench.strategies) {
     plan_of(bench, strategy, 0);
   }
@@ -235,11 +259,20 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
                    "direct, hierarchical:nodes=2,slices=3, ...")
       ->type_name("NAME,...")
       ->capture_default_str();
+  CLI::Option* plan_file = command->add_option(
+      "--plan", bench->plan_file,
+      "Run the strategy of a file of `ringweave plan --save`");
+  plan_file->type_name("FILE");
+  command
+      ->add_option("--save-device-table", bench->device_table,
+                   "Measure single tiles up to --tokens instead, on one "
+                   "device, and write the times for `ringweave plan --device`")
+      ->type_name("FILE");
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,
       "Run the schedules of these files instead of a strategy's: one of the "
       "forward pass and one of the backward pass");
-  schedules->delimiter(',')->type_name("FILE");
+  schedules->delimiter(',')->type_name("FILE")->excludes(plan_file);
   command
       ->add_option("--save-schedules", bench->save_prefix,
                    "Write the first strategy's schedules to "

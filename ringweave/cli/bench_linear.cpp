@@ -22,6 +22,7 @@ struct LinearBench {
   BenchOptions options;
   std::string decay = "constant";
   std::string transport_list = "all_gather";
+  std::string plan_file;  // instead of transports
   std::vector<std::string> transports;
 };
 
@@ -142,16 +143,24 @@ void run(const LinearBench& bench) {
   print_reports("linear", bench.options, "the same on one rank", reports);
 }
 
-void prepare(const LinearBench& bench) {
+void prepare(LinearBench& bench) {
   const Decay decay = decay_from_name(bench.decay);
   require(bench.options.mask == "causal" || decay == Decay::none,
           "[bench linear] got --mask full and --decay {}; want causal, or no "
           "decay",
           bench.decay);
   bench.transports = plan::split_strategy_names(bench.transport_list);
+  if (!bench.plan_file.empty()) {
+    const plan::PlanFile plan = plan::read_plan_file(bench.plan_file);
+    require(plan.linear.has_value(),
+            "[bench linear] got {}, a plan without linear layers",
+            bench.plan_file);
+    // The op has as many key and value heads as heads.
+    check_fits(plan, bench.plan_file, bench.options, plan.model.kv_heads);
+    bench.transports = {plan.linear->name};
+  }
   for (const std::string& transport : bench.transports) {
-    linear_attention::make_linear_plan(linear_spec(bench.options, transport),
-                                       0);
+    linear_attention::make_linear_plan(linear_spec(bench.options, transport), 0);
   }
 }
 
@@ -173,6 +182,10 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
                    "all_gather:ring, ...")
       ->type_name("NAME,...")
       ->capture_default_str();
+  command
+      ->add_option("--plan", bench->plan_file,
+                   "Run the transport of a file of `ringweave plan --save`")
+      ->type_name("FILE");
 }
 
 }  // namespace ringweave::cli

@@ -42,6 +42,7 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
   add_train(app, context);
   add_bench(app, context);
   add_topology(app, context);
+  add_plan(app, context);
   add_simulate(app, context);
 
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());

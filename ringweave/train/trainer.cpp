@@ -11,13 +11,13 @@
 #include <ATen/Parallel.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/hash.h"
 #include "ringweave/base/memory.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
-#include "ringweave/plan/strategy.h"
-#include "ringweave/train/hash.h"
 #include "ringweave/train/optimizer.h"
+#include "ringweave/train/parallel.h"
 
 namespace ringweave::train {
 namespace {
@@ -85,11 +85,12 @@ class Meter {
 
 models::Context make_context(const TrainConfig& config,
                              comm::Communicator& communicator) {
+  const Exchanges chosen = exchanges(config);
   const models::Split split{
       .layout = plan::Layout::named(config.parallel.layout, config.data.seq_len,
                                     config.parallel.ranks),
-      .softmax = plan::strategy_from_name(config.parallel.softmax),
-      .linear = linear_attention::transport_from_name(config.parallel.linear),
+      .softmax = chosen.softmax,
+      .linear = chosen.linear,
       .grad_payload_in_compute_type = config.parallel.grad_payload == "compute",
   };
   return models::make_context(config.model, config.compute, split,
@@ -128,10 +129,14 @@ void check_agreement(const TrainConfig& config, const Data& data,
   Json shared = to_json(config);
   shared["data"].erase("files");
   shared["data"].erase("validation_files");
+  for (const char* file : {"topology", "device", "plan"}) {
+    shared["parallel"].erase(file);
+  }
   communicator.check_agreement(
       {{"version", RINGWEAVE_VERSION},
        {"config", fmt::format("{:016x}", fnv1a(shared.dump()))},
        {"data", hash(data)},
+       {"exchanges", describe(exchanges(config))},
        {"seed", fmt::format("{}", config.seed)}});
 }
 
