@@ -160,7 +160,8 @@ void prepare(LinearBench& bench) {
     bench.transports = {plan.linear->name};
   }
   for (const std::string& transport : bench.transports) {
-    linear_attention::make_linear_plan(linear_spec(bench.options, transport), 0);
+    linear_attention::make_linear_plan(linear_spec(bench.options, transport),
+                                       0);
   }
 }
 
