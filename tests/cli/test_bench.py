@@ -98,8 +98,8 @@ class Bench(cli.CliTest):
         for more, word in ((["--ranks", 0], "--ranks"),
                            (["--heads", 4, "--kv-heads", 3], "kv heads"),
                            (["--strategy", "rign"], "ring"),
-                           (["--strategy", "ring,paths:nodes=2"],
-                            "multiple of the 2 nodes"),
+                           (["--strategy", "ring,paths:nodes=3"],
+                            "multiple of the 3 nodes"),
                            (["--dtype", "int8"], "int8"),
                            (["--mask", "window"], "--mask"),
                            (["--layout", "zigzog"], "zigzag")):
