@@ -72,7 +72,7 @@ def schedule(ranks, blocks, transfers):
                    for (owner, strand), size in sorted(blocks.items())],
         "transfers": [
             {"from": source, "to": to, "block": [owner, strand, 0],
-             "part": 0, "payload": "kv", "action": "copy", "post_step": step,
+             "payload": "kv", "action": "copy", "post_step": step,
              "wait_step": step + 1, "source_slot": -1, "slot": slot}
             for source, to, owner, strand, step, slot in transfers],
         "tiles": [], "retained": []}

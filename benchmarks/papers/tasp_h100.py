@@ -149,9 +149,10 @@ means with computation are over {BASE[16]:,} and {BASE[32]:,} tokens ·
   by 15/8 = 1.88 and 31/24 = 1.29, the paper measured 1.43 and 1.27.
 - For paths they do not. By bytes paths must win by far over K_n, as they do here;
   the paper has them behind. Nothing in links and bytes explains that order. Their
-  code sends with one all-to-all for the node and separate sends between nodes
-  in each step; the model has no cost for such starts, nor for NICs that share a
-  PCIe switch. It is shown here as a contradiction, not fitted away.
+  code sends paths as one group of pairwise sends per step, of which one crosses
+  the nodes, and K_n as an all-to-all; the model knows neither a difference
+  between these nor NICs that share a PCIe switch. It is shown here as a
+  contradiction, not fitted away.
 """
 
 
