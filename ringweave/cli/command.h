@@ -33,6 +33,7 @@ struct Context {
 void add_train(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
 void add_topology(CLI::App& app, Context& context);
+void add_plan(CLI::App& app, Context& context);
 void add_simulate(CLI::App& app, Context& context);
 
 /// Commands below `topology`; called by add_topology.

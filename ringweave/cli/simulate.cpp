@@ -5,11 +5,9 @@
 #include <charconv>
 #include <cmath>
 #include <fstream>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -19,6 +17,8 @@
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/simulate_report.h"
+#include "ringweave/plan/attention_work.h"
+#include "ringweave/plan/demand_bytes.h"
 #include "ringweave/plan/strategy.h"
 #include "ringweave/sim/trace.h"
 #include "ringweave/topology/lower_bound.h"
@@ -36,15 +36,12 @@ struct SimulateOptions {
   std::string strategy;
   std::vector<std::string> schedules;
   std::int64_t tokens = 65536;
-  std::int64_t batch = 1;
-  std::int64_t heads = 32;
-  std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 128;
-  std::string dtype = "bfloat16";
+  plan::ModelShape shape = {.heads = 32, .kv_heads = 0, .head_dim = 128};
   std::string layout = "zigzag";
   std::string mask = "causal";
   bool backward_only = false;
   bool forward_only = false;
+  std::string device;
   std::optional<double> flops;
   bool no_compute = false;
   double message_overhead = 0;
@@ -128,77 +125,10 @@ sim::SimulationOptions disturbances(const SimulateOptions& options,
   return result;
 }
 
-std::int64_t element_bytes(const std::string& dtype) {
-  const std::map<std::string, std::int64_t> sizes = {
-      {"float64", 8}, {"float32", 4}, {"bfloat16", 2}};
-  const auto found = sizes.find(dtype);
-  require(found != sizes.end(),
-          "{} got --dtype {}; want float64, float32 or bfloat16", kWhere,
-          dtype);
-  return found->second;
-}
-
-/// Keys and values of a token, and their gradients, which travel in fp32 or
-/// better.
-plan::UnitBytes unit_bytes(const SimulateOptions& options) {
-  const std::int64_t bytes = element_bytes(options.dtype);
-  const std::int64_t numbers =
-      2 * options.batch * options.kv_heads * options.head_dim;
-  return {{plan::Payload::kv, numbers * bytes},
-          {plan::Payload::kv_grad, numbers * std::max<std::int64_t>(bytes, 4)}};
-}
-
-/// Seconds of tiles: 4 floating-point operations per visible pair, head and
-/// element forward, 10 backward. A strand has its share of its part's pairs.
-class TileSeconds {
- public:
-  TileSeconds(const SimulateOptions& options,
-              const plan::AttentionDemand& demand,
-              const plan::Schedule& schedule)
-      : demand_(demand), schedule_(schedule) {
-    const double operations = schedule.pass == plan::Pass::forward ? 4 : 10;
-    seconds_per_pair_ = operations * static_cast<double>(options.batch) *
-                        static_cast<double>(options.heads) *
-                        static_cast<double>(options.head_dim) /
-                        options.flops.value();
-  }
-
-  double operator()(const plan::Tile& tile) {
-    const plan::Layout& keys = demand_.kv_layout();
-    const auto [owner, strand, part] = tile.block;
-    require(part < keys.parts(owner),
-            "{} got a schedule with part {} of a block of rank {}; the layout "
-            "has {} parts",
-            kWhere, part, owner, keys.parts(owner));
-    const plan::Run& run = keys.runs(owner)[part];
-    if (run.length == 0) return 0;
-    return seconds_per_pair_ * pairs(tile.rank, owner, part) *
-           static_cast<double>(plan::block_size(schedule_, tile.block)) /
-           static_cast<double>(run.length);
-  }
-
- private:
-  double pairs(Rank rank, Rank owner, int part) {
-    const auto [found, is_new] = pairs_.try_emplace({rank, owner, part}, 0);
-    if (is_new) {
-      for (const plan::Run& queries : demand_.q_layout().runs(rank)) {
-        found->second += static_cast<double>(
-            demand_.mask().area(queries, demand_.kv_layout().runs(owner)[part],
-                                demand_.kv_layout().tokens()));
-      }
-    }
-    return found->second;
-  }
-
-  const plan::AttentionDemand& demand_;
-  const plan::Schedule& schedule_;
-  double seconds_per_pair_ = 0;
-  std::map<std::tuple<Rank, Rank, int>, double> pairs_;
-};
-
 /// Everything up to the simulation.
 struct Prepared {
   SimulateOptions options;
+  std::optional<plan::Device> device;  ///< none: compute takes no time
   Topology topology;
   plan::AttentionDemand demand;
   std::vector<plan::Schedule> schedules;
@@ -206,31 +136,54 @@ struct Prepared {
 };
 
 void check(const SimulateOptions& options) {
-  const auto positive = [](const char* flag, std::int64_t value) {
-    require(value >= 1, "{} got {} {}; want at least 1", kWhere, flag, value);
-  };
-  positive("--tokens", options.tokens);
-  positive("--batch", options.batch);
-  positive("--heads", options.heads);
-  positive("--kv-heads", options.kv_heads);
-  positive("--head-dim", options.head_dim);
-  require(options.heads % options.kv_heads == 0,
-          "{} got {} heads and {} kv-heads; want a multiple", kWhere,
-          options.heads, options.kv_heads);
+  require(options.tokens >= 1, "{} got --tokens {}; want at least 1", kWhere,
+          options.tokens);
+  plan::check(options.shape, kWhere);
   require(options.strategy.empty() != options.schedules.empty(),
           "{} got {} --strategy and --schedule; want one of them", kWhere,
           options.strategy.empty() ? "neither" : "both");
-  require(options.flops.has_value() != options.no_compute,
-          "{} got {} --flops and --no-compute; want one of them", kWhere,
-          options.no_compute ? "both" : "neither");
+  const int computes = (options.device.empty() ? 0 : 1) +
+                       (options.flops ? 1 : 0) + (options.no_compute ? 1 : 0);
+  require(computes == 1,
+          "{} got {} of --device, --flops and --no-compute; want one", kWhere,
+          computes);
   require(
       !options.flops || (std::isfinite(*options.flops) && *options.flops > 0),
       "{} got --flops {}; want a positive number", kWhere,
       options.flops.value_or(0));
   require(!options.forward_only || !options.backward_only,
           "{} got --forward-only and --backward; want one of them", kWhere);
-  require(options.mask == "causal" || options.mask == "full",
-          "{} got --mask {}; want causal or full", kWhere, options.mask);
+}
+
+int strand_count(const plan::Schedule& schedule) {
+  int count = 1;
+  for (const plan::Block& block : schedule.blocks) {
+    count = std::max(count, block.id.strand + 1);
+  }
+  return count;
+}
+
+/// A schedule file, if it is for the topology's ranks and the layout's blocks.
+plan::Schedule load_schedule(const std::string& path,
+                             const plan::AttentionDemand& demand,
+                             const Topology& topology) {
+  plan::Schedule schedule =
+      plan::schedule_from_json(read_json_file(path), path);
+  require(schedule.ranks == topology.ranks(),
+          "{} got {} for {} ranks; {} has {}", kWhere, path, schedule.ranks,
+          topology.name(), topology.ranks());
+  const int strands = strand_count(schedule);
+  for (const plan::Block& block : schedule.blocks) {
+    const auto [owner, strand, part] = block.id;
+    const std::int64_t size =
+        part < demand.parts(owner) ? demand.size(block.id, strands) : 0;
+    require(block.size == size,
+            "{} got {} with {} tokens in part {} of strand {} of rank {}; "
+            "{} tokens in this layout have {} there",
+            kWhere, path, block.size, part, strand, owner,
+            demand.kv_layout().tokens(), size);
+  }
+  return schedule;
 }
 
 std::vector<plan::Schedule> schedules_of(const SimulateOptions& options,
@@ -238,10 +191,7 @@ std::vector<plan::Schedule> schedules_of(const SimulateOptions& options,
                                          const Topology& topology) {
   std::vector<plan::Schedule> schedules;
   for (const std::string& path : options.schedules) {
-    schedules.push_back(plan::schedule_from_json(read_json_file(path), path));
-    require(schedules.back().ranks == topology.ranks(),
-            "{} got {} for {} ranks; {} has {}", kWhere, path,
-            schedules.back().ranks, topology.name(), topology.ranks());
+    schedules.push_back(load_schedule(path, demand, topology));
   }
   if (!schedules.empty()) return schedules;
   const plan::Strategy strategy = plan::strategy_from_name(options.strategy);
@@ -254,9 +204,13 @@ std::vector<plan::Schedule> schedules_of(const SimulateOptions& options,
 }
 
 Prepared prepare(SimulateOptions options) {
-  if (options.kv_heads == 0) options.kv_heads = options.heads;
+  if (options.shape.kv_heads == 0) {
+    options.shape.kv_heads = options.shape.heads;
+  }
   check(options);
-  element_bytes(options.dtype);
+  std::optional<plan::Device> device;
+  if (!options.device.empty()) device = plan::load_device(options.device);
+  if (options.flops) device.emplace().flops_per_second = *options.flops;
   Topology topology = topology::load_topology(options.topology);
   const auto layout =
       plan::Layout::named(options.layout, options.tokens, topology.ranks());
@@ -265,47 +219,32 @@ Prepared prepare(SimulateOptions options) {
       options.mask == "full" ? plan::Mask::full() : plan::Mask::causal());
   auto schedules = schedules_of(options, demand, topology);
   auto disturbed = disturbances(options, topology);
-  return {std::move(options), std::move(topology), std::move(demand),
-          std::move(schedules), std::move(disturbed)};
+  return {std::move(options), std::move(device),    std::move(topology),
+          std::move(demand),  std::move(schedules), std::move(disturbed)};
 }
 
-/// The same links the other way round.
-Topology reversed(const Topology& topology) {
-  Topology::Spec spec{.name = topology.name(),
-                      .source = topology.source(),
-                      .vertices = {},
-                      .links = topology.links(),
-                      .ranks_forward = topology.ranks_forward()};
-  for (int i = 0; i < topology.vertices(); ++i) {
-    spec.vertices.push_back(topology.vertex(i));
-  }
-  for (topology::Link& link : spec.links) std::swap(link.from, link.to);
-  return Topology(std::move(spec));
-}
-
-/// The least time in which the keys and values can travel, or in backward their
-/// gradients. Summing up what comes from all users is the mirror of bringing it
-/// to all of them: every cut has to let through as much, the other way.
+/// Of keys and values, or in backward of their gradients.
 double transfer_bound(const Prepared& prepared, plan::Pass pass) {
-  const int ranks = prepared.topology.ranks();
   const bool forward = pass == plan::Pass::forward;
-  const auto unit = static_cast<double>(
-      unit_bytes(prepared.options)
-          .at(forward ? plan::Payload::kv : plan::Payload::kv_grad));
-  topology::DemandBytes bytes(ranks, std::vector<double>(ranks, 0));
-  for (Rank to = 0; to < ranks; ++to) {
-    for (Rank from = 0; from < ranks; ++from) {
-      for (int part = 0; part < prepared.demand.parts(from); ++part) {
-        const plan::BlockId block{from, 0, part};
-        if (to == from || !prepared.demand.needs(to, block, 1)) continue;
-        bytes[to][from] +=
-            unit * static_cast<double>(prepared.demand.size(block, 1));
-      }
-    }
-  }
-  return topology::lower_bound(
-             forward ? prepared.topology : reversed(prepared.topology), bytes)
+  const plan::ModelShape& shape = prepared.options.shape;
+  const auto bytes = plan::demand_bytes(
+      prepared.demand, static_cast<double>(forward ? shape.kv_token_bytes()
+                                                   : shape.grad_token_bytes()));
+  return topology::lower_bound(forward
+                                   ? prepared.topology
+                                   : plan::reversed_topology(prepared.topology),
+                               bytes)
       .seconds;
+}
+
+plan::Workload workload_of(const Prepared& prepared,
+                           const plan::Schedule& schedule) {
+  plan::Workload workload = plan::attention_workload(
+      prepared.demand, strand_count(schedule), prepared.options.shape,
+      prepared.device.value_or(plan::Device{}), schedule.pass,
+      prepared.options.message_overhead);
+  if (!prepared.device) workload.tile_seconds = {};
+  return workload;
 }
 
 void write_trace(const std::string& path, const std::string& trace) {
@@ -320,13 +259,8 @@ void run(const Prepared& prepared, bool prints) {
   std::vector<sim::Timeline> timelines;
   Json passes = Json::array();
   for (const plan::Schedule& schedule : prepared.schedules) {
-    plan::Workload workload{
-        .unit_bytes = unit_bytes(options),
-        .message_overhead_seconds = options.message_overhead};
-    if (options.flops) {
-      workload.tile_seconds = TileSeconds(options, prepared.demand, schedule);
-    }
-    timelines.push_back(sim::simulate(schedule, prepared.topology, workload,
+    timelines.push_back(sim::simulate(schedule, prepared.topology,
+                                      workload_of(prepared, schedule),
                                       prepared.disturbances));
     check_interrupted();
     passes.push_back(to_json(timelines.back(), prepared.topology, schedule.pass,
@@ -347,8 +281,8 @@ void run(const Prepared& prepared, bool prints) {
   }
   fmt::print("{} on {}: {} ranks, {} x {} tokens, {}, {}\n",
              options.strategy.empty() ? "schedule" : options.strategy,
-             prepared.topology.name(), prepared.topology.ranks(), options.batch,
-             options.tokens, options.layout, options.mask);
+             prepared.topology.name(), prepared.topology.ranks(),
+             options.shape.batch, options.tokens, options.layout, options.mask);
   for (const Json& pass : passes) fmt::print("{}", pass_text(pass));
 }
 
@@ -360,16 +294,24 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
         ->capture_default_str();
   };
   add("--tokens", options.tokens, "Tokens of the whole sequence");
-  add("--batch", options.batch, "Sequences");
-  add("--heads", options.heads, "Query heads");
-  add("--kv-heads", options.kv_heads, "Key and value heads; 0: as many");
-  add("--head-dim", options.head_dim, "Numbers per head and token");
-  command.add_option("--dtype", options.dtype, "float64, float32 or bfloat16")
+  add("--batch", options.shape.batch, "Sequences");
+  add("--heads", options.shape.heads, "Query heads");
+  add("--kv-heads", options.shape.kv_heads, "Key and value heads; 0: as many");
+  add("--head-dim", options.shape.head_dim, "Numbers per head and token");
+  command
+      .add_option("--dtype", options.shape.dtype,
+                  "float64, float32 or bfloat16")
+      ->check(CLI::IsMember({"float64", "float32", "bfloat16"}))
+      ->type_name("NAME")
       ->capture_default_str();
   command
       .add_option("--layout", options.layout, "contiguous, zigzag or striped")
+      ->check(CLI::IsMember({"contiguous", "zigzag", "striped"}))
+      ->type_name("NAME")
       ->capture_default_str();
   command.add_option("--mask", options.mask, "causal or full")
+      ->check(CLI::IsMember({"causal", "full"}))
+      ->type_name("NAME")
       ->capture_default_str();
 }
 
@@ -408,6 +350,8 @@ void add_simulate(CLI::App& app, Context& context) {
                     "Only the backward pass");
   command->add_flag("--forward-only", options->forward_only,
                     "Only the forward pass");
+  command->add_option("--device", options->device,
+                      "A device table, or a name such as h100:efficiency=0.6");
   command->add_option("--flops", options->flops,
                       "Floating-point operations per second of a rank's "
                       "attention");

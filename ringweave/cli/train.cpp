@@ -5,12 +5,15 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/override.h"
 #include "ringweave/cli/progress.h"
 #include "ringweave/cli/run_folder.h"
+#include "ringweave/comm/local_transport.h"
+#include "ringweave/train/parallel.h"
 #include "ringweave/train/trainer.h"
 
 namespace ringweave::cli {
@@ -23,6 +26,7 @@ struct TrainFlags {
   std::optional<std::int64_t> steps;
   std::optional<int> threads;
   std::vector<std::string> set;
+  std::string plan;
   std::string run_dir;
   bool json = false;
   bool dry_run = false;
@@ -38,6 +42,7 @@ train::TrainConfig resolve(const TrainFlags& flags, const Context& context) {
   if (!flags.data.empty()) config.data.files = flags.data;
   if (flags.steps) config.steps = *flags.steps;
   if (flags.threads) config.threads = *flags.threads;
+  if (!flags.plan.empty()) config.parallel.plan = flags.plan;
   if (context.engine.group) {
     const int world = context.group_size();
     require(!flags.ranks || *flags.ranks == world,
@@ -45,8 +50,12 @@ train::TrainConfig resolve(const TrainFlags& flags, const Context& context) {
             "--ranks",
             flags.ranks.value_or(0), world, world);
     config.parallel.ranks = world;
-  } else if (flags.ranks) {
-    config.parallel.ranks = *flags.ranks;
+  } else {
+    if (flags.ranks) config.parallel.ranks = *flags.ranks;
+    require(config.parallel.ranks <= comm::kMaxLocalRanks,
+            "[train] got {} ranks; want at most {}, since each is a thread, or "
+            "a launcher",
+            config.parallel.ranks, comm::kMaxLocalRanks);
   }
   train::check(config);
   return config;
@@ -171,13 +180,30 @@ train::TrainReport train_with(const train::TrainConfig& config,
   // Processes of a launcher may share this machine; how many do is not known
   // here, so 0 threads means an equal share among all of them.
   train::set_threads(config, engine.group->size());
+  train::check_memory(config, /*ranks_here=*/1);
   comm::Communicator communicator(engine.group, train::time_outs(config));
   return train::run(config, data, communicator, callbacks);
+}
+
+/// Of the layers that the model has.
+std::string exchange_names(const train::TrainConfig& config) {
+  const train::Exchanges chosen = train::exchanges(config);
+  std::vector<std::string> names;
+  if (config.model.has_softmax()) {
+    names.push_back("softmax " + plan::name(chosen.softmax));
+  }
+  if (config.model.has_linear()) {
+    names.push_back("linear " + linear_attention::name(chosen.linear));
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
 }
 
 void train_job(const TrainFlags& flags, const train::TrainConfig& config,
                const train::Data& data, const Context& context) {
   const bool leads = context.leads();
+  if (leads) {
+    fmt::print(stderr, "exchanges: {}\n", exchange_names(config));
+  }
   train::TrainReport report;
   std::vector<double> losses;
   {
@@ -238,6 +264,11 @@ void add_train(CLI::App& app, Context& context) {
       ->type_name("PATH=VALUE")
       ->expected(1)
       ->take_all();
+  command
+      ->add_option("--plan", flags->plan,
+                   "A file of `ringweave plan --save`, in place of "
+                   "parallel.softmax and parallel.linear")
+      ->type_name("FILE");
   command
       ->add_option("--run-dir", flags->run_dir,
                    "New folder for the resolved config and the metrics")

@@ -40,6 +40,50 @@ bool any_within(const Run& queries, const Run& keys, std::int64_t left,
   return false;
 }
 
+/// Sum of ⌊(step·i + start) / divisor⌋ for i = 0 … count - 1, all numbers >= 0
+/// and divisor > 0: the lattice points under a line, by Euclid's algorithm.
+std::int64_t floor_sum(std::int64_t count, std::int64_t divisor,
+                       std::int64_t step, std::int64_t start) {
+  std::int64_t sum = 0;
+  while (count > 0) {
+    sum +=
+        (count - 1) * count / 2 * (step / divisor) + count * (start / divisor);
+    step %= divisor;
+    start %= divisor;
+    const std::int64_t last = step * count + start;
+    count = last / divisor;
+    start = last % divisor;
+    std::swap(divisor, step);
+  }
+  return sum;
+}
+
+/// Number of pairs with key <= query + reach.
+std::int64_t pairs_up_to(const Run& queries, const Run& keys,
+                         std::int64_t reach) {
+  if (queries.length == 0 || keys.length == 0) return 0;
+  // Query i sees the first ⌊(i·stride + ahead) / keys.stride⌋ + 1 keys, but at
+  // least none and at most all.
+  const std::int64_t ahead = queries.begin + reach - keys.begin;
+  const auto first_reaching = [&](std::int64_t distance) {
+    const std::int64_t missing = distance - ahead;
+    return missing <= 0
+               ? 0
+               : std::min(queries.length, (missing - 1) / queries.stride + 1);
+  };
+  const std::int64_t some = first_reaching(0);
+  const std::int64_t all = first_reaching((keys.length - 1) * keys.stride);
+  return (queries.length - all) * keys.length + (all - some) +
+         floor_sum(all - some, keys.stride, queries.stride,
+                   some * queries.stride + ahead);
+}
+
+std::int64_t pairs_within(const Run& queries, const Run& keys,
+                          std::int64_t left, std::int64_t right) {
+  return pairs_up_to(queries, keys, right) -
+         pairs_up_to(queries, keys, -left - 1);
+}
+
 std::optional<std::int64_t> window_side(JsonObject& window,
                                         const std::string& side) {
   if (!window.has(side)) return {};
@@ -122,11 +166,21 @@ std::vector<Range> Mask::intervals(const Run& queries, const Run& keys,
 
 std::int64_t Mask::area(const Run& queries, const Run& keys,
                         std::int64_t tokens) const {
+  const std::int64_t left = window_.left.value_or(kUnlimited);
+  const std::int64_t right = std::min(is_causal() ? 0 : kUnlimited,
+                                      window_.right.value_or(kUnlimited));
+  if (document_offsets_.empty())
+    return pairs_within(queries, keys, left, right);
+  if (queries.length == 0 || keys.length == 0) return 0;
   std::int64_t area = 0;
-  for (std::int64_t i = 0; i < queries.length; ++i) {
-    area += keys.indices_in(visible_keys(queries.at(i), tokens)).size();
+  const std::int64_t end = std::min(queries.end(), keys.end());
+  Range document = document_of(std::max(queries.begin, keys.begin), tokens);
+  while (true) {
+    area += pairs_within(slice(queries, queries.indices_in(document)),
+                         slice(keys, keys.indices_in(document)), left, right);
+    if (document.end >= end) return area;
+    document = document_of(document.end, tokens);
   }
-  return area;
 }
 
 Json Mask::to_json() const {

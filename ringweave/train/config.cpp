@@ -6,6 +6,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/plan/strategy.h"
+#include "ringweave/train/parallel.h"
 
 namespace ringweave::train {
 namespace {
@@ -57,6 +58,9 @@ ParallelConfig parallel_from_json(JsonObject object) {
                                 config.layout);
   config.softmax = object.string("softmax", config.softmax);
   config.linear = object.string("linear", config.linear);
+  config.topology = object.string("topology", config.topology);
+  config.device = object.string("device", config.device);
+  config.plan = object.string("plan", config.plan);
   config.grad_payload = object.choice("grad_payload", {"float32", "compute"},
                                       config.grad_payload);
   object.done();
@@ -100,11 +104,10 @@ Json to_json(const OptimizerConfig& config) {
 }
 
 Json to_json(const ParallelConfig& config) {
-  return {{"ranks", config.ranks},
-          {"layout", config.layout},
-          {"softmax", config.softmax},
-          {"linear", config.linear},
-          {"grad_payload", config.grad_payload}};
+  return {{"ranks", config.ranks},       {"layout", config.layout},
+          {"softmax", config.softmax},   {"linear", config.linear},
+          {"topology", config.topology}, {"device", config.device},
+          {"plan", config.plan},         {"grad_payload", config.grad_payload}};
 }
 
 void check_data(const DataConfig& config) {
@@ -140,14 +143,13 @@ void check_parallel(const TrainConfig& config) {
           "\"{}\"); want \"contiguous\" or \"zigzag\", whose shards are "
           "contiguous runs",
           config.model.pattern);
-  const auto strategy = plan::strategy_from_name(parallel.softmax);
+  const Exchanges chosen = exchanges(config);
   if (config.model.has_softmax()) {
-    plan::strand_count(strategy, parallel.ranks);
+    plan::strand_count(chosen.softmax, parallel.ranks);
   }
-  const auto transport = linear_attention::transport_from_name(parallel.linear);
   if (config.model.has_linear() &&
-      transport.kind == linear_attention::Transport::Kind::all_gather) {
-    plan::strand_count(transport.strategy, parallel.ranks);
+      chosen.linear.kind == linear_attention::Transport::Kind::all_gather) {
+    plan::strand_count(chosen.linear.strategy, parallel.ranks);
   }
 }
 
@@ -215,8 +217,10 @@ void check(const TrainConfig& config) {
             "[time_outs] got {} s; want more than 0 and at most {}", seconds,
             kMax);
   }
-  require(config.threads >= 0, "[threads] got {}; want at least 0",
-          config.threads);
+  // A team of more threads than the system grants ends the process.
+  constexpr int kMaxThreads = 1024;
+  require(config.threads >= 0 && config.threads <= kMaxThreads,
+          "[threads] got {}; want 0 … {}", config.threads, kMaxThreads);
 }
 
 comm::TimeOuts time_outs(const TrainConfig& config) {

@@ -42,8 +42,15 @@ struct OptimizerConfig {
 struct ParallelConfig {
   int ranks = 1;
   std::string layout = "zigzag";         ///< a name of plan::Layout
-  std::string softmax = "multi_ring";    ///< a name of plan::Strategy
-  std::string linear = "all_gather";     ///< a linear_attention::Transport
+  /// A name of plan::Strategy, or "auto": what the planner picks.
+  std::string softmax = "multi_ring";
+  /// A name of linear_attention::Transport, or "auto".
+  std::string linear = "all_gather";
+  /// For "auto": what plan::load_machine and plan::load_device take.
+  std::string topology = "";
+  std::string device = "cpu";
+  /// A plan file, in place of softmax and linear.
+  std::string plan = "";
   std::string grad_payload = "float32";  ///< or "compute"
   friend bool operator==(const ParallelConfig&,
                          const ParallelConfig&) = default;

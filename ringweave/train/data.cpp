@@ -9,6 +9,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/file.h"
+#include "ringweave/base/hash.h"
 #include "ringweave/train/hash.h"
 
 namespace ringweave::train {

@@ -11,12 +11,13 @@
 #include <ATen/Parallel.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/hash.h"
+#include "ringweave/base/memory.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
-#include "ringweave/plan/strategy.h"
-#include "ringweave/train/hash.h"
 #include "ringweave/train/optimizer.h"
+#include "ringweave/train/parallel.h"
 
 namespace ringweave::train {
 namespace {
@@ -84,15 +85,42 @@ class Meter {
 
 models::Context make_context(const TrainConfig& config,
                              comm::Communicator& communicator) {
+  const Exchanges chosen = exchanges(config);
   const models::Split split{
       .layout = plan::Layout::named(config.parallel.layout, config.data.seq_len,
                                     config.parallel.ranks),
-      .softmax = plan::strategy_from_name(config.parallel.softmax),
-      .linear = linear_attention::transport_from_name(config.parallel.linear),
+      .softmax = chosen.softmax,
+      .linear = chosen.linear,
       .grad_payload_in_compute_type = config.parallel.grad_payload == "compute",
   };
   return models::make_context(config.model, config.compute, split,
                               communicator);
+}
+
+/// Bytes of weights, gradients and optimizer states of `ranks_here` ranks, and
+/// of their part of a batch's activations that backward needs.
+double least_memory(const TrainConfig& config, int ranks_here) {
+  const double bytes = config.compute == models::Compute::float64 ? 8 : 4;
+  const models::ModelConfig& model = config.model;
+  const auto hidden = static_cast<double>(model.hidden);
+  const auto vocab = static_cast<double>(model.vocab_size);
+  const auto layers = static_cast<double>(model.layers);
+  const double heads =
+      2 *
+      (static_cast<double>(model.heads) + static_cast<double>(model.kv_heads)) *
+      static_cast<double>(model.head_dim);
+  const bool gated =
+      model.has_linear() && model.linear.kind == models::LinearKind::gla;
+  const double gate = gated ? static_cast<double>(model.linear.gate_rank) : 0;
+  const double parameters =
+      hidden * (vocab + gate +
+                layers * (heads + 3 * static_cast<double>(model.intermediate)));
+  const double tokens = static_cast<double>(config.data.batch) *
+                        static_cast<double>(config.data.seq_len) /
+                        config.parallel.ranks;
+  constexpr double kCopies = 4;  // weights, gradients, two moments
+  return ranks_here * bytes *
+         (kCopies * parameters + tokens * (vocab + layers * hidden));
 }
 
 void check_agreement(const TrainConfig& config, const Data& data,
@@ -101,10 +129,14 @@ void check_agreement(const TrainConfig& config, const Data& data,
   Json shared = to_json(config);
   shared["data"].erase("files");
   shared["data"].erase("validation_files");
+  for (const char* file : {"topology", "device", "plan"}) {
+    shared["parallel"].erase(file);
+  }
   communicator.check_agreement(
       {{"version", RINGWEAVE_VERSION},
        {"config", fmt::format("{:016x}", fnv1a(shared.dump()))},
        {"data", hash(data)},
+       {"exchanges", describe(exchanges(config))},
        {"seed", fmt::format("{}", config.seed)}});
 }
 
@@ -252,8 +284,8 @@ TrainReport run(const TrainConfig& config, const Data& data,
   report.waiting_share_max = totals.waiting_share_max;
   if (report.seconds > 0) {
     report.tokens_per_second =
-        static_cast<double>(config.steps * config.data.batch *
-                            config.data.seq_len) /
+        static_cast<double>(config.steps) *
+        static_cast<double>(config.data.batch * config.data.seq_len) /
         report.seconds;
   }
   return report;
@@ -263,6 +295,7 @@ TrainReport run_local(const TrainConfig& config, const Data& data,
                       const Callbacks& callbacks) {
   check(config);
   set_threads(config, config.parallel.ranks);
+  check_memory(config, config.parallel.ranks);
   TrainReport report;
   comm::run_ranks(config.parallel.ranks,
                   [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
@@ -274,6 +307,11 @@ TrainReport run_local(const TrainConfig& config, const Data& data,
                     if (rank == 0) report = mine;
                   });
   return report;
+}
+
+void check_memory(const TrainConfig& config, int ranks_here) {
+  require_memory(least_memory(config, ranks_here),
+                 "[train] got a model with batches");
 }
 
 void set_threads(const TrainConfig& config, int ranks_here) {

@@ -10,7 +10,7 @@ class Help(cli.CliTest):
         done = cli.run("--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         places = [done.stdout.index(f"\n  {command} ")
-                  for command in ("train", "bench", "topology")]
+                  for command in ("train", "bench", "topology", "plan")]
         self.assertEqual(places, sorted(places))
 
     def test_every_command_has_help(self):

@@ -1,0 +1,105 @@
+"""What the scripts in papers/ and studies/ share: they call the program, and
+print Markdown.
+
+A script has `NAME`, the page that it makes, and `report(lab)`, the page's text.
+Everything is simulated or by formula, so a page is the same wherever it is made.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DEFAULT_BINARY = ROOT / "build/release/ringweave/cli/ringweave"
+
+
+class Lab:
+    """The built program. Equal calls are made once."""
+
+    def __init__(self, binary):
+        self.binary = str(binary)
+        self.done = {}
+
+    def call(self, *arguments):
+        """The JSON that `ringweave arguments… --json` prints."""
+        key = tuple(map(str, arguments))
+        if key not in self.done:
+            run = subprocess.run([self.binary, *key, "--json"], text=True,
+                                 capture_output=True, check=False)
+            if run.returncode != 0:
+                raise SystemExit(f"ringweave {' '.join(key)}\n{run.stderr}")
+            self.done[key] = json.loads(run.stdout)
+        return self.done[key]
+
+    def simulate(self, topology, strategy, flops=None, backward=False,
+                 **options):
+        """One pass. `flops`: of a rank's attention per second; None: transfers
+        alone. Options are the program's: tokens=…, mask="full", …"""
+        arguments = ["simulate", "--topology", topology, "--strategy", strategy,
+                     "--backward" if backward else "--forward-only"]
+        return self._simulate(arguments, flops, options)
+
+    def play(self, topology, schedule, **options):
+        """A schedule of ours (schedule() below), transfers alone."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(schedule, file)
+            file.flush()
+            return self._simulate(["simulate", "--topology", topology,
+                                   "--schedule", file.name], None, options)
+
+    def _simulate(self, arguments, flops, options):
+        arguments += (["--no-compute"] if flops is None
+                      else ["--flops", f"{flops:.12g}"])
+        for name, value in options.items():
+            arguments += ["--" + name.replace("_", "-"), value]
+        passes = self.call(*arguments)["passes"]
+        assert len(passes) == 1 and passes[0]["seconds"] is not None
+        return passes[0]
+
+
+def schedule(ranks, blocks, transfers):
+    """A schedule without computation. `blocks`: {(owner, strand): size};
+    `transfers`: (from, to, owner, strand, step it is sent in, slot). A rank
+    waits for what it receives before the step after."""
+    steps = 1 + max(step for *_, step, _ in transfers)
+    return {
+        "format": "ringweave.schedule", "version": 1, "ranks": ranks,
+        "pass": "forward", "steps": steps,
+        "blocks": [{"block": [owner, strand, 0], "size": size}
+                   for (owner, strand), size in sorted(blocks.items())],
+        "transfers": [
+            {"from": source, "to": to, "block": [owner, strand, 0],
+             "payload": "kv", "action": "copy", "post_step": step,
+             "wait_step": step + 1, "source_slot": -1, "slot": slot}
+            for source, to, owner, strand, step, slot in transfers],
+        "tiles": [], "retained": []}
+
+
+def table(head, rows):
+    """Markdown; numbers come as text, rounded by the caller."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def percent(value, of):
+    """How far `value` is from `of`: "+3 %"."""
+    return f"{100 * (value / of - 1):+.0f} %"
+
+
+def milliseconds(seconds):
+    return f"{1e3 * seconds:.3g}"
+
+
+def binary_of(arguments):
+    """The program: first argument, else RINGWEAVE_BINARY, else the release
+    build's."""
+    if len(arguments) > 1:
+        return arguments[1]
+    return os.environ.get("RINGWEAVE_BINARY", DEFAULT_BINARY)
+
+
+def main(report):
+    print(report(Lab(binary_of(sys.argv))), end="")

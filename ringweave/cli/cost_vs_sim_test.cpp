@@ -1,0 +1,149 @@
+// The cost model against the simulator: hundreds of random cases.
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/plan/attention_work.h"
+#include "ringweave/plan/cost.h"
+#include "ringweave/sim/simulate.h"
+#include "ringweave/topology/builtin.h"
+
+namespace ringweave::cli {
+namespace {
+
+using plan::Layout;
+using plan::Mask;
+using plan::Pass;
+using plan::Strategy;
+
+/// docs/algorithms.md says what makes the two differ.
+constexpr double kClose = 0.05;
+
+const char* const kTopologies[] = {
+    "mesh:ranks=2,rate=1e9",
+    "mesh:ranks=5,rate=1e9,latency=2e-6",
+    "mesh:ranks=8,rate=1e9",
+    "switch:ranks=7,rate=1e9",
+    "switch:ranks=9,rate=1e9,latency=3e-6",
+    "ring:ranks=6,rate=1e9",
+    "torus:dimensions=3x3,rate=1e9",
+    "two_level:nodes=2,ranks=8,rate=1e9,nic=5e8",
+    "two_level:nodes=3,ranks=12,rate=1e9,nic=2.5e8,nic_latency=5e-6",
+    "dgx-1"};
+
+/// Draws of one case; all of them from one seed.
+struct Draw {
+  std::mt19937 random;
+
+  int below(int count) {
+    return static_cast<int>(random() % static_cast<unsigned>(count));
+  }
+  template <typename T>
+  const T& of(const std::vector<T>& values) {
+    return values[below(static_cast<int>(values.size()))];
+  }
+};
+
+std::vector<Strategy> strategies(int ranks, int nodes) {
+  std::vector<std::string> names = {
+      "ring",     "ring_reverse", "multi_ring", "time_varying_multi_ring",
+      "direct:1", "direct:3",     "direct",     "all_gather"};
+  if (nodes > 1) {
+    for (const char* name :
+         {"paths:nodes={}", "double_ring:nodes={}", "hierarchical:nodes={}",
+          "hierarchical:nodes={},slices=2,inner=multi_ring"}) {
+      names.push_back(fmt::format(fmt::runtime(name), nodes));
+    }
+  }
+  std::vector<Strategy> possible;
+  for (const std::string& name : names) {
+    const Strategy strategy = plan::strategy_from_name(name);
+    if (!plan::why_not(strategy, ranks)) possible.push_back(strategy);
+  }
+  return possible;
+}
+
+struct Case {
+  topology::Topology topology;
+  Strategy strategy;
+  plan::AttentionDemand demand;
+  plan::ModelShape shape;
+  plan::Device device;
+  Pass pass;
+  double overhead;
+  std::string name;
+};
+
+Case draw_case(unsigned seed) {
+  Draw draw{std::mt19937(seed)};
+  const std::string place = kTopologies[draw.below(std::size(kTopologies))];
+  topology::Topology topology = topology::builtin(place);
+  const int n = topology.ranks();
+  const Strategy strategy = draw.of(strategies(n, topology.nodes()));
+  const std::int64_t tokens = n * 40 + draw.below(1000);
+  const std::string layout_name =
+      draw.of<std::string>({"contiguous", "zigzag", "striped"});
+  const Layout layout = Layout::named(layout_name, tokens, n);
+  const Mask mask = draw.of<Mask>(
+      {Mask::full(), Mask::causal(),
+       Mask::causal().with_window({tokens / 3, {}}),
+       Mask::causal().with_documents({0, tokens / 4, tokens / 2, tokens})});
+  plan::ModelShape shape{.heads = 8, .kv_heads = 2, .head_dim = 64};
+  // Compute over transfers: from none to more than them.
+  const double ratio = draw.of<double>({1e-3, 0.3, 1, 3});
+  const double bytes =
+      static_cast<double>(tokens * shape.kv_token_bytes()) / 1e9;
+  const double flop = 4.0 * 64 * 8 * static_cast<double>(tokens * tokens) / n;
+  plan::Device device{.name = "drawn", .source = "", .dtype = ""};
+  device.flops_per_second = flop / (ratio * bytes);
+  const Pass pass = draw.below(2) == 0 ? Pass::forward : Pass::backward;
+  const double overhead = draw.of<double>({0, 0, 1e-6});
+  return {
+      std::move(topology),
+      strategy,
+      plan::AttentionDemand(layout, layout, mask),
+      shape,
+      device,
+      pass,
+      overhead,
+      fmt::format("{} {} {} {} {} {} tokens, compute {}, overhead {}", place,
+                  plan::name(strategy), plan::name(pass), layout_name,
+                  mask.to_json().dump(), tokens, ratio, overhead)};
+}
+
+double predicted(const Case& c) {
+  const plan::Network network(c.topology);
+  return plan::pass_cost(plan::attention_traffic(c.strategy, c.demand, c.shape,
+                                                 c.device, c.pass, c.overhead),
+                         network, {.message_overhead_seconds = c.overhead})
+      .seconds;
+}
+
+double simulated(const Case& c) {
+  const int n = c.topology.ranks();
+  const int strands = plan::strand_count(c.strategy, n);
+  return sim::simulate(plan::whole(c.strategy, c.demand, c.pass), c.topology,
+                       plan::attention_workload(c.demand, strands, c.shape,
+                                                c.device, c.pass, c.overhead))
+      .seconds;
+}
+
+TEST(CostVsSim, HundredsOfRandomCases) {
+  constexpr int kCases = 400;
+  double worst = 0;
+  for (int seed = 0; seed < kCases; ++seed) {
+    const Case c = draw_case(static_cast<unsigned>(seed));
+    const double want = simulated(c);
+    const double got = predicted(c);
+    worst = std::max(worst, std::abs(got / want - 1));
+    EXPECT_NEAR(got, want, kClose * want) << c.name;
+  }
+  RecordProperty("worst", fmt::format("{:.4f}", worst));
+}
+
+}  // namespace
+}  // namespace ringweave::cli

@@ -1,0 +1,99 @@
+#include "ringweave/cli/device_table.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include "ringweave/attention/tile.h"
+#include "ringweave/base/error.h"
+#include "ringweave/cli/interrupt.h"
+#include "ringweave/plan/device.h"
+
+namespace ringweave::cli {
+namespace {
+
+constexpr std::int64_t kSmallest = 64;
+
+/// Median seconds of `repeat` runs, after one to warm up.
+template <typename Work>
+double median_seconds(int repeat, Work work) {
+  std::vector<double> seconds;
+  work();
+  for (int i = 0; i < repeat; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    work();
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+            .count());
+  }
+  std::ranges::nth_element(seconds, seconds.begin() + repeat / 2);
+  return seconds[repeat / 2];
+}
+
+void measure(const BenchOptions& options, std::int64_t kv_heads,
+             std::int64_t rows, plan::Device& device) {
+  const at::ScalarType type = scalar_type(options);
+  const at::ScalarType sums = attention::accumulate_type(type);
+  const auto make = [&](std::int64_t heads, at::ScalarType of,
+                        std::uint64_t seed) {
+    return random_tensor({options.batch, rows, heads, options.head_dim}, of,
+                         seed);
+  };
+  const at::Tensor q = make(options.heads, type, 1);
+  const at::Tensor k = make(kv_heads, type, 2);
+  const at::Tensor v = make(kv_heads, type, 3);
+  const at::Tensor grad = make(options.heads, sums, 4);
+  const attention::LocalTile tile{
+      .rows = {0, rows}, .keys = {0, rows}, .intervals = {}};
+  const double scale = 1.0 / std::sqrt(static_cast<double>(options.head_dim));
+  const auto area =
+      static_cast<double>(rows * rows * options.heads * options.batch);
+  device.forward.points.push_back({area, median_seconds(options.repeat, [&] {
+                                     attention::tile_forward(q, k, v, tile,
+                                                             scale);
+                                   })});
+  if (options.forward_only) return;
+  const attention::Partial result =
+      attention::tile_forward(q, k, v, tile, scale);
+  device.backward.points.push_back({area, median_seconds(options.repeat, [&] {
+                                      attention::tile_backward(
+                                          grad, q, k, v, result.out, result.lse,
+                                          tile, scale);
+                                    })});
+}
+
+}  // namespace
+
+void save_device_table(const BenchOptions& options, std::int64_t kv_heads,
+                       const std::string& path) {
+  require(options.tokens >= kSmallest,
+          "[bench attention] got --tokens {} with --save-device-table; want at "
+          "least {}",
+          options.tokens, kSmallest);
+  const at::NoGradGuard no_grad;
+  at::set_num_threads(options.threads);
+  plan::Device device{.name = fmt::format("cpu, {} threads", options.threads),
+                      .source = "measured",
+                      .dtype = options.dtype};
+  device.head_dim = static_cast<int>(options.head_dim);
+  for (std::int64_t rows = kSmallest; rows <= options.tokens; rows *= 2) {
+    measure(options, kv_heads, rows, device);
+    check_interrupted();
+  }
+  std::ofstream file(path);
+  file << plan::to_json(device).dump(2) << "\n";
+  file.close();
+  require(file.good(), "[bench attention] could not write {}", path);
+  for (const auto& [area, seconds] : device.forward.points) {
+    fmt::print("area {:.4g}: forward {:.4g} ms\n", area, 1e3 * seconds);
+  }
+  fmt::print(stderr, "wrote {}\n", path);
+}
+
+}  // namespace ringweave::cli

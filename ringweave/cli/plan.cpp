@@ -1,0 +1,203 @@
+// ringweave plan: what every strategy and transport costs on a topology, how
+// far each is from the best possible, and which one to take.
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/cli/command.h"
+#include "ringweave/cli/plan_report.h"
+#include "ringweave/plan/plan_file.h"
+#include "ringweave/plan/planner.h"
+#include "ringweave/plan/searched.h"
+
+namespace ringweave::cli {
+namespace {
+
+struct PlanFlags {
+  std::string topology;
+  std::optional<int> ranks;
+  std::string model;
+  std::optional<std::int64_t> heads, kv_heads, head_dim, layers, batch;
+  std::string pattern;
+  std::string linear;
+  std::string compute;
+  std::int64_t seq_len = 0;
+  std::string layout = "zigzag";
+  std::string mask = "causal";
+  std::string device = "h100";
+  std::optional<double> memory_limit;
+  double message_overhead = 0;
+  bool synthesise = false;
+  std::string save;
+  bool json = false;
+};
+
+plan::ModelShape shape_of(const PlanFlags& flags) {
+  plan::ModelShape shape;
+  if (!flags.model.empty()) {
+    shape =
+        plan::model_shape_from_json(read_json_file(flags.model), flags.model);
+  } else {
+    require(flags.heads.has_value(),
+            "[plan] got neither --model nor --heads; want one of them");
+  }
+  if (flags.heads) shape.heads = *flags.heads;
+  if (flags.heads && flags.model.empty()) shape.kv_heads = *flags.heads;
+  if (flags.kv_heads) shape.kv_heads = *flags.kv_heads;
+  if (flags.head_dim) shape.head_dim = *flags.head_dim;
+  if (flags.layers) shape.layers = *flags.layers;
+  if (flags.batch) shape.batch = *flags.batch;
+  if (!flags.pattern.empty()) shape.pattern = flags.pattern;
+  if (!flags.linear.empty()) {
+    shape.linear_kind = flags.linear;
+    shape.normaliser = flags.linear == "basic";
+  }
+  if (!flags.compute.empty()) shape.dtype = flags.compute;
+  plan::check(shape, "plan");
+  return shape;
+}
+
+plan::Mask mask_of(const std::string& text) {
+  if (text == "causal") return plan::Mask::causal();
+  if (text == "full") return plan::Mask::full();
+  require(text.starts_with("{"),
+          "[plan] got --mask {}; want causal, full, or an object such as "
+          "{{\"kind\": \"causal\", \"window\": {{\"left\": 4095}}}}",
+          text);
+  return plan::Mask::from_json(parse_json(text, "--mask"), "--mask");
+}
+
+plan::PlanRequest request_of(const PlanFlags& flags) {
+  plan::PlanRequest request{.machine = plan::load_machine(flags.topology),
+                            .shape = shape_of(flags),
+                            .mask = mask_of(flags.mask),
+                            .device = plan::load_device(flags.device),
+                            .memory_limit_bytes = flags.memory_limit,
+                            .message_overhead_seconds = flags.message_overhead};
+  const int ranks = request.machine.ranks();
+  require(!flags.ranks || *flags.ranks == ranks,
+          "[plan] got --ranks {} for a topology of {}; want {} or no --ranks",
+          flags.ranks.value_or(0), ranks, ranks);
+  require(flags.seq_len >= 1, "[plan] got --seq-len {}; want at least 1",
+          flags.seq_len);
+  require(flags.message_overhead >= 0,
+          "[plan] got --message-overhead {}; want at least 0",
+          flags.message_overhead);
+  request.layout = plan::Layout::named(flags.layout, flags.seq_len, ranks);
+  return request;
+}
+
+void save(const std::string& path, const plan::PlanFile& plan) {
+  std::ofstream file(path);
+  file << plan::to_json(plan).dump(2) << "\n";
+  file.close();
+  require(file.good(), "[plan] could not write {}", path);
+  fmt::print(stderr, "wrote {}\n", path);
+}
+
+void report(const PlanFlags& flags, const plan::PlanRequest& request,
+            const plan::Planned& planned) {
+  const PlanReport report{request, flags.layout, planned};
+  fmt::print("{}", flags.json ? to_json(report).dump() + "\n" : table(report));
+  if (!flags.save.empty()) {
+    save(flags.save, plan::plan_file(request, flags.layout, planned));
+  }
+}
+
+/// Planning is checking: what does not fit is an error before any work.
+void prepare(const PlanFlags& flags, Context& context) {
+  plan::PlanRequest request = request_of(flags);
+  if (flags.synthesise || plan::worth_searching(request.machine)) {
+    request.extra = plan::searched_strategies(request.machine);
+  }
+  const plan::Planned planned = plan::make_plan(request);
+  context.job = [flags, request, planned, &context] {
+    if (context.leads()) report(flags, request, planned);
+  };
+}
+
+void add_model_options(CLI::App& command, PlanFlags& flags) {
+  command
+      .add_option("--model", flags.model,
+                  "A config of train, or its model object; the flags below "
+                  "override it")
+      ->type_name("CONFIG");
+  const auto number = [&](const char* flag, auto& value, const char* text) {
+    command.add_option(flag, value, text)->type_name("N");
+  };
+  number("--heads", flags.heads, "Query heads");
+  number("--kv-heads", flags.kv_heads,
+         "Heads of keys and values; default: all");
+  number("--head-dim", flags.head_dim, "Numbers per head and token");
+  number("--layers", flags.layers, "Layers");
+  number("--batch", flags.batch, "Sequences per step");
+  command
+      .add_option(
+          "--pattern", flags.pattern,
+          "Letters L (linear) and N (softmax), repeated over the layers")
+      ->type_name("LETTERS");
+  command.add_option("--linear", flags.linear, "Kind of linear layers")
+      ->check(CLI::IsMember({"basic", "lightning", "gla"}))
+      ->type_name("KIND");
+  command.add_option("--compute", flags.compute, "Type of keys and values")
+      ->check(CLI::IsMember({"float64", "float32", "bfloat16"}))
+      ->type_name("TYPE");
+}
+
+void add_request_options(CLI::App& command, PlanFlags& flags) {
+  command
+      .add_option("--topology", flags.topology,
+                  "A topology file, or a name such as mesh:ranks=8")
+      ->required()
+      ->type_name("NAME|FILE");
+  command.add_option("--ranks", flags.ranks, "Must be the topology's")
+      ->type_name("N");
+  add_model_options(command, flags);
+  command.add_option("--seq-len", flags.seq_len, "Tokens per sequence")
+      ->required()
+      ->type_name("N");
+  command.add_option("--layout", flags.layout, "contiguous, zigzag or striped")
+      ->check(CLI::IsMember({"contiguous", "zigzag", "striped"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("--mask", flags.mask, "causal, full, or a JSON object")
+      ->type_name("MASK")
+      ->capture_default_str();
+  command
+      .add_option("--device", flags.device,
+                  "A device table, or a name such as h100:efficiency=0.6")
+      ->type_name("NAME|FILE")
+      ->capture_default_str();
+  command
+      .add_option("--memory-limit", flags.memory_limit,
+                  "Bytes of a rank for keys, values, states and buffers")
+      ->type_name("BYTES");
+  command
+      .add_option("--message-overhead", flags.message_overhead,
+                  "Seconds of a rank's time per message that it sends")
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  command.add_flag("--synthesise", flags.synthesise,
+                   "Search for rings and trees in the topology too (done "
+                   "unasked where it is irregular and small)");
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand(
+      "plan", "Predict every strategy on a topology, and pick the fastest");
+  auto flags = std::make_shared<PlanFlags>();
+  add_request_options(*command, *flags);
+  command->add_option("--save", flags->save, "Write the plan, for --plan")
+      ->type_name("FILE");
+  command->add_flag("--json", flags->json, "Print one JSON object");
+  command->callback([flags, &context] { prepare(*flags, context); });
+}
+
+}  // namespace ringweave::cli

@@ -1,0 +1,187 @@
+#include "ringweave/cli/plan_report.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "ringweave/cli/progress.h"
+
+namespace ringweave::cli {
+namespace {
+
+using plan::Candidate;
+using plan::LayerPlan;
+using plan::Verdict;
+
+constexpr const char* kSaving =
+    "A strategy that sends fewer bytes need not be faster: on a full mesh the "
+    "time bound stays C/B, a shard over one link, since some rank needs every "
+    "key.\n";
+
+std::string milliseconds(double seconds) {
+  return fmt::format("{:.4g}", 1e3 * seconds);
+}
+
+std::string bytes_text(const plan::LinkClassBytes& forward,
+                       const plan::LinkClassBytes& backward) {
+  std::vector<std::string> texts;
+  for (const auto& [name, of_class] : forward) {
+    double total = of_class.total;
+    if (const auto found = backward.find(name); found != backward.end()) {
+      total += found->second.total;
+    }
+    if (total > 0)
+      texts.push_back(fmt::format("{} {}B", name, with_prefix(total)));
+  }
+  return fmt::format("{}", fmt::join(texts, ", "));
+}
+
+std::string ratio(const Candidate& candidate, double bound) {
+  if (candidate.backward.seconds <= 0 || bound <= 0) return "-";
+  return fmt::format("{:.3f}", candidate.seconds() / bound);
+}
+
+std::vector<std::string> row(const Candidate& candidate, double bound) {
+  if (candidate.verdict == Verdict::impossible) {
+    return {candidate.name,  "-", "-", "-", "-", "-", "impossible",
+            candidate.reason};
+  }
+  const bool whole = candidate.backward.seconds > 0;
+  return {candidate.name + (candidate.by_formula ? " *" : ""),
+          milliseconds(candidate.forward.seconds),
+          whole ? milliseconds(candidate.backward.seconds) : "-",
+          ratio(candidate, bound),
+          bytes_text(candidate.forward.bytes, candidate.backward.bytes),
+          with_prefix(candidate.memory_bytes) + "B",
+          plan::name(candidate.verdict),
+          candidate.reason};
+}
+
+std::string aligned(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths(rows.front().size());
+  for (const auto& cells : rows) {
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      widths[i] = std::max(widths[i], cells[i].size());
+    }
+  }
+  std::string text;
+  for (const auto& cells : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      const bool figure = i >= 1 && i <= 3;
+      line += figure ? fmt::format("{:>{}}  ", cells[i], widths[i])
+                     : fmt::format("{:<{}}  ", cells[i], widths[i]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+std::string layer_table(const std::string& kind, const LayerPlan& plan) {
+  if (plan.layers == 0) return "";
+  std::string text = fmt::format(
+      "\n{} layers ({}), per layer in ms; bound: forward {}, backward {} (of "
+      "them transfers of forward {})\n\n",
+      kind, plan.layers, milliseconds(plan.forward_bound),
+      milliseconds(plan.backward_bound), milliseconds(plan.exchange_bound));
+  std::vector<std::vector<std::string>> rows = {
+      {kind == "softmax" ? "strategy" : "transport", "forward", "backward",
+       "x bound", "bytes by link class", "memory", "verdict", "why"}};
+  for (const Candidate& candidate : plan.candidates) {
+    rows.push_back(row(candidate, plan.bound()));
+  }
+  return text + aligned(rows);
+}
+
+std::string choice(const std::string& kind, const LayerPlan& plan) {
+  if (plan.layers == 0) return "";
+  const Candidate& chosen = plan.candidates[plan.chosen];
+  return fmt::format(
+      "{}: {}, forward {} ms + backward {} ms, {} times the bound of {} ms\n",
+      kind, chosen.name, milliseconds(chosen.forward.seconds),
+      milliseconds(chosen.backward.seconds), ratio(chosen, plan.bound()),
+      milliseconds(plan.bound()));
+}
+
+Json to_json(const plan::PassCost& cost) {
+  Json bytes = Json::object();
+  for (const auto& [name, of_class] : cost.bytes) {
+    bytes[name] = {{"total", of_class.total}, {"busiest", of_class.busiest}};
+  }
+  return {{"seconds", cost.seconds},
+          {"compute_seconds", cost.compute_seconds},
+          {"link_bytes", std::move(bytes)}};
+}
+
+Json to_json(const LayerPlan& plan) {
+  Json candidates = Json::array();
+  for (const Candidate& candidate : plan.candidates) {
+    Json json = {{"name", candidate.name},
+                 {"verdict", plan::name(candidate.verdict)},
+                 {"reason", candidate.reason}};
+    if (candidate.verdict != Verdict::impossible) {
+      json["forward"] = to_json(candidate.forward);
+      json["backward"] = candidate.backward.seconds > 0
+                             ? to_json(candidate.backward)
+                             : Json(nullptr);
+      json["memory_bytes"] = candidate.memory_bytes;
+      json["by_formula"] = candidate.by_formula;
+    }
+    candidates.push_back(std::move(json));
+  }
+  Json json = {{"layers", plan.layers}};
+  if (plan.layers == 0) return json;
+  json["chosen"] = plan.candidates[plan.chosen].name;
+  json["bound"] = {{"forward_seconds", plan.forward_bound},
+                   {"backward_seconds", plan.backward_bound},
+                   {"exchange_seconds", plan.exchange_bound}};
+  json["ratio"] =
+      plan.bound() > 0
+          ? Json(plan.candidates[plan.chosen].seconds() / plan.bound())
+          : Json(nullptr);
+  json["candidates"] = std::move(candidates);
+  return json;
+}
+
+}  // namespace
+
+std::string table(const PlanReport& report) {
+  const plan::PlanRequest& request = report.request;
+  const plan::ModelShape& shape = request.shape;
+  std::string text = fmt::format(
+      "{} ({} ranks), {} layers of {} heads ({} of keys and values) x {}, {}, "
+      "{} x {} tokens, {}, {}, device {}\n",
+      request.machine.name, request.machine.ranks(), shape.layers, shape.heads,
+      shape.kv_heads, shape.head_dim, shape.dtype, shape.batch,
+      request.layout.tokens(), request.mask.is_causal() ? "causal" : "full",
+      report.layout, request.device.name);
+  text += layer_table("softmax", report.planned.softmax);
+  text += layer_table("linear", report.planned.linear);
+  text += "\n* by formula; the others by the recurrence\n";
+  text += kSaving;
+  text += "\n";
+  text += choice("softmax", report.planned.softmax);
+  text += choice("linear", report.planned.linear);
+  text += fmt::format("attention of a step: {} ms\n",
+                      milliseconds(report.planned.step_seconds));
+  return text;
+}
+
+Json to_json(const PlanReport& report) {
+  const plan::PlanRequest& request = report.request;
+  return {{"topology", request.machine.name},
+          {"ranks", request.machine.ranks()},
+          {"model", plan::to_json(request.shape)},
+          {"seq_len", request.layout.tokens()},
+          {"layout", report.layout},
+          {"mask", request.mask.to_json()},
+          {"device", request.device.name},
+          {"softmax", to_json(report.planned.softmax)},
+          {"linear", to_json(report.planned.linear)},
+          {"step_seconds", report.planned.step_seconds}};
+}
+
+}  // namespace ringweave::cli

@@ -1,0 +1,20 @@
+// How a plan is printed.
+#pragma once
+
+#include <string>
+
+#include "ringweave/base/json.h"
+#include "ringweave/plan/planner.h"
+
+namespace ringweave::cli {
+
+struct PlanReport {
+  const plan::PlanRequest& request;
+  std::string layout;
+  const plan::Planned& planned;
+};
+
+std::string table(const PlanReport& report);
+Json to_json(const PlanReport& report);
+
+}  // namespace ringweave::cli

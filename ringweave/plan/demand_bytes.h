@@ -1,0 +1,22 @@
+// What a pass has to bring to whom, in bytes: the input of
+// topology::lower_bound.
+#pragma once
+
+#include "ringweave/plan/demand.h"
+#include "ringweave/topology/lower_bound.h"
+
+namespace ringweave::plan {
+
+/// Bytes of each owner's blocks that each rank needs, at [to][from];
+/// `unit_bytes` is what one unit of the demand weighs. Forward: of keys and
+/// values. Backward: of gradients, with reversed_topology().
+topology::DemandBytes demand_bytes(const Demand& demand, double unit_bytes);
+
+/// The topology with its links turned round. In backward every rank that has
+/// used a block owes its owner a gradient. Sums may be formed on the way, so
+/// what must cross a cut is one gradient, not one per contributor: on the
+/// reversed graph the same as bringing the block to those that need it. Keys
+/// and values are not counted, since a schedule may have kept them.
+topology::Topology reversed_topology(const topology::Topology& topology);
+
+}  // namespace ringweave::plan

@@ -1,0 +1,227 @@
+#include "ringweave/plan/device.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+
+#include "ringweave/base/error.h"
+#include "ringweave/base/range.h"
+
+namespace ringweave::plan {
+namespace {
+
+constexpr const char* kFormat = "ringweave.device_table";
+constexpr double kBackwardRatio = 2.5;
+constexpr double kForwardFlop = 4;
+
+struct Published {
+  const char* name;
+  double flops_per_second;
+  const char* dtype;
+  const char* source;
+};
+
+// Dense, without the sparsity that data sheets like to count.
+constexpr Published kPublished[] = {
+    {"h100", 989.4e12, "bfloat16", "NVIDIA H100 SXM data sheet"},
+    {"h800", 989.4e12, "bfloat16",
+     "NVIDIA H100 SXM data sheet; H800 has the same cores, slower links"},
+    {"h200", 989.4e12, "bfloat16", "NVIDIA H200 SXM data sheet"},
+    {"a100", 312e12, "bfloat16", "NVIDIA A100 data sheet"},
+    {"a800", 312e12, "bfloat16",
+     "NVIDIA A100 data sheet; A800 has the same cores, slower links"},
+    {"b200", 2250e12, "bfloat16", "NVIDIA DGX B200 data sheet, per GPU"},
+    {"mi300x", 1307.4e12, "bfloat16", "AMD Instinct MI300X data sheet"},
+    {"v100", 125e12, "float16",
+     "NVIDIA V100 SXM2 data sheet; it has no bfloat16"},
+    {"l20", 119.5e12, "bfloat16", "NVIDIA L20 data sheet"},
+    {"cpu", 1e11, "float32",
+     "a round figure for a few cores; measure yours with bench attention "
+     "--save-device-table"},
+};
+
+AreaTable table_from_json(const Json& list, const std::string& path) {
+  require(list.is_array() && !list.empty(),
+          "[{}] got {}; want a list of at least one point", path,
+          list.is_array() ? "an empty list" : list.type_name());
+  AreaTable table;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    JsonObject point(list[i], fmt::format("{}[{}]", path, i));
+    table.points.push_back(
+        {point.number("area", 0), point.number("seconds", 0)});
+    point.done();
+    const auto& [area, seconds] = table.points.back();
+    require(area > 0 && seconds > 0,
+            "[{}[{}]] got area {} and {} s; want both above 0", path, i, area,
+            seconds);
+    require(i == 0 || area > table.points[i - 1].area,
+            "[{}[{}].area] got {}; want more than the one before, {}", path, i,
+            area, table.points[i - 1].area);
+  }
+  return table;
+}
+
+Json to_json(const AreaTable& table) {
+  Json points = Json::array();
+  for (const auto& [area, seconds] : table.points) {
+    points.push_back({{"area", area}, {"seconds", seconds}});
+  }
+  return points;
+}
+
+double read_number(const std::string& text, const std::string& option) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, value);
+  require(error == std::errc{} && stopped == end && std::isfinite(value) &&
+              value > 0,
+          "[device] got {}={}; want a number above 0", option, text);
+  return value;
+}
+
+Device published(const std::string& word) {
+  for (const Published& row : kPublished) {
+    if (word != row.name) continue;
+    Device device{.name = row.name, .source = row.source, .dtype = row.dtype};
+    device.flops_per_second = row.flops_per_second;
+    device.efficiency = 0.5;
+    return device;
+  }
+  if (word == "custom") return {.name = word, .source = "", .dtype = ""};
+  const auto near = nearest(word, device_names());
+  throw InvalidArgument(fmt::format(
+      "[device] got \"{}\"; {}want a file of a device table, or one of {}",
+      word, near ? fmt::format("did you mean \"{}\"? ", *near) : "",
+      fmt::join(device_names(), ", ")));
+}
+
+Device named_device(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  Device device = published(text.substr(0, colon));
+  std::string rest = colon == text.npos ? "" : text.substr(colon + 1);
+  while (!rest.empty()) {
+    const std::string option = rest.substr(0, rest.find(','));
+    rest = option.size() < rest.size() ? rest.substr(option.size() + 1) : "";
+    const std::size_t equals = option.find('=');
+    const std::string key = option.substr(0, equals);
+    require(equals != option.npos && (key == "efficiency" || key == "rate"),
+            "[device] got the option \"{}\"; want efficiency=… or rate=… "
+            "(FLOP/s)",
+            option);
+    const double value = read_number(option.substr(equals + 1), key);
+    (key == "rate" ? device.flops_per_second : device.efficiency) = value;
+  }
+  require(device.efficiency <= 1,
+          "[device] got efficiency={}; want more than 0 and at most 1",
+          device.efficiency);
+  require(device.flops_per_second > 0,
+          "[device] got custom without a rate; want custom:rate=… (FLOP/s)");
+  device.name = text;
+  return device;
+}
+
+}  // namespace
+
+double AreaTable::seconds(double area) const {
+  if (area <= 0) return 0;
+  auto above = std::lower_bound(
+      points.begin(), points.end(), area,
+      [](const Point& point, double wanted) { return point.area < wanted; });
+  if (above == points.end()) --above;
+  const Point low = above == points.begin() ? Point{} : *std::prev(above);
+  const double slope =
+      std::max(0.0, (above->seconds - low.seconds) / (above->area - low.area));
+  return std::max(low.seconds, low.seconds + slope * (area - low.area));
+}
+
+double AreaTable::least_seconds(double area) const {
+  // Lines through the points have their lowest rate at one of them, or far out.
+  const double far = 1e6 * points.back().area;
+  double rate = seconds(far) / far;
+  for (const Point& point : points) {
+    rate = std::min(rate, point.seconds / point.area);
+  }
+  return rate * area;
+}
+
+double Device::tile_seconds(double area, int dim, bool is_backward) const {
+  return timed(area, dim, is_backward, &AreaTable::seconds);
+}
+
+double Device::least_seconds(double area, int dim, bool is_backward) const {
+  return timed(area, dim, is_backward, &AreaTable::least_seconds);
+}
+
+double Device::timed(double area, int dim, bool is_backward,
+                     double (AreaTable::*seconds)(double) const) const {
+  if (head_dim == 0) {
+    return flop_seconds(area * dim * kForwardFlop *
+                        (is_backward ? kBackwardRatio : 1));
+  }
+  const double scale = static_cast<double>(dim) / head_dim;
+  if (is_backward && !backward.points.empty()) {
+    return scale * (backward.*seconds)(area);
+  }
+  return scale * (is_backward ? kBackwardRatio : 1) * (forward.*seconds)(area);
+}
+
+double Device::flop_seconds(double flop) const {
+  if (flops_per_second > 0) return flop / (flops_per_second * efficiency);
+  // A table alone: its last slope is the rate of large products.
+  const auto& points = forward.points;
+  const AreaTable::Point last = points.back();
+  const AreaTable::Point before =
+      points.size() > 1 ? points[points.size() - 2] : AreaTable::Point{};
+  const double slope =
+      (last.seconds - before.seconds) / (last.area - before.area);
+  return flop * std::max(slope, 0.0) / (kForwardFlop * head_dim);
+}
+
+std::vector<std::string> device_names() {
+  std::vector<std::string> names;
+  for (const Published& row : kPublished) names.emplace_back(row.name);
+  names.emplace_back("custom");
+  return names;
+}
+
+Device load_device(const std::string& name_or_path) {
+  if (name_or_path.ends_with(".json") ||
+      std::filesystem::is_regular_file(name_or_path)) {
+    return device_from_json(read_json_file(name_or_path), name_or_path);
+  }
+  return named_device(name_or_path);
+}
+
+Json to_json(const Device& device) {
+  Json json = {
+      {"format", kFormat},           {"version", 1},
+      {"device", device.name},       {"dtype", device.dtype},
+      {"head_dim", device.head_dim}, {"points", to_json(device.forward)}};
+  if (!device.backward.points.empty()) {
+    json["backward"] = to_json(device.backward);
+  }
+  return json;
+}
+
+Device device_from_json(const Json& json, const std::string& path) {
+  JsonObject object(json, path);
+  check_format(object, kFormat, 1);
+  Device device{.name = object.string("device"),
+                .source = "measured",
+                .dtype = object.string("dtype")};
+  constexpr std::int64_t kMaxHeadDim = 1 << 16;
+  const std::int64_t head_dim = object.integer("head_dim", 1);
+  require(head_dim <= kMaxHeadDim, "[{}.head_dim] got {}; want at most {}",
+          path, head_dim, kMaxHeadDim);
+  device.head_dim = static_cast<int>(head_dim);
+  device.forward = table_from_json(object.value("points"), path + ".points");
+  if (object.has("backward")) {
+    device.backward =
+        table_from_json(object.value("backward"), path + ".backward");
+  }
+  object.done();
+  return device;
+}
+
+}  // namespace ringweave::plan

@@ -1,0 +1,95 @@
+#include "ringweave/train/parallel.h"
+
+#include "ringweave/base/error.h"
+#include "ringweave/plan/plan_file.h"
+#include "ringweave/plan/planner.h"
+#include "ringweave/plan/searched.h"
+
+namespace ringweave::train {
+namespace {
+
+constexpr const char* kAuto = "auto";
+
+void take(const std::optional<plan::PlanFile::Layers>& softmax,
+          const std::optional<plan::PlanFile::Layers>& linear,
+          Exchanges& result) {
+  if (softmax) result.softmax = *softmax->strategy;
+  if (linear) {
+    result.linear = linear_attention::transport_from_name(linear->name);
+  }
+}
+
+plan::Machine machine_of(const TrainConfig& config) {
+  plan::Machine machine = plan::load_machine(config.parallel.topology);
+  require(machine.ranks() == config.parallel.ranks,
+          "[parallel.topology] got {}, which has {} ranks, for {} ranks; want "
+          "as many",
+          config.parallel.topology, machine.ranks(), config.parallel.ranks);
+  return machine;
+}
+
+plan::Layout layout_of(const TrainConfig& config) {
+  return plan::Layout::named(config.parallel.layout, config.data.seq_len,
+                             config.parallel.ranks);
+}
+
+Exchanges planned_by_file(const TrainConfig& config) {
+  const ParallelConfig& parallel = config.parallel;
+  const plan::PlanFile plan = plan::read_plan_file(parallel.plan);
+  plan::check_fits(plan, parallel.plan, parallel.ranks, model_shape(config),
+                   config.data.seq_len, parallel.layout, plan::Mask::causal());
+  if (!parallel.topology.empty()) {
+    plan::check_fits(plan, parallel.plan, machine_of(config));
+  }
+  Exchanges result;
+  take(plan.softmax, plan.linear, result);
+  return result;
+}
+
+plan::PlanFile planned_now(const TrainConfig& config) {
+  const ParallelConfig& parallel = config.parallel;
+  require(!parallel.topology.empty(),
+          "[parallel.topology] got none with softmax or linear \"auto\"; want "
+          "a topology file or a name such as mesh:ranks={}",
+          parallel.ranks);
+  plan::PlanRequest request{.machine = machine_of(config),
+                            .shape = model_shape(config),
+                            .layout = layout_of(config),
+                            .mask = plan::Mask::causal(),
+                            .device = plan::load_device(parallel.device)};
+  if (plan::worth_searching(request.machine)) {
+    request.extra = plan::searched_strategies(request.machine);
+  }
+  return plan::plan_file(request, parallel.layout, plan::make_plan(request));
+}
+
+}  // namespace
+
+Exchanges exchanges(const TrainConfig& config) {
+  const ParallelConfig& parallel = config.parallel;
+  if (!parallel.plan.empty()) return planned_by_file(config);
+  Exchanges result;
+  if (parallel.softmax != kAuto) {
+    result.softmax = plan::strategy_from_name(parallel.softmax);
+  }
+  if (parallel.linear != kAuto) {
+    result.linear = linear_attention::transport_from_name(parallel.linear);
+  }
+  if (parallel.softmax != kAuto && parallel.linear != kAuto) return result;
+  const plan::PlanFile plan = planned_now(config);
+  take(parallel.softmax == kAuto ? plan.softmax : std::nullopt,
+       parallel.linear == kAuto ? plan.linear : std::nullopt, result);
+  return result;
+}
+
+std::string describe(const Exchanges& exchanges) {
+  return plan::to_json(exchanges.softmax).dump() + " " +
+         linear_attention::name(exchanges.linear);
+}
+
+plan::ModelShape model_shape(const TrainConfig& config) {
+  // Through the config's own JSON, so that one reader knows the fields.
+  return plan::model_shape_from_json(to_json(config), "config");
+}
+
+}  // namespace ringweave::train

@@ -1,0 +1,29 @@
+// How a run's keys, values and states travel: by name, by a plan file, or as
+// the planner picks at start.
+#pragma once
+
+#include "ringweave/linear_attention/linear_attention.h"
+#include "ringweave/plan/model_shape.h"
+#include "ringweave/plan/strategy.h"
+#include "ringweave/train/config.h"
+
+namespace ringweave::train {
+
+struct Exchanges {
+  plan::Strategy softmax;
+  linear_attention::Transport linear;
+};
+
+/// Depends on the config and the files it names only, so all ranks agree if
+/// these are equal; describe() is for making sure. Throws InvalidArgument for
+/// names, files and plans that can't be used or were made for something else,
+/// and as plan::make_plan().
+Exchanges exchanges(const TrainConfig& config);
+
+/// Both in full, to be compared over ranks.
+std::string describe(const Exchanges& exchanges);
+
+/// What the planner has to know of the model.
+plan::ModelShape model_shape(const TrainConfig& config);
+
+}  // namespace ringweave::train

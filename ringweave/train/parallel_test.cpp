@@ -1,0 +1,103 @@
+#include "ringweave/train/parallel.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/plan/plan_file.h"
+
+namespace ringweave::train {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+TrainConfig config_of_ranks(int ranks) {
+  TrainConfig config;
+  config.parallel.ranks = ranks;
+  config.parallel.topology = "mesh:ranks=5,rate=1e8";
+  return config;
+}
+
+plan::PlanFile plan_of(const TrainConfig& config) {
+  plan::PlanRequest request{
+      .machine = plan::load_machine(config.parallel.topology),
+      .shape = model_shape(config),
+      .layout = plan::Layout::zigzag(config.data.seq_len, 5),
+      .mask = plan::Mask::causal(),
+      .device = plan::load_device("cpu")};
+  return plan::plan_file(request, "zigzag", plan::make_plan(request));
+}
+
+class PlanOnDisk : public testing::Test {
+ protected:
+  void TearDown() override { std::filesystem::remove(path_); }
+  std::string save(const plan::PlanFile& plan) {
+    std::ofstream(path_) << plan::to_json(plan);
+    return path_;
+  }
+  std::string path_ = testing::TempDir() + "parallel_test_plan.json";
+};
+
+TEST(Exchanges, AutoIsWhatThePlannerPicks) {
+  TrainConfig config = config_of_ranks(5);
+  config.parallel.softmax = "auto";
+  config.parallel.linear = "auto";
+  const plan::PlanFile plan = plan_of(config);
+  const Exchanges chosen = exchanges(config);
+  EXPECT_EQ(plan::name(chosen.softmax), plan.softmax->name);
+  EXPECT_EQ(linear_attention::name(chosen.linear), plan.linear->name);
+}
+
+TEST(Exchanges, AutoForOneKindLeavesTheOther) {
+  TrainConfig config = config_of_ranks(5);
+  config.parallel.softmax = "ring";
+  config.parallel.linear = "auto";
+  EXPECT_EQ(plan::name(exchanges(config).softmax), "ring");
+}
+
+TEST(Exchanges, AutoWantsATopologyOfAsManyRanks) {
+  TrainConfig config = config_of_ranks(4);
+  config.parallel.softmax = "auto";
+  EXPECT_THAT([&] { exchanges(config); },
+              ThrowsMessage<InvalidArgument>(HasSubstr("5 ranks")));
+  config.parallel.topology.clear();
+  EXPECT_THAT([&] { exchanges(config); },
+              ThrowsMessage<InvalidArgument>(HasSubstr("parallel.topology")));
+}
+
+TEST_F(PlanOnDisk, IsTakenAndCheckedAgainstTheRun) {
+  TrainConfig config = config_of_ranks(5);
+  plan::PlanFile plan = plan_of(config);
+  plan.softmax->strategy = plan::strategy_from_name("direct:2");
+  plan.linear->name = "chain";
+  config.parallel.plan = save(plan);
+  EXPECT_EQ(describe(exchanges(config)),
+            plan::to_json(*plan.softmax->strategy).dump() + " chain");
+
+  const auto fails = [&](const TrainConfig& changed, const char* word) {
+    EXPECT_THAT([&] { exchanges(changed); },
+                ThrowsMessage<InvalidArgument>(HasSubstr(word)));
+  };
+  TrainConfig other = config;
+  other.parallel.ranks = 4;
+  fails(other, "ranks 5");
+  other = config;
+  other.model.heads = 2;
+  fails(other, "heads 4");
+  other = config;
+  other.data.seq_len += 1;
+  fails(other, "seq_len");
+  other = config;
+  other.parallel.topology = "mesh:ranks=5,rate=2e8";
+  fails(other, "topology");
+  other = config;
+  other.model.linear.kind = models::LinearKind::gla;
+  fails(other, "linear layers");
+}
+
+}  // namespace
+}  // namespace ringweave::train

@@ -1,0 +1,194 @@
+"""`ringweave plan`: its figures, its file, and what it refuses."""
+
+import json
+import os
+import re
+import tempfile
+import time
+import unittest
+
+import cli
+
+MODEL = ("--heads", 16, "--kv-heads", 4, "--head-dim", 64, "--layers", 4,
+         "--pattern", "LLLN", "--compute", "float32")
+MESH = "mesh:ranks=8,rate=1e9"
+
+
+class PlanTest(cli.CliTest):
+    def plan(self, topology, *options, seq_len=8192):
+        return self.results("plan", "--topology", topology, "--seq-len", seq_len,
+                            "--json", *options)
+
+    def named(self, layers, name):
+        found = [c for c in layers["candidates"] if c["name"] == name]
+        self.assertEqual(len(found), 1, name)
+        return found[0]
+
+
+class Figures(PlanTest):
+    """Worked out by hand: transfers alone, on a device that is far too fast."""
+
+    def setUp(self):
+        got = self.plan(MESH, *MODEL, "--mask", "full", "--device",
+                        "custom:rate=1e30,efficiency=1", seq_len=8960)
+        self.softmax, self.linear = got["softmax"], got["linear"]
+        # Keys and values of 1120 tokens, 4 heads of 64 numbers of 4 bytes.
+        self.shard = 2 * 1120 * 4 * 64 * 4 / 1e9
+
+    def seconds(self, name, part="forward"):
+        return self.named(self.softmax, name)[part]["seconds"]
+
+    def test_strategies_on_a_mesh(self):
+        self.assertAlmostEqual(self.seconds("ring"), 7 * self.shard)
+        self.assertAlmostEqual(self.seconds("multi_ring"), self.shard)
+        self.assertAlmostEqual(self.seconds("direct:1"), self.shard)
+        self.assertAlmostEqual(self.seconds("all_gather"), self.shard)
+        self.assertAlmostEqual(self.seconds("ring", "backward"),
+                               13 * self.shard)
+        self.assertAlmostEqual(self.seconds("all_gather", "backward"),
+                               self.shard)
+
+    def test_bound_ratio_and_choice(self):
+        bound = self.softmax["bound"]
+        self.assertAlmostEqual(bound["forward_seconds"], self.shard)
+        self.assertAlmostEqual(bound["backward_seconds"], self.shard)
+        self.assertEqual(self.softmax["chosen"], "all_gather")
+        self.assertAlmostEqual(self.softmax["ratio"], 1)
+
+    def test_bytes_and_memory(self):
+        ring = self.named(self.softmax, "multi_ring")
+        self.assertEqual(set(ring["forward"]["link_bytes"]), {"link"})
+        self.assertAlmostEqual(
+            ring["forward"]["link_bytes"]["link"]["total"],
+            56 * self.shard * 1e9)
+        self.assertAlmostEqual(
+            ring["forward"]["link_bytes"]["link"]["busiest"], self.shard * 1e9)
+        # Own keys, values and gradients; backward's buffers hold five shards.
+        self.assertAlmostEqual(ring["memory_bytes"], 7 * self.shard * 1e9,
+                               delta=0.02 * 7 * self.shard * 1e9)
+
+    def test_transports(self):
+        # Two segments of 16 heads' states of 64 x 64 numbers of 4 bytes.
+        state = 16 * 64 * 64 * 4 / 1e9
+        self.assertAlmostEqual(
+            self.named(self.linear, "chain")["forward"]["seconds"], 15 * state)
+        self.assertAlmostEqual(
+            self.named(self.linear, "all_gather")["forward"]["seconds"],
+            2 * state)
+        self.assertAlmostEqual(
+            self.named(self.linear, "all_gather:ring")["forward"]["seconds"],
+            7 * 2 * state)
+        self.assertEqual(self.linear["layers"], 3)
+
+    def test_what_can_not_run_yet_is_marked(self):
+        for layers, names in ((self.softmax, ["ulysses", "pass_q"]),
+                              (self.linear, ["pipelined_chain", "sharded_scan",
+                                             "log_step"])):
+            for name in names:
+                found = self.named(layers, name)
+                self.assertEqual(found["verdict"], "not executable")
+                self.assertIn("not executable yet", found["reason"])
+                self.assertNotEqual(layers["chosen"], name)
+
+
+class Table(PlanTest):
+    def test_names_everything_once_and_the_choice(self):
+        done = cli.run("plan", "--topology", "dgx-h100:nodes=2", *MODEL,
+                       "--seq-len", 65536)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for name in ("multi_ring", "direct:4", "paths:nodes=2",
+                     "hierarchical:nodes=2,slices=4", "ulysses", "chain",
+                     "sharded_scan"):
+            self.assertRegex(done.stdout, rf"(?m)^{re.escape(name)}[ *]")
+        self.assertIn("stays C/B", done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^softmax: .* times the bound of ")
+        self.assertRegex(done.stdout, r"(?m)^attention of a step: ")
+
+    def test_is_the_same_every_time(self):
+        command = ("plan", "--topology", "dgx-1", *MODEL, "--seq-len", 1000)
+        self.assertEqual(cli.run(*command).stdout, cli.run(*command).stdout)
+
+
+class File(PlanTest):
+    def test_saves_what_it_chose(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "plan.json")
+            got = self.plan(MESH, *MODEL, "--save", path)
+            with open(path, encoding="utf-8") as file:
+                plan = json.load(file)
+        self.assertEqual((plan["format"], plan["version"]),
+                         ("ringweave.plan", 1))
+        self.assertEqual(plan["topology"]["ranks"], 8)
+        self.assertEqual(plan["softmax"]["name"], got["softmax"]["chosen"])
+        self.assertEqual(plan["linear"]["transport"], got["linear"]["chosen"])
+        self.assertEqual(plan["predicted"]["step_seconds"], got["step_seconds"])
+
+    def test_reads_a_config(self):
+        config = {"format": "ringweave.config", "version": 1,
+                  "compute": "bfloat16", "data": {"batch": 2},
+                  "model": {"hidden": 64, "heads": 4, "layers": 2,
+                            "pattern": "LN", "linear": {"kind": "gla"}}}
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "config.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(config, file)
+            got = self.plan(MESH, "--model", path, "--batch", 3)
+        self.assertEqual(got["model"], {
+            "layers": 2, "pattern": "LN", "heads": 4, "kv_heads": 4,
+            "head_dim": 16, "linear": "gla", "compute": "bfloat16", "batch": 3})
+
+
+class Large(PlanTest):
+    """Of many ranks. The time is printed; it never decides."""
+
+    def timed(self, topology, **options):
+        begin = time.monotonic()
+        got = self.plan(topology, *MODEL, seq_len=1 << 20, **options)
+        print(f"plan of {topology}: {time.monotonic() - begin:.2f} s")
+        return got
+
+    def test_64_ranks(self):
+        for topology in ("mesh:ranks=64,rate=5e10", "dgx-h100:nodes=8"):
+            got = self.timed(topology)
+            self.assertGreaterEqual(len(got["softmax"]["candidates"]), 14)
+            self.assertGreaterEqual(got["softmax"]["ratio"], 1 - 1e-9)
+
+    def test_1024_ranks_by_formula(self):
+        got = self.timed("dgx-h100:nodes=128")
+        possible = [c for c in got["softmax"]["candidates"]
+                    if c["verdict"] != "impossible"]
+        self.assertTrue(all(c["by_formula"] for c in possible))
+        self.assertGreaterEqual(len(possible), 12)
+
+
+class BadInput(PlanTest):
+    def refused(self, *options, words, topology=MESH, seq_len=1000):
+        self.assert_fault(cli.run("plan", "--topology", topology, "--seq-len",
+                                  seq_len, *options), *words)
+
+    def test_each_has_one_clear_error(self):
+        self.refused(words=["--model", "--heads"])
+        self.refused(*MODEL, topology="mish:ranks=8", words=["mish", "mesh"])
+        self.refused(*MODEL, topology="absent.json", words=["absent.json"])
+        self.refused(*MODEL, "--ranks", 4, words=["--ranks 4", "8"])
+        self.refused(*MODEL, seq_len=0, words=["--seq-len 0"])
+        self.refused("--heads", 16, "--kv-heads", 3,
+                     words=["16 heads", "3 kv_heads"])
+        self.refused("--heads", 16, "--pattern", "LX", words=["LX"])
+        self.refused(*MODEL, "--mask", "diagonal", words=["diagonal"])
+        self.refused(*MODEL, "--layout", "striped", words=["striped"])
+        self.refused(*MODEL, "--device", "h10", words=["h10", "h100"])
+        self.refused(*MODEL, "--device", "h100:efficiency=2", words=["at most 1"])
+        self.refused(*MODEL, "--memory-limit", -1, words=["memory limit"])
+        self.refused(*MODEL, "--message-overhead", -1,
+                     words=["--message-overhead -1"])
+        self.refused("--model", "absent.json", words=["absent.json"])
+        self.refused(*MODEL, "--layout", "contiguous",
+                     topology="dgx-h100:nodes=128", words=["zigzag"])
+
+    def test_a_memory_limit_that_nothing_meets(self):
+        self.refused(*MODEL, "--memory-limit", 1, words=["memory limit", "MB"])
+
+
+if __name__ == "__main__":
+    unittest.main()
