@@ -53,6 +53,14 @@ class KeptSignals {
   struct sigaction before_[std::size(kSignals)] = {};
 };
 
+// Sanitizers can't follow an actor that changes stacks by itself; there each
+// is a thread, which is slower.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr const char* kActors = "contexts/factory:thread";
+#else
+constexpr const char* kActors = "contexts/factory:raw";
+#endif
+
 void configure() {
   static const bool done = [] {
     for (const char* entry : kConfig) s4u::Engine::set_config(entry);
@@ -124,6 +132,7 @@ Record Simulation::run() {
   const KeptSignals kept;
   // Also the message that some actors are blocked for ever: an ordinary end.
   xbt_log_control_set("root.app:file:/dev/null");
+  s4u::Engine::set_config(kActors);
   s4u::Engine engine("ringweave");
   configure();
   begin_ = s4u::Engine::get_clock();

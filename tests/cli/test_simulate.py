@@ -1,0 +1,150 @@
+"""`ringweave simulate`: simulated times, which are the same everywhere."""
+
+import json
+import os
+import tempfile
+import unittest
+
+import cli
+
+# A shard of 1000 tokens has 1000 · 2 · 1 · 1 · 4 = 8000 bytes of K and V.
+SHAPE = ("--heads", 1, "--head-dim", 1, "--dtype", "float32", "--layout",
+         "contiguous", "--mask", "full")
+
+
+def simulate(*arguments):
+    return ("simulate", *arguments)
+
+
+class Simulate(cli.CliTest):
+    def passes(self, topology, strategy, *arguments, tokens=4000):
+        done = self.results(*simulate("--topology", topology, "--strategy",
+                                      strategy, "--tokens", tokens, *SHAPE,
+                                      "--json", *arguments))
+        return {one["pass"]: one for one in done["passes"]}
+
+    def test_closed_forms(self):
+        mesh = "mesh:ranks=4,rate=1e6"
+        for strategy, topology, seconds in (
+                ("ring", mesh, 3 * 8e-3), ("all_gather", mesh, 8e-3),
+                ("all_gather", "switch:ranks=4,rate=1e6", 3 * 8e-3)):
+            got = self.passes(topology, strategy, "--no-compute",
+                              "--forward-only")
+            self.assertEqual(list(got), ["forward"])
+            forward = got["forward"]
+            self.assertAlmostEqual(forward["seconds"], seconds, places=9)
+            self.assertEqual(forward["stuck"], [])
+            bound = forward["transfer_bound_seconds"]
+            self.assertAlmostEqual(forward["ratio"], seconds / bound, places=6)
+            self.assertGreaterEqual(forward["ratio"], 1 - 1e-6)
+            self.assertAlmostEqual(forward["exposed_seconds"], seconds,
+                                   places=9)
+
+    def test_compute_hides_transfers(self):
+        # A tile of 1000 x 1000 pairs has 4e6 operations.
+        got = self.passes("mesh:ranks=4,rate=1e6", "ring", "--flops", 4e8)
+        self.assertEqual(list(got), ["forward", "backward"])
+        self.assertAlmostEqual(got["forward"]["seconds"], 4 * 0.01, places=9)
+        self.assertAlmostEqual(got["forward"]["compute_seconds"], 0.04,
+                               places=9)
+        self.assertAlmostEqual(got["backward"]["compute_seconds"], 0.1,
+                               places=9)
+
+    def test_disturbances(self):
+        mesh = "mesh:ranks=4,rate=1e6"
+        slow = self.passes(mesh, "all_gather", "--no-compute",
+                           "--forward-only", "--slow-link", "0,1=0.5")
+        self.assertAlmostEqual(slow["forward"]["seconds"], 16e-3, places=9)
+        lost = self.passes(mesh, "ring", "--no-compute", "--forward-only",
+                           "--fail-link", "rank0,rank1@0.001")["forward"]
+        self.assertIsNone(lost["seconds"])
+        self.assertEqual(len(lost["stuck"]), 4)
+        self.assertIn("rank 1 waits in step 1 for kv block (owner 0, strand "
+                      "0) from rank 0: a link on its way failed",
+                      lost["stuck"])
+        late = self.passes(mesh, "ring", "--flops", 4e8, "--forward-only",
+                           "--straggler", "2=2")["forward"]
+        self.assertAlmostEqual(late["compute_seconds"], 0.08, places=9)
+
+    def test_jitter_is_repeatable(self):
+        def run(seed):
+            return self.passes("mesh:ranks=4,rate=1e6", "ring", "--flops", 4e8,
+                               "--jitter", 0.2, "--seed", seed)
+        self.assertEqual(run(1), run(1))
+        self.assertNotEqual(run(1), run(2))
+
+    def test_text(self):
+        done = cli.run(*simulate(
+            "--topology", "mesh:ranks=2,rate=1e6", "--strategy", "all_gather",
+            "--tokens", 2000, *SHAPE, "--no-compute", "--forward-only"))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout, """\
+all_gather on mesh:ranks=2,rate=1e6: 2 ranks, 1 x 2000 tokens, contiguous, full
+
+forward: 0.008 s
+  bound of transfers    0.008 s
+  compute, busiest rank 0 s
+  time / larger of both 1.0000
+  exposed communication 0.008 s, mean of the ranks
+  2 links of class link: 16000 bytes, 8000 on the busiest; used 100.0 %, the \
+busiest 100.0 %
+  busiest links:
+    rank0 -> rank1: 8000 bytes, busy 0.008 s
+    rank1 -> rank0: 8000 bytes, busy 0.008 s
+""")
+
+    def test_trace(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "trace.json")
+            self.passes("mesh:ranks=3,rate=1e6", "ring", "--flops", 4e8,
+                        "--trace", path)
+            with open(path, encoding="utf-8") as file:
+                events = json.load(file)["traceEvents"]
+            self.assertIn("block (owner 0, strand 0)",
+                          {event["name"] for event in events})
+        done = cli.run(*simulate("--topology", "mesh:ranks=2", "--strategy",
+                                 "ring", "--no-compute", "--trace",
+                                 os.path.join(folder, "t.json")))
+        self.assert_fault(done, "--trace")
+
+    def test_bad_input(self):
+        good = {"--topology": "mesh:ranks=4", "--strategy": "ring",
+                "--flops": "1e9"}
+        with tempfile.TemporaryDirectory() as folder:
+            schedule = os.path.join(folder, "schedule.json")
+            with open(schedule, "w", encoding="utf-8") as file:
+                json.dump({"format": "ringweave.schedule", "version": 1,
+                           "ranks": 3, "pass": "forward", "steps": 1,
+                           "blocks": [], "transfers": [], "tiles": [],
+                           "retained": []}, file)
+            for changes, *words in (
+                    ({"--topology": "mash:ranks=4"}, "mash"),
+                    ({"--strategy": "rong"}, "rong", "ring"),
+                    ({"--strategy": None}, "neither --strategy"),
+                    ({"--strategy": None, "--schedule": schedule}, "3 ranks",
+                     "has 4"),
+                    ({"--flops": None}, "neither --flops"),
+                    ({"--flops": "0"}, "--flops 0"),
+                    ({"--tokens": "0"}, "--tokens 0"),
+                    ({"--heads": "3", "--kv-heads": "2"}, "a multiple"),
+                    ({"--dtype": "int8"}, "int8"),
+                    ({"--mask": "half"}, "--mask half"),
+                    ({"--layout": "spiral"}, "spiral"),
+                    ({"--straggler": "0=0"}, "factor of 0"),
+                    ({"--straggler": "7=2"}, "straggler 7"),
+                    ({"--straggler": "two"}, "RANK=FACTOR"),
+                    ({"--slow-link": "0,1=-1"}, "factor of -1"),
+                    ({"--slow-link": "0,9=1"}, "got 9"),
+                    ({"--slow-link": "01=1"}, "a link A,B"),
+                    ({"--fail-link": "0,1@-1"}, "fails at -1"),
+                    ({"--fail-link": "0,0@1"}, "has none"),
+                    ({"--jitter": "1"}, "jitter of 1"),
+                    ({"--message-overhead": "-1"}, "overhead of -1")):
+                arguments = [item for pair in (good | changes).items()
+                             if pair[1] is not None for item in pair]
+                with self.subTest(changes=changes):
+                    self.assert_fault(cli.run("simulate", *arguments), *words)
+
+
+if __name__ == "__main__":
+    unittest.main()
