@@ -5,11 +5,9 @@
 #include <charconv>
 #include <cmath>
 #include <fstream>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -17,6 +15,10 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
+#include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/simulate_report.h"
+#include "ringweave/plan/attention_work.h"
+#include "ringweave/plan/demand_bytes.h"
 #include "ringweave/plan/strategy.h"
 #include "ringweave/sim/trace.h"
 #include "ringweave/topology/lower_bound.h"
@@ -28,23 +30,18 @@ namespace {
 using topology::Topology;
 
 constexpr const char* kWhere = "[simulate]";
-/// Links that are listed by name.
-constexpr std::size_t kBusiest = 5;
 
 struct SimulateOptions {
   std::string topology;
   std::string strategy;
   std::vector<std::string> schedules;
   std::int64_t tokens = 65536;
-  std::int64_t batch = 1;
-  std::int64_t heads = 32;
-  std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 128;
-  std::string dtype = "bfloat16";
+  plan::ModelShape shape = {.heads = 32, .kv_heads = 0, .head_dim = 128};
   std::string layout = "zigzag";
   std::string mask = "causal";
   bool backward_only = false;
   bool forward_only = false;
+  std::string device;
   std::optional<double> flops;
   bool no_compute = false;
   double message_overhead = 0;
@@ -128,77 +125,10 @@ sim::SimulationOptions disturbances(const SimulateOptions& options,
   return result;
 }
 
-std::int64_t element_bytes(const std::string& dtype) {
-  const std::map<std::string, std::int64_t> sizes = {
-      {"float64", 8}, {"float32", 4}, {"bfloat16", 2}};
-  const auto found = sizes.find(dtype);
-  require(found != sizes.end(),
-          "{} got --dtype {}; want float64, float32 or bfloat16", kWhere,
-          dtype);
-  return found->second;
-}
-
-/// Keys and values of a token, and their gradients, which travel in fp32 or
-/// better.
-plan::UnitBytes unit_bytes(const SimulateOptions& options) {
-  const std::int64_t bytes = element_bytes(options.dtype);
-  const std::int64_t numbers =
-      2 * options.batch * options.kv_heads * options.head_dim;
-  return {{plan::Payload::kv, numbers * bytes},
-          {plan::Payload::kv_grad, numbers * std::max<std::int64_t>(bytes, 4)}};
-}
-
-/// Seconds of tiles: 4 floating-point operations per visible pair, head and
-/// element forward, 10 backward. A strand has its share of its part's pairs.
-class TileSeconds {
- public:
-  TileSeconds(const SimulateOptions& options,
-              const plan::AttentionDemand& demand,
-              const plan::Schedule& schedule)
-      : demand_(demand), schedule_(schedule) {
-    const double operations = schedule.pass == plan::Pass::forward ? 4 : 10;
-    seconds_per_pair_ = operations * static_cast<double>(options.batch) *
-                        static_cast<double>(options.heads) *
-                        static_cast<double>(options.head_dim) /
-                        options.flops.value();
-  }
-
-  double operator()(const plan::Tile& tile) {
-    const plan::Layout& keys = demand_.kv_layout();
-    const auto [owner, strand, part] = tile.block;
-    require(part < keys.parts(owner),
-            "{} got a schedule with part {} of a block of rank {}; the layout "
-            "has {} parts",
-            kWhere, part, owner, keys.parts(owner));
-    const plan::Run& run = keys.runs(owner)[part];
-    if (run.length == 0) return 0;
-    return seconds_per_pair_ * pairs(tile.rank, owner, part) *
-           static_cast<double>(plan::block_size(schedule_, tile.block)) /
-           static_cast<double>(run.length);
-  }
-
- private:
-  double pairs(Rank rank, Rank owner, int part) {
-    const auto [found, is_new] = pairs_.try_emplace({rank, owner, part}, 0);
-    if (is_new) {
-      for (const plan::Run& queries : demand_.q_layout().runs(rank)) {
-        found->second += static_cast<double>(
-            demand_.mask().area(queries, demand_.kv_layout().runs(owner)[part],
-                                demand_.kv_layout().tokens()));
-      }
-    }
-    return found->second;
-  }
-
-  const plan::AttentionDemand& demand_;
-  const plan::Schedule& schedule_;
-  double seconds_per_pair_ = 0;
-  std::map<std::tuple<Rank, Rank, int>, double> pairs_;
-};
-
 /// Everything up to the simulation.
 struct Prepared {
   SimulateOptions options;
+  std::optional<plan::Device> device;  ///< none: compute takes no time
   Topology topology;
   plan::AttentionDemand demand;
   std::vector<plan::Schedule> schedules;
@@ -206,31 +136,54 @@ struct Prepared {
 };
 
 void check(const SimulateOptions& options) {
-  const auto positive = [](const char* flag, std::int64_t value) {
-    require(value >= 1, "{} got {} {}; want at least 1", kWhere, flag, value);
-  };
-  positive("--tokens", options.tokens);
-  positive("--batch", options.batch);
-  positive("--heads", options.heads);
-  positive("--kv-heads", options.kv_heads);
-  positive("--head-dim", options.head_dim);
-  require(options.heads % options.kv_heads == 0,
-          "{} got {} heads and {} kv-heads; want a multiple", kWhere,
-          options.heads, options.kv_heads);
+  require(options.tokens >= 1, "{} got --tokens {}; want at least 1", kWhere,
+          options.tokens);
+  plan::check(options.shape, kWhere);
   require(options.strategy.empty() != options.schedules.empty(),
           "{} got {} --strategy and --schedule; want one of them", kWhere,
           options.strategy.empty() ? "neither" : "both");
-  require(options.flops.has_value() != options.no_compute,
-          "{} got {} --flops and --no-compute; want one of them", kWhere,
-          options.no_compute ? "both" : "neither");
+  const int computes = (options.device.empty() ? 0 : 1) +
+                       (options.flops ? 1 : 0) + (options.no_compute ? 1 : 0);
+  require(computes == 1,
+          "{} got {} of --device, --flops and --no-compute; want one", kWhere,
+          computes);
   require(
       !options.flops || (std::isfinite(*options.flops) && *options.flops > 0),
       "{} got --flops {}; want a positive number", kWhere,
       options.flops.value_or(0));
   require(!options.forward_only || !options.backward_only,
           "{} got --forward-only and --backward; want one of them", kWhere);
-  require(options.mask == "causal" || options.mask == "full",
-          "{} got --mask {}; want causal or full", kWhere, options.mask);
+}
+
+int strand_count(const plan::Schedule& schedule) {
+  int count = 1;
+  for (const plan::Block& block : schedule.blocks) {
+    count = std::max(count, block.id.strand + 1);
+  }
+  return count;
+}
+
+/// A schedule file, if it is for the topology's ranks and the layout's blocks.
+plan::Schedule load_schedule(const std::string& path,
+                             const plan::AttentionDemand& demand,
+                             const Topology& topology) {
+  plan::Schedule schedule =
+      plan::schedule_from_json(read_json_file(path), path);
+  require(schedule.ranks == topology.ranks(),
+          "{} got {} for {} ranks; {} has {}", kWhere, path, schedule.ranks,
+          topology.name(), topology.ranks());
+  const int strands = strand_count(schedule);
+  for (const plan::Block& block : schedule.blocks) {
+    const auto [owner, strand, part] = block.id;
+    const std::int64_t size =
+        part < demand.parts(owner) ? demand.size(block.id, strands) : 0;
+    require(block.size == size,
+            "{} got {} with {} tokens in part {} of strand {} of rank {}; "
+            "{} tokens in this layout have {} there",
+            kWhere, path, block.size, part, strand, owner,
+            demand.kv_layout().tokens(), size);
+  }
+  return schedule;
 }
 
 std::vector<plan::Schedule> schedules_of(const SimulateOptions& options,
@@ -238,10 +191,7 @@ std::vector<plan::Schedule> schedules_of(const SimulateOptions& options,
                                          const Topology& topology) {
   std::vector<plan::Schedule> schedules;
   for (const std::string& path : options.schedules) {
-    schedules.push_back(plan::schedule_from_json(read_json_file(path), path));
-    require(schedules.back().ranks == topology.ranks(),
-            "{} got {} for {} ranks; {} has {}", kWhere, path,
-            schedules.back().ranks, topology.name(), topology.ranks());
+    schedules.push_back(load_schedule(path, demand, topology));
   }
   if (!schedules.empty()) return schedules;
   const plan::Strategy strategy = plan::strategy_from_name(options.strategy);
@@ -254,9 +204,13 @@ std::vector<plan::Schedule> schedules_of(const SimulateOptions& options,
 }
 
 Prepared prepare(SimulateOptions options) {
-  if (options.kv_heads == 0) options.kv_heads = options.heads;
+  if (options.shape.kv_heads == 0) {
+    options.shape.kv_heads = options.shape.heads;
+  }
   check(options);
-  element_bytes(options.dtype);
+  std::optional<plan::Device> device;
+  if (!options.device.empty()) device = plan::load_device(options.device);
+  if (options.flops) device.emplace().flops_per_second = *options.flops;
   Topology topology = topology::load_topology(options.topology);
   const auto layout =
       plan::Layout::named(options.layout, options.tokens, topology.ranks());
@@ -265,124 +219,32 @@ Prepared prepare(SimulateOptions options) {
       options.mask == "full" ? plan::Mask::full() : plan::Mask::causal());
   auto schedules = schedules_of(options, demand, topology);
   auto disturbed = disturbances(options, topology);
-  return {std::move(options), std::move(topology), std::move(demand),
-          std::move(schedules), std::move(disturbed)};
+  return {std::move(options), std::move(device),    std::move(topology),
+          std::move(demand),  std::move(schedules), std::move(disturbed)};
 }
 
-/// The least time in which the keys and values can travel. Gradients have no
-/// bound yet.
-std::optional<double> transfer_bound(const Prepared& prepared,
-                                     const plan::Schedule& schedule) {
-  if (schedule.pass != plan::Pass::forward) return std::nullopt;
-  const int ranks = prepared.topology.ranks();
-  const double unit =
-      static_cast<double>(unit_bytes(prepared.options).at(plan::Payload::kv));
-  topology::DemandBytes bytes(ranks, std::vector<double>(ranks, 0));
-  for (Rank to = 0; to < ranks; ++to) {
-    for (Rank from = 0; from < ranks; ++from) {
-      for (int part = 0; part < prepared.demand.parts(from); ++part) {
-        const plan::BlockId block{from, 0, part};
-        if (to == from || !prepared.demand.needs(to, block, 1)) continue;
-        bytes[to][from] +=
-            unit * static_cast<double>(prepared.demand.size(block, 1));
-      }
-    }
-  }
-  return topology::lower_bound(prepared.topology, bytes).seconds;
+/// Of keys and values, or in backward of their gradients.
+double transfer_bound(const Prepared& prepared, plan::Pass pass) {
+  const bool forward = pass == plan::Pass::forward;
+  const plan::ModelShape& shape = prepared.options.shape;
+  const auto bytes = plan::demand_bytes(
+      prepared.demand, static_cast<double>(forward ? shape.kv_token_bytes()
+                                                   : shape.grad_token_bytes()));
+  return topology::lower_bound(forward
+                                   ? prepared.topology
+                                   : plan::reversed_topology(prepared.topology),
+                               bytes)
+      .seconds;
 }
 
-Json time_or_null(double seconds) {
-  return std::isfinite(seconds) ? Json(seconds) : Json(nullptr);
-}
-
-Json report(const Prepared& prepared, const plan::Schedule& schedule,
-            const sim::Timeline& timeline) {
-  const auto bound = transfer_bound(prepared, schedule);
-  double compute = 0;
-  for (const sim::RankTimes& rank : timeline.ranks) {
-    compute = std::max(compute, rank.compute_seconds);
-  }
-  Json classes = Json::array();
-  for (const auto& use :
-       sim::link_class_use(timeline.links, prepared.topology)) {
-    classes.push_back({{"class", use.link_class},
-                       {"links", use.links},
-                       {"bytes", use.bytes},
-                       {"busiest_bytes", use.busiest_bytes},
-                       {"utilisation", use.utilisation},
-                       {"busiest_utilisation", use.busiest_utilisation}});
-  }
-  auto links = timeline.links;
-  std::ranges::stable_sort(links, std::ranges::greater(),
-                           &sim::LinkUse::busy_seconds);
-  links.resize(std::min(links.size(), kBusiest));
-  Json busiest = Json::array();
-  for (const sim::LinkUse& use : links) {
-    const topology::Link& link = prepared.topology.links()[use.link];
-    busiest.push_back({{"from", prepared.topology.vertex(link.from).name},
-                       {"to", prepared.topology.vertex(link.to).name},
-                       {"messages", use.messages},
-                       {"bytes", use.bytes},
-                       {"busy_seconds", use.busy_seconds},
-                       {"utilisation", use.utilisation}});
-  }
-  Json stuck = Json::array();
-  for (const sim::Stuck& one : timeline.stuck) stuck.push_back(one.text);
-  const bool complete = timeline.complete();
-  return {{"pass", plan::name(schedule.pass)},
-          {"seconds", time_or_null(timeline.seconds)},
-          {"transfer_bound_seconds", bound ? Json(*bound) : Json(nullptr)},
-          {"ratio", bound && *bound > 0 && complete
-                        ? Json(timeline.seconds / std::max(*bound, compute))
-                        : Json(nullptr)},
-          {"compute_seconds", compute},
-          {"exposed_seconds", timeline.exposed_seconds()},
-          {"messages", timeline.messages.size()},
-          {"link_classes", std::move(classes)},
-          {"busiest_links", std::move(busiest)},
-          {"stuck", std::move(stuck)}};
-}
-
-std::string text_of(const Json& pass) {
-  std::string text = fmt::format("\n{}: ", pass["pass"].get<std::string>());
-  if (pass["seconds"].is_null()) {
-    text += "never ends\n";
-    for (const auto& line : pass["stuck"]) {
-      text += fmt::format("  {}\n", line.get<std::string>());
-    }
-  } else {
-    text += fmt::format("{:.6g} s\n", pass["seconds"].get<double>());
-  }
-  if (!pass["transfer_bound_seconds"].is_null()) {
-    text += fmt::format("  bound of transfers    {:.6g} s\n",
-                        pass["transfer_bound_seconds"].get<double>());
-  }
-  text += fmt::format("  compute, busiest rank {:.6g} s\n",
-                      pass["compute_seconds"].get<double>());
-  if (!pass["ratio"].is_null()) {
-    text += fmt::format("  time / larger of both {:.4f}\n",
-                        pass["ratio"].get<double>());
-  }
-  text += fmt::format("  exposed communication {:.6g} s, mean of the ranks\n",
-                      pass["exposed_seconds"].get<double>());
-  for (const Json& use : pass["link_classes"]) {
-    text += fmt::format(
-        "  {} links of class {}: {} bytes, {} on the busiest; used {:.1f} %, "
-        "the busiest {:.1f} %\n",
-        use["links"].get<int>(), use["class"].get<std::string>(),
-        use["bytes"].get<std::int64_t>(),
-        use["busiest_bytes"].get<std::int64_t>(),
-        100 * use["utilisation"].get<double>(),
-        100 * use["busiest_utilisation"].get<double>());
-  }
-  text += "  busiest links:\n";
-  for (const Json& use : pass["busiest_links"]) {
-    text += fmt::format(
-        "    {} -> {}: {} bytes, busy {:.6g} s\n",
-        use["from"].get<std::string>(), use["to"].get<std::string>(),
-        use["bytes"].get<std::int64_t>(), use["busy_seconds"].get<double>());
-  }
-  return text;
+plan::Workload workload_of(const Prepared& prepared,
+                           const plan::Schedule& schedule) {
+  plan::Workload workload = plan::attention_workload(
+      prepared.demand, strand_count(schedule), prepared.options.shape,
+      prepared.device.value_or(plan::Device{}), schedule.pass,
+      prepared.options.message_overhead);
+  if (!prepared.device) workload.tile_seconds = {};
+  return workload;
 }
 
 void write_trace(const std::string& path, const std::string& trace) {
@@ -397,15 +259,12 @@ void run(const Prepared& prepared, bool prints) {
   std::vector<sim::Timeline> timelines;
   Json passes = Json::array();
   for (const plan::Schedule& schedule : prepared.schedules) {
-    plan::Workload workload{
-        .unit_bytes = unit_bytes(options),
-        .message_overhead_seconds = options.message_overhead};
-    if (options.flops) {
-      workload.tile_seconds = TileSeconds(options, prepared.demand, schedule);
-    }
-    timelines.push_back(sim::simulate(schedule, prepared.topology, workload,
+    timelines.push_back(sim::simulate(schedule, prepared.topology,
+                                      workload_of(prepared, schedule),
                                       prepared.disturbances));
-    passes.push_back(report(prepared, schedule, timelines.back()));
+    check_interrupted();
+    passes.push_back(to_json(timelines.back(), prepared.topology, schedule.pass,
+                             transfer_bound(prepared, schedule.pass)));
   }
   if (!prints) return;
   if (!options.trace.empty()) {
@@ -422,9 +281,9 @@ void run(const Prepared& prepared, bool prints) {
   }
   fmt::print("{} on {}: {} ranks, {} x {} tokens, {}, {}\n",
              options.strategy.empty() ? "schedule" : options.strategy,
-             prepared.topology.name(), prepared.topology.ranks(), options.batch,
-             options.tokens, options.layout, options.mask);
-  for (const Json& pass : passes) fmt::print("{}", text_of(pass));
+             prepared.topology.name(), prepared.topology.ranks(),
+             options.shape.batch, options.tokens, options.layout, options.mask);
+  for (const Json& pass : passes) fmt::print("{}", pass_text(pass));
 }
 
 void add_shape(CLI::App& command, SimulateOptions& options) {
@@ -435,16 +294,24 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
         ->capture_default_str();
   };
   add("--tokens", options.tokens, "Tokens of the whole sequence");
-  add("--batch", options.batch, "Sequences");
-  add("--heads", options.heads, "Query heads");
-  add("--kv-heads", options.kv_heads, "Key and value heads; 0: as many");
-  add("--head-dim", options.head_dim, "Numbers per head and token");
-  command.add_option("--dtype", options.dtype, "float64, float32 or bfloat16")
+  add("--batch", options.shape.batch, "Sequences");
+  add("--heads", options.shape.heads, "Query heads");
+  add("--kv-heads", options.shape.kv_heads, "Key and value heads; 0: as many");
+  add("--head-dim", options.shape.head_dim, "Numbers per head and token");
+  command
+      .add_option("--dtype", options.shape.dtype,
+                  "float64, float32 or bfloat16")
+      ->check(CLI::IsMember({"float64", "float32", "bfloat16"}))
+      ->type_name("NAME")
       ->capture_default_str();
   command
       .add_option("--layout", options.layout, "contiguous, zigzag or striped")
+      ->check(CLI::IsMember({"contiguous", "zigzag", "striped"}))
+      ->type_name("NAME")
       ->capture_default_str();
   command.add_option("--mask", options.mask, "causal or full")
+      ->check(CLI::IsMember({"causal", "full"}))
+      ->type_name("NAME")
       ->capture_default_str();
 }
 
@@ -483,6 +350,8 @@ void add_simulate(CLI::App& app, Context& context) {
                     "Only the backward pass");
   command->add_flag("--forward-only", options->forward_only,
                     "Only the forward pass");
+  command->add_option("--device", options->device,
+                      "A device table, or a name such as h100:efficiency=0.6");
   command->add_option("--flops", options->flops,
                       "Floating-point operations per second of a rank's "
                       "attention");

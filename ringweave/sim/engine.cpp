@@ -5,6 +5,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -32,7 +33,7 @@ constexpr const char* kConfig[] = {
 /// More than any route has.
 constexpr double kUnlimited = 1e30;
 
-/// SimGrid's own handlers would take these signals from the program for good.
+/// Puts back the handlers of the signals that an engine takes when it is made.
 class KeptSignals {
  public:
   KeptSignals() {
@@ -49,7 +50,7 @@ class KeptSignals {
   KeptSignals& operator=(const KeptSignals&) = delete;
 
  private:
-  static constexpr int kSignals[] = {SIGINT, SIGSEGV, SIGABRT};
+  static constexpr int kSignals[] = {SIGINT, SIGSEGV, SIGBUS};
   struct sigaction before_[std::size(kSignals)] = {};
 };
 
@@ -129,11 +130,12 @@ Simulation::Simulation(const Script& script, const Network& network)
 }
 
 Record Simulation::run() {
-  const KeptSignals kept;
   // Also the message that some actors are blocked for ever: an ordinary end.
   xbt_log_control_set("root.app:file:/dev/null");
   s4u::Engine::set_config(kActors);
+  std::optional<KeptSignals> kept(std::in_place);
   s4u::Engine engine("ringweave");
+  kept.reset();
   configure();
   begin_ = s4u::Engine::get_clock();
   make_network();

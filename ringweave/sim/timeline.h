@@ -23,6 +23,7 @@ struct MessageTimes {
   std::int64_t bytes = 0;
   double post_seconds = kNever;   ///< by the sender
   double start_seconds = kNever;  ///< when both sides had posted it
+  /// kNever also if nobody came to wait for it, where a pass does not end.
   double end_seconds = kNever;
 };
 
@@ -72,16 +73,16 @@ struct Stuck {
   int message = 0;  ///< the first one that it waits for, in Timeline::messages
   Rank peer = 0;    ///< the other end of that message
   /// Such as "rank 1 waits in step 2 for kv block (owner 0, strand 0) from rank
-  /// 0, which was lost on the failed link gpu0 -> gpu1".
+  /// 0: a link on its way failed".
   std::string text;
 };
 
 struct Timeline {
   double seconds = 0;  ///< until the last rank is done; kNever if one is stuck
   std::vector<RankTimes> ranks;        ///< by rank
-  std::vector<MessageTimes> messages;  ///< in order of posting step and ranks
+  std::vector<MessageTimes> messages;  ///< by sender, in order of its posts
   std::vector<TileTimes> tiles;        ///< in order of ranks, then of computing
-  std::vector<WaitTimes> waits;        ///< in order of ranks; none is empty
+  std::vector<WaitTimes> waits;        ///< in order of ranks; those that ended
   std::vector<LinkUse> links;          ///< by link; unused ones too
   std::vector<Stuck> stuck;            ///< by rank
 

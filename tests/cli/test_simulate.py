@@ -73,6 +73,48 @@ class Simulate(cli.CliTest):
         self.assertEqual(run(1), run(1))
         self.assertNotEqual(run(1), run(2))
 
+    def test_device_and_backward_bound(self):
+        mesh = "mesh:ranks=4,rate=1e6"
+        got = self.passes(mesh, "direct", "--device",
+                          "custom:rate=1e9,efficiency=0.4")
+        self.assertAlmostEqual(got["forward"]["compute_seconds"], 0.04,
+                               places=9)
+        got = self.passes(mesh, "all_gather", "--no-compute")
+        for one in got.values():
+            self.assertAlmostEqual(one["transfer_bound_seconds"], 8e-3)
+            self.assertGreaterEqual(one["ratio"], 1 - 1e-6)
+
+    def schedule_file(self, folder, ranks, size=500):
+        """Rank 0's block goes to rank 1."""
+        path = os.path.join(folder, "schedule.json")
+        block = [0, 0, 0]
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"format": "ringweave.schedule", "version": 1,
+                       "ranks": ranks, "pass": "forward", "steps": 1,
+                       "blocks": [{"block": block, "size": size}],
+                       "transfers": [
+                           {"from": 0, "to": 1, "block": block,
+                            "payload": "kv", "action": "copy", "post_step": 0,
+                            "wait_step": 1, "source_slot": -1, "slot": 0}],
+                       "tiles": [], "retained": []}, file)
+        return path
+
+    def test_schedule_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.schedule_file(folder, 2)
+            got = self.results(*simulate(
+                "--topology", "mesh:ranks=2,rate=1e6", "--schedule",
+                f"{path},{path}", "--tokens", 1000, *SHAPE, "--no-compute",
+                "--json"))
+            for one in got["passes"]:
+                self.assertAlmostEqual(one["seconds"], 4e-3, places=9)
+            self.assertEqual(len(got["passes"]), 2)
+            self.assert_fault(
+                cli.run(*simulate("--topology", "mesh:ranks=2", "--schedule",
+                                  path, "--tokens", 1002, *SHAPE,
+                                  "--no-compute")),
+                "500 tokens in part 0 of strand 0 of rank 0", "501")
+
     def test_text(self):
         done = cli.run(*simulate(
             "--topology", "mesh:ranks=2,rate=1e6", "--strategy", "all_gather",
@@ -111,24 +153,21 @@ busiest 100.0 %
         good = {"--topology": "mesh:ranks=4", "--strategy": "ring",
                 "--flops": "1e9"}
         with tempfile.TemporaryDirectory() as folder:
-            schedule = os.path.join(folder, "schedule.json")
-            with open(schedule, "w", encoding="utf-8") as file:
-                json.dump({"format": "ringweave.schedule", "version": 1,
-                           "ranks": 3, "pass": "forward", "steps": 1,
-                           "blocks": [], "transfers": [], "tiles": [],
-                           "retained": []}, file)
+            schedule = self.schedule_file(folder, 3)
             for changes, *words in (
                     ({"--topology": "mash:ranks=4"}, "mash"),
                     ({"--strategy": "rong"}, "rong", "ring"),
                     ({"--strategy": None}, "neither --strategy"),
                     ({"--strategy": None, "--schedule": schedule}, "3 ranks",
                      "has 4"),
-                    ({"--flops": None}, "neither --flops"),
+                    ({"--flops": None}, "got 0 of --device, --flops"),
+                    ({"--device": "h100"}, "got 2 of --device, --flops"),
+                    ({"--flops": None, "--device": "h10"}, "h10"),
                     ({"--flops": "0"}, "--flops 0"),
                     ({"--tokens": "0"}, "--tokens 0"),
-                    ({"--heads": "3", "--kv-heads": "2"}, "a multiple"),
+                    ({"--heads": "3", "--kv-heads": "2"}, "kv_heads"),
                     ({"--dtype": "int8"}, "int8"),
-                    ({"--mask": "half"}, "--mask half"),
+                    ({"--mask": "half"}, "--mask", "half"),
                     ({"--layout": "spiral"}, "spiral"),
                     ({"--straggler": "0=0"}, "factor of 0"),
                     ({"--straggler": "7=2"}, "straggler 7"),
