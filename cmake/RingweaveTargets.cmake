@@ -13,13 +13,26 @@ function(ringweave_layer name)
   target_link_libraries(${target} PUBLIC ${layers} ${arg_LIBRARIES})
   if(arg_TORCH)
     target_link_libraries(${target} PUBLIC torch::torch)
-    target_precompile_headers(${target} REUSE_FROM ringweave_torch_pch)
   endif()
   if(arg_TESTS)
     ringweave_test(${name} SOURCES ${arg_TESTS} DEPS ${name})
-    if(arg_TORCH)
-      target_precompile_headers(${target}_test REUSE_FROM ringweave_torch_pch)
+  endif()
+  if(arg_TORCH)
+    ringweave_torch_sources(${target})
+    if(arg_TESTS)
+      ringweave_torch_sources(${target}_test)
     endif()
+  endif()
+endfunction()
+
+# Compiles the sources of a target that needs torch faster: most of a unit's time
+# is torch's templates. A sanitizer build, which nobody edits against, compiles
+# all sources of a target as one unit and so instantiates them once.
+function(ringweave_torch_sources target)
+  target_precompile_headers(${target} REUSE_FROM ringweave_torch_pch)
+  if(RINGWEAVE_SANITIZE)
+    set_target_properties(${target} PROPERTIES
+      UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
   endif()
 endfunction()
 
@@ -42,7 +55,7 @@ endfunction()
 # A file of Python unittests that run the built program, found by them in the
 # environment; counted like the C++ tests.
 function(ringweave_python_test name file)
-  if(RINGWEAVE_TORCH)
+  if(TARGET ringweave_ops)
     set(interpreter ${RINGWEAVE_PYTHON})
     set(library $<TARGET_FILE:ringweave_ops>)
   else()

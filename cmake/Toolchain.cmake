@@ -18,6 +18,9 @@ if(RINGWEAVE_SANITIZE)
   add_compile_options(-fsanitize=${RINGWEAVE_SANITIZE} -fno-omit-frame-pointer
                       -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${RINGWEAVE_SANITIZE})
+  if(RINGWEAVE_SANITIZE STREQUAL "thread")
+    add_compile_options(-Wno-tsan)  # fences in torch's reference counts
+  endif()
 endif()
 
 find_program(MOLD mold)

@@ -99,9 +99,8 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
 }
 
 std::string layout_op(const std::string& kind, int64_t tokens, int64_t ranks) {
-  return plan::Layout::named(kind, tokens, static_cast<int>(ranks))
-      .to_json()
-      .dump();
+  const Json json = {{"kind", kind}, {"tokens", tokens}, {"ranks", ranks}};
+  return plan::Layout::from_json(json, "layout").to_json().dump();
 }
 
 at::Tensor positions_op(const std::string& layout, int64_t rank) {

@@ -86,6 +86,10 @@ void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
           "[attention] got {} heads with {} kv heads in k and {} in v; want a "
           "multiple of one number of kv heads",
           q.size(2), k.size(2), v.size(2));
+  require(q.size(0) > 0 && q.size(3) > 0,
+          "[attention] got q of shape {}; want a batch and a head_dim of at "
+          "least 1",
+          shape_text(q));
 }
 
 struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
@@ -107,6 +111,9 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
 
   static variable_list backward(AutogradContext* context,
                                 variable_list gradients) {
+    require(!at::GradMode::is_enabled(),
+            "[attention] got a backward with create_graph; want one without: "
+            "second derivatives are not supported");
     const variable_list saved = context->get_saved_variables();
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
@@ -214,6 +221,8 @@ AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
                           std::shared_ptr<const AttentionPlan> plan,
                           comm::Communicator& communicator,
                           const AttentionOptions& options) {
+  require(plan != nullptr,
+          "[attention] got no plan; want one from make_attention_plan");
   check_inputs(q, k, v, *plan, communicator);
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);

@@ -80,8 +80,7 @@ void BackwardPass::arrived(const plan::Message& message) {
 }
 
 void BackwardPass::compute(int step, std::span<const plan::Tile>) {
-  if (step >= static_cast<int>(input_.plan.backward_work.steps.size())) return;
-  for (const TileWork& work : input_.plan.backward_work.steps[step]) {
+  for (const TileWork& work : input_.plan.backward_work.steps.at(step)) {
     compute(work);
   }
 }

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/memory.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/models/compute.h"
@@ -24,6 +25,9 @@ using Seconds = std::chrono::duration<double>;
 /// After a team of OpenMP threads has worked, its idle members spin for some
 /// milliseconds; the next measurement waits until they sleep.
 constexpr std::chrono::milliseconds kCalm{20};
+
+/// A team of more threads than the system grants ends the process.
+constexpr int kMaxThreads = 1024;
 
 double seconds_of(const std::function<void()>& work) {
   const auto begin = std::chrono::steady_clock::now();
@@ -66,14 +70,13 @@ std::map<Rank, std::int64_t> bytes_sent(comm::Communicator& communicator) {
 }
 
 /// Runs both once: warms up, counts bytes, compares results.
-void rehearse(const BenchOptions& options, const BenchCase& bench_case,
-              const BenchCase::Operation& split,
+void rehearse(const BenchOptions& options, const BenchCase::Part& split,
               const BenchCase::Operation& whole,
               comm::Communicator& communicator, Shared& shared) {
   const Rank rank = communicator.rank();
   const auto before = bytes_sent(communicator);
-  const std::vector<at::Tensor> results = split();
-  auto after = bytes_sent(communicator);
+  const std::vector<at::Tensor> results = split.operation();
+  const auto after = bytes_sent(communicator);
   if (rank == 0) shared.whole = whole();
   communicator.barrier();
   const double error =
@@ -83,21 +86,21 @@ void rehearse(const BenchOptions& options, const BenchCase& bench_case,
   shared.report.max_error = std::max(shared.report.max_error, error);
   for (Rank to = 0; to < options.ranks; ++to) {
     if (to == rank) continue;
-    const auto found = before.find(to);
+    const auto bytes = [&](const std::map<Rank, std::int64_t>& links) {
+      const auto found = links.find(to);
+      return found == links.end() ? 0 : found->second;
+    };
     shared.report.links.push_back(
         {.from = rank,
          .to = to,
-         .sent_bytes = after[to] - (found == before.end() ? 0 : found->second),
-         .planned_bytes =
-             bench_case.planned_bytes
-                 ? std::optional(bench_case.planned_bytes(rank, to))
-                 : std::nullopt});
+         .sent_bytes = bytes(after) - bytes(before),
+         .planned_bytes = bytes(split.planned_bytes)});
   }
-  if (bench_case.planned_buffers) {
+  if (split.planned_buffers) {
     shared.report.buffers.push_back(
         {.rank = rank,
          .peak_bytes = communicator.traffic().peak_buffer_bytes,
-         .planned_bytes = bench_case.planned_buffers(rank)});
+         .planned_bytes = *split.planned_buffers});
   }
 }
 
@@ -105,17 +108,17 @@ void run_rank(const BenchOptions& options, const BenchCase& bench_case,
               const BenchCase::Operation& whole,
               comm::Communicator& communicator, Shared& shared) {
   const bool first = communicator.rank() == 0;
-  const BenchCase::Operation split = bench_case.split(communicator);
+  const BenchCase::Part split = bench_case.split(communicator);
   ensure(at::get_num_threads() == options.threads,
          "a rank has {} threads instead of {}", at::get_num_threads(),
          options.threads);
-  rehearse(options, bench_case, split, whole, communicator, shared);
+  rehearse(options, split, whole, communicator, shared);
   for (int i = 0; i < options.repeat; ++i) {
     BenchReport::Pair pair;
     if (first) std::this_thread::sleep_for(kCalm);
     communicator.barrier();
     pair.split_seconds = seconds_of([&] {
-      split();
+      split.operation();
       communicator.barrier();
     });
     if (first) {
@@ -129,8 +132,6 @@ void run_rank(const BenchOptions& options, const BenchCase& bench_case,
     communicator.barrier();
   }
 }
-
-}  // namespace
 
 void add_options(CLI::App& command, BenchOptions& options) {
   const auto number = [&](const std::string& flag, auto& value,
@@ -159,6 +160,7 @@ void add_options(CLI::App& command, BenchOptions& options) {
   command.add_flag("--json", options.json, "Print one JSON object");
 }
 
+/// Throws InvalidArgument naming the first option that can't be used.
 void check(const BenchOptions& options, const Context& context) {
   require(!context.engine.group,
           "[bench] runs its ranks as threads of one process: start it without "
@@ -173,11 +175,25 @@ void check(const BenchOptions& options, const Context& context) {
   positive("--heads", options.heads);
   positive("--head-dim", options.head_dim);
   positive("--repeat", options.repeat);
+  require(options.ranks <= comm::kMaxLocalRanks,
+          "[bench] got --ranks {}; want at most {}, since each is a thread",
+          options.ranks, comm::kMaxLocalRanks);
+  require(options.threads <= kMaxThreads / options.ranks,
+          "[bench] got {} ranks of {} threads; want at most {} threads in all",
+          options.ranks, options.threads, kMaxThreads);
+  // q, k, v and a gradient of the whole, each drawn in fp64.
+  require_memory(4.0 * sizeof(double) * static_cast<double>(options.batch) *
+                     static_cast<double>(options.tokens) *
+                     static_cast<double>(options.heads) *
+                     static_cast<double>(options.head_dim),
+                 "[bench] got a size");
   models::compute_from_name(options.dtype);
   require(options.mask == "causal" || options.mask == "full",
           "[bench] got --mask {}; want causal or full", options.mask);
   layout_of(options);
 }
+
+}  // namespace
 
 void check_fits(const plan::PlanFile& plan, const std::string& path,
                 const BenchOptions& options, std::int64_t kv_heads) {
@@ -265,6 +281,21 @@ void print_reports(const std::string& bench, const BenchOptions& options,
       options.forward_only ? ", forward" : ", forward and backward",
       options.ranks, options.threads, baseline, options.ranks * options.threads,
       options.repeat, table(reports, tokens));
+}
+
+CLI::App* add_benchmark(CLI::App& bench, Context& context,
+                        const std::string& name, const std::string& text,
+                        BenchOptions& options, std::function<void()> prepare,
+                        std::function<void()> run) {
+  CLI::App* command = bench.add_subcommand(name, text);
+  add_options(*command, options);
+  command->callback(
+      [&context, &options, prepare = std::move(prepare), run = std::move(run)] {
+        check(options, context);
+        prepare();
+        context.job = run;
+      });
+  return command;
 }
 
 void add_bench(CLI::App& app, Context& context) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,10 +40,6 @@ struct BenchOptions {
   bool json = false;
 };
 
-void add_options(CLI::App& command, BenchOptions& options);
-/// Throws InvalidArgument naming the first option that can't be used.
-void check(const BenchOptions& options, const Context& context);
-
 /// Throws InvalidArgument unless the plan, read from `path`, was made for the
 /// options; what is said of other layers is not compared.
 void check_fits(const plan::PlanFile& plan, const std::string& path,
@@ -65,13 +62,17 @@ struct BenchCase {
   /// of one rank, or whole.
   using Operation = std::function<std::vector<at::Tensor>()>;
 
+  /// What one rank times, and what its plan says of one run.
+  struct Part {
+    Operation operation;
+    std::map<Rank, std::int64_t> planned_bytes;  ///< sent, by receiving rank
+    /// Bytes of the rank's buffers at their peak; none: not measured.
+    std::optional<std::int64_t> planned_buffers = {};
+  };
+
   std::string name;
-  /// Makes what one rank times; called on the rank's own thread.
-  std::function<Operation(comm::Communicator&)> split;
-  /// Bytes that `from` sends to `to` in one run, as planned; may be empty.
-  std::function<std::int64_t(Rank from, Rank to)> planned_bytes;
-  /// Bytes of a rank's buffers at their peak, as planned; may be empty.
-  std::function<std::int64_t(Rank rank)> planned_buffers = {};
+  /// Makes a rank's part; called on the rank's own thread.
+  std::function<Part(comm::Communicator&)> split;
 };
 
 /// `whole` runs on one thread of the caller's, with ranks · threads of torch.
@@ -83,6 +84,13 @@ BenchReport run_case(const BenchOptions& options, const BenchCase& bench_case,
 void print_reports(const std::string& bench, const BenchOptions& options,
                    const std::string& baseline,
                    const std::vector<BenchReport>& reports);
+
+/// A subcommand with the options that all benchmarks have. When it was chosen
+/// they are checked, then `prepare` checks its own; `run` is the job.
+CLI::App* add_benchmark(CLI::App& bench, Context& context,
+                        const std::string& name, const std::string& text,
+                        BenchOptions& options, std::function<void()> prepare,
+                        std::function<void()> run);
 
 void add_bench_attention(CLI::App& bench, Context& context);
 void add_bench_linear(CLI::App& bench, Context& context);

@@ -37,11 +37,11 @@ struct AttentionBench {
   std::optional<plan::Schedule> backward;
 };
 
-struct Tensors {
+struct AttentionTensors {
   at::Tensor q, k, v, out_grad;
 };
 
-Tensors make_tensors(const AttentionBench& bench) {
+AttentionTensors make_tensors(const AttentionBench& bench) {
   const BenchOptions& options = bench.options;
   const auto make = [&](std::int64_t heads, std::uint64_t seed) {
     return random_tensor(
@@ -56,7 +56,7 @@ Tensors make_tensors(const AttentionBench& bench) {
 at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
 BenchCase::Operation whole_operation(const AttentionBench& bench,
-                                     const Tensors& whole) {
+                                     const AttentionTensors& whole) {
   const bool causal = mask_of(bench.options).is_causal();
   const bool backward = !bench.options.forward_only;
   return [whole, causal, backward]() -> std::vector<at::Tensor> {
@@ -103,7 +103,8 @@ Plan plan_of(const AttentionBench& bench, const std::string& strategy,
                        : attention::make_attention_plan(spec, rank);
 }
 
-BenchCase::Operation split_operation(const Plan& plan, const Tensors& whole,
+BenchCase::Operation split_operation(const Plan& plan,
+                                     const AttentionTensors& whole,
                                      comm::Communicator& communicator) {
   const bool backward = plan->spec.backward;
   const auto part = [&](const at::Tensor& x) {
@@ -135,26 +136,25 @@ plan::UnitBytes unit_bytes(const AttentionBench& bench) {
            numbers * std::max<std::int64_t>(bytes, sizeof(float))}};
 }
 
-std::int64_t planned_bytes(const AttentionBench& bench,
-                           const std::string& strategy, Rank from, Rank to) {
-  const Plan plan = plan_of(bench, strategy, from);
-  std::int64_t bytes = 0;
-  for (const plan::Schedule* schedule : {&plan->forward, &plan->backward}) {
-    auto traffic = plan::link_traffic(*schedule);
-    for (const auto& [payload, units] : traffic[{from, to}]) {
-      bytes += units * unit_bytes(bench).at(payload);
+/// Bytes that the plan's rank sends to each other rank.
+std::map<Rank, std::int64_t> planned_bytes(const attention::AttentionPlan& plan,
+                                           const plan::UnitBytes& units) {
+  std::map<Rank, std::int64_t> bytes;
+  for (const plan::Schedule* schedule : {&plan.forward, &plan.backward}) {
+    for (const auto& [link, payloads] : plan::link_traffic(*schedule)) {
+      if (link.first != plan.rank) continue;
+      for (const auto& [payload, count] : payloads) {
+        bytes[link.second] += count * units.at(payload);
+      }
     }
   }
   return bytes;
 }
 
-std::int64_t planned_buffers(const AttentionBench& bench,
-                             const std::string& strategy, Rank rank) {
-  const Plan plan = plan_of(bench, strategy, rank);
-  const auto bytes = [&](const plan::Schedule& schedule) {
-    return plan::buffer_bytes(schedule, rank, unit_bytes(bench));
-  };
-  return std::max(bytes(plan->forward), bytes(plan->backward));
+std::int64_t planned_buffers(const attention::AttentionPlan& plan,
+                             const plan::UnitBytes& units) {
+  return std::max(plan::buffer_bytes(plan.forward, plan.rank, units),
+                  plan::buffer_bytes(plan.backward, plan.rank, units));
 }
 
 void read_schedules(AttentionBench& bench) {
@@ -209,54 +209,46 @@ void run(const AttentionBench& bench) {
     return save_device_table(bench.options, bench.kv_heads, bench.device_table);
   }
   if (!bench.save_prefix.empty()) save_schedules(bench);
-  const Tensors whole = make_tensors(bench);
+  const AttentionTensors whole = make_tensors(bench);
   std::vector<BenchReport> reports;
   for (const std::string& strategy : bench.strategies) {
-    const BenchCase bench_case = {
-        .name = strategy,
-        .split =
-            [&](comm::Communicator& communicator) {
-              return split_operation(
-                  plan_of(bench, strategy, communicator.rank()), whole,
-                  communicator);
-            },
-        .planned_bytes =
-            [&](Rank from, Rank to) {
-              return planned_bytes(bench, strategy, from, to);
-            },
-        .planned_buffers =
-            [&](Rank rank) { return planned_buffers(bench, strategy, rank); }};
-    reports.push_back(
-        run_case(bench.options, bench_case, whole_operation(bench, whole)));
+    const auto split = [&](comm::Communicator& communicator) {
+      const Plan plan = plan_of(bench, strategy, communicator.rank());
+      const plan::UnitBytes units = unit_bytes(bench);
+      return BenchCase::Part{
+          .operation = split_operation(plan, whole, communicator),
+          .planned_bytes = planned_bytes(*plan, units),
+          .planned_buffers = planned_buffers(*plan, units)};
+    };
+    reports.push_back(run_case(bench.options, {strategy, split},
+                               whole_operation(bench, whole)));
   }
   print_reports("attention", bench.options, "libtorch's flash attention",
                 reports);
 }
 
-void prepare(const std::shared_ptr<AttentionBench>& bench, Context& context) {
-  check(bench->options, context);
-  if (bench->kv_heads == 0) bench->kv_heads = bench->options.heads;
-  require(bench->kv_heads >= 1 && bench->options.heads % bench->kv_heads == 0,
+void prepare(AttentionBench& bench) {
+  if (bench.kv_heads == 0) bench.kv_heads = bench.options.heads;
+  require(bench.kv_heads >= 1 && bench.options.heads % bench.kv_heads == 0,
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
           "divide the heads",
-          bench->options.heads, bench->kv_heads);
-  bench->strategies = plan::split_strategy_names(bench->strategy_list);
-  if (!bench->schedule_files.empty()) read_schedules(*bench);
-  if (!bench->plan_file.empty()) read_plan(*bench);
-  for (const std::string& strategy : bench->strategies) {
-    plan_of(*bench, strategy, 0);
+          bench.options.heads, bench.kv_heads);
+  bench.strategies = plan::split_strategy_names(bench.strategy_list);
+  if (!bench.schedule_files.empty()) read_schedules(bench);
+  if (!bench.plan_file.empty()) read_plan(bench);
+  for (const std::string& strategy : bench.strategies) {
+    plan_of(bench, strategy, 0);
   }
-  context.job = [bench] { run(*bench); };
 }
 
 }  // namespace
 
 void add_bench_attention(CLI::App& bench_command, Context& context) {
   auto bench = std::make_shared<AttentionBench>();
-  CLI::App* command = bench_command.add_subcommand(
-      "attention",
-      "Softmax attention split over ranks, against one call of libtorch's op");
-  add_options(*command, bench->options);
+  CLI::App* command = add_benchmark(
+      bench_command, context, "attention",
+      "Softmax attention split over ranks, against one call of libtorch's op",
+      bench->options, [bench] { prepare(*bench); }, [bench] { run(*bench); });
   command
       ->add_option("--kv-heads", bench->kv_heads,
                    "Heads of keys and values; default: all heads")
@@ -287,7 +279,6 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
                    "PREFIX.forward.json and PREFIX.backward.json")
       ->type_name("PREFIX")
       ->excludes(schedules);
-  command->callback([bench, &context] { prepare(bench, context); });
 }
 
 }  // namespace ringweave::cli

@@ -41,7 +41,7 @@ Decay decay_from_name(const std::string& name) {
       name));
 }
 
-struct Tensors {
+struct LinearTensors {
   at::Tensor q, k, v, gates, out_grad;
 };
 
@@ -65,7 +65,7 @@ at::Tensor make_gates(const LinearBench& bench, at::ScalarType type) {
   return random_tensor(shape, type, 5).abs().mul(-0.05);
 }
 
-Tensors make_tensors(const LinearBench& bench) {
+LinearTensors make_tensors(const LinearBench& bench) {
   const BenchOptions& options = bench.options;
   const at::ScalarType type = scalar_type(options);
   const at::ScalarType precise = type == at::kDouble ? at::kDouble : at::kFloat;
@@ -77,8 +77,8 @@ Tensors make_tensors(const LinearBench& bench) {
   return {make(1), make(2), make(3), make_gates(bench, precise), make(4)};
 }
 
-linear_attention::LinearSpec spec_of(const BenchOptions& options,
-                                     const std::string& transport) {
+linear_attention::LinearSpec linear_spec(const BenchOptions& options,
+                                         const std::string& transport) {
   return {.transport = linear_attention::transport_from_name(transport),
           .layout = layout_of(options),
           .mask = mask_of(options)};
@@ -86,10 +86,10 @@ linear_attention::LinearSpec spec_of(const BenchOptions& options,
 
 /// Forward and backward of one rank. The gradient of a constant decay is a part
 /// of a sum over ranks and is not returned.
-BenchCase::Operation operation(const LinearBench& bench,
-                               const linear_attention::LinearSpec& spec,
-                               const Tensors& whole,
-                               comm::Communicator& communicator) {
+BenchCase::Part part_of(const LinearBench& bench,
+                        const linear_attention::LinearSpec& spec,
+                        const LinearTensors& whole,
+                        comm::Communicator& communicator) {
   const Decay decay = decay_from_name(bench.decay);
   const auto plan =
       linear_attention::make_linear_plan(spec, communicator.rank());
@@ -105,7 +105,7 @@ BenchCase::Operation operation(const LinearBench& bench,
   const at::Tensor out_grad = part(whole.out_grad).detach();
   std::vector<at::Tensor> inputs = {q, k, v};
   if (own_gates) inputs.push_back(gates);
-  return [=, &communicator]() -> std::vector<at::Tensor> {
+  const auto operation = [=, &communicator]() -> std::vector<at::Tensor> {
     const at::Tensor out = linear_attention::linear_attention(
                                q, k, v, decay, gates, {}, plan, communicator,
                                {.scale = 1.0, .final_state = false})
@@ -115,64 +115,64 @@ BenchCase::Operation operation(const LinearBench& bench,
     grads.insert(grads.begin(), out);
     return grads;
   };
+  return {.operation = operation,
+          .planned_bytes =
+              linear_attention::planned_bytes(*plan, decay, q, v, backward)};
 }
 
 void run(const LinearBench& bench) {
-  const Tensors whole = make_tensors(bench);
+  const LinearTensors whole = make_tensors(bench);
   // The whole runs on one rank, so it needs no peer; any transport will do.
   comm::Communicator alone(comm::LocalWorld(1).transport(0));
   const linear_attention::LinearSpec whole_spec = {
       .transport = {},
       .layout = plan::Layout::contiguous(bench.options.tokens, 1),
       .mask = mask_of(bench.options)};
-  const auto whole_operation = operation(bench, whole_spec, whole, alone);
+  const auto whole_operation =
+      part_of(bench, whole_spec, whole, alone).operation;
 
   std::vector<BenchReport> reports;
   for (const std::string& transport : bench.transports) {
-    const BenchCase bench_case = {
-        .name = transport,
-        .split =
-            [&](comm::Communicator& communicator) {
-              return operation(bench, spec_of(bench.options, transport), whole,
-                               communicator);
-            },
-        .planned_bytes = {}};
-    reports.push_back(run_case(bench.options, bench_case, whole_operation));
+    const auto split = [&](comm::Communicator& communicator) {
+      return part_of(bench, linear_spec(bench.options, transport), whole,
+                     communicator);
+    };
+    reports.push_back(
+        run_case(bench.options, {transport, split}, whole_operation));
   }
   print_reports("linear", bench.options, "the same on one rank", reports);
 }
 
-void prepare(const std::shared_ptr<LinearBench>& bench, Context& context) {
-  check(bench->options, context);
-  const Decay decay = decay_from_name(bench->decay);
-  require(bench->options.mask == "causal" || decay == Decay::none,
+void prepare(LinearBench& bench) {
+  const Decay decay = decay_from_name(bench.decay);
+  require(bench.options.mask == "causal" || decay == Decay::none,
           "[bench linear] got --mask full and --decay {}; want causal, or no "
           "decay",
-          bench->decay);
-  bench->transports = plan::split_strategy_names(bench->transport_list);
-  if (!bench->plan_file.empty()) {
-    const plan::PlanFile plan = plan::read_plan_file(bench->plan_file);
+          bench.decay);
+  bench.transports = plan::split_strategy_names(bench.transport_list);
+  if (!bench.plan_file.empty()) {
+    const plan::PlanFile plan = plan::read_plan_file(bench.plan_file);
     require(plan.linear.has_value(),
             "[bench linear] got {}, a plan without linear layers",
-            bench->plan_file);
+            bench.plan_file);
     // The op has as many key and value heads as heads.
-    check_fits(plan, bench->plan_file, bench->options, plan.model.kv_heads);
-    bench->transports = {plan.linear->name};
+    check_fits(plan, bench.plan_file, bench.options, plan.model.kv_heads);
+    bench.transports = {plan.linear->name};
   }
-  for (const std::string& transport : bench->transports) {
-    linear_attention::make_linear_plan(spec_of(bench->options, transport), 0);
+  for (const std::string& transport : bench.transports) {
+    linear_attention::make_linear_plan(linear_spec(bench.options, transport),
+                                       0);
   }
-  context.job = [bench] { run(*bench); };
 }
 
 }  // namespace
 
 void add_bench_linear(CLI::App& bench_command, Context& context) {
   auto bench = std::make_shared<LinearBench>();
-  CLI::App* command = bench_command.add_subcommand(
-      "linear",
-      "Linear attention split over ranks, against the same on one rank");
-  add_options(*command, bench->options);
+  CLI::App* command = add_benchmark(
+      bench_command, context, "linear",
+      "Linear attention split over ranks, against the same on one rank",
+      bench->options, [bench] { prepare(*bench); }, [bench] { run(*bench); });
   command
       ->add_option("--decay", bench->decay,
                    "none, constant (Lightning), per_head or per_key (GLA)")
@@ -187,7 +187,6 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
       ->add_option("--plan", bench->plan_file,
                    "Run the transport of a file of `ringweave plan --save`")
       ->type_name("FILE");
-  command->callback([bench, &context] { prepare(bench, context); });
 }
 
 }  // namespace ringweave::cli

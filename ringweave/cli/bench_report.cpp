@@ -55,18 +55,16 @@ std::string bytes_line(const BenchReport& report) {
   const auto [least, most] = std::minmax_element(
       report.links.begin(), report.links.end(),
       [](const auto& a, const auto& b) { return a.sent_bytes < b.sent_bytes; });
-  const auto wrong =
-      std::count_if(report.links.begin(), report.links.end(), [](auto& link) {
-        return link.planned_bytes && link.sent_bytes != *link.planned_bytes;
-      });
+  const auto wrong = std::count_if(
+      report.links.begin(), report.links.end(),
+      [](auto& link) { return link.sent_bytes != link.planned_bytes; });
   return fmt::format(
       "{} bytes per link, {}",
       least->sent_bytes == most->sent_bytes
           ? fmt::format("{}", most->sent_bytes)
           : fmt::format("{} to {}", least->sent_bytes, most->sent_bytes),
-      !report.links[0].planned_bytes ? "measured"
-      : wrong == 0                   ? "as planned"
-                   : fmt::format("NOT AS PLANNED on {} links", wrong));
+      wrong == 0 ? "as planned"
+                 : fmt::format("NOT AS PLANNED on {} links", wrong));
 }
 
 }  // namespace
@@ -85,12 +83,10 @@ Json to_json(const BenchReport& report, std::int64_t tokens) {
   const Summary summary = summarise(report);
   Json links = Json::array();
   for (const BenchReport::Link& link : report.links) {
-    links.push_back(
-        {{"from", link.from},
-         {"to", link.to},
-         {"sent_bytes", link.sent_bytes},
-         {"planned_bytes",
-          link.planned_bytes ? Json(*link.planned_bytes) : Json(nullptr)}});
+    links.push_back({{"from", link.from},
+                     {"to", link.to},
+                     {"sent_bytes", link.sent_bytes},
+                     {"planned_bytes", link.planned_bytes}});
   }
   Json buffers = Json::array();
   for (const BenchReport::Buffers& rank : report.buffers) {

@@ -1,7 +1,6 @@
 // Medians, ratios and spreads of paired measurements, and how they are printed.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +18,7 @@ struct BenchReport {
     Rank from = 0;
     Rank to = 0;
     std::int64_t sent_bytes = 0;
-    std::optional<std::int64_t> planned_bytes = {};
+    std::int64_t planned_bytes = 0;
   };
   struct Buffers {
     Rank rank = 0;

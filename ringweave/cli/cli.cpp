@@ -107,7 +107,9 @@ bool prepared_to_end(const std::vector<std::string>& arguments,
   return done;
 }
 
-void complain(const Context& context, const std::string& text) {
+/// An error is one line; what follows in torch's is its own call stack.
+void complain(const Context& context, const std::string& what) {
+  const std::string text = what.substr(0, what.find('\n'));
   if (context.engine.group) {
     fmt::print(stderr, "ringweave: rank {}: {}\n", context.engine.group->rank(),
                text);

@@ -12,6 +12,7 @@
 #include "ringweave/cli/override.h"
 #include "ringweave/cli/progress.h"
 #include "ringweave/cli/run_folder.h"
+#include "ringweave/comm/local_transport.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/trainer.h"
 
@@ -49,8 +50,12 @@ train::TrainConfig resolve(const TrainFlags& flags, const Context& context) {
             "--ranks",
             flags.ranks.value_or(0), world, world);
     config.parallel.ranks = world;
-  } else if (flags.ranks) {
-    config.parallel.ranks = *flags.ranks;
+  } else {
+    if (flags.ranks) config.parallel.ranks = *flags.ranks;
+    require(config.parallel.ranks <= comm::kMaxLocalRanks,
+            "[train] got {} ranks; want at most {}, since each is a thread, or "
+            "a launcher",
+            config.parallel.ranks, comm::kMaxLocalRanks);
   }
   train::check(config);
   return config;
@@ -175,6 +180,7 @@ train::TrainReport train_with(const train::TrainConfig& config,
   // Processes of a launcher may share this machine; how many do is not known
   // here, so 0 threads means an equal share among all of them.
   train::set_threads(config, engine.group->size());
+  train::check_memory(config, /*ranks_here=*/1);
   comm::Communicator communicator(engine.group, train::time_outs(config));
   return train::run(config, data, communicator, callbacks);
 }

@@ -364,7 +364,9 @@ std::unique_ptr<Work> LocalTransport::post(Rank from, Rank to,
 }  // namespace
 
 LocalWorld::LocalWorld(int ranks, FaultInjection faults) {
-  require(ranks >= 1, "[local] got {} ranks; want at least 1", ranks);
+  require(ranks >= 1 && ranks <= kMaxLocalRanks,
+          "[local] got {} ranks; want 1 … {}, since each is a thread", ranks,
+          kMaxLocalRanks);
   require(!faults.links || faults.links->ranks() == ranks,
           "[local] got a topology of {} ranks for {}; want as many",
           faults.links ? faults.links->ranks() : 0, ranks);

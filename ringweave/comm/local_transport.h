@@ -56,10 +56,13 @@ class InjectedFault : public Error {
   using Error::Error;
 };
 
+/// Each rank is a thread, and each pair of ranks has two mailboxes.
+inline constexpr int kMaxLocalRanks = 256;
+
 /// The mailboxes that the ranks share. Copies share them too.
 class LocalWorld {
  public:
-  /// Throws InvalidArgument unless ranks >= 1.
+  /// Throws InvalidArgument unless ranks are 1 … kMaxLocalRanks.
   explicit LocalWorld(int ranks, FaultInjection faults = {});
 
   /// To be used by one thread at a time; keeps the mailboxes alive.

@@ -24,12 +24,6 @@ const plan::Schedule& nominal_schedule(const LinearPlan& plan,
   return exchange.end_everywhere ? plan.forward_all : plan.forward;
 }
 
-std::int64_t element_count(const std::vector<std::int64_t>& shape) {
-  std::int64_t count = shape.empty() ? 0 : 1;
-  for (const std::int64_t size : shape) count *= size;
-  return count;
-}
-
 /// Follows the states along the segments, as far as their updates are known.
 /// `updates`: of all segments; undefined: unknown.
 void scan(const LinearPlan& plan, const Exchange& exchange,
@@ -53,18 +47,23 @@ std::vector<at::Tensor> own_updates(const LinearPlan& plan,
   return updates;
 }
 
+SummarySize summary_size(const Exchange& exchange) {
+  return {element_count(exchange.decay_shape), element_count(exchange.shape)};
+}
+
+SummaryDemand summary_demand(const LinearPlan& plan, const Exchange& exchange) {
+  return {plan,
+          exchange.pass == plan::Pass::backward
+              ? backward_readers(plan)
+              : forward_readers(plan, exchange.end_everywhere),
+          summary_size(exchange)};
+}
+
 void all_gather(const LinearPlan& plan, const Exchange& exchange,
                 comm::Communicator& communicator, Exchanged& result) {
-  const SummarySize size{element_count(exchange.decay_shape),
-                         element_count(exchange.shape)};
-  const SummaryDemand demand(
-      plan,
-      exchange.pass == plan::Pass::backward
-          ? backward_readers(plan)
-          : forward_readers(plan, exchange.end_everywhere),
-      size);
-  const plan::Schedule schedule =
-      bind(nominal_schedule(plan, exchange), demand, plan.strands);
+  const SummarySize size = summary_size(exchange);
+  const SummaryDemand demand = summary_demand(plan, exchange);
+  const plan::Schedule schedule = exchange_schedule(plan, exchange);
   const plan::Program program = plan::make_program(schedule, plan.rank);
   GatherWorker worker(plan, exchange, size, schedule, program);
   comm::execute(program, worker, communicator, operation(exchange.pass));
@@ -89,16 +88,26 @@ void all_gather(const LinearPlan& plan, const Exchange& exchange,
 
 void chain(const LinearPlan& plan, const Exchange& exchange,
            comm::Communicator& communicator, Exchanged& result) {
-  plan::Schedule schedule = nominal_schedule(plan, exchange);
-  for (plan::Block& block : schedule.blocks) {
-    block.size = element_count(exchange.shape);
-  }
-  const plan::Program program = plan::make_program(schedule, plan.rank);
+  const plan::Program program =
+      plan::make_program(exchange_schedule(plan, exchange), plan.rank);
   ChainWorker worker(plan, exchange, program, result);
   comm::execute(program, worker, communicator, operation(exchange.pass));
 }
 
 }  // namespace
+
+plan::Schedule exchange_schedule(const LinearPlan& plan,
+                                 const Exchange& exchange) {
+  if (plan.spec.transport.kind == Transport::Kind::all_gather) {
+    return bind(nominal_schedule(plan, exchange),
+                summary_demand(plan, exchange), plan.strands);
+  }
+  plan::Schedule schedule = nominal_schedule(plan, exchange);
+  for (plan::Block& block : schedule.blocks) {
+    block.size = element_count(exchange.shape);
+  }
+  return schedule;
+}
 
 Exchanged exchange_states(const LinearPlan& plan, const Exchange& exchange,
                           comm::Communicator& communicator) {

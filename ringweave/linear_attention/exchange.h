@@ -42,7 +42,12 @@ struct Exchanged {
   std::vector<at::Tensor> decays;  ///< as given, and received
 };
 
-/// Every rank must call it. Steps and bytes are those of the plan's schedule.
+/// What this rank sends and receives for it. Of the exchange only pass,
+/// end_everywhere and the shapes are read.
+plan::Schedule exchange_schedule(const LinearPlan& plan,
+                                 const Exchange& exchange);
+
+/// Every rank must call it. Steps and bytes are those of exchange_schedule().
 /// Throws CommError at a time-out.
 Exchanged exchange_states(const LinearPlan& plan, const Exchange& exchange,
                           comm::Communicator& communicator);

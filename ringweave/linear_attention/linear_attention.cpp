@@ -138,7 +138,9 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
     ForwardPass result = run_forward(inputs, initial.value_or(at::Tensor()),
                                      call->options.final_state, *call->plan,
                                      *call->communicator);
-    context->save_for_backward({q, k, v, gate});
+    // The first segment's state is the initial one: saved, lest a change in
+    // place before backward goes unnoticed.
+    context->save_for_backward({q, k, v, gate, initial.value_or(at::Tensor())});
     call->states = std::move(result.states);
     call->decays = std::move(result.decays);
     context->saved_data["call"] = c10::IValue::make_capsule(call);
@@ -211,6 +213,13 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
   const variable_list outputs = LinearAttention::apply(
       q, k, v, if_defined(gates), if_defined(initial_state), call);
   return {outputs[0], options.final_state ? outputs[1] : at::Tensor()};
+}
+
+std::map<Rank, std::int64_t> planned_bytes(const LinearPlan& plan, Decay decay,
+                                           const at::Tensor& q,
+                                           const at::Tensor& v, bool backward) {
+  return planned_bytes(make_inputs(q, q, v, {}, decay, 1, plan.causal()),
+                       backward, plan);
 }
 
 }  // namespace ringweave::linear_attention

@@ -4,6 +4,8 @@
 // o_t = scale · S_tᵀ q_t, where A_t = diag(exp(g_t)) (docs/algorithms.md).
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -90,5 +92,11 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               std::shared_ptr<const LinearPlan> plan,
                               comm::Communicator& communicator,
                               const LinearOptions& options = {});
+
+/// Bytes that one call on these q and v, without a final state, sends from the
+/// plan's rank to each other rank it sends to; `backward`: with its backward.
+std::map<Rank, std::int64_t> planned_bytes(const LinearPlan& plan, Decay decay,
+                                           const at::Tensor& q,
+                                           const at::Tensor& v, bool backward);
 
 }  // namespace ringweave::linear_attention

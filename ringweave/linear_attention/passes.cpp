@@ -22,6 +22,11 @@ Exchange make_exchange(plan::Pass pass, const Inputs& inputs,
   exchange.options = inputs.q.options().dtype(inputs.type);
   exchange.shape = {inputs.batch(), inputs.heads(), inputs.key_dim(),
                     inputs.value_dim()};
+  if (pass == plan::Pass::forward && data_dependent(inputs.decay)) {
+    exchange.decay_shape = exchange.shape;
+    exchange.decay_shape[3] = 1;
+    if (inputs.decay == Decay::per_head) exchange.decay_shape[2] = 1;
+  }
   exchange.decays = std::move(decays);
   exchange.start = std::move(start);
   return exchange;
@@ -92,11 +97,6 @@ ForwardPass run_forward(const Inputs& inputs, const at::Tensor& initial,
   Exchange exchange = make_exchange(
       plan::Pass::forward, inputs, all_decays(inputs, plan, segments), initial);
   exchange.end_everywhere = final_state;
-  if (data_dependent(inputs.decay)) {
-    exchange.decay_shape = exchange.shape;
-    exchange.decay_shape[3] = 1;
-    if (inputs.decay == Decay::per_head) exchange.decay_shape[2] = 1;
-  }
   for (ForwardSegment& segment : segments) {
     exchange.updates.push_back(segment.update());
     for (int block = 0; block < segment.blocks(); ++block) {
@@ -148,6 +148,24 @@ BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
                        ? exchanged.end.clone()
                        : zero_state(exchange);
   return result;
+}
+
+std::map<Rank, std::int64_t> planned_bytes(const Inputs& inputs, bool backward,
+                                           const LinearPlan& plan) {
+  std::vector<plan::Pass> passes = {plan::Pass::forward};
+  if (backward) passes.push_back(plan::Pass::backward);
+  std::map<Rank, std::int64_t> bytes;
+  for (const plan::Pass pass : passes) {
+    const plan::Schedule schedule =
+        exchange_schedule(plan, make_exchange(pass, inputs, {}, {}));
+    for (const auto& [link, payloads] : plan::link_traffic(schedule)) {
+      if (link.first != plan.rank) continue;
+      bytes[link.second] +=
+          payloads.at(plan::Payload::summary) *
+          static_cast<std::int64_t>(at::elementSize(inputs.type));
+    }
+  }
+  return bytes;
 }
 
 }  // namespace ringweave::linear_attention

@@ -1,6 +1,8 @@
 // One rank's forward and backward pass, without autograd.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -34,5 +36,10 @@ BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
                           const at::Tensor& dout, const at::Tensor& dfinal,
                           bool want_gates, const LinearPlan& plan,
                           comm::Communicator& communicator);
+
+/// As planned_bytes() of linear_attention.h. Of the inputs only shapes, types
+/// and the kind of decay are read.
+std::map<Rank, std::int64_t> planned_bytes(const Inputs& inputs, bool backward,
+                                           const LinearPlan& plan);
 
 }  // namespace ringweave::linear_attention

@@ -166,12 +166,12 @@ void add_decayed(const at::Tensor& rows, const at::Tensor& products,
 }
 
 /// The products of decays before each boundary: 1, a_0, a_0 a_1, …
-at::Tensor prefix_products(const at::Tensor& decays) {
+at::Tensor boundary_prefixes(const at::Tensor& decays) {
   return at::cat({at::ones_like(decays.narrow(0, 0, 1)), decays.cumprod(0)});
 }
 
-at::Tensor suffix_products(const at::Tensor& decays) {
-  return prefix_products(decays.flip(0)).flip(0);
+at::Tensor boundary_suffixes(const at::Tensor& decays) {
+  return boundary_prefixes(decays.flip(0)).flip(0);
 }
 
 /// The gradient of the log gates, shaped like the factors but without
@@ -249,7 +249,7 @@ ForwardSegment::ForwardSegment(const Inputs& inputs, SegmentTokens tokens)
       carry(states_, c + 1, c, block_decays, c - range.chunks.begin);
     }
   }
-  if (!decays.empty()) prefix_ = prefix_products(at::cat(decays));
+  if (!decays.empty()) prefix_ = boundary_prefixes(at::cat(decays));
 }
 
 at::Tensor ForwardSegment::update() const {
@@ -324,7 +324,7 @@ BackwardSegment::BackwardSegment(const Inputs& inputs, SegmentTokens tokens,
   }
   if (decays.front().defined()) {
     decays_ = at::cat(decays);
-    suffix_ = suffix_products(decays_);
+    suffix_ = boundary_suffixes(decays_);
   }
 }
 

@@ -19,11 +19,6 @@ std::span<std::byte> bytes(const at::Tensor& buffer, std::int64_t offset,
           static_cast<std::size_t>(size * unit)};
 }
 
-std::int64_t element_count(const std::vector<std::int64_t>& shape) {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1},
-                         std::multiplies<>());
-}
-
 at::Tensor joined(const std::vector<at::Tensor>& pieces) {
   return pieces.size() == 1 ? pieces.front() : at::cat(pieces);
 }
@@ -173,6 +168,12 @@ std::vector<int> scan_order(const LinearPlan& plan, plan::Pass pass) {
   std::iota(order.begin(), order.end(), 0);
   if (pass == plan::Pass::backward) std::reverse(order.begin(), order.end());
   return order;
+}
+
+std::int64_t element_count(const std::vector<std::int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(),
+                         std::int64_t{shape.empty() ? 0 : 1},
+                         std::multiplies<>());
 }
 
 at::Tensor compose(const at::Tensor& state, const at::Tensor& decay,

@@ -83,6 +83,9 @@ class ChainWorker final : public OverlappingWorker {
 /// The places of the segments in the order in which states pass them.
 std::vector<int> scan_order(const LinearPlan& plan, plan::Pass pass);
 
+/// Elements of a state or a decay; 0 for no shape at all.
+std::int64_t element_count(const std::vector<std::int64_t>& shape);
+
 /// The state after a segment: decay ⊙ state + update, in memory of its own.
 at::Tensor compose(const at::Tensor& state, const at::Tensor& decay,
                    const at::Tensor& update);

@@ -1,5 +1,6 @@
 #include "ringweave/models/config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "ringweave/base/error.h"
@@ -60,7 +61,9 @@ Json to_json(const LinearConfig& config) {
 }
 
 bool uses(const ModelConfig& config, bool linear) {
-  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+  const std::int64_t period =
+      std::min(config.layers, static_cast<std::int64_t>(config.pattern.size()));
+  for (std::int64_t layer = 0; layer < period; ++layer) {
     if (config.is_linear(layer) == linear) return true;
   }
   return false;

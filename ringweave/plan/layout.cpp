@@ -13,8 +13,10 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 }
 
 void check_ranks_and_tokens(std::int64_t tokens, int ranks) {
-  require(ranks >= 1, "[layout] got {} ranks; want at least 1", ranks);
-  require(tokens >= 0, "[layout] got {} tokens; want at least 0", tokens);
+  require(ranks >= 1 && ranks <= kMaxRanks,
+          "[layout] got {} ranks; want 1 … {}", ranks, kMaxRanks);
+  require(tokens >= 0 && tokens <= kMaxTokens,
+          "[layout] got {} tokens; want 0 … {}", tokens, kMaxTokens);
 }
 
 std::vector<std::vector<Run>> contiguous_runs(std::int64_t tokens, int ranks) {
@@ -232,6 +234,8 @@ Layout Layout::from_json(const Json& json, const std::string& path) {
   if (kind != "explicit") {
     const auto ranks = object.integer("ranks", 1);
     object.done();
+    require(ranks <= kMaxRanks, "[{}.ranks] got {}; want 1 … {}", path, ranks,
+            kMaxRanks);
     return named(kind, tokens, static_cast<int>(ranks));
   }
   const Json& listed = object.value("runs");

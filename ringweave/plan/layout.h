@@ -44,6 +44,11 @@ struct Segment {
   std::int64_t local;  ///< index of its first token among the rank's tokens
 };
 
+/// Bounds of a layout, so that no product of counts overflows and no number
+/// from a file or a command line costs memory by itself.
+inline constexpr int kMaxRanks = 1 << 16;
+inline constexpr std::int64_t kMaxTokens = std::int64_t{1} << 44;
+
 /// Immutable. Copying is cheap enough for plans, not for inner loops.
 class Layout {
  public:

@@ -129,10 +129,23 @@ TEST(Layout, RunsThatOverlapOrMissTokensAreErrors) {
   EXPECT_THAT(from(4, {{{0, 3, 1}}}), HasSubstr("3 tokens in all"));
   EXPECT_THAT(from(4, {{{0, 3, 2}}, {{1, 1, 1}}}), HasSubstr("[0, 3, 2]"));
   EXPECT_THAT(from(1, {{{0, 1, 0}}}), HasSubstr("stride >= 1"));
-  EXPECT_THAT(from(std::int64_t{1} << 60, {{{0, 1, 1}}}),
+  EXPECT_THAT(from(std::int64_t{1} << 40, {{{0, 1, 1}}}),
               HasSubstr("1 tokens in all"));
   EXPECT_THAT(from(2, {{{1, 1, 1}, {0, 1, 1}}}), HasSubstr("ascending"));
   EXPECT_THAT(from(0, {}), HasSubstr("got 0 ranks"));
+}
+
+TEST(Layout, CountsWithoutBoundsAreErrors) {
+  const auto from = [](std::int64_t tokens, std::int64_t ranks) {
+    const Json json = {
+        {"kind", "zigzag"}, {"tokens", tokens}, {"ranks", ranks}};
+    return error_of([&] { Layout::from_json(json, "layout"); });
+  };
+  // As an int it would be 2.
+  EXPECT_THAT(from(8, (std::int64_t{1} << 32) + 2),
+              HasSubstr("[layout.ranks] got 4294967298"));
+  EXPECT_THAT(from(std::int64_t{1} << 62, 8),
+              HasSubstr("got 4611686018427387904 tokens"));
 }
 
 TEST(Layout, UnknownNamesAreErrors) {

@@ -44,6 +44,8 @@ BlockId read_id(JsonObject& object) {
   require(numbers.size() == 3,
           "[{}] got {} numbers; want 3: owner, strand, part", field,
           numbers.size());
+  require(numbers[1] < kMaxStrands, "[{}] got strand {}; want 0 … {}", field,
+          numbers[1], kMaxStrands - 1);
   return {to_int(numbers[0], 0, field), to_int(numbers[1], 0, field),
           to_int(numbers[2], 0, field)};
 }

@@ -50,6 +50,10 @@ enum class Action { copy, add, compose };
 /// A slot number that means the rank's own packed block.
 inline constexpr int kOwn = -1;
 
+/// Most strands that a block is cut into. Each costs steps and slots, so that a
+/// number without bounds, from a file or a name, would cost memory.
+inline constexpr int kMaxStrands = 4096;
+
 struct BlockId {
   Rank owner = 0;
   int strand = 0;

@@ -140,6 +140,11 @@ TEST(ScheduleJson, ErrorsNameTheField) {
         json["tiles"][0]["block"] = {1, -2, 0};
       },
       {"file.json.tiles[0].block", "-2"});
+  expect_error(
+      [](Json& json) {
+        json["blocks"][0]["block"] = {1, 2147483647, 0};
+      },
+      {"file.json.blocks[0].block", "got strand 2147483647; want 0 … 4095"});
   expect_error([](Json& json) { json["blocks"][0]["size"] = 0; },
                {"file.json.blocks[0].size"});
   expect_error([](Json& json) { json["retained"][0].erase("slot"); },

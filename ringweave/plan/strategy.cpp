@@ -103,8 +103,9 @@ const Routes& routes_of(const Strategy& strategy, int ranks) {
 }
 
 int direct_strands(const Strategy& strategy, int ranks) {
-  require(strategy.strands >= 0, "[direct] got {} strands; want at least 1",
-          strategy.strands);
+  require(strategy.strands >= 0 && strategy.strands <= kMaxStrands,
+          "[direct] got {} strands; want 1 … {}", strategy.strands,
+          kMaxStrands);
   return strategy.strands > 0 ? strategy.strands : std::max(1, ranks - 1);
 }
 

@@ -147,6 +147,7 @@ TEST(Strategy, ExistsOrSaysWhyNot) {
   }
   EXPECT_EQ(strands("multi_ring", 10), 9);
   EXPECT_EQ(strands("direct:3", 8), 3);
+  EXPECT_THROW(strands("direct:2147483647", 8), InvalidArgument);
   EXPECT_THAT([&] { strands("time_varying_multi_ring", 10); },
               ThrowsMessage<NoSolution>(HasSubstr("got 10 ranks")));
   EXPECT_THROW(strands("ring", 0), InvalidArgument);

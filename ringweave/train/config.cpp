@@ -217,8 +217,10 @@ void check(const TrainConfig& config) {
             "[time_outs] got {} s; want more than 0 and at most {}", seconds,
             kMax);
   }
-  require(config.threads >= 0, "[threads] got {}; want at least 0",
-          config.threads);
+  // A team of more threads than the system grants ends the process.
+  constexpr int kMaxThreads = 1024;
+  require(config.threads >= 0 && config.threads <= kMaxThreads,
+          "[threads] got {}; want 0 … {}", config.threads, kMaxThreads);
 }
 
 comm::TimeOuts time_outs(const TrainConfig& config) {

@@ -102,6 +102,7 @@ TEST(TrainConfig, EachFaultIsOneClearError) {
       {R"("model": {"vocab_size": 255})", "tokens are bytes"},
       {R"("time_outs": {"step_seconds": 0})", "[time_outs] got 0 s"},
       {R"("threads": -1)", "[config.threads] got -1"},
+      {R"("threads": 1025)", "[threads] got 1025; want 0 … 1024"},
       {R"("seed": -1)", "[config.seed] got -1"},
   };
   for (const auto& [fields, text] : cases) {

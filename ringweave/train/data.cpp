@@ -8,8 +8,8 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/base/hash.h"
 #include "ringweave/base/file.h"
+#include "ringweave/base/hash.h"
 #include "ringweave/train/hash.h"
 
 namespace ringweave::train {

@@ -12,6 +12,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/hash.h"
+#include "ringweave/base/memory.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
@@ -94,6 +95,32 @@ models::Context make_context(const TrainConfig& config,
   };
   return models::make_context(config.model, config.compute, split,
                               communicator);
+}
+
+/// Bytes of weights, gradients and optimizer states of `ranks_here` ranks, and
+/// of their part of a batch's activations that backward needs.
+double least_memory(const TrainConfig& config, int ranks_here) {
+  const double bytes = config.compute == models::Compute::float64 ? 8 : 4;
+  const models::ModelConfig& model = config.model;
+  const auto hidden = static_cast<double>(model.hidden);
+  const auto vocab = static_cast<double>(model.vocab_size);
+  const auto layers = static_cast<double>(model.layers);
+  const double heads =
+      2 *
+      (static_cast<double>(model.heads) + static_cast<double>(model.kv_heads)) *
+      static_cast<double>(model.head_dim);
+  const bool gated =
+      model.has_linear() && model.linear.kind == models::LinearKind::gla;
+  const double gate = gated ? static_cast<double>(model.linear.gate_rank) : 0;
+  const double parameters =
+      hidden * (vocab + gate +
+                layers * (heads + 3 * static_cast<double>(model.intermediate)));
+  const double tokens = static_cast<double>(config.data.batch) *
+                        static_cast<double>(config.data.seq_len) /
+                        config.parallel.ranks;
+  constexpr double kCopies = 4;  // weights, gradients, two moments
+  return ranks_here * bytes *
+         (kCopies * parameters + tokens * (vocab + layers * hidden));
 }
 
 void check_agreement(const TrainConfig& config, const Data& data,
@@ -257,8 +284,8 @@ TrainReport run(const TrainConfig& config, const Data& data,
   report.waiting_share_max = totals.waiting_share_max;
   if (report.seconds > 0) {
     report.tokens_per_second =
-        static_cast<double>(config.steps * config.data.batch *
-                            config.data.seq_len) /
+        static_cast<double>(config.steps) *
+        static_cast<double>(config.data.batch * config.data.seq_len) /
         report.seconds;
   }
   return report;
@@ -268,6 +295,7 @@ TrainReport run_local(const TrainConfig& config, const Data& data,
                       const Callbacks& callbacks) {
   check(config);
   set_threads(config, config.parallel.ranks);
+  check_memory(config, config.parallel.ranks);
   TrainReport report;
   comm::run_ranks(config.parallel.ranks,
                   [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
@@ -279,6 +307,11 @@ TrainReport run_local(const TrainConfig& config, const Data& data,
                     if (rank == 0) report = mine;
                   });
   return report;
+}
+
+void check_memory(const TrainConfig& config, int ranks_here) {
+  require_memory(least_memory(config, ranks_here),
+                 "[train] got a model with batches");
 }
 
 void set_threads(const TrainConfig& config, int ranks_here) {

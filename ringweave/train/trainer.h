@@ -70,6 +70,10 @@ TrainReport run(const TrainConfig& config, const Data& data,
                 comm::Communicator& communicator,
                 const Callbacks& callbacks = {});
 
+/// Throws InvalidArgument if `ranks_here` ranks can't train in this machine's
+/// memory, by a lower bound of what they take (require_memory).
+void check_memory(const TrainConfig& config, int ranks_here);
+
 /// Runs config.parallel.ranks ranks as threads of this process, with rank 0's
 /// callbacks, and returns rank 0's report. Sets torch's number of threads for
 /// the whole process first (set_threads).

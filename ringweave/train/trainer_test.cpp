@@ -231,6 +231,33 @@ TEST(Trainer, RanksWithDifferentConfigsOrTextsAllSaySo) {
       });
 }
 
+TEST(Trainer, WhatMemoryCannotHoldIsRefusedAtOnce) {
+  const auto error = [](auto change) -> std::string {
+    TrainConfig config = tiny(2, models::Compute::float32);
+    change(config);
+    try {
+      run_local(config, text());
+    } catch (const InvalidArgument& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  constexpr std::int64_t kHuge = std::int64_t{1} << 40;
+  for (const auto field :
+       {&models::ModelConfig::layers, &models::ModelConfig::hidden,
+        &models::ModelConfig::intermediate, &models::ModelConfig::head_dim,
+        &models::ModelConfig::vocab_size}) {
+    EXPECT_THAT(
+        error([&](TrainConfig& config) { config.model.*field = kHuge; }),
+        HasSubstr("this machine's memory"));
+  }
+  EXPECT_THAT(
+      error([](TrainConfig& config) { config.model.linear.gate_rank = kHuge; }),
+      HasSubstr("this machine's memory"));
+  EXPECT_THAT(error([](TrainConfig& config) { config.data.batch = kHuge; }),
+              HasSubstr("this machine's memory"));
+}
+
 TEST(Trainer, AnotherNumberOfRanksIsRefused) {
   comm::run_ranks(2, [](Rank, std::shared_ptr<comm::Transport> transport) {
     comm::Communicator communicator(std::move(transport));

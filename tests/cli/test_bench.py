@@ -68,6 +68,8 @@ class Bench(cli.CliTest):
             fault(lambda transfers: transfers[0].update({"from": 7}), "7")
             fault(lambda transfers: transfers[0].update(post_step=-1), "-1")
             fault(lambda transfers: transfers[0].update(speed=1), "speed")
+            fault(lambda transfers: transfers[0]["block"].__setitem__(
+                1, 2**31 - 1), "strand")
             self.assert_fault(cli.run(*arguments, "--schedule", files[0]),
                               "backward")
 
@@ -78,6 +80,10 @@ class Bench(cli.CliTest):
                                "--dtype", "float64", "--transport",
                                ",".join(names), "--decay", decay, *SMALL)
             self.check(got, names, 1e-10)
+            for case in got["cases"]:
+                self.assertEqual(len(case["links"]), 6)
+                for link in case["links"]:
+                    self.assertEqual(link["sent_bytes"], link["planned_bytes"])
 
     def test_table(self):
         done = cli.run("bench", "attention", *SMALL)
@@ -87,6 +93,7 @@ class Bench(cli.CliTest):
         done = cli.run("bench", "linear", *SMALL)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("tokens/s", done.stdout)
+        self.assertIn("as planned", done.stdout)
 
     def test_one_rank(self):
         got = self.results("bench", "attention", "--json", "--ranks", 1,
@@ -98,11 +105,16 @@ class Bench(cli.CliTest):
         for more, word in ((["--ranks", 0], "--ranks"),
                            (["--heads", 4, "--kv-heads", 3], "kv heads"),
                            (["--strategy", "rign"], "ring"),
-                           (["--strategy", "ring,paths:nodes=2"],
-                            "multiple of the 2 nodes"),
+                           (["--strategy", "ring,paths:nodes=3"],
+                            "multiple of the 3 nodes"),
                            (["--dtype", "int8"], "int8"),
                            (["--mask", "window"], "--mask"),
-                           (["--layout", "zigzog"], "zigzag")):
+                           (["--layout", "zigzog"], "zigzag"),
+                           (["--ranks", 2**31 - 1], "--ranks"),
+                           (["--threads", 2**31 - 1], "threads in all"),
+                           (["--tokens", 2**40], "memory"),
+                           (["--head-dim", 2**40], "memory"),
+                           (["--strategy", "direct:2147483647"], "strands")):
             self.assert_fault(cli.run("bench", "attention", *more), word)
         self.assert_fault(cli.run("bench", "linear", "--decay", "some"),
                           "per_key")

@@ -90,11 +90,13 @@ _, state = ringweave.linear_attention(
     final_state=True)
 same("final state", state, torch.einsum("bthk,bthv->bhkv", *inputs[1:3]))
 
-try:
-    ringweave.layout("zigzog", tokens, ranks)
-    raise AssertionError("no error")
-except RuntimeError as error:
-    assert "zigzag" in str(error), error
+for arguments, word in ((("zigzog", tokens, ranks), "zigzag"),
+                        (("zigzag", tokens, 2**32 + 2), "4294967298")):
+    try:
+        ringweave.layout(*arguments)
+        raise AssertionError("no error")
+    except RuntimeError as error:
+        assert word in str(error), error
 dist.destroy_process_group()
 print("agrees", rank)
 '''

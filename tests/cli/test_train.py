@@ -169,6 +169,12 @@ class BadInput(TrainTest):
         self.check("ranks", "0", more=["--ranks", 0])
         self.check("ranks", "-2", **{"parallel.ranks": -2})
 
+    def test_numbers_that_no_machine_can_hold(self):
+        self.check("ranks", "256", more=["--ranks", 2**31 - 1])
+        self.check("threads", more=["--threads", 2**31 - 1])
+        for field in ("model.layers", "model.hidden", "data.batch"):
+            self.check("memory", **{field: 2**40, "model.head_dim": 8})
+
     def test_striped_layout_with_linear_layers(self):
         self.check("striped", **{"parallel.layout": "striped"})
 

@@ -1,0 +1,143 @@
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/comm/local_transport.h"
+#include "ringweave/linear_attention/linear_attention.h"
+#include "ringweave/linear_attention/problems.h"
+
+namespace ringweave::linear_attention {
+namespace {
+
+/// Calls on one rank; every argument can be changed before.
+struct Arguments {
+  at::Tensor q = at::ones({1, 4, 2, 3}, at::kDouble);
+  at::Tensor k = q.clone();
+  at::Tensor v = at::ones({1, 4, 2, 5}, at::kDouble);
+  Decay decay = Decay::none;
+  at::Tensor gates, state;
+  Mask mask = Mask::causal();
+  int plan_ranks = 1;
+
+  void call() const {
+    comm::run_ranks(1, [&](Rank, std::shared_ptr<comm::Transport> t) {
+      Communicator communicator(std::move(t));
+      linear_attention(
+          q, k, v, decay, gates, state,
+          make_linear_plan({transport_from_name("chain"),
+                            Layout::contiguous(4, plan_ranks), mask},
+                           0),
+          communicator);
+    });
+  }
+};
+
+void expect_error(const Arguments& arguments, const std::string& text) {
+  try {
+    arguments.call();
+    ADD_FAILURE() << "no error; want one with: " << text;
+  } catch (const InvalidArgument& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(text));
+  }
+}
+
+TEST(LinearAttention, RejectsBadArguments) {
+  EXPECT_NO_THROW(Arguments{}.call());
+  Arguments a;
+  a.k = at::ones({1, 4, 2, 4}, at::kDouble);
+  expect_error(a, "got k of shape (1, 4, 2, 4); want (1, 4, 2, 3)");
+  a = {};
+  a.v = a.v.to(at::kFloat);
+  expect_error(a, "got v of type Float; want Double");
+  a = {};
+  a.q = a.k = at::ones({1, 5, 2, 3}, at::kDouble);
+  expect_error(a, "got q of shape (1, 5, 2, 3); want (1, 4, 2, 3)");
+  a = {};
+  a.q = a.q.to(at::kLong);
+  expect_error(a, "want Double, Float or BFloat16");
+  a = {};
+  a.q = at::ones({4, 2, 3}, at::kDouble);
+  expect_error(a, "q of 3 dimensions");
+  a = {};
+  a.v = at::Tensor();
+  expect_error(a, "v of 0 dimensions");
+  a = {};
+  a.q = a.k = at::ones({1, 4, 2, 0}, at::kDouble);
+  expect_error(a, "want at least 1 of each");
+  a = {};
+  a.plan_ranks = 2;
+  expect_error(a, "got the plan of rank 0 of 2");
+}
+
+TEST(LinearAttention, RejectsBadGatesAndStates) {
+  Arguments a;
+  a.decay = Decay::per_head;
+  expect_error(a, "got no gates; want shape (1, 4, 2)");
+  a.gates = at::zeros({1, 4, 2}, at::kFloat);
+  expect_error(a, "got gates of type Float; want Double");
+  a.decay = Decay::none;
+  expect_error(a, "got gates with decay none");
+  a.decay = Decay::constant;
+  a.gates = at::full({2}, 0.1, at::kDouble);
+  expect_error(a, "log above 0");
+  a.gates = at::zeros({2}, at::kDouble);
+  EXPECT_NO_THROW(a.call());
+  a.mask = Mask::full();
+  expect_error(a, "got a decay with a full mask");
+  a = {};
+  a.state = at::zeros({1, 2, 5, 3}, at::kDouble);
+  expect_error(a, "got initial_state of shape (1, 2, 5, 3)");
+  a.state = at::zeros({1, 2, 3, 5}, at::kFloat);
+  expect_error(a, "got initial_state of type Float");
+}
+
+TEST(LinearAttention, SecondDerivativesAreAnError) {
+  comm::run_ranks(1, [](Rank, std::shared_ptr<comm::Transport> t) {
+    Communicator communicator(std::move(t));
+    const at::Tensor q = leaf(at::ones({1, 4, 2, 3}, at::kDouble));
+    const auto plan = make_linear_plan(
+        {transport_from_name("chain"), Layout::contiguous(4, 1)}, 0);
+    const at::Tensor out =
+        linear_attention(q, q, q, Decay::none, {}, {}, plan, communicator).out;
+    EXPECT_THROW(out.sum().backward({}, true, true), InvalidArgument);
+  });
+}
+
+/// The first segment's backward reads the initial state.
+TEST(LinearAttention, AStateChangedBeforeBackwardIsAnError) {
+  comm::run_ranks(1, [](Rank, std::shared_ptr<comm::Transport> t) {
+    Communicator communicator(std::move(t));
+    const at::Tensor q = leaf(at::ones({1, 4, 2, 3}, at::kDouble));
+    const at::Tensor state = at::ones({1, 2, 3, 3}, at::kDouble);
+    const auto plan = make_linear_plan(
+        {transport_from_name("chain"), Layout::contiguous(4, 1)}, 0);
+    const at::Tensor out =
+        linear_attention(q, q, q, Decay::none, {}, state, plan, communicator)
+            .out;
+    state.zero_();
+    EXPECT_THROW(out.sum().backward(), c10::Error);
+  });
+}
+
+/// A rank that dies in the exchange: the others get a CommError, no hang.
+TEST(LinearAttention, DeadPeerIsAnError) {
+  const Problem p = make_problem(Decay::per_head, 30, Mask::causal(), false);
+  for (const std::string& transport : kTransports) {
+    const auto outcomes = comm::rank_outcomes(
+        3,
+        [&](Rank, std::shared_ptr<comm::Transport> t) {
+          Communicator communicator(std::move(t));
+          on_rank(p, Layout::contiguous(30, 3), transport_from_name(transport),
+                  communicator);
+        },
+        {.kill = comm::FaultInjection::At{1, 0}});
+    for (const Rank r : {0, 2}) {
+      ASSERT_NE(outcomes[r], nullptr) << transport;
+      EXPECT_THROW(std::rethrow_exception(outcomes[r]), CommError) << transport;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ringweave::linear_attention

@@ -1,0 +1,214 @@
+// For tests: a problem, solved by one device's recurrence and by ranks.
+#pragma once
+
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/comm/local_transport.h"
+#include "ringweave/linear_attention/reference.h"
+
+namespace ringweave::linear_attention {
+
+using comm::Communicator;
+using plan::Layout;
+using plan::Mask;
+using reference::close;
+using reference::leaf;
+
+inline constexpr std::int64_t kBatch = 2;
+inline constexpr std::int64_t kHeads = 2;
+inline constexpr std::int64_t kKey = 3;
+inline constexpr std::int64_t kValue = 5;
+inline constexpr double kScale = 0.7;
+inline constexpr double kExact = 1e-10;
+inline constexpr Decay kDecays[] = {Decay::none, Decay::constant,
+                                    Decay::per_head, Decay::per_key};
+inline constexpr int kRanks[] = {1, 2, 3, 4, 5, 7, 8};
+inline const std::vector<std::string> kTransports = {
+    "chain", "all_gather", "all_gather:ring", "all_gather:multi_ring",
+    "all_gather:direct"};
+
+/// What is computed, whatever the ranks.
+struct Problem {
+  Decay decay = Decay::none;
+  std::int64_t tokens = 0;
+  Mask mask = Mask::causal();
+  bool states = false;  ///< initial and final state
+  at::ScalarType type = at::kDouble;
+  double gate_size = 0.3;
+  at::Tensor q = {}, k = {}, v = {}, gates = {};
+  at::Tensor state = {}, dout = {}, dfinal = {};
+};
+
+inline Problem make_problem(Decay decay, std::int64_t tokens, Mask mask,
+                            bool states, at::ScalarType type = at::kDouble,
+                            double gate_size = 0.3) {
+  at::Generator g = at::make_generator<at::CPUGeneratorImpl>(tokens + 1);
+  const auto normal = [&](std::vector<std::int64_t> shape) {
+    return at::randn(shape, g, at::kDouble);
+  };
+  Problem p{decay, tokens, std::move(mask), states, type, gate_size};
+  const at::ScalarType state_type = type == at::kDouble ? type : at::kFloat;
+  p.q = normal({kBatch, tokens, kHeads, kKey}).to(type);
+  p.k = normal({kBatch, tokens, kHeads, kKey}).to(type);
+  p.v = normal({kBatch, tokens, kHeads, kValue}).to(type);
+  const auto gates = [&](std::vector<std::int64_t> shape) {
+    return (-gate_size * normal(shape).abs()).to(state_type);
+  };
+  if (decay == Decay::constant) p.gates = gates({kHeads});
+  if (decay == Decay::per_head) p.gates = gates({kBatch, tokens, kHeads});
+  if (decay == Decay::per_key) p.gates = gates({kBatch, tokens, kHeads, kKey});
+  p.dout = normal({kBatch, tokens, kHeads, kValue}).to(type);
+  if (states) {
+    p.state = normal({kBatch, kHeads, kKey, kValue}).to(state_type);
+    p.dfinal = normal({kBatch, kHeads, kKey, kValue}).to(state_type);
+  }
+  return p;
+}
+
+struct Everything {
+  at::Tensor out, final_state, dq, dk, dv, dgates, dstate;
+};
+
+inline at::Tensor wide(const at::Tensor& x) {
+  return x.defined() ? x.to(at::kDouble) : x;
+}
+
+inline Everything by_recurrence(const Problem& p) {
+  const at::Tensor q = leaf(wide(p.q)), k = leaf(wide(p.k)),
+                   v = leaf(wide(p.v)), gates = leaf(wide(p.gates)),
+                   state = leaf(wide(p.state));
+  const reference::Result result =
+      reference::recurrence(q, k, v, p.decay, gates, state, p.mask, kScale);
+  at::Tensor loss = (result.out * p.dout).sum();
+  if (p.states) loss = loss + (result.final_state * p.dfinal).sum();
+  loss.backward();
+  return {result.out,
+          result.final_state,
+          q.grad(),
+          k.grad(),
+          v.grad(),
+          gates.defined() ? gates.grad() : gates,
+          state.defined() ? state.grad() : state};
+}
+
+inline at::Tensor positions(const Layout& layout, Rank rank) {
+  return at::tensor(layout.positions(rank), at::kLong);
+}
+
+/// What one rank returns, with dstate, dgates of constant decay and final state
+/// as they are on that rank.
+inline Everything on_rank(const Problem& p, const Layout& layout,
+                          const Transport& transport,
+                          Communicator& communicator) {
+  const Rank rank = communicator.rank();
+  const at::Tensor index = positions(layout, rank);
+  const auto shard = [&](const at::Tensor& x) {
+    return leaf(x.index_select(1, index));
+  };
+  const bool by_token = p.gates.defined() && p.gates.dim() > 1;
+  const at::Tensor q = shard(p.q), k = shard(p.k), v = shard(p.v),
+                   gates = by_token ? shard(p.gates) : leaf(p.gates),
+                   state = leaf(p.state);
+  const auto plan = make_linear_plan({transport, layout, p.mask}, rank);
+  const LinearResult result =
+      linear_attention(q, k, v, p.decay, gates, state, plan, communicator,
+                       {.scale = kScale, .final_state = p.states});
+  at::Tensor loss = (result.out * p.dout.index_select(1, index)).sum();
+  if (p.states) {
+    // Each rank contributes part of the gradient of the final state.
+    const int n = communicator.size();
+    const double share = 2.0 * (rank + 1) / (n * (n + 1));
+    loss = loss + (result.final_state * p.dfinal).sum() * share;
+  }
+  loss.backward();
+  return {result.out.detach(),
+          p.states ? result.final_state.detach() : at::Tensor(),
+          q.grad(),
+          k.grad(),
+          v.grad(),
+          gates.defined() ? gates.grad() : gates,
+          state.defined() ? state.grad() : state};
+}
+
+/// Joins the ranks' results; final states must be equal bit for bit.
+inline Everything join(const Problem& p, const Layout& layout,
+                       const std::vector<Everything>& parts) {
+  Everything all{at::zeros_like(p.v),
+                 {},
+                 at::zeros_like(p.q),
+                 at::zeros_like(p.k),
+                 at::zeros_like(p.v),
+                 {},
+                 {}};
+  const bool by_token = p.gates.defined() && p.gates.dim() > 1;
+  if (p.gates.defined()) all.dgates = at::zeros_like(p.gates);
+  if (p.states) all.dstate = at::zeros_like(p.state);
+  for (Rank r = 0; r < layout.ranks(); ++r) {
+    const at::Tensor index = positions(layout, r);
+    all.out.index_copy_(1, index, parts[r].out);
+    all.dq.index_copy_(1, index, parts[r].dq);
+    all.dk.index_copy_(1, index, parts[r].dk);
+    all.dv.index_copy_(1, index, parts[r].dv);
+    if (by_token) {
+      all.dgates.index_copy_(1, index, parts[r].dgates);
+    } else if (p.gates.defined()) {
+      all.dgates.add_(parts[r].dgates);
+    }
+    if (p.states) {
+      all.dstate.add_(parts[r].dstate);
+      EXPECT_TRUE(at::equal(parts[r].final_state, parts[0].final_state));
+    }
+  }
+  all.final_state = parts[0].final_state;
+  return all;
+}
+
+inline Everything by_ranks(const Problem& p, const Layout& layout,
+                           const Transport& transport,
+                           comm::FaultInjection faults = {}) {
+  std::vector<Everything> parts(layout.ranks());
+  comm::run_ranks(
+      layout.ranks(),
+      [&](Rank rank, std::shared_ptr<comm::Transport> messages) {
+        Communicator communicator(std::move(messages));
+        parts[rank] = on_rank(p, layout, transport, communicator);
+      },
+      faults);
+  return join(p, layout, parts);
+}
+
+inline void expect_close(const Everything& got, const Everything& want,
+                         double tolerance) {
+  EXPECT_TRUE(close(got.out, want.out, tolerance)) << "out";
+  EXPECT_TRUE(close(got.dq, want.dq, tolerance)) << "dq";
+  EXPECT_TRUE(close(got.dk, want.dk, tolerance)) << "dk";
+  EXPECT_TRUE(close(got.dv, want.dv, tolerance)) << "dv";
+  if (want.dgates.defined()) {
+    EXPECT_TRUE(close(got.dgates, want.dgates, tolerance)) << "dgates";
+  }
+  if (want.dstate.defined()) {
+    EXPECT_TRUE(close(got.final_state, want.final_state, tolerance)) << "final";
+    EXPECT_TRUE(close(got.dstate, want.dstate, tolerance)) << "dstate";
+  }
+}
+
+inline void check(const Problem& p, const Everything& want,
+                  const Layout& layout, const std::string& transport,
+                  double tolerance = kExact, comm::FaultInjection faults = {}) {
+  SCOPED_TRACE(fmt::format("decay {}, {}, {} ranks, {} tokens, layout {}",
+                           static_cast<int>(p.decay), transport, layout.ranks(),
+                           layout.tokens(), layout.to_json().dump()));
+  expect_close(by_ranks(p, layout, transport_from_name(transport), faults),
+               want, tolerance);
+}
+
+}  // namespace ringweave::linear_attention
