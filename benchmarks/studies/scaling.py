@@ -97,17 +97,18 @@ def report(lab):
 
 By `ringweave plan` on `dgx-h100:nodes=1 … 128`; from 129 ranks on by closed forms
 (docs/algorithms.md). {SHARD_TOKENS:,} tokens per rank, 64 query heads of 128, 8 of keys and
-values, causal, zigzag, bf16; {MESSAGE_SECONDS * 1e6:.0f} us per message (assumed) unless said; forward.
+values, causal, zigzag, bf16, forward. Unless said, a message costs its sender
+{MESSAGE_SECONDS * 1e6:.0f} us (assumed).
 
 ## Softmax layers: transfers alone, ms
 
 {softmax_text(lab)}
 Ring pushes all blocks through one NIC per node, multi_ring and direct send every
-block to each rank of the other nodes: they need 8 to 10 times the bound, and as the
-pieces get smaller, multi_ring pays for its messages. Paths and the schedules in two
-levels stay near the bound at any size, but slices are messages: 8 of them cost more
-here than the tail they save. (Rings disjoint over more than 128 ranks are not looked
-for.)
+block to each rank of the other nodes: they need 5 to 10 times the bound, multi_ring
+more as its pieces get small and messages count. Paths and the schedules in two levels
+stay near the bound at any size; double ring, with the fewest messages, is nearest.
+Slices are messages: 8 of them cost more here than the tail they save. (–: does not
+apply or is not planned; rings disjoint over more than 128 ranks are not looked for.)
 
 ## Softmax layers: with computation, time over computation alone
 
@@ -127,10 +128,11 @@ The same if a message costs nothing to start:
 
 {linear_text(lab, 0)}
 The sharded scan moves about two states per rank and segment at any number of ranks,
-so without a price on messages its time stands still. Its messages, two per peer,
-grow with the ranks: with {MESSAGE_SECONDS * 1e6:.0f} us each it is the fastest from 16 to 128 ranks, and
-log-step beyond. Chain and all-gather grow in proportion to the ranks either way. The
-pipelined chain, log-step and the sharded scan are planned, not executed yet.
+so without a price on messages its time stands still, and from 128 ranks on it is the
+fastest (below, the pipelined chain). Its messages, two per peer, grow with the ranks:
+with {MESSAGE_SECONDS * 1e6:.0f} us each it is the fastest from 16 to 128 ranks, and log-step beyond. Chain
+and all-gather grow in proportion to the ranks either way. The pipelined chain, log-step
+and the sharded scan are planned, not executed yet.
 """
 
 

@@ -150,8 +150,7 @@ TEST(Traffic, BuffersAreThoseOfTheSchedule) {
   const Layout layout = Layout::zigzag(301, 7);
   const AttentionDemand demand(layout, layout, Mask::causal());
   const Workload workload = unit_workload();
-  for (const char* name :
-       {"ring", "multi_ring", "direct", "all_gather"}) {
+  for (const char* name : {"ring", "multi_ring", "direct", "all_gather"}) {
     const Strategy strategy = strategy_from_name(name);
     for (const Pass pass : {Pass::forward, Pass::backward}) {
       const Schedule schedule = whole(strategy, demand, pass);

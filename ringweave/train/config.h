@@ -41,7 +41,7 @@ struct OptimizerConfig {
 
 struct ParallelConfig {
   int ranks = 1;
-  std::string layout = "zigzag";         ///< a name of plan::Layout
+  std::string layout = "zigzag";  ///< a name of plan::Layout
   /// A name of plan::Strategy, or "auto": what the planner picks.
   std::string softmax = "multi_ring";
   /// A name of linear_attention::Transport, or "auto".

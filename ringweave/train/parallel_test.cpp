@@ -86,7 +86,7 @@ TEST_F(PlanOnDisk, IsTakenAndCheckedAgainstTheRun) {
   other.parallel.ranks = 4;
   fails(other, "ranks 5");
   other = config;
-  other.model.heads = 2;
+  other.model.heads = 8;
   fails(other, "heads 4");
   other = config;
   other.data.seq_len += 1;
