@@ -43,12 +43,16 @@ class Lab:
         return self._simulate(arguments, flops, options)
 
     def play(self, topology, schedule, **options):
-        """A schedule of ours (schedule() below), transfers alone."""
+        """A schedule of ours (schedule() below), transfers alone. The blocks of
+        a rank are cuts of its shard, so they say how long the sequence is."""
+        tokens = sum(block["size"] for block in schedule["blocks"])
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(schedule, file)
             file.flush()
             return self._simulate(["simulate", "--topology", topology,
-                                   "--schedule", file.name], None, options)
+                                   "--schedule", file.name,
+                                   "--tokens", tokens, "--mask", "full",
+                                   "--layout", "contiguous"], None, options)
 
     def _simulate(self, arguments, flops, options):
         arguments += (["--no-compute"] if flops is None

@@ -30,14 +30,15 @@ def chain(ranks, state_bytes, pieces=1):
 
 def sharded_scan(ranks, state_bytes):
     """Slice i of every state goes to rank i, which scans it and sends each rank
-    its slice of the incoming state."""
-    sizes = cut(state_bytes // UNIT_BYTES, ranks)
+    its slice of the incoming state. Strands 0 … ranks-1 of a rank are the slices
+    of its state, the others the slices of incoming states that it makes."""
+    sizes = cut(2 * (state_bytes // UNIT_BYTES), 2 * ranks)
     blocks = {}
     transfers = []
     for rank in range(ranks):
         for other in range(ranks):
             blocks[rank, other] = sizes[other]
-            blocks[rank, ranks + other] = sizes[rank]
+            blocks[rank, ranks + other] = sizes[ranks + other]
             if other != rank:
                 transfers.append((rank, other, rank, other, 0, rank))
                 transfers.append((rank, other, rank, ranks + other, 1,

@@ -180,7 +180,6 @@ train::TrainReport train_with(const train::TrainConfig& config,
   // Processes of a launcher may share this machine; how many do is not known
   // here, so 0 threads means an equal share among all of them.
   train::set_threads(config, engine.group->size());
-  train::check_memory(config, /*ranks_here=*/1);
   comm::Communicator communicator(engine.group, train::time_outs(config));
   return train::run(config, data, communicator, callbacks);
 }
@@ -218,6 +217,10 @@ void train_job(const TrainFlags& flags, const train::TrainConfig& config,
 
 void prepare(const TrainFlags& flags, Context& context) {
   const train::TrainConfig config = resolve(flags, context);
+  if (!flags.dry_run) {
+    train::check_memory(config,
+                        context.engine.group ? 1 : config.parallel.ranks);
+  }
   auto data =
       std::make_shared<const train::Data>(train::read_data(config.data));
   context.facts = {{"command", "train"},
