@@ -19,6 +19,7 @@
 #include "ringweave/cli/simulate_report.h"
 #include "ringweave/plan/attention_work.h"
 #include "ringweave/plan/demand_bytes.h"
+#include "ringweave/plan/searched.h"
 #include "ringweave/plan/strategy.h"
 #include "ringweave/sim/trace.h"
 #include "ringweave/topology/lower_bound.h"
@@ -194,7 +195,7 @@ std::vector<plan::Schedule> schedules_of(const SimulateOptions& options,
     schedules.push_back(load_schedule(path, demand, topology));
   }
   if (!schedules.empty()) return schedules;
-  const plan::Strategy strategy = plan::strategy_from_name(options.strategy);
+  const plan::Strategy strategy = plan::strategy_on(topology, options.strategy);
   for (const plan::Pass pass : {plan::Pass::forward, plan::Pass::backward}) {
     const bool forward = pass == plan::Pass::forward;
     if (forward ? options.backward_only : options.forward_only) continue;
@@ -340,7 +341,8 @@ void add_simulate(CLI::App& app, Context& context) {
                    "Built-in name (`ringweave topology list`) or file")
       ->required();
   command->add_option("--strategy", options->strategy,
-                      "How blocks travel, such as multi_ring");
+                      "How blocks travel, such as multi_ring; rings and "
+                      "synthesised are searched for in the topology");
   command
       ->add_option("--schedule", options->schedules,
                    "Schedule files instead, simulated one after another")

@@ -1,10 +1,12 @@
-// Strategies that are searched for in a topology, for PlanRequest::extra.
+// Strategies that are searched for in a topology: rings and synthesised.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "ringweave/plan/machine.h"
 #include "ringweave/plan/strategy.h"
+#include "ringweave/topology/topology.h"
 
 namespace ringweave::plan {
 
@@ -20,5 +22,11 @@ bool worth_searching(const Machine& machine);
 /// Throws InvalidArgument for a symbolic fabric and for more ranks than
 /// topology/tree_packing.h takes.
 std::vector<Strategy> searched_strategies(const Machine& machine);
+
+/// The strategy of that name; "rings" and "synthesised" are searched for in the
+/// topology. Throws as strategy_from_name(), topology::disjoint_rings() and
+/// synthesise().
+Strategy strategy_on(const topology::Topology& topology,
+                     const std::string& name);
 
 }  // namespace ringweave::plan

@@ -149,7 +149,7 @@ TEST(Synthesise, NeverBeatsTheBound) {
   std::mt19937_64 random(7);
   std::vector<double> direct;    // ratios without switches
   std::vector<double> switched;  // and with
-  for (int i = 0; i < 240; ++i) {
+  for (int i = 0; i < 500; ++i) {
     const double ratio =
         ratio_of(random_topology(random, i), {.max_strands = 10});
     (i % 2 == 0 ? direct : switched).push_back(ratio);

@@ -50,6 +50,51 @@ class Simulate(cli.CliTest):
         self.assertAlmostEqual(got["backward"]["compute_seconds"], 0.1,
                                places=9)
 
+    def test_two_nodes_say_who_wins(self):
+        """Sliced hierarchical below W = B, paths at W = B, by their formulas."""
+        nodes, local, tokens = 2, 4, 8960
+        shard = tokens // (nodes * local) * 8
+        for slower in (8, 4, 2, 1):
+            topology = (f"two_level:ranks=8,nodes={nodes},rate=1e6,"
+                        f"nic={1e6 / slower}")
+            times = {}
+            for name in ("paths", "hierarchical"):
+                strategy = f"{name}:nodes={nodes}"
+                got = self.passes(topology, strategy, "--no-compute",
+                                  "--forward-only", tokens=tokens)["forward"]
+                times[name] = got["seconds"] / (shard / 1e6)
+                self.assertGreaterEqual(got["ratio"], 1 - 1e-6)
+            with self.subTest(slower=slower):
+                self.assertAlmostEqual(times["paths"], 7 / local * slower, 3)
+                # The last of 4 slices is spread when the rail is done; at W = B
+                # the links inside carry two shards and are the limit.
+                self.assertAlmostEqual(
+                    times["hierarchical"],
+                    max((nodes - 1) * slower + 1 / 4, nodes), 3)
+                self.assertEqual(min(times, key=times.get),
+                                 "paths" if slower == 1 else "hierarchical")
+
+    def test_synthesised_is_near_the_bound(self):
+        """On irregular machines, within 10 % by the simulator."""
+        with tempfile.TemporaryDirectory() as folder:
+            dead = os.path.join(folder, "dead.json")
+            ranks = [{"name": f"gpu{i}", "node": 0} for i in range(8)]
+            links = [{"from": f"gpu{a}", "to": f"gpu{b}", "class": "link",
+                      "bytes_per_second": 1e6, "latency_seconds": 0}
+                     for a in range(8) for b in range(a) if (a, b) != (5, 2)]
+            with open(dead, "w") as file:
+                json.dump({"format": "ringweave.topology", "version": 1,
+                           "name": "mesh with a dead link", "ranks": ranks,
+                           "links": links}, file)
+            for topology, tokens in ((dead, 33600), ("dgx-1", 34720),
+                                     ("torus:dimensions=4x4,rate=1e6", 33600),
+                                     ("torus:dimensions=2x4,rate=1e6", 33600)):
+                with self.subTest(topology=topology):
+                    got = self.passes(topology, "synthesised", "--no-compute",
+                                      "--forward-only", tokens=tokens)
+                    self.assertLess(got["forward"]["ratio"], 1.1)
+                    self.assertGreater(got["forward"]["ratio"], 1 - 1e-6)
+
     def test_disturbances(self):
         mesh = "mesh:ranks=4,rate=1e6"
         slow = self.passes(mesh, "all_gather", "--no-compute",
