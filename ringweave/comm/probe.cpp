@@ -274,8 +274,8 @@ Measurements probe(Communicator& communicator, ProbeOptions options) {
   const int ranks = communicator.size();
   check(options, ranks);
   std::ranges::sort(options.sizes);
-  const auto repeated = std::ranges::unique(options.sizes);
-  options.sizes.erase(repeated.begin(), repeated.end());
+  options.sizes.erase(std::unique(options.sizes.begin(), options.sizes.end()),
+                      options.sizes.end());
 
   Prober prober(communicator, options);
   Measurements numbers{

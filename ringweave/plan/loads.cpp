@@ -50,7 +50,7 @@ double latency_of(const Fabric& fabric) {
                       fabric.link_latency_seconds);
     case FabricKind::ring:
     case FabricKind::torus: {
-      double longest = 0;
+      int longest = 0;
       for (const int side : sides(fabric)) longest += side / 2;
       return longest * fabric.link_latency_seconds;
     }

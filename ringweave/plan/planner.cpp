@@ -209,10 +209,10 @@ class Planner {
     if (machine.fabric && is_plain(request_.mask)) {
       // Some rank needs all keys, under a causal mask too; all ranks are alike.
       // Shards differ by a token at most: the shortest ones bound.
-      const auto tokens =
-          static_cast<double>(request_.layout.tokens() / machine.ranks());
+      const std::int64_t tokens = request_.layout.tokens() / machine.ranks();
       if (const auto seconds = topology::closed_form_bound(
-              *machine.fabric, tokens * unit_bytes(pass))) {
+              *machine.fabric,
+              static_cast<double>(tokens) * unit_bytes(pass))) {
         return *seconds;
       }
     }
