@@ -242,10 +242,10 @@ TEST(Builtin, RefusesWhatItDoesNotKnow) {
       {"dgx-h100:nodes=0", "0 nodes"},
       {"dgx-1:nvlink=0", "bytes per second"},
       {"pcie-2x4:attach=usb", "want root or switch"}};
-  for (const auto& [text, words] : faults) {
-    SCOPED_TRACE(text);
-    EXPECT_THAT([&] { builtin(text); },
-                ThrowsMessage<InvalidArgument>(HasSubstr(words)));
+  for (const auto& fault : faults) {
+    SCOPED_TRACE(fault.first);
+    EXPECT_THAT([&] { builtin(fault.first); },
+                ThrowsMessage<InvalidArgument>(HasSubstr(fault.second)));
   }
 }
 

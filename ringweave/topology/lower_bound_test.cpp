@@ -13,7 +13,6 @@
 namespace ringweave::topology {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
