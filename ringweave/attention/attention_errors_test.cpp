@@ -7,7 +7,7 @@
 
 #include "ringweave/attention/attention.h"
 #include "ringweave/base/error.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 
 namespace ringweave::attention {
 namespace {

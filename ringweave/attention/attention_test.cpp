@@ -9,7 +9,7 @@
 
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/plan/test_cases.h"
 
 namespace ringweave::attention {

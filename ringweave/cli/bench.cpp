@@ -14,7 +14,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/interrupt.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/models/compute.h"
 
 namespace ringweave::cli {

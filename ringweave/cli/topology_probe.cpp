@@ -18,7 +18,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/comm/probe.h"
 #include "ringweave/topology/classify.h"
 #include "ringweave/topology/topology_file.h"

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 
 namespace ringweave::comm {
 namespace {

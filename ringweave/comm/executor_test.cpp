@@ -13,7 +13,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/exchange_check.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/plan/demand.h"
 #include "ringweave/plan/strategy.h"
 #include "ringweave/plan/test_cases.h"

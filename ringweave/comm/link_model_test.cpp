@@ -4,7 +4,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/communicator.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 
 namespace ringweave::comm {
 namespace {

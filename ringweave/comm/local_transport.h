@@ -1,9 +1,4 @@
-// Ranks as threads of one process.
-//
-//   run_ranks(4, [&](Rank rank, std::shared_ptr<Transport> transport) {
-//     Communicator communicator(std::move(transport));
-//     …
-//   });
+// Messages between threads of one process, each a rank (local_ranks.h).
 //
 // Messages are copied from the sender's buffer to the receiver's by whoever of
 // the two comes second. A send is complete when its receive was posted and the
@@ -12,11 +7,8 @@
 
 #include <chrono>
 #include <cstdint>
-#include <exception>
-#include <functional>
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/transport.h"
@@ -72,7 +64,7 @@ class LocalWorld {
   std::shared_ptr<Transport> transport(Rank rank) const;
 
   /// Says that `rank` will send and receive nothing more: waits for it fail.
-  /// run_ranks() calls it.
+  /// To be called by who runs the ranks.
   void ended(Rank rank) const;
 
   struct State;
@@ -80,19 +72,5 @@ class LocalWorld {
  private:
   std::shared_ptr<State> state_;
 };
-
-using RankFunction = std::function<void(Rank, std::shared_ptr<Transport>)>;
-
-/// Runs `function` once per rank, each in a thread of its own, and returns what
-/// each of them threw: null for a rank that returned. A rank that throws is
-/// marked as failed, so that the others need not wait for it.
-std::vector<std::exception_ptr> rank_outcomes(int ranks,
-                                              const RankFunction& function,
-                                              FaultInjection faults = {});
-
-/// The same; rethrows the error of the rank that failed first, rather than a
-/// consequence of it at a peer.
-void run_ranks(int ranks, const RankFunction& function,
-               FaultInjection faults = {});
 
 }  // namespace ringweave::comm

@@ -12,6 +12,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "ringweave/comm/local_ranks.h"
+
 namespace ringweave::comm {
 namespace {
 

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/topology/builtin.h"
 #include "ringweave/topology/classify.h"
 

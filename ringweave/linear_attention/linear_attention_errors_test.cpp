@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/linear_attention/problems.h"
 

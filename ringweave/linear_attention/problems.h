@@ -12,7 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/linear_attention/reference.h"
 
 namespace ringweave::linear_attention {

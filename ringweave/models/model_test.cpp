@@ -11,7 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/models/reference.h"
 
 namespace ringweave::models {

@@ -5,7 +5,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 
 namespace ringweave::train {
 namespace {

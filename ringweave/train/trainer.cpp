@@ -13,7 +13,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/hash.h"
 #include "ringweave/base/memory.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/local_ranks.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
 #include "ringweave/train/optimizer.h"
