@@ -1,0 +1,16 @@
+// How evenly a layout and a mask deal tokens and work out to the ranks.
+#pragma once
+
+#include <cstdint>
+
+#include "ringweave/plan/layout.h"
+#include "ringweave/plan/mask.h"
+
+namespace ringweave::plan {
+
+std::int64_t longest_shard(const Layout& layout);
+
+/// Whether every rank has the same work, to rounding: what closed forms want.
+bool is_balanced(const Layout& layout, const Mask& mask);
+
+}  // namespace ringweave::plan
