@@ -22,8 +22,9 @@ void check(const PlanRequest& request) {
           request.shape.pattern);
   require(
       request.machine.topology || is_balanced(request.layout, request.mask),
-      "[plan] got {} ranks, a causal mask that gives them unequal work, and "
-      "more than {} ranks; want the layout zigzag or striped",
+      "[plan] got {} ranks, more than {}, and a layout and a mask that give "
+      "them unequal work; want shards of one length, no window and no "
+      "documents, and for a causal mask the layout zigzag or striped",
       n, kMaxExpandedRanks);
   require(!request.memory_limit_bytes || *request.memory_limit_bytes > 0,
           "[plan] got a memory limit of {} bytes; want more than 0",
