@@ -1,4 +1,7 @@
+#include "ringweave/plan/planner.h"
+
 #include <algorithm>
+#include <tuple>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +9,6 @@
 #include "ringweave/base/error.h"
 #include "ringweave/plan/demand_bytes.h"
 #include "ringweave/plan/plan_file.h"
-#include "ringweave/plan/planner.h"
 #include "ringweave/plan/searched.h"
 #include "ringweave/plan/test_cases.h"
 
@@ -134,6 +136,28 @@ TEST(Planner, UnevenShardsAreNotBalanced) {
   request.layout = Layout::contiguous(lengths);
   EXPECT_THAT([&] { make_plan(request); },
               ThrowsMessage<InvalidArgument>(HasSubstr("unequal work")));
+}
+
+// Whatever is near the fastest has been priced by the same method: the
+// recurrence, but where too many large schedules are. With much to compute all
+// strategies are near.
+TEST(Planner, ComparesLikeWithLike) {
+  for (const auto& [topology, tokens, by_formula] :
+       {std::tuple{"dgx-h100:nodes=2", 16384, false},
+        {"dgx-h100:nodes=8", 1 << 16, false},
+        {"dgx-h100:nodes=8", 1 << 18, true},
+        {"mesh:ranks=64,rate=5e10", 1 << 16, true},
+        {"dgx-h100:nodes=16", 1 << 16, true}}) {
+    PlanRequest request = request_for(topology, tokens);
+    request.shape.pattern = "N";
+    const LayerPlan plan = make_plan(request).softmax;
+    const double fastest = plan.candidates[plan.chosen].seconds();
+    for (const Candidate& c : plan.candidates) {
+      if (!c.strategy || c.seconds() > 1.1 * fastest) continue;
+      if (c.verdict == Verdict::impossible) continue;
+      EXPECT_EQ(c.by_formula, by_formula) << topology << " " << c.name;
+    }
+  }
 }
 
 TEST(Planner, OneRankHasNothingToSend) {

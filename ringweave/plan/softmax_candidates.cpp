@@ -1,6 +1,7 @@
 #include "ringweave/plan/softmax_candidates.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "ringweave/base/error.h"
@@ -13,10 +14,13 @@
 namespace ringweave::plan {
 namespace {
 
-/// Transfers of a pass above which a formula is used, if there is one, and
-/// above which nothing else is tried.
-constexpr double kManyTransfers = 1.5e4;
+/// Transfers of a pass, over all strategies that are compared, up to which the
+/// recurrence times them; and of one strategy, where no formula holds.
+constexpr double kManyTransfers = 5e5;
 constexpr double kTooManyTransfers = 4e6;
+/// How far formulas are from the recurrence (closed_form_test.cpp). What is
+/// farther than that from the fastest is taken to lose by either.
+constexpr double kCoarse = 1.15;
 
 std::vector<Strategy> softmax_strategies(const PlanRequest& request) {
   const int n = request.machine.ranks();
@@ -50,16 +54,10 @@ std::vector<Strategy> softmax_strategies(const PlanRequest& request) {
   return strategies;
 }
 
-/// Whether the recurrence is worth its time: formulas are coarser for these.
-bool has_slices(const Strategy& strategy) {
-  return strategy.kind == StrategyKind::hierarchical;
-}
-
+/// Every strand of every owner reaches each other rank once.
 double transfers_of(const Strategy& strategy, int ranks) {
-  const double pairs = static_cast<double>(ranks) * (ranks - 1);
-  return pairs * (strategy.kind == StrategyKind::hierarchical
-                      ? std::max(1, strategy.slices)
-                      : strand_count(strategy, ranks));
+  return static_cast<double>(ranks) * (ranks - 1) *
+         strand_count(strategy, ranks);
 }
 
 class SoftmaxPlanner {
@@ -81,8 +79,9 @@ class SoftmaxPlanner {
     plan.backward_bound = bound(Pass::backward, exchange_bound(Pass::backward));
     plan.own_bytes = own_bytes();
     for (const Strategy& strategy : softmax_strategies(request_)) {
-      plan.candidates.push_back(candidate(strategy));
+      plan.candidates.push_back(unpriced(strategy));
     }
+    price(plan.candidates);
     if (request_.machine.ranks() > 1) add_absent(plan);
     add_modelled(plan);
     return plan;
@@ -150,32 +149,78 @@ class SoftmaxPlanner {
            std::max(forward_slots, backward_slots);
   }
 
-  Candidate candidate(const Strategy& strategy) const {
+  Candidate unpriced(const Strategy& strategy) const {
     Candidate result{.name = plan::name(strategy), .strategy = strategy};
-    const int n = request_.machine.ranks();
-    if (auto reason = why_not(strategy, n)) {
+    if (auto reason = why_not(strategy, request_.machine.ranks())) {
       result.verdict = Verdict::impossible;
       result.reason = std::move(*reason);
-      return result;
     }
-    const double transfers = transfers_of(strategy, n);
-    const bool many = transfers > kManyTransfers && !has_slices(strategy);
-    if (balanced_ && (!network_ || many)) {
-      if (predict_by_formula(strategy, result)) return result;
+    return result;
+  }
+
+  // What is compared has to be priced alike: all by the recurrence, if that is
+  // affordable; else all by formula, and those that come near the fastest again
+  // by the recurrence, if it is affordable for all of them. What has no formula
+  // goes by the recurrence in any case.
+  void price(std::vector<Candidate>& candidates) const {
+    std::vector<Candidate*> open;
+    for (Candidate& candidate : candidates) {
+      if (candidate.verdict != Verdict::impossible) open.push_back(&candidate);
     }
+    if (balanced_ && (!network_ || !affordable(open))) {
+      std::vector<Candidate*> formed;
+      std::vector<Candidate*> formless;
+      for (Candidate* candidate : open) {
+        (predict_by_formula(*candidate) ? formed : formless)
+            .push_back(candidate);
+      }
+      open = std::move(formless);
+      const auto leaders = near_the_fastest(formed);
+      if (network_ && affordable(leaders)) {
+        open.insert(open.end(), leaders.begin(), leaders.end());
+      }
+    }
+    for (Candidate* candidate : open) predict(*candidate);
+  }
+
+  bool affordable(const std::vector<Candidate*>& candidates) const {
+    double transfers = 0;
+    for (const Candidate* candidate : candidates) {
+      transfers += transfers_of(*candidate->strategy, request_.machine.ranks());
+    }
+    return transfers <= kManyTransfers;
+  }
+
+  // Of those that fit in memory.
+  std::vector<Candidate*> near_the_fastest(
+      const std::vector<Candidate*>& candidates) const {
+    std::vector<Candidate*> fitting;
+    double fastest = std::numeric_limits<double>::infinity();
+    for (Candidate* candidate : candidates) {
+      if (candidate->memory_bytes >
+          request_.memory_limit_bytes.value_or(candidate->memory_bytes)) {
+        continue;
+      }
+      fitting.push_back(candidate);
+      fastest = std::min(fastest, candidate->seconds());
+    }
+    std::erase_if(fitting, [&](const Candidate* candidate) {
+      return candidate->seconds() > kCoarse * fastest;
+    });
+    return fitting;
+  }
+
+  void predict(Candidate& result) const {
+    const Strategy& strategy = *result.strategy;
+    const double transfers = transfers_of(strategy, request_.machine.ranks());
     if (!network_ || transfers > kTooManyTransfers) {
       result.verdict = Verdict::impossible;
       result.reason = fmt::format(
           "{:.2g} transfers are too many to predict one by one, and no formula "
           "holds for this layout, mask and strategy",
           transfers);
-      return result;
+      return;
     }
-    predict(strategy, result);
-    return result;
-  }
-
-  void predict(const Strategy& strategy, Candidate& result) const {
     const CostOptions options{.message_overhead_seconds =
                                   request_.message_overhead_seconds};
     const auto traffic = [&](Pass pass) {
@@ -187,6 +232,8 @@ class SoftmaxPlanner {
     const Traffic backward = traffic(Pass::backward);
     result.forward = pass_cost(forward, *network_, options);
     result.backward = pass_cost(backward, *network_, options);
+    result.by_formula = false;
+    result.memory_bytes = 0;
     for (Rank rank = 0; rank < forward.ranks; ++rank) {
       result.memory_bytes =
           std::max(result.memory_bytes,
@@ -195,11 +242,11 @@ class SoftmaxPlanner {
     }
   }
 
-  bool predict_by_formula(const Strategy& strategy, Candidate& result) const {
+  bool predict_by_formula(Candidate& result) const {
     const auto tokens = static_cast<double>(longest_shard(request_.layout));
     const auto form = [&](Pass pass) {
       return closed_form(
-          strategy, loads_,
+          *result.strategy, loads_,
           {.pass = pass,
            .kv_bytes = tokens * unit_bytes(Pass::forward),
            .grad_bytes = tokens * unit_bytes(Pass::backward),
