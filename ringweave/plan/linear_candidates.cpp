@@ -1,5 +1,6 @@
 #include "ringweave/plan/linear_candidates.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -22,6 +23,24 @@ std::vector<Strategy> gather_strategies(int nodes) {
   return strategies;
 }
 
+int most_of_a_rank(const std::vector<Segment>& segments, int ranks) {
+  std::vector<int> of_rank(ranks);
+  for (const Segment& segment : segments) ++of_rank[segment.rank];
+  return std::max(1, *std::ranges::max_element(of_rank));
+}
+
+/// Whether some rank needs a state that others have made: some document goes on
+/// from one segment, which is one rank's, to the next, which is another's.
+bool states_travel(const std::vector<Segment>& segments, const Mask& mask) {
+  for (std::size_t i = 1; i < segments.size(); ++i) {
+    if (!std::ranges::binary_search(mask.document_offsets(),
+                                    segments[i].positions.begin)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 Candidate candidate_of(TransportCost cost, double own_bytes) {
   Candidate candidate{
       .name = std::move(cost.name),
@@ -42,25 +61,20 @@ LayerPlan linear_candidates(const PlanRequest& request,
   const ModelShape& shape = request.shape;
   LayerPlan plan{.layers = shape.linear_layers()};
   if (plan.layers == 0) return plan;
+  const std::vector<Segment> segments = request.layout.segments();
   const LinearCase linear{
       .shape = shape,
       .tokens = longest_shard(request.layout),
-      .segments = request.layout.kind() == Layout::Kind::zigzag ? 2 : 1,
+      .segments = most_of_a_rank(segments, request.layout.ranks()),
       .message_overhead_seconds = request.message_overhead_seconds};
   const Loads& loads = machine.loads();
-  const bool alone = loads.ranks() == 1;
-  const double in = alone ? 1 : loads.best_in_rate();
-  const auto pass_bound = [&](bool backward) {
-    return linear_bound(linear, request.device,
-                        alone ? std::numeric_limits<double>::infinity() : in,
-                        backward);
-  };
-  plan.forward_bound = pass_bound(false);
-  plan.backward_bound = pass_bound(true);
+  const double in = states_travel(segments, request.mask)
+                        ? loads.best_in_rate()
+                        : std::numeric_limits<double>::infinity();
+  plan.forward_bound = linear_bound(linear, request.device, in, false);
+  plan.backward_bound = linear_bound(linear, request.device, in, true);
   plan.exchange_bound =
-      alone
-          ? 0
-          : static_cast<double>(shape.state_numbers() * shape.sum_bytes()) / in;
+      static_cast<double>(shape.state_numbers() * shape.sum_bytes()) / in;
   plan.own_bytes = linear.rank_bytes();
   for (TransportCost& cost :
        transport_costs(linear, gather_strategies(request.machine.nodes()),
