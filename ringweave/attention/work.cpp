@@ -9,8 +9,7 @@ namespace {
 std::vector<Range> row_intervals(const plan::AttentionDemand& demand, Rank rank,
                                  const plan::Run& keys) {
   const plan::Mask& mask = demand.mask();
-  const bool plain = mask.document_offsets().empty() && !mask.window().left &&
-                     !mask.window().right;
+  const bool plain = mask.is_plain();
   std::vector<Range> rows;
   for (const plan::Run& queries : demand.q_layout().runs(rank)) {
     const bool sees_all =

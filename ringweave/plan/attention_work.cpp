@@ -7,11 +7,6 @@
 namespace ringweave::plan {
 namespace {
 
-/// Whether each part of another rank is needed by its strands alike.
-bool is_plain(const Mask& mask) {
-  return mask.window() == Window{} && mask.document_offsets().empty();
-}
-
 double run_area(const AttentionDemand& demand, Rank rank, const Run& keys) {
   std::int64_t area = 0;
   for (const Run& queries : demand.q_layout().runs(rank)) {
@@ -121,7 +116,7 @@ Workload attention_workload(const AttentionDemand& demand, int strands,
   const auto seconds = [=](double area) {
     return device.tile_seconds(area * heads, head_dim, backward);
   };
-  if (!is_plain(demand.mask())) {
+  if (!demand.mask().is_plain()) {
     workload.tile_seconds = [=, &demand](const Tile& tile) {
       return seconds(
           run_area(demand, tile.rank, keys_of(demand, tile.block, strands)));
@@ -156,7 +151,8 @@ Traffic attention_traffic(const Strategy& strategy,
     emit(strategy, asked, pass, std::nullopt, true, collector);
     return collector.finish();
   };
-  if (!is_plain(demand.mask())) return collect(demand);
+  // Then strands of a part are needed alike.
+  if (!demand.mask().is_plain()) return collect(demand);
   return collect(TabledDemand(demand, strands));
 }
 

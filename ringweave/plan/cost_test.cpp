@@ -1,5 +1,7 @@
 #include "ringweave/plan/cost.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "ringweave/plan/strategy.h"
@@ -67,6 +69,35 @@ TEST(PassCost, ForwardOnAMesh) {
   EXPECT_DOUBLE_EQ(forward("multi_ring"), 70);
   EXPECT_DOUBLE_EQ(forward("direct"), 70);
   EXPECT_DOUBLE_EQ(forward("all_gather"), 70);
+}
+
+// However rarely rates are set right, no link carries more than it can.
+TEST(PassCost, NeverFasterThanTheBusiestLink) {
+  for (const Topology& topology : {star(12, 1), star(9, 3)}) {
+    const Network network(topology);
+    Workload workload = unit_workload();
+    // Ranks that are out of step, so that messages start at other times.
+    workload.tile_seconds = [](const Tile& tile) {
+      return 0.2 * ((tile.rank * 5 + tile.step * 3) % 11);
+    };
+    for (const char* strategy : {"direct", "direct:3", "multi_ring", "ring"}) {
+      for (const Pass pass : {Pass::forward, Pass::backward}) {
+        const Traffic all =
+            traffic(strategy, topology.ranks(), 990, pass, workload);
+        std::vector<double> load(network.resources());
+        for (const Flow& flow : all.flows) {
+          for (const int link : network.route(flow.from, flow.to)) {
+            load[link] += flow.bytes / network.capacity(link);
+          }
+        }
+        for (const double budget : {1.0, 30.0, 300.0, 3000.0, 1e6}) {
+          EXPECT_GE(pass_cost(all, network, {.budget = budget}).seconds,
+                    *std::ranges::max_element(load) * (1 - 1e-9))
+              << strategy << " " << budget;
+        }
+      }
+    }
+  }
 }
 
 TEST(PassCost, BackwardOnAMesh) {

@@ -8,10 +8,7 @@
 namespace ringweave::plan {
 namespace {
 
-bool is_plain_full(const Mask& mask) {
-  return !mask.is_causal() && mask.window() == Window{} &&
-         mask.document_offsets().empty();
-}
+bool sees_all(const Mask& mask) { return !mask.is_causal() && mask.is_plain(); }
 
 }  // namespace
 
@@ -24,7 +21,7 @@ AttentionDemand::AttentionDemand(Layout q_layout, Layout kv_layout, Mask mask)
       "[attention] got a layout of {} ranks for queries and of {} for keys; "
       "want the same",
       q_layout_.ranks(), kv_layout_.ranks());
-  require(is_plain_full(mask_) || q_layout_.tokens() == kv_layout_.tokens(),
+  require(sees_all(mask_) || q_layout_.tokens() == kv_layout_.tokens(),
           "[attention] got {} tokens of queries and {} of keys; want the same, "
           "or a full mask without window and documents",
           q_layout_.tokens(), kv_layout_.tokens());
@@ -43,7 +40,7 @@ bool AttentionDemand::needs(Rank rank, const BlockId& block,
           .positions;
   if (keys.length == 0) return false;
   const std::vector<Run>& queries = q_layout_.runs(rank);
-  if (is_plain_full(mask_)) {
+  if (sees_all(mask_)) {
     return std::any_of(queries.begin(), queries.end(),
                        [](const Run& run) { return run.length > 0; });
   }

@@ -7,10 +7,12 @@
 
 namespace ringweave::plan {
 
-/// Bytes of each owner's blocks that each rank needs, at [to][from];
-/// `unit_bytes` is what one unit of the demand weighs. Forward: of keys and
-/// values. Backward: of gradients, with reversed_topology().
-topology::DemandBytes demand_bytes(const Demand& demand, double unit_bytes);
+/// Bytes of each owner's keys that each rank needs, at [to][from]: exact to the
+/// token, since blocks may be cut as small. `unit_bytes` is what a token
+/// weighs. Forward: of keys and values. Backward: of gradients, with
+/// reversed_topology().
+topology::DemandBytes demand_bytes(const AttentionDemand& demand,
+                                   double unit_bytes);
 
 /// The topology with its links turned round. In backward every rank that has
 /// used a block owes its owner a gradient. Sums may be formed on the way, so

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/range.h"
@@ -124,25 +125,26 @@ Device named_device(const std::string& text) {
 }  // namespace
 
 double AreaTable::seconds(double area) const {
-  if (area <= 0) return 0;
-  auto above = std::lower_bound(
-      points.begin(), points.end(), area,
-      [](const Point& point, double wanted) { return point.area < wanted; });
-  if (above == points.end()) --above;
-  const Point low = above == points.begin() ? Point{} : *std::prev(above);
-  const double slope =
-      std::max(0.0, (above->seconds - low.seconds) / (above->area - low.area));
-  return std::max(low.seconds, low.seconds + slope * (area - low.area));
+  Point low;
+  for (Point point : points) {
+    point.seconds = std::max(point.seconds, low.seconds);
+    if (area <= point.area) {
+      return std::lerp(low.seconds, point.seconds,
+                       (area - low.area) / (point.area - low.area));
+    }
+    low = point;
+  }
+  return area * low.seconds / low.area;
 }
 
 double AreaTable::least_seconds(double area) const {
-  // Lines through the points have their lowest rate at one of them, or far out.
-  const double far = 1e6 * points.back().area;
-  double rate = seconds(far) / far;
+  // Lines have their best rates at their ends.
+  double seconds_per_area = std::numeric_limits<double>::infinity();
   for (const Point& point : points) {
-    rate = std::min(rate, point.seconds / point.area);
+    seconds_per_area =
+        std::min(seconds_per_area, seconds(point.area) / point.area);
   }
-  return rate * area;
+  return area * seconds_per_area;
 }
 
 double Device::tile_seconds(double area, int dim, bool is_backward) const {
@@ -168,14 +170,8 @@ double Device::timed(double area, int dim, bool is_backward,
 
 double Device::flop_seconds(double flop) const {
   if (flops_per_second > 0) return flop / (flops_per_second * efficiency);
-  // A table alone: its last slope is the rate of large products.
-  const auto& points = forward.points;
-  const AreaTable::Point last = points.back();
-  const AreaTable::Point before =
-      points.size() > 1 ? points[points.size() - 2] : AreaTable::Point{};
-  const double slope =
-      (last.seconds - before.seconds) / (last.area - before.area);
-  return flop * std::max(slope, 0.0) / (kForwardFlop * head_dim);
+  const double area = forward.points.back().area;
+  return flop * forward.seconds(area) / (area * kForwardFlop * head_dim);
 }
 
 std::vector<std::string> device_names() {

@@ -12,8 +12,10 @@
 namespace ringweave::plan {
 
 /// Seconds of attention over an area: visible (query, key) pairs × heads ×
-/// batch. Between points on straight lines, from the origin to the first, and
-/// beyond the last as the last two go on.
+/// batch. On straight lines from the origin through the points, where a point
+/// below an earlier one, which noise makes, counts as that one; beyond the last
+/// at its rate (area per second), since the line through the last two magnifies
+/// their noise.
 struct AreaTable {
   struct Point {
     double area = 0;
@@ -24,7 +26,8 @@ struct AreaTable {
   friend bool operator==(const AreaTable&, const AreaTable&) = default;
 
   double seconds(double area) const;
-  /// What no way of cutting the area into tiles beats.
+  /// What no way of cutting the area into tiles beats: the area at the best
+  /// rate of any point.
   double least_seconds(double area) const;
 };
 
@@ -33,7 +36,8 @@ struct Device {
   std::string source;
   std::string dtype;  ///< of what was measured or published; empty: any
   /// Dense products per second × efficiency; what linear layers are timed by,
-  /// and attention too where there is no table.
+  /// and attention too where there is no table. 0: linear layers go at the rate
+  /// of the forward table's last point.
   double flops_per_second = 0;
   double efficiency = 1;
   int head_dim = 0;  ///< of the tables; 0: no tables

@@ -1,5 +1,7 @@
 #include "ringweave/plan/device.h"
 
+#include <algorithm>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,14 +20,50 @@ TEST(AreaTable, LinesBetweenPointsAndBeyond) {
   EXPECT_DOUBLE_EQ(table.seconds(100), 1);
   EXPECT_DOUBLE_EQ(table.seconds(150), 2);
   EXPECT_DOUBLE_EQ(table.seconds(400), 4);
-  EXPECT_DOUBLE_EQ(table.seconds(800), 6);
+  EXPECT_DOUBLE_EQ(table.seconds(800), 8);
   EXPECT_DOUBLE_EQ((AreaTable{{{100, 1}}}).seconds(300), 3);
 }
 
 TEST(AreaTable, NeverFallsWithTheArea) {
-  const AreaTable noisy{{{100, 2}, {200, 1}}};
+  const AreaTable noisy{{{100, 2}, {200, 1}, {300, 1.5}}};
   EXPECT_DOUBLE_EQ(noisy.seconds(150), 2);
-  EXPECT_DOUBLE_EQ(noisy.seconds(900), 2);
+  EXPECT_DOUBLE_EQ(noisy.seconds(250), 2);
+  double last = 0;
+  for (int area = 0; area <= 1000; area += 5) {
+    EXPECT_GE(noisy.seconds(area), last) << area;
+    last = noisy.seconds(area);
+  }
+}
+
+TEST(AreaTable, NoiseOfTheLastPointsIsNotMagnified) {
+  // The last measurement came out no slower than the one before.
+  const AreaTable flat{{{1000, 1}, {2000, 2}, {2200, 2}}};
+  EXPECT_DOUBLE_EQ(flat.seconds(22000), 20);
+  const AreaTable steep{{{1000, 1}, {2000, 2}, {2200, 3}}};
+  EXPECT_DOUBLE_EQ(steep.seconds(22000), 30);
+}
+
+TEST(AreaTable, NoSplitBeatsTheLeastSeconds) {
+  for (const AreaTable& table : {AreaTable{{{100, 1}, {200, 1.5}, {400, 4}}},
+                                 AreaTable{{{100, 2}, {200, 1}, {300, 1.5}}},
+                                 AreaTable{{{1000, 1}, {2000, 2}, {2200, 2}}},
+                                 AreaTable{{{100, 3}, {200, 2}}}}) {
+    for (const double area : {10.0, 150.0, 2200.0, 5000.0, 1e6}) {
+      const double least = table.least_seconds(area);
+      double best = table.seconds(area);
+      for (int pieces = 1; pieces <= 1000; ++pieces) {
+        best = std::min(best, pieces * table.seconds(area / pieces));
+      }
+      EXPECT_GE(best, least * (1 - 1e-12)) << area;
+    }
+    // Tight: some cut reaches it.
+    const AreaTable::Point last = table.points.back();
+    double best = table.seconds(1e6);
+    for (int pieces = 1; pieces <= 10000; ++pieces) {
+      best = std::min(best, pieces * table.seconds(1e6 / pieces));
+    }
+    EXPECT_NEAR(best, table.least_seconds(1e6), 1e-2 * best) << last.area;
+  }
 }
 
 TEST(Device, PublishedRateTimesEfficiency) {
@@ -48,8 +86,11 @@ TEST(Device, TableRoundTripAndOtherHeadDims) {
   device.backward = {{{1000, 4}}};
   EXPECT_EQ(device_from_json(to_json(device), "table"), device);
   EXPECT_DOUBLE_EQ(device.tile_seconds(2000, 64, true), 8);
-  // 500 area units a half second: 4 · 64 FLOP each.
-  EXPECT_DOUBLE_EQ(device.flop_seconds(1000 * 4 * 64), 0.5);
+  // 2000 area units in 1.5 s: 4 · 64 FLOP each.
+  EXPECT_DOUBLE_EQ(device.flop_seconds(2000 * 4 * 64), 1.5);
+  // Noise can't make linear layers free.
+  device.forward = {{{1000, 1}, {1100, 1}}};
+  EXPECT_DOUBLE_EQ(device.flop_seconds(1100 * 4 * 64), 1);
 }
 
 TEST(Device, BadNamesOptionsAndTablesAreErrors) {

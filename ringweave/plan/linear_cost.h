@@ -17,7 +17,7 @@ namespace ringweave::plan {
 struct LinearCase {
   ModelShape shape;
   std::int64_t tokens = 0;  ///< of the longest shard
-  int segments = 1;         ///< of a rank (layout.h, Segment)
+  int segments = 1;         ///< the most of a rank (layout.h, Segment)
   double message_overhead_seconds = 0;
 
   /// Of one segment's summary in bytes, and what all of a rank's weigh.
@@ -35,6 +35,8 @@ struct TransportCost {
 };
 
 /// All transports: chain, all_gather over `strategies`, and the modelled ones.
+/// As they are run: every segment's summary travels, also where documents start
+/// so that nobody needs it.
 ///
 /// A pass is: summaries, then the output within chunks while states travel,
 /// then the correction by the incoming state. Only the chain's first hop hides.
@@ -42,8 +44,9 @@ std::vector<TransportCost> transport_costs(
     const LinearCase& linear, const std::vector<Strategy>& strategies,
     const Loads& loads, const Device& device);
 
-/// The least time of a pass: every rank but the first has to receive a state,
-/// and to compute its share. `in_bytes_per_second`: of the best connected rank.
+/// The least time of a pass: some rank has to receive a state, and each to
+/// compute its share. `in_bytes_per_second`: of the best connected rank;
+/// infinite if no rank needs a state.
 double linear_bound(const LinearCase& linear, const Device& device,
                     double in_bytes_per_second, bool backward);
 

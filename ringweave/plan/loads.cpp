@@ -279,4 +279,13 @@ Load Loads::shift(int distance, int group) const {
   throw InternalError("bug in ringweave: a fabric without loads");
 }
 
+MachineLoads::MachineLoads(const Machine& machine) {
+  if (machine.topology) {
+    network_.emplace(*machine.topology);
+    loads_.emplace(*network_);
+  } else {
+    loads_.emplace(*machine.fabric);
+  }
+}
+
 }  // namespace ringweave::plan

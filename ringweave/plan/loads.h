@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ringweave/plan/cost.h"
+#include "ringweave/plan/machine.h"
 #include "ringweave/topology/fabric.h"
 
 namespace ringweave::plan {
@@ -59,6 +60,23 @@ class Loads {
   int ranks_ = 1;
   int ranks_per_node_ = 1;
   double latency_ = 0;
+};
+
+/// A machine's loads, and its network if all its links are known.
+class MachineLoads {
+ public:
+  /// Keeps the machine's topology by reference.
+  explicit MachineLoads(const Machine& machine);
+  MachineLoads(const MachineLoads&) = delete;  // loads_ points at network_
+  MachineLoads& operator=(const MachineLoads&) = delete;
+
+  /// Null: a fabric in symbolic form.
+  const Network* network() const { return network_ ? &*network_ : nullptr; }
+  const Loads& loads() const { return *loads_; }
+
+ private:
+  std::optional<Network> network_;
+  std::optional<Loads> loads_;
 };
 
 }  // namespace ringweave::plan

@@ -46,6 +46,11 @@ class Mask {
     return document_offsets_;
   }
 
+  /// Neither window nor documents: full, or causal over the whole sequence.
+  bool is_plain() const {
+    return window_ == Window{} && document_offsets_.empty();
+  }
+
   /// Throws InvalidArgument if there are documents and they do not end at
   /// `tokens`.
   void check_tokens(std::int64_t tokens) const;

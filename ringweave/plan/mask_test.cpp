@@ -68,6 +68,15 @@ TEST(Mask, IntervalsAreaAndVisibilityEqualTheDefinition) {
   }
 }
 
+TEST(Mask, PlainWithoutWindowAndDocuments) {
+  for (const Mask& mask : {Mask::full(), Mask::causal()}) {
+    EXPECT_TRUE(mask.is_plain());
+    EXPECT_FALSE(mask.with_window({{3}, {}}).is_plain());
+    EXPECT_FALSE(mask.with_window({{}, {0}}).is_plain());
+    EXPECT_FALSE(mask.with_documents({0, 9}).is_plain());
+  }
+}
+
 TEST(Mask, JsonRoundTrip) {
   for (const Mask& mask : masks()) {
     EXPECT_EQ(Mask::from_json(mask.to_json(), "mask"), mask);

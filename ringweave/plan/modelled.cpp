@@ -6,16 +6,40 @@
 
 #include <fmt/format.h>
 
+#include "ringweave/base/range.h"
+
 namespace ringweave::plan {
 namespace {
+
+/// Of the rank of a group that has most, and on average: heads, or the bytes
+/// that a rank sends to each other one on their behalf.
+struct Share {
+  double most = 0;
+  double mean = 0;
+
+  Share operator+(const Share& other) const {
+    return {most + other.most, mean + other.mean};
+  }
+  Share operator*(double factor) const {
+    return {most * factor, mean * factor};
+  }
+};
+
+/// Time and the busiest link are those of the rank with most; totals are not.
+Load scaled(const Load& one_byte, const Share& share) {
+  Load load = one_byte * share.most;
+  for (auto& [name, of_class] : load.bytes) {
+    of_class.total *= share.mean / share.most;
+  }
+  return load;
+}
 
 class Model {
  public:
   Model(const EvenAttention& attention, const Loads& loads)
       : attention_(attention), shape_(attention.shape), loads_(loads) {}
 
-  // From tokens to heads before, and back after. Key and value heads that are
-  // fewer than ranks go to several.
+  // From tokens to heads before, and back after.
   ModelledCost ulysses() const {
     const int n = loads_.ranks();
     ModelledCost cost{.name = "ulysses", .forward = {}, .backward = {}};
@@ -26,13 +50,13 @@ class Model {
           shape_.heads, n);
       return cost;
     }
-    const double slowest = std::ceil(shape_.heads / (1.0 * n)) * n /
-                           static_cast<double>(shape_.heads);
+    const Share heads = q_heads(n);
+    const double slowest = heads.most / heads.mean;
     cost.forward = whole(n, slowest * attention_.forward_seconds,
                          q_bytes(n) + kv_bytes(n), q_bytes(n));
     cost.backward = whole(n, slowest * attention_.backward_seconds, q_bytes(n),
                           q_bytes(n) + kv_bytes(n));
-    cost.buffer_bytes = n * (2 * q_bytes(n) + 2 * kv_bytes(n));
+    cost.buffer_bytes = 2 * n * (q_bytes(n) + kv_bytes(n)).most;
     return cost;
   }
 
@@ -52,27 +76,27 @@ class Model {
     }
     const int phases = n / group;
     const Load rail = loads_.shift(group, n);
-    const double block = kv_bytes(group) * group;
-    const auto ring = [&](double compute, double bytes, int hops) {
+    const Share block = kv_bytes(group) * group;
+    const auto ring = [&](double compute, const Share& bytes, int hops) {
       const double hop = attention_.message_overhead_seconds +
-                         loads_.latency() + rail.seconds() * bytes;
+                         loads_.latency() + rail.seconds() * bytes.most;
       return hops * std::max(compute / phases, hop) +
              (phases - hops) * compute / phases;
     };
-    const double grads = block * static_cast<double>(shape_.sum_bytes()) /
-                         static_cast<double>(shape_.value_bytes());
+    const Share grads = block * (static_cast<double>(shape_.sum_bytes()) /
+                                 static_cast<double>(shape_.value_bytes()));
     cost.forward =
         whole(group, 0, q_bytes(group) + kv_bytes(group), q_bytes(group));
     add_ring(cost.forward, ring(attention_.forward_seconds, block, phases - 1),
-             attention_.forward_seconds, rail * (block * (phases - 1)));
+             attention_.forward_seconds, scaled(rail, block * (phases - 1)));
     cost.backward =
         whole(group, 0, q_bytes(group), q_bytes(group) + kv_bytes(group));
     add_ring(cost.backward,
              ring(attention_.backward_seconds, block + grads, phases - 1),
              attention_.backward_seconds,
-             rail * ((block + grads) * (phases - 1)));
-    cost.buffer_bytes = group * (2 * q_bytes(group) + 2 * kv_bytes(group)) +
-                        2 * block + 3 * grads;
+             scaled(rail, (block + grads) * (phases - 1)));
+    cost.buffer_bytes = 2 * group * (q_bytes(group) + kv_bytes(group)).most +
+                        2 * block.most + 3 * grads.most;
     return cost;
   }
 
@@ -103,27 +127,44 @@ class Model {
   }
 
  private:
-  /// To each other rank of a group.
-  double q_bytes(int group) const {
-    return attention_.tokens *
-           static_cast<double>(shape_.batch * shape_.heads * shape_.head_dim *
-                               shape_.value_bytes()) /
-           group;
+  Range q_heads(int rank, int group) const {
+    return cut({0, shape_.heads}, rank, group);
   }
-  double kv_bytes(int group) const {
-    const double heads =
-        std::max(1.0, static_cast<double>(shape_.kv_heads) / group);
-    return 2 * attention_.tokens * heads *
+  /// Heads are dealt out in order, as evenly as they can be.
+  Share q_heads(int group) const {
+    const auto heads = static_cast<double>(shape_.heads);
+    return {std::ceil(heads / group), heads / group};
+  }
+  /// A rank gets those that its query heads use, so some go to several ranks.
+  Share kv_heads(int group) const {
+    Share heads;
+    for (int rank = 0; rank < group; ++rank) {
+      const Range q = q_heads(rank, group);
+      const std::int64_t first = q.begin * shape_.kv_heads / shape_.heads;
+      const std::int64_t last = (q.end - 1) * shape_.kv_heads / shape_.heads;
+      const auto count = static_cast<double>(last - first + 1);
+      heads.most = std::max(heads.most, count);
+      heads.mean += count / group;
+    }
+    return heads;
+  }
+  double head_bytes() const {
+    return attention_.tokens *
            static_cast<double>(shape_.batch * shape_.head_dim *
                                shape_.value_bytes());
   }
+  /// To each other rank of a group.
+  Share q_bytes(int group) const { return q_heads(group) * head_bytes(); }
+  Share kv_bytes(int group) const {
+    return kv_heads(group) * (2 * head_bytes());
+  }
 
-  PassCost whole(int group, double compute, double in, double out) const {
-    const Load all = loads_.pairs(group);
+  PassCost whole(int group, double compute, const Share& in,
+                 const Share& out) const {
+    const Load load = scaled(loads_.pairs(group), in + out);
     const double posting =
         (group - 1) * attention_.message_overhead_seconds + loads_.latency();
-    return {2 * posting + all.seconds() * (in + out) + compute, compute,
-            (all * (in + out)).bytes};
+    return {2 * posting + load.seconds() + compute, compute, load.bytes};
   }
 
   static void add_ring(PassCost& cost, double seconds, double compute,

@@ -1,6 +1,7 @@
 #include "ringweave/plan/planner.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +10,7 @@
 #include "ringweave/plan/demand_bytes.h"
 #include "ringweave/plan/plan_file.h"
 #include "ringweave/plan/searched.h"
+#include "ringweave/plan/test_cases.h"
 
 namespace ringweave::plan {
 namespace {
@@ -116,6 +118,48 @@ TEST(Planner, ThousandRanksByFormula) {
               ThrowsMessage<InvalidArgument>(HasSubstr("zigzag")));
 }
 
+TEST(Planner, UnevenShardsAreNotBalanced) {
+  // A formula would take all ranks for the middle one, which has nothing.
+  PlanRequest request = request_for("mesh:ranks=64,rate=1e9", 6400);
+  request.shape.pattern = "N";
+  request.mask = Mask::full();
+  std::vector<std::int64_t> lengths(64, 100);
+  lengths[32] = 0;
+  lengths[0] = 200;
+  request.layout = Layout::contiguous(lengths);
+  const LayerPlan uneven = make_plan(request).softmax;
+  for (const Candidate& c : uneven.candidates) {
+    if (c.strategy) EXPECT_FALSE(c.by_formula) << c.name;
+  }
+  request.machine = load_machine("mesh:ranks=129,rate=1e9");
+  lengths.resize(129, 100);
+  request.layout = Layout::contiguous(lengths);
+  EXPECT_THAT([&] { make_plan(request); },
+              ThrowsMessage<InvalidArgument>(HasSubstr("unequal work")));
+}
+
+// Whatever is near the fastest has been priced by the same method: the
+// recurrence, but where too many large schedules are. With much to compute all
+// strategies are near.
+TEST(Planner, ComparesLikeWithLike) {
+  for (const auto& [topology, tokens, by_formula] :
+       {std::tuple{"dgx-h100:nodes=2", 16384, false},
+        {"dgx-h100:nodes=8", 1 << 16, false},
+        {"dgx-h100:nodes=8", 1 << 18, true},
+        {"mesh:ranks=64,rate=5e10", 1 << 16, true},
+        {"dgx-h100:nodes=16", 1 << 16, true}}) {
+    PlanRequest request = request_for(topology, tokens);
+    request.shape.pattern = "N";
+    const LayerPlan plan = make_plan(request).softmax;
+    const double fastest = plan.candidates[plan.chosen].seconds();
+    for (const Candidate& c : plan.candidates) {
+      if (!c.strategy || c.seconds() > 1.1 * fastest) continue;
+      if (c.verdict == Verdict::impossible) continue;
+      EXPECT_EQ(c.by_formula, by_formula) << topology << " " << c.name;
+    }
+  }
+}
+
 TEST(Planner, OneRankHasNothingToSend) {
   PlanRequest request = request_for("mesh:ranks=1", 1000);
   const Planned planned = make_plan(request);
@@ -193,6 +237,30 @@ TEST(DemandBytes, OnlyWhatIsNeeded) {
   const topology::DemandBytes bytes = demand_bytes(causal, 4);
   EXPECT_EQ(bytes[2], (std::vector<double>{40, 40, 0}));
   EXPECT_EQ(bytes[0], (std::vector<double>{0, 0, 0}));
+}
+
+TEST(DemandBytes, ExactToTheToken) {
+  for (const TestCase& test : test_cases(60, 4)) {
+    const AttentionDemand& demand = test.demand;
+    const std::int64_t tokens = demand.kv_layout().tokens();
+    const topology::DemandBytes bytes = demand_bytes(demand, 1);
+    for (Rank to = 0; to < 4; ++to) {
+      for (Rank from = 0; from < 4; ++from) {
+        double needed = 0;
+        for (const std::int64_t key : demand.kv_layout().positions(from)) {
+          if (from == to) break;
+          const auto sees = [&](std::int64_t query) {
+            const Range seen = demand.mask().visible_keys(query, tokens);
+            return seen.begin <= key && key < seen.end;
+          };
+          if (std::ranges::any_of(demand.q_layout().positions(to), sees)) {
+            ++needed;
+          }
+        }
+        ASSERT_DOUBLE_EQ(bytes[to][from], needed) << test.name;
+      }
+    }
+  }
 }
 
 TEST(DemandBytes, BackwardIsForwardOnTheReversedGraph) {

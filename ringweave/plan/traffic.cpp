@@ -46,7 +46,7 @@ TrafficCollector::TrafficCollector(const Demand& demand, int strands, int steps,
   }
   first_part_.push_back(sizes_.size());
   if (cells * cells * steps <= kDenseCells) {
-    dense_.resize(cells * cells * steps);
+    newest_table_.resize(cells * cells * steps);
   }
 }
 
@@ -73,23 +73,25 @@ void TrafficCollector::hold(Rank rank, Payload payload, int slot,
   slots[slot] = std::max(slots[slot], extent(block));
 }
 
-// Where the flow of (post step, from, to) is kept. Flows that differ in the
-// wait step alone would be told apart here; no generator makes such.
-TrafficCollector::Open& TrafficCollector::open(const Transfer& t) {
+// Flows that differ in the wait step alone would be told apart here; no
+// generator makes such.
+int& TrafficCollector::newest_flow(const Transfer& t) {
   const auto n = static_cast<std::size_t>(traffic_.ranks);
   const std::size_t cell =
       (static_cast<std::size_t>(t.post_step) * n + t.from) * n + t.to;
-  if (!dense_.empty()) return dense_[cell];
-  return open_[cell];
+  if (!newest_table_.empty()) return newest_table_[cell];
+  return newest_[cell];
 }
 
 void TrafficCollector::add(const Transfer& t) {
-  Open& last = open(t);
-  if (last.flow < 0 || traffic_.flows[last.flow].wait_step != t.wait_step) {
-    last = {.flow = static_cast<int>(traffic_.flows.size())};
+  int& newest = newest_flow(t);
+  if (newest == 0 || traffic_.flows[newest - 1].wait_step != t.wait_step) {
     traffic_.flows.push_back({t.from, t.to, t.post_step, t.wait_step, 0, 0});
+    last_.emplace_back();
+    newest = static_cast<int>(traffic_.flows.size());
   }
-  Flow& flow = traffic_.flows[last.flow];
+  Flow& flow = traffic_.flows[newest - 1];
+  Last& last = last_[newest - 1];
   const bool same_message =
       last.owner == t.block.owner && last.strand == t.block.strand &&
       last.payload == t.payload && last.part + 1 == t.block.part;

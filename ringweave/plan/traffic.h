@@ -56,15 +56,15 @@ class TrafficCollector final : public ScheduleSink {
   Traffic finish();
 
  private:
-  struct Open {
-    int flow = -1;
-    Rank owner = -1;  // of the last message's block
+  /// The transfer that a flow took last: the next one may go on its message.
+  struct Last {
+    Rank owner = -1;
     int strand = -1;
     int part = -1;
     Payload payload = Payload::kv;
   };
 
-  Open& open(const Transfer& transfer);
+  int& newest_flow(const Transfer& transfer);
   double extent(const BlockId& block) const;
   double size(const BlockId& block) const;
   void hold(Rank rank, Payload payload, int slot, const BlockId& block);
@@ -75,8 +75,11 @@ class TrafficCollector final : public ScheduleSink {
   std::vector<std::size_t> first_part_;  // of each owner, in sizes_
   std::vector<std::int64_t> sizes_;  // [first_part_ + strand · parts + part]
   double bytes_of_[5] = {};          // per unit, by payload
-  std::unordered_map<std::uint64_t, Open> open_;
-  std::vector<Open> dense_;  // instead of open_, where it isn't too large
+  std::vector<Last> last_;           // by flow
+  // By (post step, from, to): 1 + the newest flow, or 0. The table takes the
+  // place of the map where it isn't too large.
+  std::unordered_map<std::uint64_t, int> newest_;
+  std::vector<int> newest_table_;
   // [payload][rank][slot]: the largest extent.
   std::vector<std::vector<double>> slots_[5];
 };

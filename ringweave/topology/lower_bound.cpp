@@ -55,16 +55,26 @@ class Search {
     }
   }
 
-  LowerBound run() {
-    const int ranks = topology_.ranks();
-    // What enters a rank by its own links is the tightest cut of most machines,
-    // so that later flows only confirm it.
-    for (Rank to = 0; to < ranks; ++to) {
+  /// Of what enters ranks and nodes by their own links.
+  LowerBound run_ingress() {
+    for (Rank to = 0; to < topology_.ranks(); ++to) {
       std::vector<char> others(topology_.vertices(), 1);
       others[to] = 0;
       improve(evaluate(to, others));
+      if (topology_.nodes() == 1) continue;
+      for (int vertex = 0; vertex < topology_.vertices(); ++vertex) {
+        others[vertex] =
+            topology_.vertex(vertex).node != topology_.vertex(to).node ? 1 : 0;
+      }
+      improve(evaluate(to, others));
     }
-    for (Rank to = 0; to < ranks; ++to) {
+    return best_;
+  }
+
+  LowerBound run() {
+    // The tightest cut of most machines, so that later flows only confirm it.
+    run_ingress();
+    for (Rank to = 0; to < topology_.ranks(); ++to) {
       if (best_.receiver < 0 || needed(to) == 0) continue;
       while (improve(evaluate(to, minimum_cut(to)))) {
       }
@@ -173,6 +183,11 @@ int torus_links(const Fabric& fabric) {
 LowerBound lower_bound(const Topology& topology, const DemandBytes& demand) {
   check_demand(topology, demand);
   return Search(topology, demand).run();
+}
+
+LowerBound ingress_bound(const Topology& topology, const DemandBytes& demand) {
+  check_demand(topology, demand);
+  return Search(topology, demand).run_ingress();
 }
 
 std::optional<double> closed_form_bound(const Fabric& fabric,

@@ -35,8 +35,12 @@ struct LowerBound {
 /// InvalidArgument unless `demand` is ranks × ranks, finite and >= 0.
 LowerBound lower_bound(const Topology& topology, const DemandBytes& demand);
 
-/// The same for regular fabrics and every rank needing `shard_bytes` of every
-/// other, by closed form at any size. nullopt where none is known.
+/// What the cuts around each rank and around each node prove: quick at any
+/// size, and never above lower_bound(). Throws as that does.
+LowerBound ingress_bound(const Topology& topology, const DemandBytes& demand);
+
+/// lower_bound() for regular fabrics and every rank needing `shard_bytes` of
+/// every other, by closed form at any size. nullopt where none is known.
 std::optional<double> closed_form_bound(const Fabric& fabric,
                                         double shard_bytes);
 

@@ -21,7 +21,9 @@ namespace {
 constexpr std::array<const char*, 5> kPcie = {"PIX", "PXB", "PHB", "NODE",
                                               "SYS"};
 constexpr int kSys = 4;
-/// The most NVLinks that a GPU has: of V100 6, A100 12, H100 and B200 18.
+/// NVLinks of the GPUs that NVSwitches join, all of which a pair then shows:
+/// V100 6, A800 and H800 8, A100 12, H100 and B200 18.
+constexpr int kFewestSwitchedNvLinks = 6;
 constexpr int kMostNvLinks = 18;
 
 bool numbered(const std::string& word, const std::string& prefix) {
@@ -71,11 +73,6 @@ std::vector<std::string> words(const std::string& line) {
   return result;
 }
 
-bool is_device(const std::string& word) {
-  return numbered(word, "GPU") || numbered(word, "NIC") ||
-         numbered(word, "mlx4_") || numbered(word, "mlx5_");
-}
-
 std::optional<Cell> parse_cell(const std::string& word) {
   if (word == "X") return Cell{.self = true};
   if (numbered(word, "NV")) return Cell{.nvlinks = std::stoi(word.substr(2))};
@@ -85,17 +82,17 @@ std::optional<Cell> parse_cell(const std::string& word) {
   return Cell{.pcie = static_cast<int>(found - kPcie.begin())};
 }
 
-/// The devices of a header line; empty if it is none.
+/// The devices of a header line, which the columns "CPU Affinity", … follow;
+/// empty if it is none. NICs are NIC0, NIC1, … or what their drivers and
+/// administrators call them: mlx5_0, mlx5_bond_0, irdma0, rocep1s0f0, ibp12s0.
 std::vector<std::string> header_of(const std::vector<std::string>& line) {
-  std::vector<std::string> names;
-  for (const std::string& word : line) {
-    if (!is_device(word)) break;
-    names.push_back(word);
-  }
-  if (names.empty() || names.front() != "GPU0") return {};
-  const bool ends = names.size() == line.size();
-  return ends || line[names.size()] == "CPU" ? names
-                                             : std::vector<std::string>();
+  if (line.empty() || line.front() != "GPU0") return {};
+  const auto end = std::find(line.begin(), line.end(), "CPU");
+  const bool is_row = std::any_of(
+      line.begin(), end,
+      [](const std::string& word) { return parse_cell(word).has_value(); });
+  return is_row ? std::vector<std::string>()
+                : std::vector<std::string>(line.begin(), end);
 }
 
 Device read_row(const std::vector<std::string>& line,
@@ -146,14 +143,18 @@ std::vector<Device> read_table(const std::string& text,
     const std::vector<std::string> row = words(line);
     if (columns.empty()) {
       columns = header_of(row);
-    } else if (row.empty() || row[0] == "Legend:") {
+    } else if (row.empty()) {
       if (!devices.empty()) break;
+    } else if (devices.size() == columns.size()) {
+      // A legend may follow without an empty line, but no other device.
+      require(row.size() < 2 || !parse_cell(row[1]),
+              "[{}] got a row of {}; want none after the last device", where,
+              row[0]);
+      break;
     } else {
-      require(
-          devices.size() < columns.size() && row[0] == columns[devices.size()],
-          "[{}] got a row of {}; want {}", where, row[0],
-          devices.size() < columns.size() ? "one of " + columns[devices.size()]
-                                          : "none after the last device");
+      require(row[0] == columns[devices.size()],
+              "[{}] got a row of {}; want one of {}", where, row[0],
+              columns[devices.size()]);
       devices.push_back(read_row(row, columns, where));
     }
   }
@@ -188,18 +189,16 @@ ClassRates merged(const ClassRates& rates, const std::string& where) {
   return all;
 }
 
-/// NVLinks between each two GPUs, if all pairs have the same and a GPU can't
-/// have that many to each other one, so that a switch must join them.
-std::optional<int> switched_links(const std::vector<Device>& gpus) {
+/// NVLinks between each two of several GPUs, if all pairs have the same; or 0.
+int equal_links(const std::vector<Device>& gpus) {
   const int count = static_cast<int>(gpus.size());
-  if (count < 2) return std::nullopt;
+  if (count < 2) return 0;
   const int links = gpus[0].cells[1].nvlinks;
   for (int a = 0; a < count; ++a) {
     for (int b = 0; b < a; ++b) {
-      if (gpus[a].cells[b].nvlinks != links) return std::nullopt;
+      if (gpus[a].cells[b].nvlinks != links) return 0;
     }
   }
-  if (links * (count - 1) <= kMostNvLinks) return std::nullopt;
   return links;
 }
 
@@ -340,13 +339,15 @@ Topology topology_from_nvidia_smi(const std::string& text,
   require(std::none_of(first_nic, devices.end(),
                        [](const Device& device) { return device.gpu(); }),
           "[{}] got a GPU after a NIC; want the GPUs first", name);
-  const auto links = switched_links({devices.begin(), first_nic});
+  const int links = equal_links({devices.begin(), first_nic});
+  // More than a GPU could have to each other one: a switch must join them.
+  const bool switched = links * (gpus - 1) > kMostNvLinks;
   Topology::Spec spec;
-  if (links) {
+  if (switched) {
     Fabric fabric;
     fabric.kind = FabricKind::switch_;
     fabric.ranks = gpus;
-    fabric.link_bytes_per_second = rate_of(all, *links);
+    fabric.link_bytes_per_second = rate_of(all, links);
     spec = expanded(fabric);
   } else {
     spec = graph(devices, gpus, all);
@@ -355,6 +356,14 @@ Topology topology_from_nvidia_smi(const std::string& text,
   spec.source = fmt::format(
       "nvidia-smi topo -m: classes as printed, rates {}",
       rates.empty() ? "by default" : "as given, the others by default");
+  // Two ranks see no difference.
+  if (!switched && gpus > 2 && links >= kFewestSwitchedNvLinks) {
+    spec.source += fmt::format(
+        "; note: NV{0} between all {1} GPUs is read as direct links (HGX H100 "
+        "of 4, GH200); if they are a part of an NVSwitch, use "
+        "switch:ranks={1},rate={2:g}",
+        links, gpus, rate_of(all, links));
+  }
   return Topology(std::move(spec));
 }
 

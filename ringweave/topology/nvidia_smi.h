@@ -24,8 +24,10 @@ ClassRates default_class_rates();
 /// GPUs are ranks. If all pairs have the same NVLinks, and more than a GPU
 /// could have to each of the others, they hang on one NVSwitch: a regular
 /// fabric. Otherwise NVLinks join their two GPUs, over a PCIe tree that follows
-/// from the classes and the CPU affinity. NICs help to tell that tree; they
-/// are left out, as the table doesn't say where they lead.
+/// from the classes and the CPU affinity. Where both readings are possible (3
+/// or 4 GPUs, NV6 and up), the topology's source says so. NICs of any name help
+/// to tell that tree; they are left out, as the table doesn't say where they
+/// lead.
 ///
 /// `rates` overrides the defaults; `name` stands for the file in errors and
 /// becomes the topology's. Throws InvalidArgument for a rate of no class or not

@@ -1,8 +1,10 @@
 #include "ringweave/topology/nvidia_smi.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +16,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::ThrowsMessage;
 
 // 8 V100 with NVLink and one NIC, from the test reports of
@@ -118,6 +121,55 @@ TEST(NvidiaSmi, EqualNvLinksBeyondAGpusAreASwitch) {
                    370e9);
 }
 
+/// `gpus` with `links` NVLinks between each two.
+std::string all_pairs(int gpus, int links) {
+  std::string text;
+  for (int a = 0; a < gpus; ++a) text += fmt::format("\tGPU{}", a);
+  text += "\tCPU Affinity\n";
+  for (int a = 0; a < gpus; ++a) {
+    text += fmt::format("GPU{}", a);
+    for (int b = 0; b < gpus; ++b) {
+      text += a == b ? "\t X " : fmt::format("\tNV{}", links);
+    }
+    text += "\t0-63\n";
+  }
+  return text;
+}
+
+TEST(NvidiaSmi, SaysWhereDirectLinksMayBeASwitch) {
+  // HGX H100 of 4 and GH200 of 4 have 18 / 3 direct links to each other GPU; 4
+  // of the 16 V100 of a DGX-2 show all their 6 links to a switch.
+  const Topology four = import(all_pairs(4, 6));
+  ASSERT_FALSE(four.fabric().has_value());
+  EXPECT_EQ(four.links()[*four.link(0, 3)].bytes_per_second, 150e9);
+  EXPECT_THAT(four.source(), HasSubstr("switch:ranks=4,rate=1.5e+11"));
+  EXPECT_THAT(import(all_pairs(3, 8)).source(), HasSubstr("NV8"));
+  // No GPU on a switch has so few; two GPUs are the same either way; and with
+  // more links nothing but a switch is possible.
+  for (const auto& [gpus, links] : {std::pair{4, 4}, {2, 12}, {4, 8}}) {
+    EXPECT_THAT(import(all_pairs(gpus, links)).source(), Not(HasSubstr("note")))
+        << gpus << " GPUs of " << links;
+  }
+}
+
+TEST(NvidiaSmi, NicsHaveAnyName) {
+  const auto text = [](const std::string& nic, const std::string& after) {
+    return "\tGPU0\tGPU1\tGPU2\t" + nic + "\tCPU Affinity\n" +
+           "GPU0\t X \tSYS\tSYS\tSYS\t0-7\n" +
+           "GPU1\tSYS\t X \tPHB\tPIX\t8-15\n" +
+           "GPU2\tSYS\tPHB\t X \tPHB\t8-15\n" + nic + "\tSYS\tPIX\tPHB\t X \n" +
+           after;
+  };
+  for (const char* nic :
+       {"NIC0", "mlx4_0", "mlx5_0", "mlx5_bond_0", "mlx5_ib0", "irdma0",
+        "rocep1s0f0", "ibp12s0", "bnxt_re0", "hfi1_0", "rdmap16s27", "nic"}) {
+    for (const char* after : {"", "\nLegend:\n", "Legend:\n\n  X    = Self\n",
+                              "NIC Legend:\n  NIC0: mlx5_bond_0\n"}) {
+      EXPECT_EQ(import(text(nic, after)).ranks(), 3) << nic << after;
+    }
+  }
+}
+
 TEST(NvidiaSmi, PcieAlone) {
   EXPECT_THAT(passed(import(kBridge), 0, 1), ElementsAre("host0", "gpu1"));
   const Topology sockets = import(kSockets);
@@ -163,6 +215,9 @@ std::string changed(const std::string& from, const std::string& to) {
 
 TEST(NvidiaSmi, RefusesWhatIsNoSuchTable) {
   expect_refused("", "no line of columns");
+  expect_refused("GPU0 X PIX\nGPU1 PIX X\n", "no line of columns");
+  expect_refused("  GPU0 GPU1\nGPU0 X PIX\nGPU1 PIX X\nGPU2 PIX PIX\n",
+                 "a row of GPU2; want none");
   expect_refused("No devices were found\n", "no line of columns");
   expect_refused(std::string(kSwitch).substr(0, 400), "[topo.txt] got");
   expect_refused("  GPU0 GPU1\nGPU0 X PIX\n", "no row of GPU1");

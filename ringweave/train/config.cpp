@@ -60,6 +60,10 @@ ParallelConfig parallel_from_json(JsonObject object) {
   config.linear = object.string("linear", config.linear);
   config.topology = object.string("topology", config.topology);
   config.device = object.string("device", config.device);
+  config.memory_limit_bytes =
+      object.number("memory_limit_bytes", 0, config.memory_limit_bytes);
+  config.message_overhead_seconds = object.number(
+      "message_overhead_seconds", 0, config.message_overhead_seconds);
   config.plan = object.string("plan", config.plan);
   config.grad_payload = object.choice("grad_payload", {"float32", "compute"},
                                       config.grad_payload);
@@ -104,10 +108,16 @@ Json to_json(const OptimizerConfig& config) {
 }
 
 Json to_json(const ParallelConfig& config) {
-  return {{"ranks", config.ranks},       {"layout", config.layout},
-          {"softmax", config.softmax},   {"linear", config.linear},
-          {"topology", config.topology}, {"device", config.device},
-          {"plan", config.plan},         {"grad_payload", config.grad_payload}};
+  return {{"ranks", config.ranks},
+          {"layout", config.layout},
+          {"softmax", config.softmax},
+          {"linear", config.linear},
+          {"topology", config.topology},
+          {"device", config.device},
+          {"memory_limit_bytes", config.memory_limit_bytes},
+          {"message_overhead_seconds", config.message_overhead_seconds},
+          {"plan", config.plan},
+          {"grad_payload", config.grad_payload}};
 }
 
 void check_data(const DataConfig& config) {

@@ -46,17 +46,34 @@ Exchanges planned_by_file(const TrainConfig& config) {
   return result;
 }
 
+/// Nothing but a plan made at start would keep to them.
+void check_planning_fields(const ParallelConfig& parallel, bool plans) {
+  const auto check = [&](const char* field, double value) {
+    require(value == 0 || plans,
+            "[parallel.{}] got {} with neither softmax nor linear \"auto\"; "
+            "want one of them \"auto\" and no plan, or 0",
+            field, value);
+  };
+  check("memory_limit_bytes", parallel.memory_limit_bytes);
+  check("message_overhead_seconds", parallel.message_overhead_seconds);
+}
+
 plan::PlanFile planned_now(const TrainConfig& config) {
   const ParallelConfig& parallel = config.parallel;
   require(!parallel.topology.empty(),
           "[parallel.topology] got none with softmax or linear \"auto\"; want "
           "a topology file or a name such as mesh:ranks={}",
           parallel.ranks);
-  plan::PlanRequest request{.machine = machine_of(config),
-                            .shape = model_shape(config),
-                            .layout = layout_of(config),
-                            .mask = plan::Mask::causal(),
-                            .device = plan::load_device(parallel.device)};
+  plan::PlanRequest request{
+      .machine = machine_of(config),
+      .shape = model_shape(config),
+      .layout = layout_of(config),
+      .mask = plan::Mask::causal(),
+      .device = plan::load_device(parallel.device),
+      .message_overhead_seconds = parallel.message_overhead_seconds};
+  if (parallel.memory_limit_bytes > 0) {
+    request.memory_limit_bytes = parallel.memory_limit_bytes;
+  }
   if (plan::worth_searching(request.machine)) {
     request.extra = plan::searched_strategies(request.machine);
   }
@@ -67,6 +84,9 @@ plan::PlanFile planned_now(const TrainConfig& config) {
 
 Exchanges exchanges(const TrainConfig& config) {
   const ParallelConfig& parallel = config.parallel;
+  const bool plans = parallel.plan.empty() &&
+                     (parallel.softmax == kAuto || parallel.linear == kAuto);
+  check_planning_fields(parallel, plans);
   if (!parallel.plan.empty()) return planned_by_file(config);
   Exchanges result;
   if (parallel.softmax != kAuto) {
@@ -75,7 +95,7 @@ Exchanges exchanges(const TrainConfig& config) {
   if (parallel.linear != kAuto) {
     result.linear = linear_attention::transport_from_name(parallel.linear);
   }
-  if (parallel.softmax != kAuto && parallel.linear != kAuto) return result;
+  if (!plans) return result;
   const plan::PlanFile plan = planned_now(config);
   take(parallel.softmax == kAuto ? plan.softmax : std::nullopt,
        parallel.linear == kAuto ? plan.linear : std::nullopt, result);

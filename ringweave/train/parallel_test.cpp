@@ -22,13 +22,16 @@ TrainConfig config_of_ranks(int ranks) {
   return config;
 }
 
+plan::PlanRequest request_of(const TrainConfig& config) {
+  return {.machine = plan::load_machine(config.parallel.topology),
+          .shape = model_shape(config),
+          .layout = plan::Layout::zigzag(config.data.seq_len, 5),
+          .mask = plan::Mask::causal(),
+          .device = plan::load_device("cpu")};
+}
+
 plan::PlanFile plan_of(const TrainConfig& config) {
-  plan::PlanRequest request{
-      .machine = plan::load_machine(config.parallel.topology),
-      .shape = model_shape(config),
-      .layout = plan::Layout::zigzag(config.data.seq_len, 5),
-      .mask = plan::Mask::causal(),
-      .device = plan::load_device("cpu")};
+  const plan::PlanRequest request = request_of(config);
   return plan::plan_file(request, "zigzag", plan::make_plan(request));
 }
 
@@ -50,6 +53,51 @@ TEST(Exchanges, AutoIsWhatThePlannerPicks) {
   const Exchanges chosen = exchanges(config);
   EXPECT_EQ(plan::name(chosen.softmax), plan.softmax->name);
   EXPECT_EQ(linear_attention::name(chosen.linear), plan.linear->name);
+}
+
+TEST(Exchanges, AutoKeepsToTheMemoryLimitAndKnowsTheMessageOverhead) {
+  TrainConfig config = config_of_ranks(5);
+  config.parallel.softmax = "auto";
+  config.parallel.linear = "auto";
+  config.model.pattern = "N";
+  plan::PlanRequest request = request_of(config);
+  const plan::Planned free = plan::make_plan(request);
+  const plan::Candidate& fastest = free.softmax.candidates[free.softmax.chosen];
+  EXPECT_EQ(plan::name(exchanges(config).softmax), fastest.name);
+
+  config.parallel.memory_limit_bytes = fastest.memory_bytes - 1;
+  request.memory_limit_bytes = config.parallel.memory_limit_bytes;
+  const plan::Planned limited = plan::make_plan(request);
+  const std::string fits =
+      limited.softmax.candidates[limited.softmax.chosen].name;
+  EXPECT_NE(fits, fastest.name);
+  EXPECT_EQ(plan::name(exchanges(config).softmax), fits);
+  config.parallel.memory_limit_bytes = 1;
+  EXPECT_THAT([&] { exchanges(config); },
+              ThrowsMessage<NoSolution>(HasSubstr("memory limit")));
+
+  // Posting that takes so long leaves the fewest messages.
+  config.parallel.memory_limit_bytes = 0;
+  config.parallel.message_overhead_seconds = 1;
+  request = request_of(config);
+  request.message_overhead_seconds = 1;
+  const plan::Planned slow = plan::make_plan(request);
+  const std::string fewest = slow.softmax.candidates[slow.softmax.chosen].name;
+  EXPECT_NE(fewest, fastest.name);
+  EXPECT_EQ(plan::name(exchanges(config).softmax), fewest);
+}
+
+TEST(Exchanges, LimitsThatNoPlanWouldKeepToAreErrors) {
+  TrainConfig config = config_of_ranks(5);
+  config.parallel.memory_limit_bytes = 1e9;
+  EXPECT_THAT([&] { exchanges(config); },
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("[parallel.memory_limit_bytes] got 1000000000")));
+  config.parallel.memory_limit_bytes = 0;
+  config.parallel.message_overhead_seconds = 1e-6;
+  EXPECT_THAT([&] { exchanges(config); },
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("[parallel.message_overhead_seconds] got 1e-06")));
 }
 
 TEST(Exchanges, AutoForOneKindLeavesTheOther) {
