@@ -7,6 +7,8 @@
 namespace ringweave::plan {
 namespace {
 
+int divide_up(int a, int b) { return (a + b - 1) / b; }
+
 /// Steps that are all alike.
 struct Phase {
   double repeat = 1;
@@ -31,7 +33,20 @@ class Formula {
     bytes_ += phase.load * phase.repeat;
   }
 
+  double now() const { return cost_.seconds; }
+  void wait_until(double seconds) {
+    cost_.seconds = std::max(cost_.seconds, seconds);
+  }
+  /// What travels meanwhile, as a message of each rank.
+  void send_aside(const Load& load) {
+    cost_.seconds += pass_.message_overhead_seconds;
+    bytes_ += load;
+  }
+
+  /// Links that carry both what steps wait for and what travels aside may be
+  /// the busiest ones.
   PassCost finish() {
+    wait_until(bytes_.seconds());
     cost_.bytes = bytes_.bytes;
     return cost_;
   }
@@ -113,68 +128,139 @@ PassCost all_gather_form(const Loads& loads, const BalancedPass& pass) {
   return formula.finish();
 }
 
-double slices_of(const Strategy& strategy) {
-  if (strategy.kind == StrategyKind::double_ring) return 1;
-  return strategy.slices > 0 ? strategy.slices : kDefaultSlices;
-}
+/// The sizes of a schedule over nodes (hierarchical_schedule.h).
+struct Nodes {
+  Nodes(const Strategy& strategy, int ranks)
+      : nodes(strategy.nodes), m(ranks / strategy.nodes) {
+    if (strategy.kind == StrategyKind::hierarchical) {
+      slices = strategy.slices > 0 ? strategy.slices : kDefaultSlices;
+      inner = strategy.inner;
+    }
+  }
+  bool direct() const { return inner == StrategyKind::direct; }
+  int spread_steps() const { return direct() ? 1 : std::max(1, m - 1); }
+  /// Inner walks.
+  int strands() const {
+    return direct() || inner == StrategyKind::ring ? 1 : std::max(1, m - 1);
+  }
+  /// The load of one byte of every shard in one step of its spread.
+  Load hop(const Loads& loads) const {
+    if (m == 1) return {};
+    if (direct()) return loads.pairs(m);
+    if (inner == StrategyKind::ring) return loads.shift(1, m);
+    return loads.pairs(m) * (1 / (m - 1.0));
+  }
+  double hop_messages() const {
+    return m == 1 ? 0 : direct() ? m - 1 : strands();
+  }
+  Load rail(const Loads& loads) const {
+    return nodes > 1 ? loads.shift(m, nodes * m) : Load{};
+  }
 
-bool is_direct_inside(const Strategy& strategy) {
-  return strategy.kind == StrategyKind::hierarchical &&
-         strategy.inner == StrategyKind::direct;
-}
+  int nodes, m;
+  int slices = 1;
+  StrategyKind inner = StrategyKind::ring;
+};
 
 // Slices of shards go round the nodes on rails, and are spread inside a node
 // while the next ones travel; the last slice's spread is exposed.
-PassCost nodes_form(const Strategy& strategy, const Loads& loads,
-                    const BalancedPass& pass) {
+PassCost nodes_forward(const Nodes& nodes, const Loads& loads,
+                       const BalancedPass& pass) {
   Formula formula(loads, pass);
-  const int n = loads.ranks();
-  const double nodes = strategy.nodes;
-  const int m = n / strategy.nodes;
-  const bool backward = pass.pass == Pass::backward;
-  const bool ring = strategy.kind == StrategyKind::double_ring ||
-                    strategy.inner == StrategyKind::ring;
-  const bool direct = is_direct_inside(strategy);
-  const double slices = slices_of(strategy);
-  const double bytes =
-      (pass.kv_bytes + (backward ? pass.grad_bytes : 0)) / slices;
-  // Backward keeps the last node's shard: one hop of keys and values less.
-  const double rail_bytes =
-      backward ? (pass.grad_bytes +
-                  pass.kv_bytes * (nodes - 2) / std::max(1.0, nodes - 1)) /
-                     slices
-               : bytes;
-  const double inner_steps = m == 1 ? 0 : direct ? 1 : m - 1;
-  Load inner;
-  if (m > 1)
-    inner = ring ? loads.shift(1, m) : loads.pairs(m) * (1 / (m - 1.0));
-  if (direct && m > 1) inner = loads.pairs(m);
-  Load spread = inner * (bytes * inner_steps);
-  const double messages = (ring ? 1 : m - 1) * inner_steps;
-  const double compute = m * pass.block_seconds / slices;
+  const double u = nodes.nodes, slices = nodes.slices;
+  const double bytes = pass.kv_bytes / slices;
+  const double steps = nodes.m == 1 ? 0 : nodes.spread_steps();
+  const Load spread = nodes.hop(loads) * (bytes * steps);
+  const double messages = nodes.hop_messages() * steps;
+  const double compute = nodes.m * pass.block_seconds / slices;
+  const Load rail = nodes.rail(loads) * bytes;
   // Turns of a rail's slice, beside which slices are spread; what is spread in
   // a turn is computed in the next.
-  const Load rail = nodes > 1 ? loads.shift(m, n) * rail_bytes : Load{};
   const auto turns = [&](double repeat, double computed, double spreads) {
     Load load = spread * spreads;
     load += rail;
     formula.add({repeat, computed * compute, load,
-                 spreads * messages + (nodes > 1 ? 1 : 0)});
+                 spreads * messages + (u > 1 ? 1 : 0)});
   };
   const double own =
       compute > 0 ? (pass.own_seconds - pass.block_seconds) / compute : 0;
-  if (nodes == 1 || backward) {
-    turns((nodes - 1) * slices, 1, 1);
+  if (u == 1) {
     formula.add({slices - 1, compute, spread, messages});
     formula.add({1, own * compute, spread, messages});
   } else {
     // The own node's slices are spread in the first turns, too.
     turns(1, own, 1);
     turns(slices - 1, 2, 2);
-    turns((nodes - 2) * slices, 1, 1);
+    turns((u - 2) * slices, 1, 1);
     formula.add({1, compute, spread, messages});
   }
   formula.add({1, compute});
+  return formula.finish();
+}
+
+// Messages of a rank's rail, one after another, each of which has to have
+// arrived by some step.
+class Rail {
+ public:
+  explicit Rail(int steps) : due_(steps + 1) {}
+
+  void post(double now, double seconds, double latency, int wait_step) {
+    if (seconds <= 0) return;
+    free_ = std::max(free_, now) + seconds;
+    double& due = due_[std::min(wait_step, static_cast<int>(due_.size()) - 1)];
+    due = std::max(due, free_ + latency);
+  }
+  double due(int step) const { return due_[step]; }
+
+ private:
+  double free_ = 0;
+  std::vector<double> due_;
+};
+
+// Step by step as one rank goes through it, with the steps of
+// hierarchical_turns.cpp: the rail works on while slices are spread.
+PassCost nodes_backward(const Nodes& nodes, const Loads& loads,
+                        const BalancedPass& pass) {
+  const int u = nodes.nodes, m = nodes.m, k = nodes.slices;
+  const int turn = nodes.spread_steps(), slack = divide_up(k, 2) * turn;
+  const int spread_end = u * k * turn, end = spread_end + 2;
+  const Load hop = nodes.hop(loads), rail_load = nodes.rail(loads);
+  const double block = pass.block_seconds / k;
+  const double kv = pass.kv_bytes / k, grad = pass.grad_bytes / k;
+  Formula formula(loads, pass);
+  Rail rail(end);
+  for (int step = 0; step < end; ++step) {
+    formula.wait_until(rail.due(step));
+    const auto post = [&](double bytes, int wait_step) {
+      const Load load = rail_load * bytes;
+      rail.post(formula.now(), load.seconds(), loads.latency(), wait_step);
+      formula.send_aside(load);
+    };
+    const bool turns = step % turn == 0;
+    if (turns && step < (u - 2) * k * turn) post(kv, step + slack);
+    const int sum = step - turn - 2;
+    if (sum >= 0 && sum % turn == 0 && sum < (u - 1) * k * turn) {
+      const bool last = sum >= (u - 2) * k * turn;
+      post(grad, step + k * turn + (last ? slack : 0));
+    }
+    Phase phase;
+    if (turns && step < spread_end) {
+      const bool own = step >= spread_end - k * turn;
+      phase.compute += own ? pass.own_seconds / k : block;
+    }
+    const double peers = m == 1 ? 0 : nodes.direct() ? m - 1 : 1;
+    if (step > 0 && step <= spread_end) phase.compute += peers * block;
+    if (step < spread_end) {
+      phase.load += hop * kv;
+      phase.messages += nodes.hop_messages();
+    }
+    if (step >= 2) {
+      phase.load += hop * grad;
+      phase.messages += nodes.hop_messages();
+    }
+    formula.add(phase);
+  }
+  formula.wait_until(rail.due(end));
   return formula.finish();
 }
 
@@ -223,6 +309,24 @@ struct Buffers {
   double retained_kv = 0;
 };
 
+// In slices: those on the rail, and sets of what is being spread, per peer with
+// direct (hierarchical_turns.cpp).
+Buffers nodes_buffers(const Nodes& nodes, bool backward) {
+  const int k = nodes.slices;
+  const double spread = nodes.direct() ? nodes.m - 1 : 1;
+  if (!backward) {
+    const int own = std::min(2, k * nodes.spread_steps());
+    return {(k + 1 + (own + 2) * spread) / k, 0, 1};
+  }
+  const int foreign = (nodes.nodes - 1) * k;
+  const int rail = std::min(foreign, k + divide_up(k, 2));
+  const int sums =
+      std::min(foreign, k + 1 + divide_up(2, nodes.spread_steps()) + k / 4);
+  // At holders, and along walks of two hops or more.
+  const double staging = k + (nodes.direct() || nodes.m == 2 ? 1 : 2) * spread;
+  return {(rail + 2 * spread) / k, (sums + staging + 2 * spread) / k, 1};
+}
+
 Buffers buffers(const Strategy& strategy, const BalancedPass& pass, int n,
                 int strands) {
   const double others = n - 1;
@@ -236,16 +340,8 @@ Buffers buffers(const Strategy& strategy, const BalancedPass& pass, int n,
     case StrategyKind::all_gather:
       return {others, backward ? 2 * others : 0, others};
     case StrategyKind::double_ring:
-    case StrategyKind::hierarchical: {
-      // Slices on the rail, and sets of what is being spread, per peer with
-      // direct (hierarchical_schedule.h); of three nodes or more.
-      const double k = slices_of(strategy);
-      const double rail = (k + 1) / k;
-      const double spread =
-          (is_direct_inside(strategy) ? n / strategy.nodes - 1 : 1) / k;
-      if (backward) return {rail + 2 * spread, 2 * rail + 3 * spread, 1};
-      return {rail + (k > 1 ? 4 : 3) * spread, 0, 1};
-    }
+    case StrategyKind::hierarchical:
+      return nodes_buffers(Nodes(strategy, n), backward);
     default:
       if (n == 2) return {1, backward ? 2.0 : 0, 1};
       return {2, backward ? 3.0 : 0, 1};
@@ -270,7 +366,9 @@ std::optional<ClosedForm> closed_form(const Strategy& strategy,
   } else if (strategy.kind == StrategyKind::all_gather) {
     form.cost = all_gather_form(loads, pass);
   } else if (has_nodes(strategy)) {
-    form.cost = nodes_form(strategy, loads, pass);
+    const Nodes nodes(strategy, n);
+    form.cost = pass.pass == Pass::forward ? nodes_forward(nodes, loads, pass)
+                                           : nodes_backward(nodes, loads, pass);
   } else if (const auto hop = hop_load(strategy, loads)) {
     form.cost = walk_form(loads, pass, *hop, strands);
   } else {

@@ -66,8 +66,11 @@ TEST_P(AgainstTheRecurrence, TimesBytesAndBuffers) {
         const Both got = both(GetParam(), topology, pass, flops, 1e-7);
         const std::string what = fmt::format(
             "{} on {}, {}, {} FLOP/s", GetParam(), topology, name(pass), flops);
-        // Hierarchical schedules pipeline slices, which the form only counts.
-        const double slack = strategy.nodes > 1 ? 0.15 : 0.03;
+        // Forward, hierarchical schedules pipeline slices, which the form only
+        // counts.
+        const double slack = strategy.nodes == 1      ? 0.03
+                             : pass == Pass::backward ? 0.08
+                                                      : 0.15;
         EXPECT_NEAR(got.form.seconds, got.exact.seconds,
                     slack * got.exact.seconds)
             << what;
@@ -80,7 +83,7 @@ TEST_P(AgainstTheRecurrence, TimesBytesAndBuffers) {
               << what << " " << name;
         }
         EXPECT_NEAR(got.slot_bytes, got.exact_slot_bytes,
-                    (strategy.nodes > 1 ? 0.35 : 0.01) * got.exact_slot_bytes)
+                    (strategy.nodes > 1 ? 0.1 : 0.01) * got.exact_slot_bytes)
             << what;
       }
     }

@@ -150,6 +150,39 @@ TEST(HierarchicalSchedule, RailsAreBusyInEveryTurn) {
   }
 }
 
+// Backward waits for keys half a shard's turns after they left, for sums a
+// shard's, when those of the receiver are complete; owners at the end.
+TEST(HierarchicalSchedule, BackwardLeavesTheRailsTime) {
+  for (const StrategyKind inner : kInner) {
+    const int u = 4, m = 3, slices = 5;
+    const Strategy strategy = hierarchical(u, slices, inner);
+    const Schedule part =
+        rank_part(strategy, even_demand(u, m, slices), Pass::backward, 4);
+    const int turn = inner == StrategyKind::direct ? 1 : m - 1;
+    int keys = 0, sums = 0, last_sums = 0;
+    for (const Transfer& transfer : part.transfers) {
+      if (transfer.from / m == transfer.to / m) continue;
+      const int taken = transfer.wait_step - transfer.post_step;
+      if (transfer.payload == Payload::kv) {
+        EXPECT_EQ(taken, 3 * turn);
+        ++keys;
+      } else if (transfer.to != transfer.block.owner) {
+        EXPECT_EQ(taken, 5 * turn);
+        ++sums;
+      } else {
+        EXPECT_EQ(transfer.wait_step,
+                  std::min(part.steps, transfer.post_step + 8 * turn));
+        ++last_sums;
+      }
+    }
+    const int strands =
+        slices * (inner == StrategyKind::multi_ring ? m - 1 : 1);
+    EXPECT_EQ(keys, 2 * (u - 2) * strands);  // in and out
+    EXPECT_EQ(sums, 2 * (u - 2) * strands);
+    EXPECT_EQ(last_sums, 2 * strands);
+  }
+}
+
 TEST(HierarchicalSchedule, KeepsOneShardAndAFewSlices) {
   for (const StrategyKind inner : kInner) {
     for (const int slices : {1, 2, 4}) {
@@ -172,11 +205,13 @@ TEST(HierarchicalSchedule, KeepsOneShardAndAFewSlices) {
                   (slices + 1 + (own + 2) * lanes) * slice);
         const Schedule backward =
             rank_part(strategy, demand, Pass::backward, rank);
+        const int half = (slices + 1) / 2;
         EXPECT_EQ(buffer_bytes(backward, rank, {{Payload::kv, 1}}),
-                  (slices + 1 + 2 * lanes) * slice);
-        EXPECT_LE(buffer_bytes(backward, rank, {{Payload::kv_grad, 1}}),
-                  (std::max(slices + 1, 4) + 1 + std::max(1, slices - 1) + 1 +
-                   4 * lanes) *
+                  (slices + half + 2 * lanes) * slice);
+        const int sums = slices + 1 + (direct ? 2 : 1) + slices / 4;
+        EXPECT_EQ(buffer_bytes(backward, rank, {{Payload::kv_grad, 1}}),
+                  (std::min(sums, (u - 1) * slices) + slices +
+                   (direct ? 3 : 4) * lanes) *
                       slice);
       }
     }

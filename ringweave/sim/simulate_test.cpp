@@ -144,6 +144,40 @@ TEST(Simulate, ClosedForms) {
   EXPECT_NEAR(seconds_of("all_gather", nodes, 420), 4 * 4.2 * 4, 1e-6);
 }
 
+// Slices let rails and the links inside nodes work at the same time: never
+// slower than whole shards, and near the busier of the two.
+TEST(Simulate, SlicesDoNotSlowBackwardDown) {
+  const int m = 3, shard = 840;
+  const double c = 10 * shard, inside = 1000, rail = 500;
+  for (const int u : {3, 4}) {
+    const Topology nodes = builtin(fmt::format(
+        "two_level:nodes={},ranks={},rate={},nic={}", u, u * m, inside, rail));
+    const double bound =
+        std::max((u - 2 + 2 * (u - 1)) * c / rail, u * 3 * c / inside);
+    for (const char* inner : {"direct", "multi_ring"}) {
+      for (const auto& mask : {plan::Mask::full(), plan::Mask::causal()}) {
+        const auto layout = plan::Layout::zigzag(shard * u * m, u * m);
+        const plan::AttentionDemand demand(layout, layout, mask);
+        const auto seconds = [&](int slices) {
+          const auto strategy = plan::strategy_from_name(fmt::format(
+              "hierarchical:nodes={},slices={},inner={}", u, slices, inner));
+          return simulate(plan::whole(strategy, demand, Pass::backward), nodes,
+                          kPlain)
+              .seconds;
+        };
+        const double unsliced = seconds(1);
+        for (const int slices : {4, 8}) {
+          SCOPED_TRACE(fmt::format("{} nodes, {} slices, {}, {}", u, slices,
+                                   inner, mask.to_json().dump()));
+          const double sliced = seconds(slices);
+          EXPECT_LE(sliced, 1.02 * unsliced);
+          EXPECT_LE(sliced, 1.08 * bound);
+        }
+      }
+    }
+  }
+}
+
 TEST(Simulate, BackwardOfTwoRanks) {
   // Keys and values go out (1 s), gradients of twice the size return (2 s).
   EXPECT_NEAR(
