@@ -143,6 +143,15 @@ class Results(TrainTest):
         self.assertIn("stopped by signal 2", err)
 
 
+class Configs(unittest.TestCase):
+    def test_they_name_the_text_that_setup_makes(self):
+        root = pathlib.Path(__file__).resolve().parents[2]
+        setup = (root / "tools/setup").read_text()
+        for path in (root / "configs").glob("*.json"):
+            for file in json.loads(path.read_text())["data"]["files"]:
+                self.assertIn(f"text={file}\n", setup, path)
+
+
 class BadInput(TrainTest):
     def check(self, *words, more=(), **changes):
         self.assert_fault(cli.run(*self.arguments(*more, **changes)), *words)
