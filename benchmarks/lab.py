@@ -5,9 +5,11 @@ A script has `NAME`, the page that it makes, and `report(lab)`, the page's text.
 Everything is simulated or by formula, so a page is the same wherever it is made.
 """
 
+import argparse
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -97,13 +99,31 @@ def milliseconds(seconds):
     return f"{1e3 * seconds:.3g}"
 
 
-def binary_of(arguments):
-    """The program: first argument, else RINGWEAVE_BINARY, else the release
-    build's."""
-    if len(arguments) > 1:
-        return arguments[1]
-    return os.environ.get("RINGWEAVE_BINARY", DEFAULT_BINARY)
+def parser():
+    """For the arguments that all scripts take; --help shows the script's own
+    docstring."""
+    arguments = argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "program", nargs="?", metavar="PROGRAM",
+        default=os.environ.get("RINGWEAVE_BINARY", str(DEFAULT_BINARY)),
+        help="the built `ringweave`; default: RINGWEAVE_BINARY, else the "
+        "release build's")
+    return arguments
+
+
+def parsed(arguments):
+    """(options, lab); ends with a line of error if there is no program."""
+    options = arguments.parse_args()
+    if shutil.which(options.program) is None:
+        arguments.error(
+            f"no program {options.program}; want a path of one: build the "
+            "preset release first (cmake --preset release && cmake --build "
+            "build/release --target ringweave), or give PROGRAM")
+    return options, Lab(options.program)
 
 
 def main(report):
-    print(report(Lab(binary_of(sys.argv))), end="")
+    _, lab = parsed(parser())
+    print(report(lab), end="")

@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""LASP-2 on A100 (arXiv 2502.07563) against the simulator.
-
-    benchmarks/papers/lasp2.py [PROGRAM]
-"""
+"""LASP-2 on A100 (arXiv 2502.07563) against the simulator."""
 
 import pathlib
 import sys

@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""TASP on 8, 16 and 32 x H100 (arXiv 2509.26541) against the simulator.
-
-    benchmarks/papers/tasp_h100.py [PROGRAM]
-"""
+"""TASP on 8, 16 and 32 x H100 (arXiv 2509.26541) against the simulator."""
 
 import pathlib
 import sys

@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""TASP on 8 x MI300X (arXiv 2509.26541) against the simulator.
-
-    benchmarks/papers/tasp_mi300x.py [PROGRAM]
-"""
+"""TASP on 8 x MI300X (arXiv 2509.26541) against the simulator."""
 
 import math
 import pathlib

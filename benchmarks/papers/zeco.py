@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""ZeCO's table of collectives (arXiv 2507.01004) against the simulator.
-
-    benchmarks/papers/zeco.py [PROGRAM]
-"""
+"""ZeCO's table of collectives (arXiv 2507.01004) against the simulator."""
 
 import pathlib
 import sys

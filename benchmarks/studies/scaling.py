@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""From 8 to 1024 ranks by closed forms.
-
-    benchmarks/studies/scaling.py [PROGRAM]
-"""
+"""From 8 to 1024 ranks by closed forms."""
 
 import pathlib
 import sys

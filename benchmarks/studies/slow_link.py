@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""What one slow link of a mesh costs each strategy.
-
-    benchmarks/studies/slow_link.py [PROGRAM]
-"""
+"""What one slow link of a mesh costs each strategy."""
 
 import json
 import pathlib

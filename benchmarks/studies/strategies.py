@@ -1,9 +1,6 @@
 #!/usr/bin/env python3
 """The papers' machines with the schedules, masks, heads and passes that the
-papers leave out.
-
-    benchmarks/studies/strategies.py [PROGRAM]
-"""
+papers leave out."""
 
 import pathlib
 import sys

@@ -169,10 +169,16 @@ bool JsonObject::has(const std::string& key) const {
 const Json& JsonObject::value(const std::string& key) {
   known_.insert(key);
   const auto found = json_->find(key);
-  if (found == json_->end()) {
-    refuse(path_ + "." + key, "nothing", "this key; it has no default");
+  if (found != json_->end()) return *found;
+  // A misspelt key is there, and nobody has asked for it.
+  std::vector<std::string> others;
+  for (const auto& item : json_->items()) {
+    if (!known_.contains(item.key())) others.push_back(item.key());
   }
-  return *found;
+  const auto near = nearest(key, others);
+  refuse(path_ + "." + key,
+         near ? "nothing, but there is " + shown(Json(*near)) : "nothing",
+         "this key; it has no default");
 }
 
 std::int64_t JsonObject::integer(const std::string& key, std::int64_t min,

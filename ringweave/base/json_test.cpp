@@ -133,6 +133,18 @@ TEST(JsonObject, AbsentFieldsTakeTheirDefaultOrAreErrors) {
   }
 }
 
+TEST(JsonObject, AMisspeltKeyWithoutDefaultIsNamed) {
+  const Json json = parse_json(R"({"from": "a", "bytes_per_sec": 1})", "t");
+  JsonObject object(json, "t");
+  object.string("from");
+  EXPECT_EQ(refusal([&] { object.number("bytes_per_second", 0); }),
+            "[t.bytes_per_second] got nothing, but there is \"bytes_per_sec\"; "
+            "want this key; it has no default");
+  // Keys that were asked for are not misspelt.
+  EXPECT_THAT(refusal([&] { object.string("form"); }),
+              HasSubstr("[t.form] got nothing; want this key"));
+}
+
 TEST(JsonObject, IntegersAreNotFloatsAndStayInRange) {
   const Json json = parse_json(
       R"({"f": 3.0, "e": 1e3, "s": "3", "big": 18446744073709551615, "low": 0,

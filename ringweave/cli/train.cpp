@@ -1,4 +1,5 @@
 // ringweave train: a model from a config and text files.
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -127,6 +128,24 @@ std::string summary(const train::TrainReport& report, int ranks) {
   return text;
 }
 
+/// The config as it holds from any folder, for the run's own: files by absolute
+/// paths. Names of built-in topologies and devices stay.
+train::TrainConfig anywhere(train::TrainConfig config) {
+  const auto absolute = [](std::string& path) {
+    if (!path.empty()) {
+      path = std::filesystem::absolute(path).lexically_normal().string();
+    }
+  };
+  for (std::string& path : config.data.files) absolute(path);
+  for (std::string& path : config.data.validation_files) absolute(path);
+  train::ParallelConfig& parallel = config.parallel;
+  absolute(parallel.plan);
+  for (std::string* name : {&parallel.topology, &parallel.device}) {
+    if (std::filesystem::is_regular_file(*name)) absolute(*name);
+  }
+  return config;
+}
+
 /// What the leading process prints and stores while the others only train.
 class Observer {
  public:
@@ -135,8 +154,8 @@ class Observer {
       : progress_("step", config.steps,
                   leads ? Progress::style_for(stderr) : Progress::Style::off) {
     if (leads && !flags.run_dir.empty()) {
-      folder_.emplace(flags.run_dir, train::to_json(config), versions(),
-                      config.seed);
+      folder_.emplace(flags.run_dir, train::to_json(anywhere(config)),
+                      versions(), config.seed);
     }
   }
 

@@ -297,9 +297,14 @@ std::optional<Load> hop_load(const Strategy& strategy, const Loads& loads) {
       return loads.messages(hops) *
              (1.0 / static_cast<double>(strategy.rings->size()));
     }
-    default:
-      return std::nullopt;
+    case StrategyKind::direct:
+    case StrategyKind::all_gather:
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+    case StrategyKind::synthesised:
+      break;
   }
+  return std::nullopt;
 }
 
 /// A rank's buffers in shards of keys and values, and of gradients.
@@ -342,10 +347,16 @@ Buffers buffers(const Strategy& strategy, const BalancedPass& pass, int n,
     case StrategyKind::double_ring:
     case StrategyKind::hierarchical:
       return nodes_buffers(Nodes(strategy, n), backward);
-    default:
-      if (n == 2) return {1, backward ? 2.0 : 0, 1};
-      return {2, backward ? 3.0 : 0, 1};
+    case StrategyKind::ring:
+    case StrategyKind::multi_ring:
+    case StrategyKind::time_varying_multi_ring:
+    case StrategyKind::paths:
+    case StrategyKind::rings:
+    case StrategyKind::synthesised:
+      break;
   }
+  if (n == 2) return {1, backward ? 2.0 : 0, 1};
+  return {2, backward ? 3.0 : 0, 1};
 }
 
 }  // namespace

@@ -176,6 +176,17 @@ TEST(Planner, SearchedSchedulesJoinTheOthers) {
   EXPECT_NE(candidate(plan, "rings").verdict, Verdict::impossible);
 }
 
+TEST(Planner, ConsidersEveryKindOfStrategy) {
+  const LayerPlan plan =
+      make_plan(request_for("dgx-h100:nodes=2", 65536)).softmax;
+  for (const std::string& name : strategy_names()) {
+    const StrategyKind kind = strategy_from_name(name).kind;
+    EXPECT_TRUE(std::ranges::any_of(plan.candidates, [&](const Candidate& c) {
+      return c.strategy && c.strategy->kind == kind;
+    })) << name;
+  }
+}
+
 TEST(Planner, RefusesWhatDoesNotFitTogether) {
   PlanRequest request = request_for("mesh:ranks=4", 1000);
   request.layout = Layout::striped(1000, 4);

@@ -16,6 +16,12 @@
 namespace ringweave::plan {
 namespace {
 
+// The switches over StrategyKind have no default, so that the compiler names
+// those that a new kind is missing from.
+[[noreturn]] void no_such_kind() {
+  throw InternalError("bug in ringweave: a strategy of no kind");
+}
+
 Walks make_walks(const Strategy& strategy, int ranks) {
   switch (strategy.kind) {
     case StrategyKind::ring:
@@ -26,9 +32,15 @@ Walks make_walks(const Strategy& strategy, int ranks) {
       return time_varying_walks(ranks);
     case StrategyKind::paths:
       return Walks::along(path_rings(strategy.nodes, ranks / strategy.nodes));
-    default:
-      throw InternalError("bug in ringweave: walks of a strategy without any");
+    case StrategyKind::direct:
+    case StrategyKind::all_gather:
+    case StrategyKind::double_ring:
+    case StrategyKind::hierarchical:
+    case StrategyKind::rings:
+    case StrategyKind::synthesised:
+      break;  // no walks, or not by name
   }
+  throw InternalError("bug in ringweave: walks of a strategy without any");
 }
 
 // The walks depend only on strategy and rank count, and finding rings takes
@@ -137,9 +149,14 @@ void emit_summaries(const Strategy& strategy, const Demand& demand,
                                          rank, sink);
     case StrategyKind::synthesised:
       return emit_route_summaries(routes_of(strategy, n), demand, rank, sink);
-    default:
+    case StrategyKind::ring:
+    case StrategyKind::multi_ring:
+    case StrategyKind::time_varying_multi_ring:
+    case StrategyKind::paths:
+    case StrategyKind::rings:
       return emit_walk_summaries(*walks_of(strategy, n), demand, rank, sink);
   }
+  no_such_kind();
 }
 
 Schedule generate_summaries(const Strategy& strategy, const Demand& demand,
@@ -176,9 +193,14 @@ int strand_count(const Strategy& strategy, int ranks) {
       return hierarchy_of(strategy, ranks).strands();
     case StrategyKind::synthesised:
       return routes_of(strategy, ranks).strands;
-    default:
+    case StrategyKind::ring:
+    case StrategyKind::multi_ring:
+    case StrategyKind::time_varying_multi_ring:
+    case StrategyKind::paths:
+    case StrategyKind::rings:
       return walks_of(strategy, ranks)->strands();
   }
+  no_such_kind();
 }
 
 int step_count(const Strategy& strategy, int ranks, Pass pass) {
@@ -193,9 +215,14 @@ int step_count(const Strategy& strategy, int ranks, Pass pass) {
       return hierarchy_of(strategy, ranks).steps(pass);
     case StrategyKind::synthesised:
       return strategy.routes->steps + 1;
-    default:
+    case StrategyKind::ring:
+    case StrategyKind::multi_ring:
+    case StrategyKind::time_varying_multi_ring:
+    case StrategyKind::paths:
+    case StrategyKind::rings:
       return ranks;
   }
+  no_such_kind();
 }
 
 void emit(const Strategy& strategy, const Demand& demand, Pass pass,
@@ -213,10 +240,15 @@ void emit(const Strategy& strategy, const Demand& demand, Pass pass,
     case StrategyKind::synthesised:
       return emit_routes(routes_of(strategy, n), demand, pass, rank, retain,
                          sink);
-    default:
+    case StrategyKind::ring:
+    case StrategyKind::multi_ring:
+    case StrategyKind::time_varying_multi_ring:
+    case StrategyKind::paths:
+    case StrategyKind::rings:
       return emit_walks(*walks_of(strategy, n), demand, pass, rank, retain,
                         sink);
   }
+  no_such_kind();
 }
 
 Schedule rank_part(const Strategy& strategy, const Demand& demand, Pass pass,

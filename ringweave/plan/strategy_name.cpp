@@ -30,7 +30,11 @@ constexpr Row kTable[] = {
 };
 
 const Row& row_of(StrategyKind kind) {
-  return *std::ranges::find(kTable, kind, &Row::kind);
+  const auto* row = std::ranges::find(kTable, kind, &Row::kind);
+  if (row == std::end(kTable)) {
+    throw InternalError("bug in ringweave: a kind of strategy without a name");
+  }
+  return *row;
 }
 
 bool needs_data(StrategyKind kind) {

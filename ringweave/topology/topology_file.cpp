@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/file.h"
 #include "ringweave/topology/builtin.h"
 
 namespace ringweave::topology {
@@ -310,6 +311,18 @@ bool names_file(const std::string& text) {
           !std::filesystem::is_directory(text, error));
 }
 
+Json read_topology_json(const std::string& path) {
+  const std::string text = read_file(path, "a readable JSON file");
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  const bool json = first != std::string::npos && text[first] == '{';
+  require(json || text.find("GPU0") == std::string::npos,
+          "[{0}] got what looks like `nvidia-smi topo -m`; want a topology "
+          "file: convert it with `ringweave topology show {0} --from "
+          "nvidia-smi --save FILE`",
+          path);
+  return parse_json(text, path);
+}
+
 }  // namespace
 
 Json to_json(const Topology& topology) {
@@ -352,12 +365,12 @@ Topology topology_from_json(const Json& json, const std::string& name) {
 
 Topology load_topology(const std::string& name_or_path) {
   if (!names_file(name_or_path)) return builtin(name_or_path);
-  return topology_from_json(read_json_file(name_or_path), name_or_path);
+  return topology_from_json(read_topology_json(name_or_path), name_or_path);
 }
 
 std::optional<Fabric> load_fabric(const std::string& name_or_path) {
   if (!names_file(name_or_path)) return builtin_fabric(name_or_path);
-  const Json json = read_json_file(name_or_path);
+  const Json json = read_topology_json(name_or_path);
   JsonObject object(json, name_or_path);
   return read_head(object).fabric;
 }

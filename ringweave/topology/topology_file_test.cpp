@@ -1,10 +1,13 @@
 #include "ringweave/topology/topology_file.h"
 
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/topology/builtin.h"
@@ -174,6 +177,24 @@ TEST(TopologyFile, RefusesBadFabrics) {
   json = to_json(builtin("mesh"));
   json["fabric"]["nodes"] = 2;
   expect_refused(json, "nodes");
+}
+
+TEST(TopologyFile, TableOfNvidiaSmiSaysHowToConvertIt) {
+  const auto path = std::filesystem::temp_directory_path() /
+                    fmt::format("ringweave_topology_test_{}", ::getpid());
+  std::ofstream(path) << "\tGPU0\tGPU1\tCPU Affinity\n"
+                         "GPU0\t X \tNV1\t0-7\nGPU1\tNV1\t X \t0-7\n";
+  const std::string how = fmt::format(
+      "convert it with `ringweave topology show {} --from nvidia-smi --save",
+      path.string());
+  EXPECT_THAT([&] { load_topology(path); },
+              ThrowsMessage<InvalidArgument>(HasSubstr(how)));
+  EXPECT_THAT([&] { load_fabric(path); },
+              ThrowsMessage<InvalidArgument>(HasSubstr(how)));
+  std::ofstream(path) << "{\"name\": \"GPU0\"";
+  EXPECT_THAT([&] { load_topology(path); },
+              ThrowsMessage<InvalidArgument>(HasSubstr("syntax error")));
+  std::filesystem::remove(path);
 }
 
 TEST(TopologyFile, LoadsNamesAndFiles) {

@@ -87,6 +87,21 @@ class Papers(unittest.TestCase):
         self.near(slowed["synthesised"], slow_bound, 0.05)
         self.near(slow_bound / bound, 7 / (6 + 1 / 4), 1e-3)
 
+    def test_help_and_errors_of_the_scripts(self):
+        scripts = [BENCHMARKS / "papers/run_all",
+                   *BENCHMARKS.glob("papers/*.py"),
+                   *BENCHMARKS.glob("studies/*.py")]
+        for script in scripts:
+            for arguments, code, word in (
+                    (["--help"], 0, "PROGRAM"),
+                    (["no/program"], 2, "error: no program no/program; want")):
+                done = subprocess.run(
+                    [sys.executable, script, *arguments], text=True,
+                    capture_output=True, timeout=60, check=False)
+                self.assertEqual(done.returncode, code, done.stderr)
+                self.assertIn(word, done.stdout + done.stderr)
+                self.assertNotIn("Traceback", done.stderr)
+
     def test_pages_are_as_made(self):
         # The quick ones; benchmarks/papers/run_all --check compares all.
         done = subprocess.run(

@@ -130,7 +130,7 @@ class Show(cli.CliTest):
         self.assert_fault(show(*smi, "QPI=1"), "QPI")
         self.assert_fault(show(*smi, "SYS=1", "--rate", "SYS=2"), "twice")
         self.assert_fault(show(path, "--from", "rocm-smi"), "nvidia-smi")
-        self.assert_fault(show(path), "topo.txt", "JSON")
+        self.assert_fault(show(path), "topo.txt", "--from nvidia-smi")
 
     def test_bad_files(self):
         self.assert_fault(show(self.path("absent.json")), "absent.json")

@@ -122,6 +122,24 @@ class Results(TrainTest):
         self.assert_fault(cli.run(*self.arguments("--run-dir", run)), str(run),
                           "new or empty")
 
+    def test_run_folder_holds_from_any_folder(self):
+        (self.folder / "machine.json").write_text(
+            cli.run("topology", "show", "mesh:ranks=2", "--json").stdout)
+        self.config(**{"data.files": ["text.txt"],
+                       "data.validation_files": ["./text.txt"],
+                       "parallel.softmax": "auto",
+                       "parallel.topology": "machine.json"})
+        done = cli.run("plan", "--topology", "machine.json", "--model",
+                       "config.json", "--seq-len", 61, "--save", "plan.json",
+                       cwd=self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for run, more in (("auto", ()), ("planned", ("--plan", "plan.json"))):
+            got = self.results("train", "--config", "config.json", "--json",
+                               "--run-dir", run, *more, cwd=self.folder)
+            again = self.results("train", "--config",
+                                 self.folder / run / "config.json", "--json")
+            self.assertEqual(again["losses"], got["losses"])
+
     def test_flags_override_the_config(self):
         done = self.results(*self.arguments(
             "--dry-run", "--ranks", 3, "--steps", 9, "--set",
@@ -141,6 +159,15 @@ class Results(TrainTest):
         out, err = process.communicate(timeout=cli.SECONDS)
         self.assertEqual(process.returncode, 128 + signal.SIGINT, err)
         self.assertIn("stopped by signal 2", err)
+
+
+class Configs(unittest.TestCase):
+    def test_they_name_the_text_that_setup_makes(self):
+        root = pathlib.Path(__file__).resolve().parents[2]
+        setup = (root / "tools/setup").read_text()
+        for path in (root / "configs").glob("*.json"):
+            for file in json.loads(path.read_text())["data"]["files"]:
+                self.assertIn(f"text={file}\n", setup, path)
 
 
 class BadInput(TrainTest):
