@@ -103,6 +103,7 @@ std::pair<int, int> link(const Topology& topology, const std::string& text,
 sim::SimulationOptions disturbances(const SimulateOptions& options,
                                     const Topology& topology) {
   sim::SimulationOptions result{.jitter = options.jitter, .seed = options.seed};
+  result.link_rates = !options.trace.empty();
   for (const std::string& text : options.stragglers) {
     const auto [name, value] = cut_at(text, '=', "--straggler", "RANK=FACTOR");
     const auto rank = number<int>(name);

@@ -187,8 +187,19 @@ busiest 100.0 %
                         "--trace", path)
             with open(path, encoding="utf-8") as file:
                 events = json.load(file)["traceEvents"]
-            self.assertIn("block (owner 0, strand 0)",
-                          {event["name"] for event in events})
+            names = {event["name"] for event in events}
+            self.assertLessEqual({"block (owner 0, strand 0)", "forward",
+                                  "backward", "thread_sort_index",
+                                  "process_sort_index"}, names)
+            rates = [event["args"]["bytes/s"] for event in events
+                     if event["ph"] == "C"]
+            self.assertAlmostEqual(max(rates), 1e6, places=3)
+            self.passes("mesh:ranks=3,rate=1e6", "ring", "--no-compute",
+                        "--trace", path)
+            with open(path, encoding="utf-8") as file:
+                events = json.load(file)["traceEvents"]
+            self.assertGreater(
+                min(event["dur"] for event in events if event["ph"] == "X"), 0)
         done = cli.run(*simulate("--topology", "mesh:ranks=2", "--strategy",
                                  "ring", "--no-compute", "--trace",
                                  os.path.join(folder, "t.json")))
