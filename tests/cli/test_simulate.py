@@ -100,16 +100,38 @@ class Simulate(cli.CliTest):
         slow = self.passes(mesh, "all_gather", "--no-compute",
                            "--forward-only", "--slow-link", "0,1=0.5")
         self.assertAlmostEqual(slow["forward"]["seconds"], 16e-3, places=9)
-        lost = self.passes(mesh, "ring", "--no-compute", "--forward-only",
-                           "--fail-link", "rank0,rank1@0.001")["forward"]
-        self.assertIsNone(lost["seconds"])
+        late = self.passes(mesh, "ring", "--flops", 4e8, "--forward-only",
+                           "--straggler", "2=2")["forward"]
+        self.assertAlmostEqual(late["compute_seconds"], 0.08, places=9)
+
+    def test_what_never_ends_has_no_figures(self):
+        arguments = simulate("--topology", "mesh:ranks=4,rate=1e6",
+                             "--strategy", "ring", "--tokens", 4000, *SHAPE,
+                             "--no-compute", "--fail-link",
+                             "rank0,rank1@0.001")
+        done = cli.run(*arguments, "--json")
+        self.assertEqual((done.returncode, done.stderr),
+                         (1, "ringweave: [simulate] the forward pass never "
+                             "ends: 4 of 4 ranks wait for ever\n"))
+        lost = json.loads(done.stdout)["passes"][0]
+        for figure in ("seconds", "ratio", "compute_seconds",
+                       "exposed_seconds"):
+            self.assertIsNone(lost[figure], figure)
+        for use in lost["link_classes"] + lost["busiest_links"]:
+            self.assertIsNone(use["utilisation"])
+        self.assertIsNone(lost["link_classes"][0]["busiest_utilisation"])
+        self.assertGreater(lost["link_classes"][0]["bytes"], 0)
         self.assertEqual(len(lost["stuck"]), 4)
         self.assertIn("rank 1 waits in step 1 for kv block (owner 0, strand "
                       "0) from rank 0: a link on its way failed",
                       lost["stuck"])
-        late = self.passes(mesh, "ring", "--flops", 4e8, "--forward-only",
-                           "--straggler", "2=2")["forward"]
-        self.assertAlmostEqual(late["compute_seconds"], 0.08, places=9)
+
+        done = cli.run(*arguments, "--forward-only")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("\nforward: never ends\n", done.stdout)
+        self.assertIn("  exposed communication –\n", done.stdout)
+        self.assertIn("; used –, the busiest –\n", done.stdout)
+        self.assertNotIn("%", done.stdout)
 
     def test_jitter_is_repeatable(self):
         def run(seed):
