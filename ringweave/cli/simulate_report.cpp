@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "ringweave/cli/progress.h"
+
 namespace ringweave::cli {
 namespace {
 
@@ -21,9 +23,8 @@ Json figure(const sim::Timeline& timeline, double value) {
   return timeline.complete() ? Json(value) : Json(nullptr);
 }
 
-std::string seconds_text(const Json& seconds) {
-  return seconds.is_null() ? kNoFigure
-                           : fmt::format("{:.6g} s", seconds.get<double>());
+std::string time_or_none(const Json& seconds) {
+  return seconds.is_null() ? kNoFigure : time_text(seconds.get<double>());
 }
 
 std::string percent_text(const Json& share) {
@@ -97,18 +98,18 @@ std::string pass_text(const Json& pass) {
       text += fmt::format("  {}\n", line.get<std::string>());
     }
   } else {
-    text += fmt::format("{}\n", seconds_text(pass["seconds"]));
+    text += fmt::format("{}\n", time_or_none(pass["seconds"]));
   }
   text += fmt::format("  bound of transfers    {}\n",
-                      seconds_text(pass["transfer_bound_seconds"]));
+                      time_or_none(pass["transfer_bound_seconds"]));
   text += fmt::format("  compute, busiest rank {}\n",
-                      seconds_text(pass["compute_seconds"]));
+                      time_or_none(pass["compute_seconds"]));
   if (!pass["ratio"].is_null()) {
     text += fmt::format("  time / larger of both {:.4f}\n",
                         pass["ratio"].get<double>());
   }
   text += fmt::format(
-      "  exposed communication {}{}\n", seconds_text(pass["exposed_seconds"]),
+      "  exposed communication {}{}\n", time_or_none(pass["exposed_seconds"]),
       pass["exposed_seconds"].is_null() ? "" : ", mean of the ranks");
   for (const Json& use : pass["link_classes"]) {
     text += fmt::format(
@@ -125,7 +126,7 @@ std::string pass_text(const Json& pass) {
     text += fmt::format(
         "    {} -> {}: {} bytes, busy {}\n", use["from"].get<std::string>(),
         use["to"].get<std::string>(), use["bytes"].get<std::int64_t>(),
-        seconds_text(use["busy_seconds"]));
+        time_or_none(use["busy_seconds"]));
   }
   return text;
 }

@@ -190,17 +190,25 @@ class Simulate(cli.CliTest):
         self.assertEqual(done.stdout, """\
 all_gather on mesh:ranks=2,rate=1e6: 2 ranks, 1 x 2000 tokens, contiguous, full
 
-forward: 0.008 s
-  bound of transfers    0.008 s
-  compute, busiest rank 0 s
+forward: 8 ms
+  bound of transfers    8 ms
+  compute, busiest rank 0 ms
   time / larger of both 1.0000
-  exposed communication 0.008 s, mean of the ranks
+  exposed communication 8 ms, mean of the ranks
   2 links of class link: 16000 bytes, 8000 on the busiest; used 100.0 %, the \
 busiest 100.0 %
   busiest links:
-    rank0 -> rank1: 8000 bytes, busy 0.008 s
-    rank1 -> rank0: 8000 bytes, busy 0.008 s
+    rank0 -> rank1: 8000 bytes, busy 8 ms
+    rank1 -> rank0: 8000 bytes, busy 8 ms
 """)
+
+    def test_long_times_are_in_seconds(self):
+        done = cli.run(*simulate(
+            "--topology", "mesh:ranks=2,rate=1e3", "--strategy", "all_gather",
+            "--tokens", 3862, *SHAPE, "--no-compute", "--forward-only"))
+        self.assertIn("\nforward: 15.45 s\n", done.stdout)
+        self.assertIn("rank0 -> rank1: 15448 bytes, busy 15.45 s\n",
+                      done.stdout)
 
     def test_trace(self):
         with tempfile.TemporaryDirectory() as folder:
