@@ -20,8 +20,11 @@ constexpr const char* kSaving =
     "time bound stays C/B, a shard over one link, since some rank needs every "
     "key.\n";
 
+/// Without the unit, which stands above the table.
 std::string milliseconds(double seconds) {
-  return fmt::format("{:.4g}", 1e3 * seconds);
+  // From 10 000 ms on, four digits would need an exponent.
+  return seconds < 9.9995 ? fmt::format("{:.4g}", 1e3 * seconds)
+                          : fmt::format("{:.0f}", 1e3 * seconds);
 }
 
 std::string bytes_text(const plan::LinkClassBytes& forward,
@@ -100,10 +103,10 @@ std::string choice(const std::string& kind, const LayerPlan& plan) {
   if (plan.layers == 0) return "";
   const Candidate& chosen = plan.candidates[plan.chosen];
   return fmt::format(
-      "{}: {}, forward {} ms + backward {} ms, {} times the bound of {} ms\n",
-      kind, chosen.name, milliseconds(chosen.forward.seconds),
-      milliseconds(chosen.backward.seconds), ratio(chosen, plan.bound()),
-      milliseconds(plan.bound()));
+      "{}: {}, forward {} + backward {}, {} times the bound of {}\n", kind,
+      chosen.name, time_text(chosen.forward.seconds),
+      time_text(chosen.backward.seconds), ratio(chosen, plan.bound()),
+      time_text(plan.bound()));
 }
 
 Json to_json(const plan::PassCost& cost) {
@@ -165,8 +168,8 @@ std::string table(const PlanReport& report) {
   text += "\n";
   text += choice("softmax", report.planned.softmax);
   text += choice("linear", report.planned.linear);
-  text += fmt::format("attention of a step: {} ms\n",
-                      milliseconds(report.planned.step_seconds));
+  text += fmt::format("attention of a step: {}\n",
+                      time_text(report.planned.step_seconds));
   return text;
 }
 

@@ -73,4 +73,11 @@ std::string with_prefix(double number) {
   return fmt::format("{:.{}f}{}", number, decimals, kPrefixes[prefix]);
 }
 
+std::string time_text(double seconds) {
+  if (seconds < 0.99995) return fmt::format("{:.4g} ms", 1e3 * seconds);
+  // From 10 000 s on, four digits would need an exponent.
+  return seconds < 9999.5 ? fmt::format("{:.4g} s", seconds)
+                          : fmt::format("{:.0f} s", seconds);
+}
+
 }  // namespace ringweave::cli

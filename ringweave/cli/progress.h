@@ -44,4 +44,7 @@ std::string bar(std::int64_t done, std::int64_t total, int width);
 /// "1.2 k", "3.4 M": three digits and a prefix of thousands, for log lines.
 std::string with_prefix(double number);
 
+/// Four digits of a time: "15.45 s" from a second on, "6.973 ms" below.
+std::string time_text(double seconds);
+
 }  // namespace ringweave::cli

@@ -46,6 +46,16 @@ TEST(Progress, NumbersHaveThreeDigitsAndAPrefix) {
   EXPECT_EQ(with_prefix(7.5e12), "7.50 T");
 }
 
+TEST(Progress, TimesHaveFourDigits) {
+  EXPECT_EQ(time_text(0), "0 ms");
+  EXPECT_EQ(time_text(0.00697303), "6.973 ms");
+  EXPECT_EQ(time_text(0.99994), "999.9 ms");
+  EXPECT_EQ(time_text(0.999999), "1 s");
+  EXPECT_EQ(time_text(15.448), "15.45 s");
+  EXPECT_EQ(time_text(9999.4), "9999 s");
+  EXPECT_EQ(time_text(1234567.8), "1234568 s");
+}
+
 TEST(Progress, LinesAreFewAndHoldFirstAndLast) {
   const auto all = [](Progress& progress) {
     for (int step = 1; step <= 100; ++step) progress.update(step, "loss 1");

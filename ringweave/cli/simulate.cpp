@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -103,6 +104,7 @@ std::pair<int, int> link(const Topology& topology, const std::string& text,
 sim::SimulationOptions disturbances(const SimulateOptions& options,
                                     const Topology& topology) {
   sim::SimulationOptions result{.jitter = options.jitter, .seed = options.seed};
+  result.link_rates = !options.trace.empty();
   for (const std::string& text : options.stragglers) {
     const auto [name, value] = cut_at(text, '=', "--straggler", "RANK=FACTOR");
     const auto rank = number<int>(name);
@@ -255,22 +257,8 @@ void write_trace(const std::string& path, const std::string& trace) {
   require(bool(file), "{} could not write --trace {}", kWhere, path);
 }
 
-void run(const Prepared& prepared, bool prints) {
+void print_passes(const Prepared& prepared, Json passes) {
   const SimulateOptions& options = prepared.options;
-  std::vector<sim::Timeline> timelines;
-  Json passes = Json::array();
-  for (const plan::Schedule& schedule : prepared.schedules) {
-    timelines.push_back(sim::simulate(schedule, prepared.topology,
-                                      workload_of(prepared, schedule),
-                                      prepared.disturbances));
-    check_interrupted();
-    passes.push_back(to_json(timelines.back(), prepared.topology, schedule.pass,
-                             transfer_bound(prepared, schedule.pass)));
-  }
-  if (!prints) return;
-  if (!options.trace.empty()) {
-    write_trace(options.trace, sim::chrome_trace(timelines, prepared.topology));
-  }
   if (options.json) {
     fmt::print("{}\n", Json{{"topology", prepared.topology.name()},
                             {"ranks", prepared.topology.ranks()},
@@ -285,6 +273,39 @@ void run(const Prepared& prepared, bool prints) {
              prepared.topology.name(), prepared.topology.ranks(),
              options.shape.batch, options.tokens, options.layout, options.mask);
   for (const Json& pass : passes) fmt::print("{}", pass_text(pass));
+}
+
+/// So that a script can tell: the result was printed, and is not a time.
+void check_ends(const std::vector<sim::Timeline>& timelines) {
+  for (const sim::Timeline& timeline : timelines) {
+    if (timeline.complete()) continue;
+    throw NoSolution(
+        fmt::format("{} the {} pass never ends: {} of {} ranks wait for ever",
+                    kWhere, plan::name(timeline.pass), timeline.stuck.size(),
+                    timeline.ranks.size()));
+  }
+}
+
+void run(const Prepared& prepared, bool prints) {
+  const SimulateOptions& options = prepared.options;
+  std::vector<sim::Timeline> timelines;
+  Json passes = Json::array();
+  for (const plan::Schedule& schedule : prepared.schedules) {
+    timelines.push_back(sim::simulate(schedule, prepared.topology,
+                                      workload_of(prepared, schedule),
+                                      prepared.disturbances));
+    check_interrupted();
+    passes.push_back(to_json(timelines.back(), prepared.topology, schedule.pass,
+                             transfer_bound(prepared, schedule.pass)));
+  }
+  if (prints && !options.trace.empty()) {
+    write_trace(options.trace, sim::chrome_trace(timelines, prepared.topology));
+  }
+  if (prints) {
+    print_passes(prepared, std::move(passes));
+    std::fflush(stdout);
+  }
+  check_ends(timelines);
 }
 
 void add_shape(CLI::App& command, SimulateOptions& options) {

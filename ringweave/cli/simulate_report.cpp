@@ -1,12 +1,13 @@
 #include "ringweave/cli/simulate_report.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <utility>
 
 #include <fmt/format.h>
+
+#include "ringweave/cli/progress.h"
 
 namespace ringweave::cli {
 namespace {
@@ -14,20 +15,34 @@ namespace {
 /// Links that are listed by name.
 constexpr std::size_t kBusiest = 5;
 
-Json time_or_null(double seconds) {
-  return std::isfinite(seconds) ? Json(seconds) : Json(nullptr);
+/// Stands where there is no figure.
+constexpr const char* kNoFigure = "–";
+
+/// A figure of a pass; null if it never ended, when there is none.
+Json figure(const sim::Timeline& timeline, double value) {
+  return timeline.complete() ? Json(value) : Json(nullptr);
+}
+
+std::string time_or_none(const Json& seconds) {
+  return seconds.is_null() ? kNoFigure : time_text(seconds.get<double>());
+}
+
+std::string percent_text(const Json& share) {
+  return share.is_null() ? kNoFigure
+                         : fmt::format("{:.1f} %", 100 * share.get<double>());
 }
 
 Json classes_json(const sim::Timeline& timeline,
                   const topology::Topology& topology) {
   Json classes = Json::array();
   for (const auto& use : sim::link_class_use(timeline.links, topology)) {
-    classes.push_back({{"class", use.link_class},
-                       {"links", use.links},
-                       {"bytes", use.bytes},
-                       {"busiest_bytes", use.busiest_bytes},
-                       {"utilisation", use.utilisation},
-                       {"busiest_utilisation", use.busiest_utilisation}});
+    classes.push_back(
+        {{"class", use.link_class},
+         {"links", use.links},
+         {"bytes", use.bytes},
+         {"busiest_bytes", use.busiest_bytes},
+         {"utilisation", figure(timeline, use.utilisation)},
+         {"busiest_utilisation", figure(timeline, use.busiest_utilisation)}});
   }
   return classes;
 }
@@ -46,7 +61,7 @@ Json busiest_json(const sim::Timeline& timeline,
                        {"messages", use.messages},
                        {"bytes", use.bytes},
                        {"busy_seconds", use.busy_seconds},
-                       {"utilisation", use.utilisation}});
+                       {"utilisation", figure(timeline, use.utilisation)}});
   }
   return busiest;
 }
@@ -63,12 +78,12 @@ Json to_json(const sim::Timeline& timeline, const topology::Topology& topology,
   for (const sim::Stuck& one : timeline.stuck) stuck.push_back(one.text);
   const double bound = std::max(transfer_bound, compute);
   return {{"pass", plan::name(pass)},
-          {"seconds", time_or_null(timeline.seconds)},
+          {"seconds", figure(timeline, timeline.seconds)},
           {"transfer_bound_seconds", transfer_bound},
-          {"ratio",
-           bound > 0 ? time_or_null(timeline.seconds / bound) : Json(nullptr)},
-          {"compute_seconds", compute},
-          {"exposed_seconds", timeline.exposed_seconds()},
+          {"ratio", bound > 0 ? figure(timeline, timeline.seconds / bound)
+                              : Json(nullptr)},
+          {"compute_seconds", figure(timeline, compute)},
+          {"exposed_seconds", figure(timeline, timeline.exposed_seconds())},
           {"messages", timeline.messages.size()},
           {"link_classes", classes_json(timeline, topology)},
           {"busiest_links", busiest_json(timeline, topology)},
@@ -83,34 +98,35 @@ std::string pass_text(const Json& pass) {
       text += fmt::format("  {}\n", line.get<std::string>());
     }
   } else {
-    text += fmt::format("{:.6g} s\n", pass["seconds"].get<double>());
+    text += fmt::format("{}\n", time_or_none(pass["seconds"]));
   }
-  text += fmt::format("  bound of transfers    {:.6g} s\n",
-                      pass["transfer_bound_seconds"].get<double>());
-  text += fmt::format("  compute, busiest rank {:.6g} s\n",
-                      pass["compute_seconds"].get<double>());
+  text += fmt::format("  bound of transfers    {}\n",
+                      time_or_none(pass["transfer_bound_seconds"]));
+  text += fmt::format("  compute, busiest rank {}\n",
+                      time_or_none(pass["compute_seconds"]));
   if (!pass["ratio"].is_null()) {
     text += fmt::format("  time / larger of both {:.4f}\n",
                         pass["ratio"].get<double>());
   }
-  text += fmt::format("  exposed communication {:.6g} s, mean of the ranks\n",
-                      pass["exposed_seconds"].get<double>());
+  text += fmt::format(
+      "  exposed communication {}{}\n", time_or_none(pass["exposed_seconds"]),
+      pass["exposed_seconds"].is_null() ? "" : ", mean of the ranks");
   for (const Json& use : pass["link_classes"]) {
     text += fmt::format(
-        "  {} links of class {}: {} bytes, {} on the busiest; used {:.1f} %, "
-        "the busiest {:.1f} %\n",
+        "  {} links of class {}: {} bytes, {} on the busiest; used {}, "
+        "the busiest {}\n",
         use["links"].get<int>(), use["class"].get<std::string>(),
         use["bytes"].get<std::int64_t>(),
         use["busiest_bytes"].get<std::int64_t>(),
-        100 * use["utilisation"].get<double>(),
-        100 * use["busiest_utilisation"].get<double>());
+        percent_text(use["utilisation"]),
+        percent_text(use["busiest_utilisation"]));
   }
   text += "  busiest links:\n";
   for (const Json& use : pass["busiest_links"]) {
     text += fmt::format(
-        "    {} -> {}: {} bytes, busy {:.6g} s\n",
-        use["from"].get<std::string>(), use["to"].get<std::string>(),
-        use["bytes"].get<std::int64_t>(), use["busy_seconds"].get<double>());
+        "    {} -> {}: {} bytes, busy {}\n", use["from"].get<std::string>(),
+        use["to"].get<std::string>(), use["bytes"].get<std::int64_t>(),
+        time_or_none(use["busy_seconds"]));
   }
   return text;
 }

@@ -14,6 +14,8 @@ namespace ringweave::cli {
 /// "compute_seconds", "exposed_seconds", "messages", "link_classes",
 /// "busiest_links", "stuck"}. compute_seconds are those of the rank that
 /// computes longest; ratio is seconds over the larger of these and the bound.
+/// Of a pass that never ends all figures of the whole pass are null; bytes and
+/// busy times count the messages that arrived.
 Json to_json(const sim::Timeline& timeline, const topology::Topology& topology,
              plan::Pass pass, double transfer_bound);
 

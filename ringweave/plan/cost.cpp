@@ -62,7 +62,7 @@ class Recurrence {
         network_(network),
         options_(options),
         n_(traffic.ranks),
-        share_(network, static_cast<int>(traffic.flows.size())),
+        share_(network.capacities(), static_cast<int>(traffic.flows.size())),
         sends_(cells(), traffic.flows,
                [this](const Flow& f) { return cell(f.from, f.post_step); }),
         receives_(cells(), traffic.flows,
@@ -205,7 +205,7 @@ class Recurrence {
     Moving& moving = moving_[index];
     moving.remaining = flow.bytes;
     moving.since = now;
-    share_.start(index, flow.from, flow.to, flow.messages);
+    share_.start(index, network_.route(flow.from, flow.to), flow.messages);
     if (now < next_setting_) go_on(index, share_.first_guess(index));
   }
 

@@ -48,12 +48,12 @@ Network::Network(const topology::Topology& topology) : topology_(topology) {
   }
 }
 
-FairShare::FairShare(const Network& network, int transfers)
-    : network_(network), active_(transfers), resources_(network.resources()) {}
+FairShare::FairShare(std::span<const double> capacity, int transfers)
+    : capacity_(capacity), active_(transfers), resources_(capacity.size()) {}
 
-void FairShare::start(int transfer, Rank from, Rank to, double weight) {
+void FairShare::start(int transfer, std::span<const int> route, double weight) {
   Active& active = active_[transfer];
-  active.route = network_.route(from, to);
+  active.route = route;
   active.weight = weight;
   active.running = true;
   for (const int resource : active.route) {
@@ -76,7 +76,7 @@ double FairShare::first_guess(int transfer) const {
   const Active& active = active_[transfer];
   double rate = std::numeric_limits<double>::infinity();
   for (const int resource : active.route) {
-    rate = std::min(rate, network_.capacity(resource) * active.weight /
+    rate = std::min(rate, capacity_[resource] * active.weight /
                               resources_[resource].weight);
   }
   return rate;
@@ -91,7 +91,7 @@ void FairShare::collect() {
     Resource& resource = resources_[index];
     if (resource.seen == round_) return;
     resource.seen = round_;
-    resource.left = network_.capacity(index);
+    resource.left = capacity_[index];
     resource.waiting = 0;
     touched_.push_back(index);
   };

@@ -23,6 +23,8 @@ class Network {
   const topology::Topology& topology() const { return topology_; }
   int resources() const { return static_cast<int>(capacity_.size()); }
   double capacity(int resource) const { return capacity_[resource]; }
+  /// By resource, in bytes per second.
+  std::span<const double> capacities() const { return capacity_; }
   /// The resources of a route, and its links' latencies together.
   std::span<const int> route(Rank from, Rank to) const {
     return routes_[index(from, to)];
@@ -48,10 +50,13 @@ class Network {
 /// The rates of transfers under way, which the caller numbers.
 class FairShare {
  public:
-  FairShare(const Network& network, int transfers);
+  /// `capacity` holds the bytes per second of each resource; it must outlive
+  /// this.
+  FairShare(std::span<const double> capacity, int transfers);
 
+  /// `route` holds the resources that it uses, and must stay until it ends.
   /// `weight` counts as so many transfers of the same route.
-  void start(int transfer, Rank from, Rank to, double weight);
+  void start(int transfer, std::span<const int> route, double weight);
   void end(int transfer);
   double rate(int transfer) const { return active_[transfer].rate; }
   /// Before the next update(): an equal share of each link of its own.
@@ -82,7 +87,7 @@ class FairShare {
   void collect();
   void fix(int transfer, double share);
 
-  const Network& network_;
+  std::span<const double> capacity_;
   std::vector<Active> active_;
   std::vector<Resource> resources_;
   std::vector<int> dirty_;

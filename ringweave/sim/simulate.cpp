@@ -9,6 +9,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/plan/program.h"
 #include "ringweave/sim/engine.h"
+#include "ringweave/sim/link_rates.h"
 
 namespace ringweave::sim {
 namespace {
@@ -159,15 +160,18 @@ void add_messages(const std::vector<Program>& programs, const Routes& routes,
               topology.ranks_forward() ? "" : " but through other ranks");
       const std::int64_t bytes = bytes_of(message, workload);
       result.script.messages.push_back({from, to, bytes, &route});
-      result.messages.push_back(
-          {.first = message.first, .parts = message.parts, .bytes = bytes});
+      result.messages.push_back({.first = message.first,
+                                 .parts = message.parts,
+                                 .units = message.size,
+                                 .bytes = bytes});
     }
   }
 }
 
-Case make_case(const std::vector<Program>& programs, const Routes& routes,
+Case make_case(const plan::Schedule& schedule, const Routes& routes,
                const Topology& topology, const plan::Workload& workload,
                const SimulationOptions& options) {
+  const std::vector<Program> programs = plan::make_programs(schedule);
   Case result;
   result.script.message_overhead_seconds = workload.message_overhead_seconds;
   add_messages(programs, routes, topology, workload, result);
@@ -200,7 +204,8 @@ Case make_case(const std::vector<Program>& programs, const Routes& routes,
       script.sends = numbers(step.sends);
       for (const plan::Tile& tile : step.tiles) {
         script.tiles.push_back(static_cast<int>(result.tiles.size()));
-        result.tiles.push_back({.tile = tile});
+        result.tiles.push_back(
+            {.tile = tile, .units = plan::block_size(schedule, tile.block)});
       }
     }
     for (const double seconds : compute.seconds(program)) {
@@ -295,13 +300,18 @@ Timeline simulate(const plan::Schedule& schedule, const Topology& topology,
           workload.message_overhead_seconds);
   const Network network = network_of(topology, options);
   const Routes routes = routes_of(topology);
-  Case simulated = make_case(plan::make_programs(schedule), routes, topology,
-                             workload, options);
+  Case simulated = make_case(schedule, routes, topology, workload, options);
   std::vector<double> rates;
   for (const int capacity : network.capacity) {
     rates.push_back(network.bytes_per_second[capacity]);
   }
-  return timeline_of(simulated, play(simulated.script, network), rates);
+  Timeline timeline =
+      timeline_of(simulated, play(simulated.script, network), rates);
+  timeline.pass = schedule.pass;
+  if (options.link_rates) {
+    timeline.rates = link_rates(simulated.script, timeline.messages, network);
+  }
+  return timeline;
 }
 
 }  // namespace ringweave::sim

@@ -43,6 +43,7 @@ struct SimulationOptions {
   std::map<Rank, double> stragglers = {};  ///< factors of their tiles' seconds
   std::vector<SlowLink> slow_links = {};
   std::vector<FailingLink> failing_links = {};
+  bool link_rates = false;  ///< fills Timeline::rates too
 };
 
 /// Simulates one pass. `schedule` is whole: all ranks' parts. The same input

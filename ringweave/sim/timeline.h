@@ -20,6 +20,7 @@ inline constexpr double kNever = std::numeric_limits<double>::infinity();
 struct MessageTimes {
   plan::Transfer first;  ///< the transfer of its first part
   int parts = 1;
+  std::int64_t units = 0;  ///< such as tokens (plan::Block)
   std::int64_t bytes = 0;
   double post_seconds = kNever;   ///< by the sender
   double start_seconds = kNever;  ///< when both sides had posted it
@@ -29,6 +30,7 @@ struct MessageTimes {
 
 struct TileTimes {
   plan::Tile tile;
+  std::int64_t units = 0;  ///< of its block part: tokens
   double start_seconds = kNever;
   double end_seconds = kNever;
 };
@@ -57,6 +59,12 @@ struct LinkUse {
   double utilisation = 0;   ///< bytes / (rate · duration of the pass)
 };
 
+/// What a link carries from `seconds` on, until its next change.
+struct RateChange {
+  double seconds = 0;
+  double bytes_per_second = 0;
+};
+
 struct LinkClassUse {
   std::string link_class;
   int links = 0;
@@ -78,13 +86,16 @@ struct Stuck {
 };
 
 struct Timeline {
+  plan::Pass pass = plan::Pass::forward;
   double seconds = 0;  ///< until the last rank is done; kNever if one is stuck
   std::vector<RankTimes> ranks;        ///< by rank
   std::vector<MessageTimes> messages;  ///< by sender, in order of its posts
   std::vector<TileTimes> tiles;        ///< in order of ranks, then of computing
   std::vector<WaitTimes> waits;        ///< in order of ranks; those that ended
   std::vector<LinkUse> links;          ///< by link; unused ones too
-  std::vector<Stuck> stuck;            ///< by rank
+  /// By link, from 0 on; empty unless SimulationOptions::link_rates.
+  std::vector<std::vector<RateChange>> rates;
+  std::vector<Stuck> stuck;  ///< by rank
 
   bool complete() const { return stuck.empty(); }
   /// Mean over ranks of what they waited.

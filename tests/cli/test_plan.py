@@ -104,6 +104,13 @@ class Table(PlanTest):
         self.assertRegex(done.stdout, r"(?m)^softmax: .* times the bound of ")
         self.assertRegex(done.stdout, r"(?m)^attention of a step: ")
 
+    def test_long_times_have_no_exponent(self):
+        done = cli.run("plan", "--topology", "mesh:ranks=2,rate=1e6", *MODEL,
+                       "--seq-len", 1 << 20)
+        self.assertRegex(done.stdout, r"(?m)^softmax: .* forward \d+\.?\d* s ")
+        self.assertRegex(done.stdout, r"(?m)^attention of a step: \d+\.?\d* s$")
+        self.assertNotRegex(done.stdout, r"\de\+")
+
     def test_is_the_same_every_time(self):
         command = ("plan", "--topology", "dgx-1", *MODEL, "--seq-len", 1000)
         self.assertEqual(cli.run(*command).stdout, cli.run(*command).stdout)

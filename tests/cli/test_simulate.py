@@ -100,16 +100,38 @@ class Simulate(cli.CliTest):
         slow = self.passes(mesh, "all_gather", "--no-compute",
                            "--forward-only", "--slow-link", "0,1=0.5")
         self.assertAlmostEqual(slow["forward"]["seconds"], 16e-3, places=9)
-        lost = self.passes(mesh, "ring", "--no-compute", "--forward-only",
-                           "--fail-link", "rank0,rank1@0.001")["forward"]
-        self.assertIsNone(lost["seconds"])
+        late = self.passes(mesh, "ring", "--flops", 4e8, "--forward-only",
+                           "--straggler", "2=2")["forward"]
+        self.assertAlmostEqual(late["compute_seconds"], 0.08, places=9)
+
+    def test_what_never_ends_has_no_figures(self):
+        arguments = simulate("--topology", "mesh:ranks=4,rate=1e6",
+                             "--strategy", "ring", "--tokens", 4000, *SHAPE,
+                             "--no-compute", "--fail-link",
+                             "rank0,rank1@0.001")
+        done = cli.run(*arguments, "--json")
+        self.assertEqual((done.returncode, done.stderr),
+                         (1, "ringweave: [simulate] the forward pass never "
+                             "ends: 4 of 4 ranks wait for ever\n"))
+        lost = json.loads(done.stdout)["passes"][0]
+        for figure in ("seconds", "ratio", "compute_seconds",
+                       "exposed_seconds"):
+            self.assertIsNone(lost[figure], figure)
+        for use in lost["link_classes"] + lost["busiest_links"]:
+            self.assertIsNone(use["utilisation"])
+        self.assertIsNone(lost["link_classes"][0]["busiest_utilisation"])
+        self.assertGreater(lost["link_classes"][0]["bytes"], 0)
         self.assertEqual(len(lost["stuck"]), 4)
         self.assertIn("rank 1 waits in step 1 for kv block (owner 0, strand "
                       "0) from rank 0: a link on its way failed",
                       lost["stuck"])
-        late = self.passes(mesh, "ring", "--flops", 4e8, "--forward-only",
-                           "--straggler", "2=2")["forward"]
-        self.assertAlmostEqual(late["compute_seconds"], 0.08, places=9)
+
+        done = cli.run(*arguments, "--forward-only")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("\nforward: never ends\n", done.stdout)
+        self.assertIn("  exposed communication –\n", done.stdout)
+        self.assertIn("; used –, the busiest –\n", done.stdout)
+        self.assertNotIn("%", done.stdout)
 
     def test_jitter_is_repeatable(self):
         def run(seed):
@@ -168,17 +190,25 @@ class Simulate(cli.CliTest):
         self.assertEqual(done.stdout, """\
 all_gather on mesh:ranks=2,rate=1e6: 2 ranks, 1 x 2000 tokens, contiguous, full
 
-forward: 0.008 s
-  bound of transfers    0.008 s
-  compute, busiest rank 0 s
+forward: 8 ms
+  bound of transfers    8 ms
+  compute, busiest rank 0 ms
   time / larger of both 1.0000
-  exposed communication 0.008 s, mean of the ranks
+  exposed communication 8 ms, mean of the ranks
   2 links of class link: 16000 bytes, 8000 on the busiest; used 100.0 %, the \
 busiest 100.0 %
   busiest links:
-    rank0 -> rank1: 8000 bytes, busy 0.008 s
-    rank1 -> rank0: 8000 bytes, busy 0.008 s
+    rank0 -> rank1: 8000 bytes, busy 8 ms
+    rank1 -> rank0: 8000 bytes, busy 8 ms
 """)
+
+    def test_long_times_are_in_seconds(self):
+        done = cli.run(*simulate(
+            "--topology", "mesh:ranks=2,rate=1e3", "--strategy", "all_gather",
+            "--tokens", 3862, *SHAPE, "--no-compute", "--forward-only"))
+        self.assertIn("\nforward: 15.45 s\n", done.stdout)
+        self.assertIn("rank0 -> rank1: 15448 bytes, busy 15.45 s\n",
+                      done.stdout)
 
     def test_trace(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -187,8 +217,19 @@ busiest 100.0 %
                         "--trace", path)
             with open(path, encoding="utf-8") as file:
                 events = json.load(file)["traceEvents"]
-            self.assertIn("block (owner 0, strand 0)",
-                          {event["name"] for event in events})
+            names = {event["name"] for event in events}
+            self.assertLessEqual({"block (owner 0, strand 0)", "forward",
+                                  "backward", "thread_sort_index",
+                                  "process_sort_index"}, names)
+            rates = [event["args"]["bytes/s"] for event in events
+                     if event["ph"] == "C"]
+            self.assertAlmostEqual(max(rates), 1e6, places=3)
+            self.passes("mesh:ranks=3,rate=1e6", "ring", "--no-compute",
+                        "--trace", path)
+            with open(path, encoding="utf-8") as file:
+                events = json.load(file)["traceEvents"]
+            self.assertGreater(
+                min(event["dur"] for event in events if event["ph"] == "X"), 0)
         done = cli.run(*simulate("--topology", "mesh:ranks=2", "--strategy",
                                  "ring", "--no-compute", "--trace",
                                  os.path.join(folder, "t.json")))
