@@ -17,6 +17,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/mask_option.h"
 #include "ringweave/cli/simulate_report.h"
 #include "ringweave/plan/attention_work.h"
 #include "ringweave/plan/demand_bytes.h"
@@ -219,7 +220,7 @@ Prepared prepare(SimulateOptions options) {
       plan::Layout::named(options.layout, options.tokens, topology.ranks());
   plan::AttentionDemand demand(
       layout, layout,
-      options.mask == "full" ? plan::Mask::full() : plan::Mask::causal());
+      mask_from_option(options.mask, kWhere));
   auto schedules = schedules_of(options, demand, topology);
   auto disturbed = disturbances(options, topology);
   return {std::move(options), std::move(device),    std::move(topology),
@@ -271,7 +272,8 @@ void print_passes(const Prepared& prepared, Json passes) {
   fmt::print("{} on {}: {} ranks, {} x {} tokens, {}, {}\n",
              options.strategy.empty() ? "schedule" : options.strategy,
              prepared.topology.name(), prepared.topology.ranks(),
-             options.shape.batch, options.tokens, options.layout, options.mask);
+             options.shape.batch, options.tokens, options.layout,
+             mask_text(prepared.demand.mask()));
   for (const Json& pass : passes) fmt::print("{}", pass_text(pass));
 }
 
@@ -331,9 +333,8 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
       ->check(CLI::IsMember({"contiguous", "zigzag", "striped"}))
       ->type_name("NAME")
       ->capture_default_str();
-  command.add_option("--mask", options.mask, "causal or full")
-      ->check(CLI::IsMember({"causal", "full"}))
-      ->type_name("NAME")
+  command.add_option("--mask", options.mask, kMaskHelp)
+      ->type_name("MASK")
       ->capture_default_str();
 }
 

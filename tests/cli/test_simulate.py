@@ -182,6 +182,33 @@ class Simulate(cli.CliTest):
                                   "--no-compute")),
                 "500 tokens in part 0 of strand 0 of rank 0", "501")
 
+    def test_masks(self):
+        mesh = "mesh:ranks=4,rate=1e6"
+
+        def bytes_of(mask):
+            got = self.results(*simulate(
+                "--topology", mesh, "--strategy", "direct", "--tokens", 4000,
+                *SHAPE[:-2], "--no-compute", "--forward-only", "--json",
+                "--mask", mask))["passes"][0]
+            return got["link_classes"][0]["bytes"]
+
+        # Of 8 bytes per token. Each rank needs what lies before its shard.
+        self.assertEqual(bytes_of("causal"), (1 + 2 + 3) * 8000)
+        window = json.dumps({"kind": "causal", "window": {"left": 1000}})
+        self.assertEqual(bytes_of(window), 3 * 8000)
+        documents = {"kind": "full", "document_offsets": [0, 2000, 4000]}
+        self.assertEqual(bytes_of(json.dumps(documents)), 4 * 8000)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "mask.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(documents, file)
+            self.assertEqual(bytes_of(path), 4 * 8000)
+            done = cli.run(*simulate(
+                "--topology", mesh, "--strategy", "direct", "--tokens", 4000,
+                *SHAPE[:-2], "--flops", 1e9, "--mask", path))
+        self.assertIn(" 4000 tokens, contiguous, full, 2 documents\n",
+                      done.stdout)
+
     def test_text(self):
         done = cli.run(*simulate(
             "--topology", "mesh:ranks=2,rate=1e6", "--strategy", "all_gather",
@@ -253,7 +280,10 @@ busiest 100.0 %
                     ({"--tokens": "0"}, "--tokens 0"),
                     ({"--heads": "3", "--kv-heads": "2"}, "kv_heads"),
                     ({"--dtype": "int8"}, "int8"),
-                    ({"--mask": "half"}, "--mask", "half"),
+                    ({"--mask": "half"}, "--mask half", "causal, full"),
+                    ({"--mask": '{"kind": "some"}'}, "--mask.kind", "causal"),
+                    ({"--mask": '{"kind": "full", "document_offsets": [0, 9]}'},
+                     "end at 9", "65536"),
                     ({"--layout": "spiral"}, "spiral"),
                     ({"--straggler": "0=0"}, "factor of 0"),
                     ({"--straggler": "7=2"}, "straggler 7"),
