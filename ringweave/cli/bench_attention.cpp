@@ -1,7 +1,6 @@
 // ringweave bench attention: softmax attention split over ranks against one
 // call of libtorch's op on the whole sequence.
 #include <algorithm>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +14,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/bench.h"
 #include "ringweave/cli/device_table.h"
+#include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/plan/plan_file.h"
@@ -226,14 +226,8 @@ void save_schedules(const AttentionBench& bench) {
   const auto spec = spec_of(bench, bench.strategies.front());
   const plan::AttentionDemand demand(spec.q_layout, spec.kv_layout, spec.mask);
   const auto save = [&](plan::Pass pass) {
-    const std::string path =
-        fmt::format("{}.{}.json", bench.save_prefix, plan::name(pass));
-    std::ofstream file(path);
-    file << plan::to_json(
-                plan::whole(spec.strategy, demand, pass, spec.backward))
-         << "\n";
-    require(file.good(), "[bench attention] could not write {}", path);
-    fmt::print(stderr, "wrote {}\n", path);
+    save_schedule(plan::whole(spec.strategy, demand, pass, spec.backward),
+                  bench.save_prefix, "[bench attention]");
   };
   save(plan::Pass::forward);
   if (spec.backward) save(plan::Pass::backward);
@@ -309,8 +303,7 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "forward pass and one of the backward pass");
   schedules->delimiter(',')->type_name("FILE")->excludes(plan_file);
   command
-      ->add_option("--save-schedules", bench->save_prefix, "Write the first strategy's schedules to "
-                   "PREFIX.forward.json and PREFIX.backward.json")
+      ->add_option("--save-schedules", bench->save_prefix, kSaveSchedulesHelp)
       ->type_name("PREFIX")
       ->excludes(schedules);
 }

@@ -18,6 +18,7 @@
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
+#include "ringweave/cli/schedule_files.h"
 #include "ringweave/cli/simulate_report.h"
 #include "ringweave/plan/attention_work.h"
 #include "ringweave/plan/demand_bytes.h"
@@ -53,6 +54,7 @@ struct SimulateOptions {
   std::vector<std::string> stragglers;
   std::vector<std::string> slow_links;
   std::vector<std::string> fail_links;
+  std::string save_prefix;
   std::string trace;
   bool json = false;
 };
@@ -155,6 +157,8 @@ void check(const SimulateOptions& options) {
       !options.flops || (std::isfinite(*options.flops) && *options.flops > 0),
       "{} got --flops {}; want a positive number", kWhere,
       options.flops.value_or(0));
+  require(options.save_prefix.empty() || options.schedules.empty(),
+          "{} got --save-schedules and --schedule; want one of them", kWhere);
   require(!options.forward_only || !options.backward_only,
           "{} got --forward-only and --backward; want one of them", kWhere);
 }
@@ -202,7 +206,8 @@ std::vector<plan::Schedule> schedules_of(const SimulateOptions& options,
   for (const plan::Pass pass : {plan::Pass::forward, plan::Pass::backward}) {
     const bool forward = pass == plan::Pass::forward;
     if (forward ? options.backward_only : options.forward_only) continue;
-    schedules.push_back(plan::whole(strategy, demand, pass));
+    schedules.push_back(
+        plan::whole(strategy, demand, pass, !options.forward_only));
   }
   return schedules;
 }
@@ -303,6 +308,11 @@ void run(const Prepared& prepared, bool prints) {
   if (prints && !options.trace.empty()) {
     write_trace(options.trace, sim::chrome_trace(timelines, prepared.topology));
   }
+  if (prints && !options.save_prefix.empty()) {
+    for (const plan::Schedule& schedule : prepared.schedules) {
+      save_schedule(schedule, options.save_prefix, kWhere);
+    }
+  }
   if (prints) {
     print_passes(prepared, std::move(passes));
     std::fflush(stdout);
@@ -386,6 +396,9 @@ void add_simulate(CLI::App& app, Context& context) {
   add_disturbances(*command, *options);
   command->add_option("--trace", options->trace,
                       "Write a trace for ui.perfetto.dev to this file");
+  command
+      ->add_option("--save-schedules", options->save_prefix, kSaveSchedulesHelp)
+      ->type_name("PREFIX");
   command->add_flag("--json", options->json, "Print one JSON object");
   command->callback([&context, options] {
     auto prepared = std::make_shared<Prepared>(prepare(*options));

@@ -182,6 +182,34 @@ class Simulate(cli.CliTest):
                                   "--no-compute")),
                 "500 tokens in part 0 of strand 0 of rank 0", "501")
 
+    def test_saved_schedules_give_the_same_times(self):
+        mesh = "mesh:ranks=3,rate=1e6"
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = os.path.join(folder, "multi")
+            want = self.passes(mesh, "multi_ring", "--no-compute",
+                               "--save-schedules", prefix, tokens=1000)
+            self.assertEqual(sorted(os.listdir(folder)),
+                             ["multi.backward.json", "multi.forward.json"])
+            files = [f"{prefix}.{one}.json" for one in want]
+            got = self.results(*simulate(
+                "--topology", mesh, "--schedule", ",".join(files), "--tokens",
+                1000, *SHAPE, "--no-compute", "--json"))
+            self.assertEqual(got["passes"], list(want.values()))
+            self.assert_fault(
+                cli.run(*simulate("--topology", mesh, "--schedule", files[0],
+                                  "--no-compute", "--save-schedules",
+                                  prefix)),
+                "--save-schedules and --schedule")
+            # Forward alone keeps nothing for backward.
+            self.passes(mesh, "multi_ring", "--no-compute", "--forward-only",
+                        "--save-schedules", f"{prefix}.alone", tokens=1000)
+            retained = []
+            for name in (f"{prefix}.alone.forward.json", files[0]):
+                with open(name, encoding="utf-8") as file:
+                    retained.append(len(json.load(file)["retained"]))
+            self.assertEqual(retained[0], 0)
+            self.assertGreater(retained[1], 0)
+
     def test_masks(self):
         mesh = "mesh:ranks=4,rate=1e6"
 
