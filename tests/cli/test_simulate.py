@@ -151,6 +151,49 @@ class Simulate(cli.CliTest):
             self.assertAlmostEqual(one["transfer_bound_seconds"], 8e-3)
             self.assertGreaterEqual(one["ratio"], 1 - 1e-6)
 
+    def test_plan(self):
+        shape = ("--heads", 4, "--kv-heads", 2, "--head-dim", 16, "--layers",
+                 2, "--batch", 3, "--compute", "float32")
+        mask = '{"kind": "causal", "window": {"left": 99}}'
+        mesh = "mesh:ranks=4,rate=1e6"
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "plan.json")
+            planned = self.results(
+                "plan", "--topology", mesh, *shape, "--seq-len", 1000,
+                "--layout", "contiguous", "--mask", mask, "--device",
+                "custom:rate=1e9", "--save", path, "--json")
+            got = self.results(*simulate("--plan", path, "--device",
+                                         "custom:rate=1e9", "--json"))
+            chosen = planned["softmax"]["chosen"]
+            self.assertEqual((got["strategy"], got["tokens"], got["topology"]),
+                             (chosen, 1000, mesh))
+            want = next(one for one in planned["softmax"]["candidates"]
+                        if one["name"] == chosen)
+            for one in got["passes"]:
+                self.assertAlmostEqual(
+                    one["seconds"] / want[one["pass"]]["seconds"], 1, 1)
+            # What says the same is no contradiction.
+            again = self.results(*simulate(
+                "--plan", path, "--device", "custom:rate=1e9", "--json",
+                "--topology", mesh, "--heads", 4, "--tokens", 1000, "--mask",
+                mask, "--layout", "contiguous"))
+            self.assertEqual(again, got)
+            for more, *words in (
+                    (("--heads", 8), "heads 4", "8"),
+                    (("--kv-heads", 4), "kv_heads 2", "4"),
+                    (("--head-dim", 8), "head_dim 16", "8"),
+                    (("--batch", 1), "batch 3", "1"),
+                    (("--dtype", "bfloat16"), "compute float32", "bfloat16"),
+                    (("--tokens", 1001), "seq_len 1000", "1001"),
+                    (("--layout", "zigzag"), "layout contiguous", "zigzag"),
+                    (("--mask", "causal"), "mask", "99"),
+                    (("--topology", "mesh:ranks=4,rate=2e6"), "topology",
+                     "hash")):
+                with self.subTest(more=more):
+                    self.assert_fault(
+                        cli.run(*simulate("--plan", path, "--no-compute",
+                                          *more)), path, *words)
+
     def schedule_file(self, folder, ranks, size=500):
         """Rank 0's block goes to rank 1."""
         path = os.path.join(folder, "schedule.json")
@@ -298,7 +341,9 @@ busiest 100.0 %
             for changes, *words in (
                     ({"--topology": "mash:ranks=4"}, "mash"),
                     ({"--strategy": "rong"}, "rong", "ring"),
-                    ({"--strategy": None}, "neither --strategy"),
+                    ({"--strategy": None}, "got 0 of --strategy, --schedule"),
+                    ({"--plan": "plan.json"}, "got 2 of --strategy"),
+                    ({"--topology": None}, "neither --topology"),
                     ({"--strategy": None, "--schedule": schedule}, "3 ranks",
                      "has 4"),
                     ({"--flops": None}, "got 0 of --device, --flops"),
