@@ -91,7 +91,7 @@ per message. The bound is that of bringing the keys that a rank needs
   memory), direct sends them again, and walks add gradients on the way.
 - Over nodes, what crosses the NICs decides: hierarchical and double ring send no
   byte over them twice, paths (n - 1)/8 shards, K_n and direct n - 8. Slices shorten
-  forward's tail; in backward on four nodes they cost more than they save.
+  forward's tail; backward on four nodes keeps the NICs busy with any number.
 - With computation at this length, everything that is not a flat ring, an
   all-gather or a flood of NICs hides fully, forward and backward.
 - GQA 8:1 divides all transfers by 8 and leaves the computation: then a flat ring

@@ -66,9 +66,9 @@ class Turns {
   int nodes_, ranks_per_node_, slices_;
   int strands_;  // of a slice
   int spread_;   // D
-  // Turns that backward leaves to keys and values on the rail, and at the end
-  // to sums. Half a shard's: by then a rail that all in all has the time to
-  // carry both has carried them, though it has more to do in some phases.
+  // Turns that backward leaves to keys and values on the rail, and to the
+  // owner's sums beyond their own. Half a shard's: simulated, a quarter makes
+  // ranks wait for rails, and a whole one gains nothing.
   int slack_;
   // Turns by which a sum may reach a node that only passes it on before that
   // node's own turn.
