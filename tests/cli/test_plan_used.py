@@ -64,6 +64,20 @@ class PlanUsed(cli.CliTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(len(json.loads(done.stdout)["losses"]), 2)
 
+    def test_train_plans_within_limits(self):
+        auto = ("--set", "parallel.softmax=auto", "--set",
+                f"parallel.topology={TOPOLOGY}")
+        limit = ("--set", "parallel.memory_limit_bytes=1")
+        self.assert_fault(self.train(*auto, *limit), "memory limit")
+        self.assert_fault(self.train(*limit), "parallel.memory_limit_bytes")
+        self.assert_fault(
+            self.train(*auto, "--set", "parallel.message_overhead_seconds=-1"),
+            "message_overhead_seconds", "-1")
+        done = self.train(*auto, "--set", "parallel.memory_limit_bytes=1e9",
+                          "--set", "parallel.message_overhead_seconds=1e-5",
+                          "--dry-run")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_a_plan_for_something_else_is_one_error(self):
         plan = ("--plan", self.path("plan.json"))
         self.assert_fault(self.train(*plan, "--ranks", 2), "ranks 3", "2")
