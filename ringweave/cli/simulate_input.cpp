@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
 #include "ringweave/plan/plan_file.h"
 #include "ringweave/plan/searched.h"
@@ -179,6 +180,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   sim::SimulationOptions disturbed =
       simulation_options(options.disturbances, topology);
   disturbed.link_rates = !options.trace.empty();
+  disturbed.poll = check_interrupted;
   return {.topology = std::move(topology),
           .strategy = std::move(name),
           .shape = shape,
