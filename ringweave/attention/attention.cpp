@@ -1,6 +1,5 @@
 #include "ringweave/attention/attention.h"
 
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -197,10 +196,7 @@ std::shared_ptr<const AttentionPlan> make_attention_plan(
     const std::optional<plan::Schedule>& backward, Rank rank) {
   const plan::AttentionDemand demand = demand_of(spec);
   check_pass(forward, plan::Pass::forward);
-  int strands = 1;
-  for (const plan::Block& block : forward.blocks) {
-    strands = std::max(strands, block.id.strand + 1);
-  }
+  const int strands = plan::strand_count(forward);
   plan::validate(forward, demand, strands);
   auto plan = start_plan(spec, rank, strands);
   plan->forward = forward;

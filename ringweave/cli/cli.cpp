@@ -1,7 +1,10 @@
 #include "ringweave/cli/cli.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <system_error>
 
 #include <fmt/format.h>
 
@@ -24,9 +27,16 @@ constexpr const char* kFooter =
 constexpr int kFailure = 1;
 constexpr int kUsage = 2;
 
-void print(const std::string& text) {
-  fmt::print("{}", text);
-  std::fflush(stdout);
+constexpr const char* kNotWritten = "could not write to standard output";
+
+/// Throws Error if what was printed could not be written.
+void flush_results() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  // An earlier write may have failed, and nobody has kept why.
+  throw Error(errno == 0
+                  ? kNotWritten
+                  : fmt::format("{}: {}", kNotWritten, std::strerror(errno)));
 }
 
 /// Whether the command line asked for no more than a text on stdout.
@@ -49,7 +59,7 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
   try {
     app.parse(reversed);
   } catch (const CLI::CallForHelp&) {
-    if (context.leads()) print(app.help());
+    if (context.leads()) fmt::print("{}", app.help());
     return true;
   } catch (const CLI::ParseError& error) {
     throw InvalidArgument(error.what());
@@ -57,9 +67,9 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
   if (version) {
     const Json all = versions();
     if (context.leads()) {
-      print(json ? all.dump(2) + "\n"
-                 : fmt::format("ringweave {}\n",
-                               all["ringweave"].get<std::string>()));
+      fmt::print("{}", json ? all.dump(2) + "\n"
+                            : fmt::format("ringweave {}\n",
+                                          all["ringweave"].get<std::string>()));
     }
     return true;
   }
@@ -109,6 +119,7 @@ bool prepared_to_end(const std::vector<std::string>& arguments,
 
 /// An error is one line; what follows in torch's is its own call stack.
 void complain(const Context& context, const std::string& what) {
+  std::fflush(stdout);
   const std::string text = what.substr(0, what.find('\n'));
   if (context.engine.group) {
     fmt::print(stderr, "ringweave: rank {}: {}\n", context.engine.group->rank(),
@@ -122,6 +133,7 @@ int run_job(const Context& context) {
   try {
     const InterruptScope interrupts;
     context.job();
+    flush_results();
     return 0;
   } catch (const Interrupted& error) {
     complain(context, error.what());
@@ -129,6 +141,13 @@ int run_job(const Context& context) {
   } catch (const InvalidArgument& error) {
     complain(context, error.what());
     return kUsage;
+  } catch (const std::system_error& error) {
+    // So it comes from a print that is too long for stdout's buffer.
+    const bool print = std::ferror(stdout) != 0;
+    complain(context,
+             print ? fmt::format("{}: {}", kNotWritten, error.code().message())
+                   : error.what());
+    return kFailure;
   } catch (const std::exception& error) {
     complain(context, error.what());
     return kFailure;
@@ -140,7 +159,10 @@ int run_job(const Context& context) {
 int run(const std::vector<std::string>& arguments, const Engine& engine) {
   Context context{.engine = engine, .job = {}, .facts = {}};
   try {
-    if (prepared_to_end(arguments, context)) return 0;
+    if (prepared_to_end(arguments, context)) {
+      flush_results();
+      return 0;
+    }
   } catch (const InvalidArgument& error) {
     if (context.leads()) fmt::print(stderr, "ringweave: {}\n", error.what());
     return kUsage;

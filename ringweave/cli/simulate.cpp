@@ -1,7 +1,6 @@
 // ringweave simulate: how long a schedule takes on a topology.
 #include "ringweave/sim/simulate.h"
 
-#include <cstdio>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -114,7 +113,6 @@ void run(const SimulateOptions& options, const SimulateInput& input,
   if (prints) {
     write_files(options, input, timelines);
     print_passes(input, std::move(passes), options.json);
-    std::fflush(stdout);
   }
   check_ends(timelines);
 }

@@ -1,16 +1,17 @@
 #include "ringweave/cli/simulate_input.h"
 
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
 #include "ringweave/plan/plan_file.h"
 #include "ringweave/plan/searched.h"
 #include "ringweave/plan/strategy.h"
+#include "ringweave/plan/validate.h"
 #include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {
@@ -87,16 +88,7 @@ plan::Mask mask_of(const SimulateOptions& options, const Plan& plan) {
       options.mask.empty() ? AttentionDefaults::kMask : options.mask, kWhere);
 }
 
-/// Of a schedule whose strategy is not known.
-int strands_of(const plan::Schedule& schedule) {
-  int count = 1;
-  for (const plan::Block& block : schedule.blocks) {
-    count = std::max(count, block.id.strand + 1);
-  }
-  return count;
-}
-
-/// A schedule file, if it is for the topology's ranks and the layout's blocks.
+/// A schedule file, if it does the demand's work on the topology's ranks.
 plan::Schedule load_schedule(const std::string& path,
                              const plan::AttentionDemand& demand,
                              const Topology& topology) {
@@ -105,7 +97,7 @@ plan::Schedule load_schedule(const std::string& path,
   require(schedule.ranks == topology.ranks(),
           "{} got {} for {} ranks; {} has {}", kWhere, path, schedule.ranks,
           topology.name(), topology.ranks());
-  const int strands = strands_of(schedule);
+  const int strands = plan::strand_count(schedule);
   for (const plan::Block& block : schedule.blocks) {
     const auto [owner, strand, part] = block.id;
     const std::int64_t size =
@@ -115,6 +107,12 @@ plan::Schedule load_schedule(const std::string& path,
             "{} tokens in this layout have {} there",
             kWhere, path, block.size, part, strand, owner,
             demand.kv_layout().tokens(), size);
+  }
+  try {
+    plan::validate(schedule, demand, strands);
+  } catch (const InvalidArgument& error) {
+    throw InvalidArgument(
+        fmt::format("{} got {}: {}", kWhere, path, error.what()));
   }
   return schedule;
 }
@@ -127,7 +125,7 @@ std::vector<Pass> passes_of_files(const std::vector<std::string>& paths,
   std::vector<Pass> passes;
   for (const std::string& path : paths) {
     plan::Schedule schedule = load_schedule(path, demand, topology);
-    const int strands = strands_of(schedule);
+    const int strands = plan::strand_count(schedule);
     passes.push_back({std::move(schedule), strands});
   }
   return passes;
@@ -182,6 +180,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   sim::SimulationOptions disturbed =
       simulation_options(options.disturbances, topology);
   disturbed.link_rates = !options.trace.empty();
+  disturbed.poll = check_interrupted;
   return {.topology = std::move(topology),
           .strategy = std::move(name),
           .shape = shape,

@@ -135,6 +135,14 @@ std::int64_t block_size(const Schedule& schedule, const BlockId& block) {
   return found != schedule.blocks.end() && found->id == block ? found->size : 0;
 }
 
+int strand_count(const Schedule& schedule) {
+  int count = 1;
+  for (const Block& block : schedule.blocks) {
+    count = std::max(count, block.id.strand + 1);
+  }
+  return count;
+}
+
 LinkTraffic link_traffic(const Schedule& schedule) {
   LinkTraffic traffic;
   for (const Transfer& transfer : schedule.transfers) {
@@ -252,6 +260,8 @@ Schedule schedule_from_json(const Json& json, const std::string& name) {
   schedule.ranks = read_int(object, "ranks", 1);
   schedule.pass = read_enum<Pass>(object, "pass", kPasses);
   schedule.steps = read_int(object, "steps", 1);
+  require(schedule.steps <= kMaxSteps, "[{}.steps] got {}; want 1 … {}", name,
+          schedule.steps, kMaxSteps);
   schedule.blocks = read_list<Block>(object, "blocks", read_block);
   schedule.transfers = read_list<Transfer>(object, "transfers", read_transfer);
   schedule.tiles = read_list<Tile>(object, "tiles", read_tile);

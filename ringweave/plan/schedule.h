@@ -54,6 +54,9 @@ inline constexpr int kOwn = -1;
 /// number without bounds, from a file or a name, would cost memory.
 inline constexpr int kMaxStrands = 4096;
 
+/// Most steps of a schedule that is read, for the same reason.
+inline constexpr int kMaxSteps = 1 << 20;
+
 struct BlockId {
   Rank owner = 0;
   int strand = 0;
@@ -119,6 +122,9 @@ bool before(const Transfer& a, const Transfer& b);
 
 /// Of tiles: (step, rank, block), then the other fields.
 bool before(const Tile& a, const Tile& b);
+
+/// Strands that the listed blocks are cut into; at least 1.
+int strand_count(const Schedule& schedule);
 
 /// The size of a part in units; 0 if it is not listed.
 std::int64_t block_size(const Schedule& schedule, const BlockId& block);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <exception>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <mutex>
@@ -54,6 +56,28 @@ class KeptSignals {
   struct sigaction before_[std::size(kSignals)] = {};
 };
 
+/// While it lives, the engine calls a function each time that the clock moves
+/// on, in no actor. SimGrid can't forget a callback: one stays for good.
+class TimeAdvance {
+ public:
+  explicit TimeAdvance(std::function<void()> call) {
+    call_ = std::move(call);
+    static const bool connected = [] {
+      s4u::Engine::on_time_advance_cb([](double) {
+        if (call_) call_();
+      });
+      return true;
+    }();
+    static_cast<void>(connected);
+  }
+  ~TimeAdvance() { call_ = {}; }
+  TimeAdvance(const TimeAdvance&) = delete;
+  TimeAdvance& operator=(const TimeAdvance&) = delete;
+
+ private:
+  static inline std::function<void()> call_;
+};
+
 // Sanitizers can't follow an actor that changes stacks by itself; there each
 // is a thread, which is slower.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -89,7 +113,8 @@ void block_for_ever() { s4u::Semaphore::create(0)->acquire(); }
 
 class Simulation {
  public:
-  Simulation(const Script& script, const Network& network);
+  Simulation(const Script& script, const Network& network,
+             const std::function<void()>& poll);
 
   Record run();
 
@@ -106,12 +131,19 @@ class Simulation {
   double latency_of(const Script::Message& message) const;
   void make_actors();
 
+  void poll() const {
+    if (poll_) poll_();
+  }
+  void poll_as_actor();
+
   void run_rank(Rank rank);
   void wait_for_all(Rank rank, int step, Posted& posted);
   void post(Rank rank, int message, Posted& posted);
 
   const Script& script_;
   const Network& network_;
+  const std::function<void()>& poll_;
+  std::exception_ptr stop_;  ///< thrown by poll_ in an actor
   Record record_;
   double begin_ = 0;
   std::vector<s4u::Host*> hosts_;
@@ -121,8 +153,9 @@ class Simulation {
   int* received_ = nullptr;
 };
 
-Simulation::Simulation(const Script& script, const Network& network)
-    : script_(script), network_(network) {
+Simulation::Simulation(const Script& script, const Network& network,
+                       const std::function<void()>& poll)
+    : script_(script), network_(network), poll_(poll) {
   record_.messages.resize(script.messages.size());
   record_.tiles.resize(script.tile_seconds.size());
   record_.ends.assign(script.steps.size(), kNever);
@@ -140,7 +173,12 @@ Record Simulation::run() {
   begin_ = s4u::Engine::get_clock();
   make_network();
   make_actors();
+  const TimeAdvance on_time_advance([this] {
+    if (stop_) std::rethrow_exception(stop_);
+    poll();
+  });
   engine.run();
+  if (stop_) std::rethrow_exception(stop_);
   return std::move(record_);
 }
 
@@ -174,6 +212,7 @@ void Simulation::make_routes(s4u::NetZone* zone) {
   std::map<Ends, double> latencies;
   std::map<Ends, s4u::Mailbox*> mailboxes;
   for (const Script::Message& message : script_.messages) {
+    poll();
     s4u::Host* from = hosts_[message.from];
     s4u::Host* to = hosts_[message.to];
     const auto [mailbox, is_new] = mailboxes.try_emplace({from, to});
@@ -219,11 +258,23 @@ void Simulation::make_actors() {
   }
 }
 
+/// Exceptions can't leave an actor: it leaves this one to the engine's loop,
+/// and stays where it is.
+void Simulation::poll_as_actor() {
+  try {
+    if (!stop_) poll();
+  } catch (...) {
+    stop_ = std::current_exception();
+  }
+  if (stop_) block_for_ever();
+}
+
 void Simulation::run_rank(Rank rank) {
   Posted posted;
   const auto& steps = script_.steps[rank];
   for (int step = 0; step < static_cast<int>(steps.size()); ++step) {
     wait_for_all(rank, step, posted);
+    poll_as_actor();
     for (const int message : steps[step].receives) post(rank, message, posted);
     for (const int message : steps[step].sends) {
       sleep(script_.message_overhead_seconds);
@@ -269,10 +320,11 @@ void Simulation::post(Rank rank, int index, Posted& posted) {
 
 }  // namespace
 
-Record play(const Script& script, const Network& network) {
+Record play(const Script& script, const Network& network,
+            const std::function<void()>& poll) {
   static std::mutex one_engine;
   const std::lock_guard lock(one_engine);
-  return Simulation(script, network).run();
+  return Simulation(script, network, poll).run();
 }
 
 }  // namespace ringweave::sim

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "ringweave/base/range.h"
@@ -63,7 +64,9 @@ struct Record {
   std::vector<int> stuck;        ///< by rank: message waited for; -1: none
 };
 
-/// One simulation at a time: calls from several threads take turns.
-Record play(const Script& script, const Network& network);
+/// One simulation at a time: calls from several threads take turns. `poll`,
+/// unless empty, is called often; play() throws what it throws.
+Record play(const Script& script, const Network& network,
+            const std::function<void()>& poll);
 
 }  // namespace ringweave::sim

@@ -182,6 +182,7 @@ Case make_case(const plan::Schedule& schedule, const Routes& routes,
   }
   const Compute compute(workload, options, topology.ranks());
   for (const Program& program : programs) {
+    if (options.poll) options.poll();
     std::vector<int> number;  // of each of the program's messages
     std::map<std::pair<Rank, Rank>, std::size_t> count;
     for (const plan::Message& message : program.messages) {
@@ -305,8 +306,8 @@ Timeline simulate(const plan::Schedule& schedule, const Topology& topology,
   for (const int capacity : network.capacity) {
     rates.push_back(network.bytes_per_second[capacity]);
   }
-  Timeline timeline =
-      timeline_of(simulated, play(simulated.script, network), rates);
+  Timeline timeline = timeline_of(
+      simulated, play(simulated.script, network, options.poll), rates);
   timeline.pass = schedule.pass;
   if (options.link_rates) {
     timeline.rates = link_rates(simulated.script, timeline.messages, network);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -44,6 +45,9 @@ struct SimulationOptions {
   std::vector<SlowLink> slow_links = {};
   std::vector<FailingLink> failing_links = {};
   bool link_rates = false;  ///< fills Timeline::rates too
+  /// Called often while the simulation runs; what it throws ends it. May be
+  /// empty.
+  std::function<void()> poll = {};
 };
 
 /// Simulates one pass. `schedule` is whole: all ranks' parts. The same input

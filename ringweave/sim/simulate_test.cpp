@@ -408,6 +408,28 @@ constexpr int kLarge = 16;
 constexpr int kLarge = 64;
 #endif
 
+/// Wherever the poll throws: while the network is made, in an actor, when the
+/// clock moves on.
+TEST(Simulate, EndsWithWhatThePollThrows) {
+  const Topology machine = builtin("mesh:ranks=4,rate=1000");
+  const plan::Schedule schedule = schedule_of("ring", 4, 100);
+  const double seconds = simulate(schedule, machine, kPlain).seconds;
+  int calls = 0;
+  int last = -1;  // call that throws
+  const SimulationOptions options = {.poll = [&] {
+    if (calls++ == last) throw NoSolution("enough");
+  }};
+  EXPECT_EQ(simulate(schedule, machine, kPlain, options).seconds, seconds);
+  const int all = calls;
+  EXPECT_GT(all, 20);
+  for (last = 0; last < all; ++last) {
+    calls = 0;
+    EXPECT_THROW(simulate(schedule, machine, kPlain, options), NoSolution)
+        << "at call " << last;
+  }
+  EXPECT_EQ(simulate(schedule, machine, kPlain).seconds, seconds);
+}
+
 TEST(Simulate, ManyRanks) {
   const plan::Schedule schedule =
       schedule_of("multi_ring", kLarge, 10 * (kLarge - 1));

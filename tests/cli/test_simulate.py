@@ -195,18 +195,26 @@ class Simulate(cli.CliTest):
                                           *more)), path, *words)
 
     def schedule_file(self, folder, ranks, size=500):
-        """Rank 0's block goes to rank 1."""
+        """Every rank sends its block to every other."""
         path = os.path.join(folder, "schedule.json")
-        block = [0, 0, 0]
+        blocks = [[rank, 0, 0] for rank in range(ranks)]
+        pairs = [(a, b) for a in range(ranks) for b in range(ranks) if a != b]
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"format": "ringweave.schedule", "version": 1,
-                       "ranks": ranks, "pass": "forward", "steps": 1,
-                       "blocks": [{"block": block, "size": size}],
+                       "ranks": ranks, "pass": "forward", "steps": 2,
+                       "blocks": [{"block": block, "size": size}
+                                  for block in blocks],
                        "transfers": [
-                           {"from": 0, "to": 1, "block": block,
+                           {"from": a, "to": b, "block": blocks[a],
                             "payload": "kv", "action": "copy", "post_step": 0,
-                            "wait_step": 1, "source_slot": -1, "slot": 0}],
-                       "tiles": [], "retained": []}, file)
+                            "wait_step": 1, "source_slot": -1, "slot": a}
+                           for a, b in pairs],
+                       "tiles": [
+                           {"rank": b, "step": 0 if a == b else 1,
+                            "block": blocks[a], "slot": -1 if a == b else a,
+                            "grad_slot": -1 if a == b else 0}
+                           for a in range(ranks) for b in range(ranks)],
+                       "retained": []}, file)
         return path
 
     def test_schedule_files(self):
@@ -224,6 +232,42 @@ class Simulate(cli.CliTest):
                                   path, "--tokens", 1002, *SHAPE,
                                   "--no-compute")),
                 "500 tokens in part 0 of strand 0 of rank 0", "501")
+
+    def test_schedule_files_that_do_not_do_the_work(self):
+        """A time of what is no attention would be worth nothing."""
+        def change(entry, **fields):
+            return lambda good: good[entry][0].update(fields)
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.schedule_file(folder, 3)
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+            for spoil, *words in (
+                    (change("transfers", to=9), "two different ranks 0 … 2"),
+                    (change("transfers", wait_step=99), "wait step <= 2"),
+                    (change("transfers", source_slot=7), "impossible"),
+                    (change("transfers", action="add"), "action add"),
+                    (change("tiles", rank=9), "a rank of 0 … 2"),
+                    (change("tiles", step=2), "a step of 0 … 1"),
+                    (lambda good: good.update(steps=99), "got 99 steps"),
+                    (lambda good: good.update(steps=10 ** 9),
+                     ".steps] got 1000000000; want 1 … 1048576"),
+                    (lambda good: good["transfers"].pop(), "impossible tile"),
+                    (lambda good: good["tiles"].pop(), "neither uses"),
+                    (lambda good: good["tiles"].pop(0), "missing tile"),
+                    (lambda good: good["transfers"].append(
+                        good["transfers"][0]), "doubled"),
+                    (lambda good: good["tiles"].append(good["tiles"][0]),
+                     "doubled tile")):
+                spoilt = json.loads(text)
+                spoil(spoilt)
+                with open(path, "w", encoding="utf-8") as file:
+                    json.dump(spoilt, file)
+                with self.subTest(words=words):
+                    self.assert_fault(
+                        cli.run(*simulate("--topology", "mesh:ranks=3",
+                                          "--schedule", path, "--tokens", 1500,
+                                          *SHAPE, "--no-compute")),
+                        path, *words)
 
     def test_saved_schedules_give_the_same_times(self):
         mesh = "mesh:ranks=3,rate=1e6"

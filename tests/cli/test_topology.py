@@ -1,5 +1,7 @@
 """`ringweave topology decompose`, its output proved again without its code."""
 
+import os
+import subprocess
 import unittest
 
 import cli
@@ -32,6 +34,23 @@ class Help(cli.CliTest):
         self.assert_fault(cli.run("weave"), "weave")
         self.assert_fault(cli.run("topology", "decompose", "--ranks", "5",
                                   "--rings"), "--rings")
+
+
+class Output(cli.CliTest):
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_what_can_not_be_written(self):
+        for arguments in (("--help",), ("--version",), ("topology", "list"),
+                          # More than the buffer of stdout.
+                          ("topology", "decompose", "--ranks", "101")):
+            with self.subTest(arguments=arguments), \
+                    open("/dev/full", "w", encoding="utf-8") as full:
+                done = subprocess.run([cli.BINARY, *arguments], text=True,
+                                      stdout=full, stderr=subprocess.PIPE,
+                                      timeout=cli.SECONDS)
+                self.assertEqual(
+                    (done.returncode, done.stderr),
+                    (1, "ringweave: could not write to standard output: "
+                        "No space left on device\n"))
 
 
 class Decompose(cli.CliTest):
