@@ -1,5 +1,6 @@
 #include "python/group_state.h"
 
+#include <filesystem>
 #include <map>
 #include <mutex>
 
@@ -30,7 +31,7 @@ GroupState::GroupState(const std::string& group)
 std::shared_ptr<const attention::AttentionPlan> GroupState::attention_plan(
     const attention::AttentionSpec& spec) {
   const std::string key = fmt::format(
-      "{} {} {} {} {}", plan::name(spec.strategy),
+      "{} {} {} {} {}", plan::to_json(spec.strategy).dump(),
       spec.q_layout.to_json().dump(), spec.kv_layout.to_json().dump(),
       spec.mask.to_json().dump(), spec.backward);
   return attention_.get(key, [&] {
@@ -45,6 +46,17 @@ std::shared_ptr<const linear_attention::LinearPlan> GroupState::linear_plan(
                   spec.layout.to_json().dump(), spec.mask.to_json().dump());
   return linear_.get(key, [&] {
     return linear_attention::make_linear_plan(spec, communicator_.rank());
+  });
+}
+
+std::shared_ptr<const plan::PlanFile> GroupState::plan_file(
+    const std::string& path) {
+  std::error_code absent;  // said below, and better
+  const auto written = std::filesystem::last_write_time(path, absent);
+  const std::string key =
+      fmt::format("{} {}", written.time_since_epoch().count(), path);
+  return files_.get(key, [&] {
+    return std::make_shared<const plan::PlanFile>(plan::read_plan_file(path));
   });
 }
 

@@ -9,12 +9,13 @@
 #include "ringweave/attention/attention.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/linear_attention/linear_attention.h"
+#include "ringweave/plan/plan_file.h"
 
 namespace ringweave::python {
 
 /// A plan is made once for a spec. Packed documents bring a new mask with every
 /// batch, so that only the latest few are kept.
-template <typename Spec, typename Plan>
+template <typename Plan>
 class PlanCache {
  public:
   /// `make` is called for a spec whose `key` is not there.
@@ -42,11 +43,14 @@ class GroupState {
       const attention::AttentionSpec& spec);
   std::shared_ptr<const linear_attention::LinearPlan> linear_plan(
       const linear_attention::LinearSpec& spec);
+  /// Read anew when the file has changed.
+  std::shared_ptr<const plan::PlanFile> plan_file(const std::string& path);
 
  private:
   comm::Communicator communicator_;
-  PlanCache<attention::AttentionSpec, attention::AttentionPlan> attention_;
-  PlanCache<linear_attention::LinearSpec, linear_attention::LinearPlan> linear_;
+  PlanCache<attention::AttentionPlan> attention_;
+  PlanCache<linear_attention::LinearPlan> linear_;
+  PlanCache<plan::PlanFile> files_;
 };
 
 /// The state of the process group of that name. Lives until the process ends,

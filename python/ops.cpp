@@ -1,11 +1,12 @@
 // The torch operators that Python sees, and the entry of `python -m ringweave`.
 //
 //   torch.ops.ringweave.main(argv, group) -> exit code
-//   torch.ops.ringweave.attention(q, k, v, group, layout, mask, scale,
-//   strategy) torch.ops.ringweave.linear_attention(q, k, v, …) -> (out, final
-//   state) torch.ops.ringweave.layout / positions / unshard
+//   torch.ops.ringweave.attention(q, k, v, …) -> out
+//   torch.ops.ringweave.linear_attention(q, k, v, …) -> (out, final state)
+//   torch.ops.ringweave.layout / positions / unshard
 //
-// Layouts and masks come as the JSON of plan/layout.h and plan/mask.h.
+// Layouts and masks come as the JSON of plan/layout.h and plan/mask.h, plans as
+// paths of plan files.
 #include <optional>
 #include <string>
 #include <tuple>
@@ -39,24 +40,68 @@ int64_t main_op(const std::vector<std::string>& argv,
   return cli::run(argv, engine);
 }
 
+/// Of a (batch, tokens, heads, head_dim) tensor; other shapes are refused
+/// later.
+std::int64_t heads_of(const at::Tensor& x) {
+  return x.dim() == 4 ? x.size(2) : 0;
+}
+
+std::string type_name(const at::Tensor& x) {
+  switch (x.scalar_type()) {
+    case at::kDouble:
+      return "float64";
+    case at::kFloat:
+      return "float32";
+    case at::kBFloat16:
+      return "bfloat16";
+    default:
+      return c10::toString(x.scalar_type());
+  }
+}
+
+/// Of the model, what can be seen in one call is compared.
+void check_fits(const plan::PlanFile& plan, const std::string& path,
+                const at::Tensor& q, std::int64_t kv_heads,
+                const plan::Layout& layout, const plan::Mask& mask,
+                GroupState& state) {
+  if (q.dim() != 4) return;  // refused with the other shapes
+  plan::ModelShape shape = plan.model;
+  shape.heads = q.size(2);
+  shape.kv_heads = kv_heads;
+  shape.head_dim = q.size(3);
+  shape.batch = q.size(0);
+  shape.dtype = type_name(q);
+  plan::check_fits(plan, path, state.communicator().size(), shape,
+                   layout.tokens(),
+                   layout.to_json().at("kind").get<std::string>(), mask);
+}
+
 at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v, const std::string& group,
                         const std::string& layout, const std::string& mask,
                         std::optional<double> scale,
-                        const std::string& strategy) {
+                        const std::string& strategy,
+                        const std::optional<std::string>& plan_file) {
   GroupState& state = group_state(group);
   const bool backward =
       at::GradMode::is_enabled() &&
       (q.requires_grad() || k.requires_grad() || v.requires_grad());
   const plan::Layout tokens = layout_from(layout);
-  const auto plan =
-      state.attention_plan({.strategy = plan::strategy_from_name(strategy),
-                            .q_layout = tokens,
-                            .kv_layout = tokens,
-                            .mask = mask_from(mask),
-                            .backward = backward});
-  return attention::attention(q, k, v, plan, state.communicator(),
-                              {.scale = scale})
+  attention::AttentionSpec spec{.q_layout = tokens,
+                                .kv_layout = tokens,
+                                .mask = mask_from(mask),
+                                .backward = backward};
+  if (plan_file) {
+    const auto plan = state.plan_file(*plan_file);
+    require(plan->softmax.has_value(),
+            "[attention] got {}, a plan without softmax layers", *plan_file);
+    check_fits(*plan, *plan_file, q, heads_of(k), tokens, spec.mask, state);
+    spec.strategy = *plan->softmax->strategy;
+  } else {
+    spec.strategy = plan::strategy_from_name(strategy);
+  }
+  return attention::attention(q, k, v, state.attention_plan(spec),
+                              state.communicator(), {.scale = scale})
       .out;
 }
 
@@ -83,12 +128,24 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
     const std::optional<at::Tensor>& gates,
     const std::optional<at::Tensor>& initial_state, const std::string& group,
     const std::string& layout, const std::string& mask, double scale,
-    const std::string& transport, bool final_state) {
+    const std::string& transport, bool final_state,
+    const std::optional<std::string>& plan_file) {
   GroupState& state = group_state(group);
+  const plan::Layout tokens = layout_from(layout);
+  const plan::Mask seen = mask_from(mask);
+  std::string way = transport;
+  if (plan_file) {
+    const auto file = state.plan_file(*plan_file);
+    require(file->linear.has_value(),
+            "[linear_attention] got {}, a plan without linear layers",
+            *plan_file);
+    check_fits(*file, *plan_file, q, file->model.kv_heads, tokens, seen, state);
+    way = file->linear->name;
+  }
   const auto plan = state.linear_plan(
-      {.transport = linear_attention::transport_from_name(transport),
-       .layout = layout_from(layout),
-       .mask = mask_from(mask)});
+      {.transport = linear_attention::transport_from_name(way),
+       .layout = tokens,
+       .mask = seen});
   const linear_attention::LinearResult result =
       linear_attention::linear_attention(
           q, k, v, decay_of(gates), gates.value_or(at::Tensor()),
@@ -149,12 +206,12 @@ TORCH_LIBRARY(ringweave, library) {
   library.def("main(str[] argv, str group) -> int", main_op);
   library.def(
       "attention(Tensor q, Tensor k, Tensor v, str group, str layout, "
-      "str mask, float? scale, str strategy) -> Tensor",
+      "str mask, float? scale, str strategy, str? plan) -> Tensor",
       attention_op);
   library.def(
       "linear_attention(Tensor q, Tensor k, Tensor v, Tensor? gates, "
       "Tensor? initial_state, str group, str layout, str mask, float scale, "
-      "str transport, bool final_state) -> (Tensor, Tensor?)",
+      "str transport, bool final_state, str? plan) -> (Tensor, Tensor?)",
       linear_attention_op);
   library.def("layout(str kind, int tokens, int ranks) -> str", layout_op);
   library.def("positions(str layout, int rank) -> Tensor", positions_op);

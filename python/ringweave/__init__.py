@@ -4,7 +4,9 @@
     q, k, v = (ringweave.shard(x, layout) for x in (q, k, v))
     out = ringweave.attention(q, k, v, layout=layout)   # autograd works
 
-Tensors are (batch, tokens, heads, head_dim), the local shard of each rank.
+python/examples/attention.py is a whole program. Tensors are (batch, tokens,
+heads, head_dim), the local shard of each rank. A layout or a mask is a dict, or
+the JSON text of one.
 `group` is a process group or its name; None is the default group. Every rank of
 it must make the same calls in the same order. A peer that does not answer within
 the group's time-out (init_process_group(timeout=...)) is an error. Nothing here
@@ -57,23 +59,47 @@ def _group_rank(group):
     return torch.distributed.get_rank(group)
 
 
+def _json(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _mask_json(mask):
-    return json.dumps({"kind": mask} if isinstance(mask, str) else mask)
+    word = isinstance(mask, str) and not mask.lstrip().startswith("{")
+    return _json({"kind": mask} if word else mask)
+
+
+def _path(plan):
+    return None if plan is None else os.fspath(plan)
+
+
+def _choice(name, chosen, default, plan):
+    """`chosen` or the default; not beside a plan, which would decide."""
+    if plan is not None and chosen is not None:
+        raise ValueError(f"got {name}={chosen!r} and plan={str(plan)!r}; want "
+                         "one of them")
+    return default if chosen is None else chosen
 
 
 def layout(kind, tokens, ranks):
     """Which rank holds which tokens: "contiguous", "zigzag" or "striped".
 
-    Returns JSON text, which the other functions take. Uneven shards: write
-    {"kind": "explicit", "tokens": …, "runs": [[[begin, length, stride], …], …]}
-    yourself.
+    Returns JSON text, which the other functions take. They take any layout that
+    is written as
+
+        {"kind": "explicit", "tokens": 10,
+         "runs": [[[0, 3, 1], [8, 2, 1]], [[3, 5, 1]]]}
+
+    too: a list per rank of runs [begin, length, stride], in ascending order of
+    their begins. Every position from 0 to tokens - 1 is in one run; a rank may
+    have none.
     """
     return _ops.layout(kind, tokens, ranks)
 
 
 def positions(layout, rank=None, *, group=None):
     """Positions in the sequence of a rank's tokens; of this rank's by default."""
-    return _ops.positions(layout, _group_rank(group) if rank is None else rank)
+    return _ops.positions(_json(layout),
+                          _group_rank(group) if rank is None else rank)
 
 
 def shard(whole, layout, *, group=None, dim=1):
@@ -83,34 +109,58 @@ def shard(whole, layout, *, group=None, dim=1):
 
 def unshard(part, layout, *, group=None, dim=1):
     """The whole tensor, on every rank, from all ranks' shards. No gradient."""
-    return _ops.unshard(part, _group_name(group), layout, dim)
+    return _ops.unshard(part, _group_name(group), _json(layout), dim)
 
 
 def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
-              strategy="multi_ring"):
+              strategy=None, plan=None):
     """Softmax attention over the sequence of all ranks' shards.
 
-    mask: "causal", "full", or {"kind": …, "window": {"left": …, "right": …},
-    "document_offsets": […]}. scale: default 1 / sqrt(head_dim). strategy: how
-    keys and values travel: ring, ring_reverse, multi_ring,
-    time_varying_multi_ring, direct, direct:K, all_gather.
+    q: (batch, tokens of this rank, heads, head_dim); k and v: the same with
+    kv_heads, which divides heads. float64, float32 or bfloat16.
+    mask: "causal", "full", or
+
+        {"kind": "causal", "window": {"left": 1023, "right": 0},
+         "document_offsets": [0, 700, tokens]}
+
+    A query at p sees keys p - left … p + right; a side that is left out is
+    unlimited. Documents begin at the offsets; the last offset is the number of
+    tokens. scale: default 1 / sqrt(head_dim).
+    strategy: how keys and values travel: ring, ring_reverse, multi_ring (the
+    default), time_varying_multi_ring, direct, direct:K, all_gather; over U nodes
+    paths:nodes=U, double_ring:nodes=U,
+    hierarchical:nodes=U,slices=K,inner=STRATEGY.
+    plan: in its place, the path of a file of `ringweave plan --save`, made for
+    this shape, layout and mask; the only way to rings and synthesised.
     """
-    return _ops.attention(q, k, v, _group_name(group), layout, _mask_json(mask),
-                          scale, strategy)
+    strategy = _choice("strategy", strategy, "multi_ring", plan)
+    return _ops.attention(q, k, v, _group_name(group), _json(layout),
+                          _mask_json(mask), scale, strategy, _path(plan))
 
 
 def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
                      scale=1.0, initial_state=None, final_state=False,
-                     transport="all_gather"):
-    """Linear attention S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t.
+                     transport=None, plan=None):
+    """Linear attention: o_t = scale · S_tᵀ q_t, with the state
+    S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ.
 
+    q and k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens,
+    heads, value_dim). All three have the same number of heads: repeat kv heads
+    yourself. float64, float32 or bfloat16.
     gates: log decays <= 0 of shape (heads), (batch, tokens, heads) or (batch,
-    tokens, heads, key_dim), in fp32 (fp64 for fp64); None: no decay.
-    initial_state: the same on all ranks; a rank's gradient of it, and of a
-    constant decay, is its part of a sum over ranks. Returns the output, with
-    `final_state` also the state after the last token.
+    tokens, heads, key_dim), in float32 (float64 for float64); None: no decay.
+    mask: as in attention(), without a window; documents reset the state. "full"
+    only without gates. layout: contiguous runs, so not striped.
+    initial_state: (batch, heads, key_dim, value_dim) in the type of gates, the
+    same on all ranks, the first document continues from it; None: zeros. A
+    rank's gradient of it, and of a constant decay, is its part of a sum over
+    ranks. Returns the output, with `final_state` also the state after the last
+    token, the same on all ranks.
+    transport: how states travel: all_gather (the default), all_gather:STRATEGY,
+    chain. plan: in its place, the path of a file of `ringweave plan --save`.
     """
+    transport = _choice("transport", transport, "all_gather", plan)
     out, state = _ops.linear_attention(
-        q, k, v, gates, initial_state, _group_name(group), layout,
-        _mask_json(mask), scale, transport, final_state)
+        q, k, v, gates, initial_state, _group_name(group), _json(layout),
+        _mask_json(mask), scale, transport, final_state, _path(plan))
     return (out, state) if final_state else out

@@ -14,6 +14,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/mask_option.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/models/compute.h"
 
@@ -153,7 +154,8 @@ void add_options(CLI::App& command, BenchOptions& options) {
   command
       .add_option("--layout", options.layout, "contiguous, zigzag or striped")
       ->capture_default_str();
-  command.add_option("--mask", options.mask, "causal or full")
+  command.add_option("--mask", options.mask_argument, kMaskHelp)
+      ->type_name("MASK")
       ->capture_default_str();
   command.add_flag("--forward-only", options.forward_only,
                    "Leave out the backward pass");
@@ -188,8 +190,6 @@ void check(const BenchOptions& options, const Context& context) {
                      static_cast<double>(options.head_dim),
                  "[bench] got a size");
   models::compute_from_name(options.dtype);
-  require(options.mask == "causal" || options.mask == "full",
-          "[bench] got --mask {}; want causal or full", options.mask);
   layout_of(options);
 }
 
@@ -204,7 +204,7 @@ void check_fits(const plan::PlanFile& plan, const std::string& path,
   shape.batch = options.batch;
   shape.dtype = options.dtype;
   plan::check_fits(plan, path, options.ranks, shape, options.tokens,
-                   options.layout, mask_of(options));
+                   options.layout, options.mask);
 }
 
 at::ScalarType scalar_type(const BenchOptions& options) {
@@ -213,10 +213,6 @@ at::ScalarType scalar_type(const BenchOptions& options) {
 
 plan::Layout layout_of(const BenchOptions& options) {
   return plan::Layout::named(options.layout, options.tokens, options.ranks);
-}
-
-plan::Mask mask_of(const BenchOptions& options) {
-  return options.mask == "full" ? plan::Mask::full() : plan::Mask::causal();
 }
 
 at::Tensor random_tensor(std::vector<std::int64_t> shape, at::ScalarType type,
@@ -261,14 +257,20 @@ void print_reports(const std::string& bench, const BenchOptions& options,
     for (const BenchReport& report : reports) {
       cases.push_back(to_json(report, tokens));
     }
-    const Json all = {
-        {"bench", bench},           {"baseline", baseline},
-        {"ranks", options.ranks},   {"threads", options.threads},
-        {"tokens", options.tokens}, {"batch", options.batch},
-        {"heads", options.heads},   {"head_dim", options.head_dim},
-        {"dtype", options.dtype},   {"layout", options.layout},
-        {"mask", options.mask},     {"backward", !options.forward_only},
-        {"repeat", options.repeat}, {"cases", std::move(cases)}};
+    const Json all = {{"bench", bench},
+                      {"baseline", baseline},
+                      {"ranks", options.ranks},
+                      {"threads", options.threads},
+                      {"tokens", options.tokens},
+                      {"batch", options.batch},
+                      {"heads", options.heads},
+                      {"head_dim", options.head_dim},
+                      {"dtype", options.dtype},
+                      {"layout", options.layout},
+                      {"mask", mask_text(options.mask)},
+                      {"backward", !options.forward_only},
+                      {"repeat", options.repeat},
+                      {"cases", std::move(cases)}};
     fmt::print("{}\n", all.dump());
     return;
   }
@@ -277,7 +279,7 @@ void print_reports(const std::string& bench, const BenchOptions& options,
       "split: {} ranks of {} thread(s); whole: {}, {} threads\n"
       "medians of {} pairs\n\n{}",
       bench, options.batch, options.tokens, options.heads, options.head_dim,
-      options.dtype, options.mask, options.layout,
+      options.dtype, mask_text(options.mask), options.layout,
       options.forward_only ? ", forward" : ", forward and backward",
       options.ranks, options.threads, baseline, options.ranks * options.threads,
       options.repeat, table(reports, tokens));
@@ -292,6 +294,7 @@ CLI::App* add_benchmark(CLI::App& bench, Context& context,
   command->callback(
       [&context, &options, prepare = std::move(prepare), run = std::move(run)] {
         check(options, context);
+        options.mask = mask_from_option(options.mask_argument, "[bench]");
         prepare();
         context.job = run;
       });

@@ -34,7 +34,8 @@ struct BenchOptions {
   std::int64_t head_dim = 64;
   std::string dtype = "float32";
   std::string layout = "zigzag";
-  std::string mask = "causal";
+  std::string mask_argument = "causal";
+  plan::Mask mask = plan::Mask::causal();  ///< read from it before prepare()
   bool forward_only = false;
   int repeat = 5;
   bool json = false;
@@ -47,7 +48,6 @@ void check_fits(const plan::PlanFile& plan, const std::string& path,
 
 at::ScalarType scalar_type(const BenchOptions& options);
 plan::Layout layout_of(const BenchOptions& options);
-plan::Mask mask_of(const BenchOptions& options);
 /// Normally distributed numbers, the same for the same seed.
 at::Tensor random_tensor(std::vector<std::int64_t> shape, at::ScalarType type,
                          std::uint64_t seed);

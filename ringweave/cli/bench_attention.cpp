@@ -1,7 +1,6 @@
 // ringweave bench attention: softmax attention split over ranks against one
 // call of libtorch's op on the whole sequence.
 #include <algorithm>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +14,9 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/bench.h"
 #include "ringweave/cli/device_table.h"
+#include "ringweave/cli/schedule_files.h"
+#include "ringweave/comm/communicator.h"
+#include "ringweave/comm/local_transport.h"
 #include "ringweave/plan/plan_file.h"
 
 namespace ringweave::cli {
@@ -55,9 +57,14 @@ AttentionTensors make_tensors(const AttentionBench& bench) {
 /// (batch, tokens, heads, head_dim) as the op takes it, and back.
 at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
-BenchCase::Operation whole_operation(const AttentionBench& bench,
+/// Whether libtorch's op has the mask.
+bool is_plain(const plan::Mask& mask) {
+  return mask.window() == plan::Window{} && mask.document_offsets().empty();
+}
+
+BenchCase::Operation torch_operation(const AttentionBench& bench,
                                      const AttentionTensors& whole) {
-  const bool causal = mask_of(bench.options).is_causal();
+  const bool causal = bench.options.mask.is_causal();
   const bool backward = !bench.options.forward_only;
   return [whole, causal, backward]() -> std::vector<at::Tensor> {
     const at::NoGradGuard no_grad;
@@ -88,7 +95,7 @@ attention::AttentionSpec spec_of(const AttentionBench& bench,
   return {.strategy = strategy_of(bench, strategy),
           .q_layout = layout,
           .kv_layout = layout,
-          .mask = mask_of(bench.options),
+          .mask = bench.options.mask,
           .backward = !bench.options.forward_only};
 }
 
@@ -122,6 +129,34 @@ BenchCase::Operation split_operation(const Plan& plan,
     grads.insert(grads.begin(), out);
     return grads;
   };
+}
+
+/// What the split is compared with: libtorch's op, or where that lacks the mask
+/// this project's on one rank, which needs no peer.
+struct Baseline {
+  std::string name;
+  std::unique_ptr<comm::Communicator> alone;
+  BenchCase::Operation operation;
+};
+
+Baseline make_baseline(const AttentionBench& bench,
+                       const AttentionTensors& whole) {
+  if (is_plain(bench.options.mask)) {
+    return {"libtorch's flash attention", nullptr,
+            torch_operation(bench, whole)};
+  }
+  auto alone =
+      std::make_unique<comm::Communicator>(comm::LocalWorld(1).transport(0));
+  const auto layout = plan::Layout::contiguous(bench.options.tokens, 1);
+  const Plan plan =
+      attention::make_attention_plan({.strategy = {},
+                                      .q_layout = layout,
+                                      .kv_layout = layout,
+                                      .mask = bench.options.mask,
+                                      .backward = !bench.options.forward_only},
+                                     0);
+  auto operation = split_operation(plan, whole, *alone);
+  return {"the same on one rank", std::move(alone), std::move(operation)};
 }
 
 /// Bytes of one token of keys and values, and of their gradients, which travel
@@ -191,14 +226,8 @@ void save_schedules(const AttentionBench& bench) {
   const auto spec = spec_of(bench, bench.strategies.front());
   const plan::AttentionDemand demand(spec.q_layout, spec.kv_layout, spec.mask);
   const auto save = [&](plan::Pass pass) {
-    const std::string path =
-        fmt::format("{}.{}.json", bench.save_prefix, plan::name(pass));
-    std::ofstream file(path);
-    file << plan::to_json(
-                plan::whole(spec.strategy, demand, pass, spec.backward))
-         << "\n";
-    require(file.good(), "[bench attention] could not write {}", path);
-    fmt::print(stderr, "wrote {}\n", path);
+    save_schedule(plan::whole(spec.strategy, demand, pass, spec.backward),
+                  bench.save_prefix, "[bench attention]");
   };
   save(plan::Pass::forward);
   if (spec.backward) save(plan::Pass::backward);
@@ -210,6 +239,7 @@ void run(const AttentionBench& bench) {
   }
   if (!bench.save_prefix.empty()) save_schedules(bench);
   const AttentionTensors whole = make_tensors(bench);
+  const Baseline baseline = make_baseline(bench, whole);
   std::vector<BenchReport> reports;
   for (const std::string& strategy : bench.strategies) {
     const auto split = [&](comm::Communicator& communicator) {
@@ -220,11 +250,10 @@ void run(const AttentionBench& bench) {
           .planned_bytes = planned_bytes(*plan, units),
           .planned_buffers = planned_buffers(*plan, units)};
     };
-    reports.push_back(run_case(bench.options, {strategy, split},
-                               whole_operation(bench, whole)));
+    reports.push_back(
+        run_case(bench.options, {strategy, split}, baseline.operation));
   }
-  print_reports("attention", bench.options, "libtorch's flash attention",
-                reports);
+  print_reports("attention", bench.options, baseline.name, reports);
 }
 
 void prepare(AttentionBench& bench) {
@@ -274,9 +303,7 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "forward pass and one of the backward pass");
   schedules->delimiter(',')->type_name("FILE")->excludes(plan_file);
   command
-      ->add_option("--save-schedules", bench->save_prefix,
-                   "Write the first strategy's schedules to "
-                   "PREFIX.forward.json and PREFIX.backward.json")
+      ->add_option("--save-schedules", bench->save_prefix, kSaveSchedulesHelp)
       ->type_name("PREFIX")
       ->excludes(schedules);
 }

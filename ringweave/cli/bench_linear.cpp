@@ -81,7 +81,7 @@ linear_attention::LinearSpec linear_spec(const BenchOptions& options,
                                          const std::string& transport) {
   return {.transport = linear_attention::transport_from_name(transport),
           .layout = layout_of(options),
-          .mask = mask_of(options)};
+          .mask = options.mask};
 }
 
 /// Forward and backward of one rank. The gradient of a constant decay is a part
@@ -127,7 +127,7 @@ void run(const LinearBench& bench) {
   const linear_attention::LinearSpec whole_spec = {
       .transport = {},
       .layout = plan::Layout::contiguous(bench.options.tokens, 1),
-      .mask = mask_of(bench.options)};
+      .mask = bench.options.mask};
   const auto whole_operation =
       part_of(bench, whole_spec, whole, alone).operation;
 
@@ -145,7 +145,7 @@ void run(const LinearBench& bench) {
 
 void prepare(LinearBench& bench) {
   const Decay decay = decay_from_name(bench.decay);
-  require(bench.options.mask == "causal" || decay == Decay::none,
+  require(bench.options.mask.is_causal() || decay == Decay::none,
           "[bench linear] got --mask full and --decay {}; want causal, or no "
           "decay",
           bench.decay);

@@ -10,6 +10,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
+#include "ringweave/cli/mask_option.h"
 #include "ringweave/cli/plan_report.h"
 #include "ringweave/plan/plan_file.h"
 #include "ringweave/plan/planner.h"
@@ -62,20 +63,10 @@ plan::ModelShape shape_of(const PlanFlags& flags) {
   return shape;
 }
 
-plan::Mask mask_of(const std::string& text) {
-  if (text == "causal") return plan::Mask::causal();
-  if (text == "full") return plan::Mask::full();
-  require(text.starts_with("{"),
-          "[plan] got --mask {}; want causal, full, or an object such as "
-          "{{\"kind\": \"causal\", \"window\": {{\"left\": 4095}}}}",
-          text);
-  return plan::Mask::from_json(parse_json(text, "--mask"), "--mask");
-}
-
 plan::PlanRequest request_of(const PlanFlags& flags) {
   plan::PlanRequest request{.machine = plan::load_machine(flags.topology),
                             .shape = shape_of(flags),
-                            .mask = mask_of(flags.mask),
+                            .mask = mask_from_option(flags.mask, "[plan]"),
                             .device = plan::load_device(flags.device),
                             .memory_limit_bytes = flags.memory_limit,
                             .message_overhead_seconds = flags.message_overhead};
@@ -165,7 +156,7 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
       ->check(CLI::IsMember({"contiguous", "zigzag", "striped"}))
       ->type_name("NAME")
       ->capture_default_str();
-  command.add_option("--mask", flags.mask, "causal, full, or a JSON object")
+  command.add_option("--mask", flags.mask, kMaskHelp)
       ->type_name("MASK")
       ->capture_default_str();
   command

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "ringweave/cli/mask_option.h"
 #include "ringweave/cli/progress.h"
 
 namespace ringweave::cli {
@@ -159,8 +160,8 @@ std::string table(const PlanReport& report) {
       "{} x {} tokens, {}, {}, device {}\n",
       request.machine.name, request.machine.ranks(), shape.layers, shape.heads,
       shape.kv_heads, shape.head_dim, shape.dtype, shape.batch,
-      request.layout.tokens(), request.mask.is_causal() ? "causal" : "full",
-      report.layout, request.device.name);
+      request.layout.tokens(), mask_text(request.mask), report.layout,
+      request.device.name);
   text += layer_table("softmax", report.planned.softmax);
   text += layer_table("linear", report.planned.linear);
   text += "\n* by formula; the others by the recurrence\n";

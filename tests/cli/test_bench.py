@@ -40,6 +40,23 @@ class Bench(cli.CliTest):
                     self.assertGreater(rank["peak_bytes"], 0)
                     self.assertEqual(rank["peak_bytes"], rank["planned_bytes"])
 
+    def test_masks_that_the_op_lacks(self):
+        """Compared with one rank: libtorch's op has neither of them."""
+        for mask in ({"kind": "causal", "window": {"left": 20}},
+                     {"kind": "full", "window": {"left": 9, "right": 3}},
+                     {"kind": "causal", "document_offsets": [0, 50, 130]}):
+            got = self.results("bench", "attention", "--json", "--ranks", 3,
+                               "--dtype", "float64", "--strategy",
+                               "ring,direct", "--mask", json.dumps(mask),
+                               *SMALL)
+            self.check(got, ["ring", "direct"], 1e-10)
+            self.assertEqual(got["baseline"], "the same on one rank")
+        got = self.results("bench", "linear", "--json", "--ranks", 3,
+                           "--dtype", "float64", "--mask", json.dumps(mask),
+                           *SMALL)
+        self.check(got, ["all_gather"], 1e-10)
+        self.assertEqual(got["mask"], "causal, 2 documents")
+
     def test_schedules_from_files(self):
         with tempfile.TemporaryDirectory() as folder:
             prefix = os.path.join(folder, "ring")

@@ -1,8 +1,11 @@
 """`import ringweave`: the ops against one device, over Gloo processes."""
 
+import json
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import cli
@@ -12,7 +15,7 @@ RANKS = 3
 
 # Run by each rank. Tokens divide nothing; the last shard is short.
 PROGRAM = '''
-import math, sys
+import json, math, pathlib, sys
 import torch
 import torch.distributed as dist
 import ringweave
@@ -44,12 +47,13 @@ def compare(name, split, plain, inputs, layout):
         same(name + " gradient", ringweave.unshard(x, layout), y)
 
 
-def plain_attention(q, k, v, causal=True):
+def plain_attention(q, k, v, causal=True, seen=None):
     k, v = (x.repeat_interleave(heads // kv_heads, 2) for x in (k, v))
     scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(dim)
-    if causal:
-        hidden = torch.ones(tokens, tokens).triu(1).bool()
-        scores = scores.masked_fill(hidden, -torch.inf)
+    if causal and seen is None:
+        seen = torch.ones(tokens, tokens).tril().bool()
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
     return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v)
 
 
@@ -90,13 +94,60 @@ _, state = ringweave.linear_attention(
     final_state=True)
 same("final state", state, torch.einsum("bthk,bthv->bhkv", *inputs[1:3]))
 
-for arguments, word in ((("zigzog", tokens, ranks), "zigzag"),
-                        (("zigzag", tokens, 2**32 + 2), "4294967298")):
+# Layouts and masks as dicts and as JSON text; a window, and documents.
+explicit = {"kind": "explicit", "tokens": tokens,
+            "runs": [[[0, 3, 1], [20, 9, 1]], [], [[3, 17, 1]]]}
+mask = {"kind": "causal", "window": {"left": 6},
+        "document_offsets": [0, 11, tokens]}
+at = torch.arange(tokens)
+seen = ((at[:, None] >= at) & (at[:, None] - at <= 6) &
+        ((at[:, None] >= 11) == (at >= 11)))
+for form in (lambda x: x, json.dumps):
+    compare("explicit layout, window, documents",
+            lambda q, k, v: ringweave.attention(
+                q, k, v, layout=form(explicit), mask=form(mask)),
+            lambda q, k, v: plain_attention(q, k, v, seen=seen), whole,
+            form(explicit))
+
+
+def refused(call, *words, kind=RuntimeError):
     try:
-        ringweave.layout(*arguments)
-        raise AssertionError("no error")
-    except RuntimeError as error:
-        assert word in str(error), error
+        call()
+    except kind as error:
+        for word in words:
+            assert word in str(error), error
+        return
+    raise AssertionError("no error")
+
+
+refused(lambda: ringweave.layout("zigzog", tokens, ranks), "zigzag")
+refused(lambda: ringweave.layout("zigzag", tokens, 2**32 + 2), "4294967298")
+parts = [ringweave.shard(x, layout) for x in whole]
+refused(lambda: ringweave.attention(*parts, layout=layout, mask="casual"),
+        '"causal"')
+
+# Plans: one of given rings.
+linear = [ringweave.shard(x, layout) for x in inputs[:3]]
+folder = pathlib.Path(sys.argv[1])
+planned = ringweave.attention(*parts, layout=layout, plan=folder / "plan.json")
+same("plan", planned, ringweave.attention(*parts, layout=layout))
+ringweave.linear_attention(*linear, layout=layout, plan=folder / "linear.json")
+refused(lambda: ringweave.attention(*parts, layout=layout, strategy="ring",
+                                    plan="p"), "strategy", kind=ValueError)
+refused(lambda: ringweave.attention(*parts, layout=layout, mask="full",
+                                    plan=folder / "plan.json"),
+        "plan.json is for mask", "full")
+refused(lambda: ringweave.attention(*(x[:, :, :2] for x in parts),
+                                    layout=layout, plan=folder / "plan.json"),
+        "plan.json is for heads 4, and this runs with 2")
+refused(lambda: ringweave.attention(*parts, layout=layout,
+                                    plan=folder / "linear.json"),
+        "without softmax layers")
+refused(lambda: ringweave.linear_attention(*linear, layout=layout,
+                                           plan=folder / "plan.json"),
+        "without linear layers")
+refused(lambda: ringweave.attention(*parts, layout=layout, plan="absent.json"),
+        "absent.json")
 dist.destroy_process_group()
 print("agrees", rank)
 '''
@@ -104,11 +155,27 @@ print("agrees", rank)
 
 @unittest.skipUnless(cli.built_with_torch(), "built without torch")
 class PythonOps(unittest.TestCase):
+    def save_plan(self, path, pattern, **fields):
+        """Of the shape that PROGRAM has; `fields` replace those of the file."""
+        done = cli.run("plan", "--topology", f"mesh:ranks={RANKS}",
+                       "--heads", 4, "--kv-heads", 2, "--head-dim", 8,
+                       "--layers", 1, "--pattern", pattern, "--batch", 2,
+                       "--compute", "float64", "--seq-len", 29, "--save", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
     def test_ops_agree_with_one_device(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        plan = pathlib.Path(folder.name) / "plan.json"
+        # What no name brings.
+        self.save_plan(plan, "N", softmax={
+            "name": "rings", "rings": [[0, 1, 2], [0, 2, 1]]})
+        self.save_plan(plan.with_name("linear.json"), "L")
         port = free_port()
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", PROGRAM], text=True,
+                [sys.executable, "-c", PROGRAM, folder.name], text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 env=dict(os.environ, RANK=str(rank), WORLD_SIZE=str(RANKS),
                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
@@ -117,6 +184,16 @@ class PythonOps(unittest.TestCase):
         for rank, process in enumerate(processes):
             out, err = process.communicate(timeout=cli.SECONDS)
             self.assertEqual(out, f"agrees {rank}\n", err)
+
+    def test_example(self):
+        example = (pathlib.Path(__file__).resolve().parents[2] /
+                   "python/examples/attention.py")
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node",
+             "2", "--master-port", str(free_port()), example], text=True,
+            capture_output=True, timeout=cli.SECONDS)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("v's gradient: largest difference", done.stdout)
 
     def test_needs_a_group(self):
         done = subprocess.run(

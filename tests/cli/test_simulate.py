@@ -151,6 +151,49 @@ class Simulate(cli.CliTest):
             self.assertAlmostEqual(one["transfer_bound_seconds"], 8e-3)
             self.assertGreaterEqual(one["ratio"], 1 - 1e-6)
 
+    def test_plan(self):
+        shape = ("--heads", 4, "--kv-heads", 2, "--head-dim", 16, "--layers",
+                 2, "--batch", 3, "--compute", "float32")
+        mask = '{"kind": "causal", "window": {"left": 99}}'
+        mesh = "mesh:ranks=4,rate=1e6"
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "plan.json")
+            planned = self.results(
+                "plan", "--topology", mesh, *shape, "--seq-len", 1000,
+                "--layout", "contiguous", "--mask", mask, "--device",
+                "custom:rate=1e9", "--save", path, "--json")
+            got = self.results(*simulate("--plan", path, "--device",
+                                         "custom:rate=1e9", "--json"))
+            chosen = planned["softmax"]["chosen"]
+            self.assertEqual((got["strategy"], got["tokens"], got["topology"]),
+                             (chosen, 1000, mesh))
+            want = next(one for one in planned["softmax"]["candidates"]
+                        if one["name"] == chosen)
+            for one in got["passes"]:
+                self.assertAlmostEqual(
+                    one["seconds"] / want[one["pass"]]["seconds"], 1, 1)
+            # What says the same is no contradiction.
+            again = self.results(*simulate(
+                "--plan", path, "--device", "custom:rate=1e9", "--json",
+                "--topology", mesh, "--heads", 4, "--tokens", 1000, "--mask",
+                mask, "--layout", "contiguous"))
+            self.assertEqual(again, got)
+            for more, *words in (
+                    (("--heads", 8), "heads 4", "8"),
+                    (("--kv-heads", 4), "kv_heads 2", "4"),
+                    (("--head-dim", 8), "head_dim 16", "8"),
+                    (("--batch", 1), "batch 3", "1"),
+                    (("--dtype", "bfloat16"), "compute float32", "bfloat16"),
+                    (("--tokens", 1001), "seq_len 1000", "1001"),
+                    (("--layout", "zigzag"), "layout contiguous", "zigzag"),
+                    (("--mask", "causal"), "mask", "99"),
+                    (("--topology", "mesh:ranks=4,rate=2e6"), "topology",
+                     "hash")):
+                with self.subTest(more=more):
+                    self.assert_fault(
+                        cli.run(*simulate("--plan", path, "--no-compute",
+                                          *more)), path, *words)
+
     def schedule_file(self, folder, ranks, size=500):
         """Rank 0's block goes to rank 1."""
         path = os.path.join(folder, "schedule.json")
@@ -181,6 +224,61 @@ class Simulate(cli.CliTest):
                                   path, "--tokens", 1002, *SHAPE,
                                   "--no-compute")),
                 "500 tokens in part 0 of strand 0 of rank 0", "501")
+
+    def test_saved_schedules_give_the_same_times(self):
+        mesh = "mesh:ranks=3,rate=1e6"
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = os.path.join(folder, "multi")
+            want = self.passes(mesh, "multi_ring", "--no-compute",
+                               "--save-schedules", prefix, tokens=1000)
+            self.assertEqual(sorted(os.listdir(folder)),
+                             ["multi.backward.json", "multi.forward.json"])
+            files = [f"{prefix}.{one}.json" for one in want]
+            got = self.results(*simulate(
+                "--topology", mesh, "--schedule", ",".join(files), "--tokens",
+                1000, *SHAPE, "--no-compute", "--json"))
+            self.assertEqual(got["passes"], list(want.values()))
+            self.assert_fault(
+                cli.run(*simulate("--topology", mesh, "--schedule", files[0],
+                                  "--no-compute", "--save-schedules",
+                                  prefix)),
+                "--save-schedules and --schedule")
+            # Forward alone keeps nothing for backward.
+            self.passes(mesh, "multi_ring", "--no-compute", "--forward-only",
+                        "--save-schedules", f"{prefix}.alone", tokens=1000)
+            retained = []
+            for name in (f"{prefix}.alone.forward.json", files[0]):
+                with open(name, encoding="utf-8") as file:
+                    retained.append(len(json.load(file)["retained"]))
+            self.assertEqual(retained[0], 0)
+            self.assertGreater(retained[1], 0)
+
+    def test_masks(self):
+        mesh = "mesh:ranks=4,rate=1e6"
+
+        def bytes_of(mask):
+            got = self.results(*simulate(
+                "--topology", mesh, "--strategy", "direct", "--tokens", 4000,
+                *SHAPE[:-2], "--no-compute", "--forward-only", "--json",
+                "--mask", mask))["passes"][0]
+            return got["link_classes"][0]["bytes"]
+
+        # Of 8 bytes per token. Each rank needs what lies before its shard.
+        self.assertEqual(bytes_of("causal"), (1 + 2 + 3) * 8000)
+        window = json.dumps({"kind": "causal", "window": {"left": 1000}})
+        self.assertEqual(bytes_of(window), 3 * 8000)
+        documents = {"kind": "full", "document_offsets": [0, 2000, 4000]}
+        self.assertEqual(bytes_of(json.dumps(documents)), 4 * 8000)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "mask.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(documents, file)
+            self.assertEqual(bytes_of(path), 4 * 8000)
+            done = cli.run(*simulate(
+                "--topology", mesh, "--strategy", "direct", "--tokens", 4000,
+                *SHAPE[:-2], "--flops", 1e9, "--mask", path))
+        self.assertIn(" 4000 tokens, contiguous, full, 2 documents\n",
+                      done.stdout)
 
     def test_text(self):
         done = cli.run(*simulate(
@@ -243,7 +341,9 @@ busiest 100.0 %
             for changes, *words in (
                     ({"--topology": "mash:ranks=4"}, "mash"),
                     ({"--strategy": "rong"}, "rong", "ring"),
-                    ({"--strategy": None}, "neither --strategy"),
+                    ({"--strategy": None}, "got 0 of --strategy, --schedule"),
+                    ({"--plan": "plan.json"}, "got 2 of --strategy"),
+                    ({"--topology": None}, "neither --topology"),
                     ({"--strategy": None, "--schedule": schedule}, "3 ranks",
                      "has 4"),
                     ({"--flops": None}, "got 0 of --device, --flops"),
@@ -253,7 +353,10 @@ busiest 100.0 %
                     ({"--tokens": "0"}, "--tokens 0"),
                     ({"--heads": "3", "--kv-heads": "2"}, "kv_heads"),
                     ({"--dtype": "int8"}, "int8"),
-                    ({"--mask": "half"}, "--mask", "half"),
+                    ({"--mask": "half"}, "--mask half", "causal, full"),
+                    ({"--mask": '{"kind": "some"}'}, "--mask.kind", "causal"),
+                    ({"--mask": '{"kind": "full", "document_offsets": [0, 9]}'},
+                     "end at 9", "65536"),
                     ({"--layout": "spiral"}, "spiral"),
                     ({"--straggler": "0=0"}, "factor of 0"),
                     ({"--straggler": "7=2"}, "straggler 7"),

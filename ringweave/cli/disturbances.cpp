@@ -1,0 +1,90 @@
+#include "ringweave/cli/disturbances.h"
+
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::cli {
+namespace {
+
+using topology::Topology;
+
+constexpr const char* kWhere = "[simulate]";
+
+/// What "A,B=X" and the like are cut into.
+std::pair<std::string, std::string> cut_at(const std::string& text, char mark,
+                                           const char* flag,
+                                           const char* wanted) {
+  const std::size_t at = text.rfind(mark);
+  require(at != std::string::npos && at > 0 && at + 1 < text.size(),
+          "{} got {} {}; want {}", kWhere, flag, text, wanted);
+  return {text.substr(0, at), text.substr(at + 1)};
+}
+
+template <typename Number>
+std::optional<Number> number(const std::string& text) {
+  Number value{};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return value;
+}
+
+double factor(const std::string& text, const char* flag) {
+  const auto value = number<double>(text);
+  require(value && std::isfinite(*value) && *value > 0,
+          "{} got {} with a factor of {}; want a positive number", kWhere, flag,
+          text);
+  return *value;
+}
+
+/// A vertex by its name, or by its number.
+int vertex(const Topology& topology, const std::string& text) {
+  for (int i = 0; i < topology.vertices(); ++i) {
+    if (topology.vertex(i).name == text) return i;
+  }
+  const auto index = number<int>(text);
+  require(index && *index >= 0 && *index < topology.vertices(),
+          "{} got {}; want the name of a vertex of {}, or a number 0 … {}",
+          kWhere, text, topology.name(), topology.vertices() - 1);
+  return *index;
+}
+
+std::pair<int, int> link(const Topology& topology, const std::string& text,
+                         const char* flag) {
+  const auto [from, to] = cut_at(text, ',', flag, "a link A,B");
+  return {vertex(topology, from), vertex(topology, to)};
+}
+
+}  // namespace
+
+sim::SimulationOptions simulation_options(const Disturbances& options,
+                                          const Topology& topology) {
+  sim::SimulationOptions result{.jitter = options.jitter, .seed = options.seed};
+  for (const std::string& text : options.stragglers) {
+    const auto [name, value] = cut_at(text, '=', "--straggler", "RANK=FACTOR");
+    const auto rank = number<int>(name);
+    require(rank.has_value(), "{} got --straggler {}; want RANK=FACTOR", kWhere,
+            text);
+    result.stragglers[*rank] = factor(value, "--straggler");
+  }
+  for (const std::string& text : options.slow_links) {
+    const auto [ends, value] = cut_at(text, '=', "--slow-link", "A,B=FACTOR");
+    const auto [from, to] = link(topology, ends, "--slow-link");
+    result.slow_links.push_back({from, to, factor(value, "--slow-link")});
+  }
+  for (const std::string& text : options.fail_links) {
+    const auto [ends, value] = cut_at(text, '@', "--fail-link", "A,B@SECONDS");
+    const auto [from, to] = link(topology, ends, "--fail-link");
+    const auto seconds = number<double>(value);
+    require(seconds.has_value(), "{} got --fail-link {}; want A,B@SECONDS",
+            kWhere, text);
+    result.failing_links.push_back({from, to, *seconds});
+  }
+  return result;
+}
+
+}  // namespace ringweave::cli

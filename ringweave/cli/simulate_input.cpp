@@ -1,0 +1,195 @@
+#include "ringweave/cli/simulate_input.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/cli/mask_option.h"
+#include "ringweave/plan/plan_file.h"
+#include "ringweave/plan/searched.h"
+#include "ringweave/plan/strategy.h"
+#include "ringweave/topology/topology_file.h"
+
+namespace ringweave::cli {
+namespace {
+
+using topology::Topology;
+
+constexpr const char* kWhere = "[simulate]";
+
+void check(const SimulateOptions& options) {
+  const int sources = (options.plan.empty() ? 0 : 1) +
+                      (options.strategy.empty() ? 0 : 1) +
+                      (options.schedules.empty() ? 0 : 1);
+  require(sources == 1,
+          "{} got {} of --strategy, --schedule and --plan; want one", kWhere,
+          sources);
+  require(!options.topology.empty() || !options.plan.empty(),
+          "{} got neither --topology nor --plan; want one of them", kWhere);
+  require(options.save_prefix.empty() || options.schedules.empty(),
+          "{} got --save-schedules and --schedule; want one of them", kWhere);
+  const int computes = (options.device.empty() ? 0 : 1) +
+                       (options.flops ? 1 : 0) + (options.no_compute ? 1 : 0);
+  require(computes == 1,
+          "{} got {} of --device, --flops and --no-compute; want one", kWhere,
+          computes);
+  require(
+      !options.flops || (std::isfinite(*options.flops) && *options.flops > 0),
+      "{} got --flops {}; want a positive number", kWhere,
+      options.flops.value_or(0));
+  require(!options.forward_only || !options.backward_only,
+          "{} got --forward-only and --backward; want one of them", kWhere);
+}
+
+using Plan = std::optional<plan::PlanFile>;
+
+Plan plan_of(const SimulateOptions& options) {
+  if (options.plan.empty()) return std::nullopt;
+  plan::PlanFile plan = plan::read_plan_file(options.plan);
+  require(plan.softmax.has_value(), "{} got {}, a plan without softmax layers",
+          kWhere, options.plan);
+  return plan;
+}
+
+Topology topology_of(const SimulateOptions& options, const Plan& plan) {
+  const std::string& name =
+      options.topology.empty() ? plan->topology_name : options.topology;
+  if (plan) plan::check_fits(*plan, options.plan, plan::load_machine(name));
+  return topology::load_topology(name);
+}
+
+plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan) {
+  plan::ModelShape shape = {.heads = AttentionDefaults::kHeads,
+                            .kv_heads = 0,
+                            .head_dim = AttentionDefaults::kHeadDim};
+  if (plan) shape = plan->model;
+  shape.batch = options.batch.value_or(shape.batch);
+  shape.heads = options.heads.value_or(shape.heads);
+  shape.kv_heads = options.kv_heads.value_or(shape.kv_heads);
+  if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
+  shape.head_dim = options.head_dim.value_or(shape.head_dim);
+  if (!options.dtype.empty()) shape.dtype = options.dtype;
+  plan::check(shape, kWhere);
+  return shape;
+}
+
+std::string layout_of(const SimulateOptions& options, const Plan& plan) {
+  if (!options.layout.empty()) return options.layout;
+  return plan ? plan->layout : AttentionDefaults::kLayout;
+}
+
+plan::Mask mask_of(const SimulateOptions& options, const Plan& plan) {
+  if (options.mask.empty() && plan) return plan->mask;
+  return mask_from_option(
+      options.mask.empty() ? AttentionDefaults::kMask : options.mask, kWhere);
+}
+
+/// Of a schedule whose strategy is not known.
+int strands_of(const plan::Schedule& schedule) {
+  int count = 1;
+  for (const plan::Block& block : schedule.blocks) {
+    count = std::max(count, block.id.strand + 1);
+  }
+  return count;
+}
+
+/// A schedule file, if it is for the topology's ranks and the layout's blocks.
+plan::Schedule load_schedule(const std::string& path,
+                             const plan::AttentionDemand& demand,
+                             const Topology& topology) {
+  plan::Schedule schedule =
+      plan::schedule_from_json(read_json_file(path), path);
+  require(schedule.ranks == topology.ranks(),
+          "{} got {} for {} ranks; {} has {}", kWhere, path, schedule.ranks,
+          topology.name(), topology.ranks());
+  const int strands = strands_of(schedule);
+  for (const plan::Block& block : schedule.blocks) {
+    const auto [owner, strand, part] = block.id;
+    const std::int64_t size =
+        part < demand.parts(owner) ? demand.size(block.id, strands) : 0;
+    require(block.size == size,
+            "{} got {} with {} tokens in part {} of strand {} of rank {}; "
+            "{} tokens in this layout have {} there",
+            kWhere, path, block.size, part, strand, owner,
+            demand.kv_layout().tokens(), size);
+  }
+  return schedule;
+}
+
+using Pass = SimulateInput::Pass;
+
+std::vector<Pass> passes_of_files(const std::vector<std::string>& paths,
+                                  const plan::AttentionDemand& demand,
+                                  const Topology& topology) {
+  std::vector<Pass> passes;
+  for (const std::string& path : paths) {
+    plan::Schedule schedule = load_schedule(path, demand, topology);
+    const int strands = strands_of(schedule);
+    passes.push_back({std::move(schedule), strands});
+  }
+  return passes;
+}
+
+std::vector<Pass> passes_of(const plan::Strategy& strategy,
+                            const plan::AttentionDemand& demand,
+                            const SimulateOptions& options) {
+  std::vector<Pass> passes;
+  const int strands = plan::strand_count(strategy, demand.ranks());
+  for (const plan::Pass pass : {plan::Pass::forward, plan::Pass::backward}) {
+    const bool forward = pass == plan::Pass::forward;
+    if (forward ? options.backward_only : options.forward_only) continue;
+    passes.push_back(
+        {plan::whole(strategy, demand, pass, !options.forward_only), strands});
+  }
+  return passes;
+}
+
+}  // namespace
+
+SimulateInput simulate_input(const SimulateOptions& options) {
+  check(options);
+  const Plan plan = plan_of(options);
+  Topology topology = topology_of(options, plan);
+  const plan::ModelShape shape = shape_of(options, plan);
+  const std::int64_t tokens = options.tokens.value_or(
+      plan ? plan->seq_len : AttentionDefaults::kTokens);
+  require(tokens >= 1, "{} got --tokens {}; want at least 1", kWhere, tokens);
+  const std::string layout_name = layout_of(options, plan);
+  const plan::Mask mask = mask_of(options, plan);
+  if (plan) {
+    plan::check_fits(*plan, options.plan, topology.ranks(), shape, tokens,
+                     layout_name, mask);
+  }
+  std::optional<plan::Device> device;
+  if (!options.device.empty()) device = plan::load_device(options.device);
+  if (options.flops) device.emplace().flops_per_second = *options.flops;
+  const auto layout =
+      plan::Layout::named(layout_name, tokens, topology.ranks());
+  plan::AttentionDemand demand(layout, layout, mask);
+  std::vector<Pass> passes;
+  std::string name = options.strategy;
+  if (!options.schedules.empty()) {
+    passes = passes_of_files(options.schedules, demand, topology);
+  } else if (plan) {
+    name = plan->softmax->name;
+    passes = passes_of(*plan->softmax->strategy, demand, options);
+  } else {
+    passes = passes_of(plan::strategy_on(topology, name), demand, options);
+  }
+  sim::SimulationOptions disturbed =
+      simulation_options(options.disturbances, topology);
+  disturbed.link_rates = !options.trace.empty();
+  return {.topology = std::move(topology),
+          .strategy = std::move(name),
+          .shape = shape,
+          .layout = layout_name,
+          .demand = std::move(demand),
+          .passes = std::move(passes),
+          .device = std::move(device),
+          .options = std::move(disturbed)};
+}
+
+}  // namespace ringweave::cli

@@ -1,0 +1,77 @@
+// What `ringweave simulate` is given, and what comes of it: everything up to
+// the simulation.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ringweave/cli/disturbances.h"
+#include "ringweave/plan/demand.h"
+#include "ringweave/plan/device.h"
+#include "ringweave/plan/mask.h"
+#include "ringweave/plan/model_shape.h"
+#include "ringweave/plan/schedule.h"
+#include "ringweave/topology/topology.h"
+
+namespace ringweave::cli {
+
+/// As on the command line. What is absent or empty is the plan's, or else the
+/// default.
+struct SimulateOptions {
+  std::string topology;
+  std::string plan;                    ///< a file
+  std::string strategy;                ///< or
+  std::vector<std::string> schedules;  ///< files
+  std::optional<std::int64_t> tokens;
+  std::optional<std::int64_t> batch;
+  std::optional<std::int64_t> heads;
+  std::optional<std::int64_t> kv_heads;
+  std::optional<std::int64_t> head_dim;
+  std::string dtype;
+  std::string layout;
+  std::string mask;
+  bool backward_only = false;
+  bool forward_only = false;
+  std::string device;
+  std::optional<double> flops;
+  bool no_compute = false;
+  double message_overhead = 0;
+  Disturbances disturbances;
+  std::string save_prefix;
+  std::string trace;
+  bool json = false;
+};
+
+/// One layer's attention, without a plan.
+struct AttentionDefaults {
+  static constexpr std::int64_t kTokens = 65536;
+  static constexpr std::int64_t kHeads = 32;
+  static constexpr std::int64_t kHeadDim = 128;
+  static constexpr const char* kLayout = "zigzag";
+  static constexpr const char* kMask = "causal";
+};
+
+/// What is simulated.
+struct SimulateInput {
+  struct Pass {
+    plan::Schedule schedule;
+    int strands = 1;
+  };
+
+  topology::Topology topology;
+  std::string strategy;  ///< its name; empty: schedules of files
+  plan::ModelShape shape;
+  std::string layout;
+  plan::AttentionDemand demand;
+  std::vector<Pass> passes;
+  std::optional<plan::Device> device;  ///< none: compute takes no time
+  sim::SimulationOptions options;
+};
+
+/// Throws InvalidArgument naming the first option that can't be used, or
+/// contradicts the plan.
+SimulateInput simulate_input(const SimulateOptions& options);
+
+}  // namespace ringweave::cli
