@@ -16,6 +16,10 @@ using plan::Candidate;
 using plan::LayerPlan;
 using plan::Verdict;
 
+constexpr const char* kLegend =
+    "* by formula; the others event by event. busiest link: how long it is in "
+    "use at its full rate, in ms.\nmemory: a rank's keys, values, states and "
+    "buffers at their peak, without weights and activations.\n";
 constexpr const char* kSaving =
     "A strategy that sends fewer bytes need not be faster: on a full mesh the "
     "time bound stays C/B, a shard over one link, since some rank needs every "
@@ -43,13 +47,15 @@ std::string bytes_text(const plan::LinkClassBytes& forward,
 }
 
 std::string ratio(const Candidate& candidate, double bound) {
-  if (candidate.backward.seconds <= 0 || bound <= 0) return "-";
+  if (!candidate.is_bounded || candidate.backward.seconds <= 0 || bound <= 0) {
+    return "-";
+  }
   return fmt::format("{:.3f}", candidate.seconds() / bound);
 }
 
 std::vector<std::string> row(const Candidate& candidate, double bound) {
   if (candidate.verdict == Verdict::impossible) {
-    return {candidate.name,  "-", "-", "-", "-", "-", "impossible",
+    return {candidate.name,  "-", "-", "-", "-", "-", "-", "impossible",
             candidate.reason};
   }
   const bool whole = candidate.backward.seconds > 0;
@@ -57,6 +63,7 @@ std::vector<std::string> row(const Candidate& candidate, double bound) {
           milliseconds(candidate.forward.seconds),
           whole ? milliseconds(candidate.backward.seconds) : "-",
           ratio(candidate, bound),
+          candidate.is_bounded ? milliseconds(candidate.link_seconds()) : "-",
           bytes_text(candidate.forward.bytes, candidate.backward.bytes),
           with_prefix(candidate.memory_bytes) + "B",
           plan::name(candidate.verdict),
@@ -74,7 +81,7 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows) {
   for (const auto& cells : rows) {
     std::string line;
     for (std::size_t i = 0; i < cells.size(); ++i) {
-      const bool figure = i >= 1 && i <= 3;
+      const bool figure = i >= 1 && i <= 4;
       line += figure ? fmt::format("{:>{}}  ", cells[i], widths[i])
                      : fmt::format("{:<{}}  ", cells[i], widths[i]);
     }
@@ -87,25 +94,30 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows) {
 std::string layer_table(const std::string& kind, const LayerPlan& plan) {
   if (plan.layers == 0) return "";
   std::string text = fmt::format(
-      "\n{} layers ({}), per layer in ms; bound: forward {}, backward {} (of "
-      "them transfers of forward {})\n\n",
+      "\n{} layers ({}), per layer in ms; bound: forward {}, backward {}; "
+      "forward's transfers alone: {}\n\n",
       kind, plan.layers, milliseconds(plan.forward_bound),
       milliseconds(plan.backward_bound), milliseconds(plan.exchange_bound));
   std::vector<std::vector<std::string>> rows = {
       {kind == "softmax" ? "strategy" : "transport", "forward", "backward",
-       "x bound", "bytes by link class", "memory", "verdict", "why"}};
+       "x bound", "busiest link", "bytes by link class", "memory", "verdict",
+       "why"}};
   for (const Candidate& candidate : plan.candidates) {
     rows.push_back(row(candidate, plan.bound()));
   }
   return text + aligned(rows);
 }
 
+bool is_mesh(const plan::Machine& machine) {
+  return machine.fabric && machine.fabric->kind == topology::FabricKind::mesh;
+}
+
 std::string choice(const std::string& kind, const LayerPlan& plan) {
   if (plan.layers == 0) return "";
   const Candidate& chosen = plan.candidates[plan.chosen];
   return fmt::format(
-      "{}: {}, forward {} + backward {}, {} times the bound of {}\n", kind,
-      chosen.name, time_text(chosen.forward.seconds),
+      "{}: {} ({}), forward {} + backward {}, {} times the bound of {}\n", kind,
+      chosen.name, chosen.reason, time_text(chosen.forward.seconds),
       time_text(chosen.backward.seconds), ratio(chosen, plan.bound()),
       time_text(plan.bound()));
 }
@@ -117,6 +129,7 @@ Json to_json(const plan::PassCost& cost) {
   }
   return {{"seconds", cost.seconds},
           {"compute_seconds", cost.compute_seconds},
+          {"link_seconds", cost.link_seconds},
           {"link_bytes", std::move(bytes)}};
 }
 
@@ -164,8 +177,9 @@ std::string table(const PlanReport& report) {
       request.device.name);
   text += layer_table("softmax", report.planned.softmax);
   text += layer_table("linear", report.planned.linear);
-  text += "\n* by formula; the others by the recurrence\n";
-  text += kSaving;
+  text += "\n";
+  text += kLegend;
+  if (is_mesh(request.machine)) text += kSaving;
   text += "\n";
   text += choice("softmax", report.planned.softmax);
   text += choice("linear", report.planned.linear);

@@ -11,7 +11,15 @@
 
 namespace ringweave::plan {
 
-enum class Verdict { chosen, slower, too_large, not_executable, impossible };
+/// `equal`: within kEqual of the chosen one's time.
+enum class Verdict {
+  chosen,
+  equal,
+  slower,
+  too_large,
+  not_executable,
+  impossible
+};
 const char* name(Verdict);
 
 /// One strategy or transport. Times are of one layer.
@@ -24,10 +32,17 @@ struct Candidate {
   PassCost backward = {};
   double memory_bytes = 0;  ///< of a rank at its peak (docs/algorithms.md)
   bool by_formula = false;  ///< and not by the recurrence
+  /// The bounds hold for it: queries stay, keys and values travel.
+  bool is_bounded = true;
   double seconds() const { return forward.seconds + backward.seconds; }
+  /// Of the busiest link (PassCost::link_seconds).
+  double link_seconds() const {
+    return forward.link_seconds + backward.link_seconds;
+  }
 };
 
-/// The candidates for one kind of layers, fastest first, then the impossible.
+/// The candidates for one kind of layers, fastest first, but that the chosen
+/// one stands before those of equal time; then the impossible.
 struct LayerPlan {
   std::int64_t layers = 0;
   double forward_bound = 0;  ///< seconds that nothing beats
@@ -40,10 +55,15 @@ struct LayerPlan {
   double bound() const { return forward_bound + backward_bound; }
 };
 
-/// Sorts the candidates, takes the fastest that is executable and fits in
-/// `limit` bytes of a rank, and gives the others a verdict and a reason. Does
-/// nothing if there are no layers. Throws NoSolution if none fits; `what` names
-/// the candidates in it.
+/// Times whose ratio is less count as equal: predictions are no better than
+/// that, and a strategy whose transfers hide only just has no reserve.
+inline constexpr double kEqual = 1.01;
+
+/// Sorts the candidates and gives each a verdict and a reason. Chosen is, of
+/// those that are executable and fit in `limit` bytes of a rank and whose time
+/// equals the fastest one's, the one that uses its busiest link least long,
+/// then the one with the least memory. Does nothing if there are no layers.
+/// Throws NoSolution if none fits; `what` names the candidates in it.
 void choose(LayerPlan& plan, std::optional<double> limit, const char* what);
 
 }  // namespace ringweave::plan

@@ -48,6 +48,7 @@ class Formula {
   PassCost finish() {
     wait_until(bytes_.seconds());
     cost_.bytes = bytes_.bytes;
+    cost_.link_seconds = bytes_.seconds();
     return cost_;
   }
 

@@ -281,6 +281,20 @@ LinkClassBytes link_class_bytes(const Traffic& traffic,
   return classes;
 }
 
+namespace {
+
+double busiest_seconds(const Traffic& traffic, const Network& network) {
+  std::vector<double> seconds(network.resources());
+  for (const Flow& flow : traffic.flows) {
+    for (const int resource : network.route(flow.from, flow.to)) {
+      seconds[resource] += flow.bytes / network.capacity(resource);
+    }
+  }
+  return seconds.empty() ? 0.0 : *std::ranges::max_element(seconds);
+}
+
+}  // namespace
+
 PassCost pass_cost(const Traffic& traffic, const Network& network,
                    const CostOptions& options) {
   require(
@@ -294,6 +308,7 @@ PassCost pass_cost(const Traffic& traffic, const Network& network,
   }
   cost.seconds = Recurrence(traffic, network, options).run();
   cost.bytes = link_class_bytes(traffic, network);
+  cost.link_seconds = busiest_seconds(traffic, network);
   return cost;
 }
 

@@ -28,6 +28,9 @@ struct PassCost {
   double seconds = 0;          ///< until the last rank is done
   double compute_seconds = 0;  ///< of the rank that computes longest
   LinkClassBytes bytes = {};
+  /// How long the busiest link is in use at its full rate: the least that the
+  /// transfers alone would take.
+  double link_seconds = 0;
 };
 
 struct CostOptions {

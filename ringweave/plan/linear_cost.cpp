@@ -52,7 +52,7 @@ class TransportModel {
   PassCost overlapped(double exchange, const Load& load, double bytes) const {
     return {stages_.summary + std::max(exchange, stages_.within) +
                 stages_.correction,
-            stages_.all(), (load * bytes).bytes};
+            stages_.all(), (load * bytes).bytes, load.seconds() * bytes};
   }
 
   // One state per hop; a hop waits for the one before, all but the first also
@@ -68,8 +68,9 @@ class TransportModel {
     cost.seconds = stages_.summary + std::max(piece_hop, stages_.within) +
                    std::max(rest, 0.0) + stages_.correction;
     cost.compute_seconds = stages_.all();
-    cost.bytes =
-        (loads_.shift(1, n) * (linear_.summary_bytes() * hops / n)).bytes;
+    const Load load = loads_.shift(1, n) * (linear_.summary_bytes() * hops / n);
+    cost.bytes = load.bytes;
+    cost.link_seconds = load.seconds();
     return cost;
   }
 
@@ -82,6 +83,7 @@ class TransportModel {
     if (!form) return std::nullopt;
     PassCost cost = overlapped(form->cost.seconds, {}, 0);
     cost.bytes = form->cost.bytes;
+    cost.link_seconds = form->cost.link_seconds;
     return cost;
   }
 

@@ -92,8 +92,12 @@ class SoftmaxPlanner {
   void find_areas() {
     const int n = demand_.ranks();
     if (balanced_) {
-      // All ranks are alike; the middle one stands for them.
-      const Rank rank = n / 2;
+      // All ranks are alike, to a token; a middle one stands for them.
+      Rank rank = n / 2;
+      while (request_.layout.shard_tokens(rank) <
+             longest_shard(request_.layout)) {
+        rank = (rank + 1) % n;
+      }
       own_area_ = pair_area(demand_, rank, rank);
       for (Rank owner = 0; owner < n; ++owner) {
         largest_area_ += pair_area(demand_, rank, owner);
@@ -292,7 +296,8 @@ class SoftmaxPlanner {
                           .forward = std::move(cost.forward),
                           .backward = std::move(cost.backward),
                           .memory_bytes = own_bytes() + cost.buffer_bytes,
-                          .by_formula = true};
+                          .by_formula = true,
+                          .is_bounded = false};
       if (!cost.why_not.empty()) candidate.verdict = Verdict::impossible;
       if (!cost.has_backward) candidate.reason = "forward only";
       plan.candidates.push_back(std::move(candidate));
