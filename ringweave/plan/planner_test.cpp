@@ -68,6 +68,27 @@ TEST(Planner, TakesTheFastestThatFitsAndSaysWhy) {
               ThrowsMessage<NoSolution>(HasSubstr("memory limit")));
 }
 
+TEST(Planner, OfEquallyFastOnesTakesTheOneThatUsesLinksLeast) {
+  // Compute hides all transfers but those of the slowest strategies.
+  PlanRequest request = request_for("dgx-h100:nodes=2", 1 << 19);
+  request.shape.pattern = "N";
+  const LayerPlan plan = make_plan(request).softmax;
+  const Candidate& chosen = plan.candidates[plan.chosen];
+  EXPECT_THAT(chosen.reason, HasSubstr("compute hides"));
+  int equal = 0;
+  for (const Candidate& c : plan.candidates) {
+    if (c.verdict == Verdict::slower) {
+      EXPECT_GT(c.seconds() * kEqual, chosen.seconds()) << c.name;
+    }
+    if (c.verdict != Verdict::equal) continue;
+    ++equal;
+    EXPECT_LE(c.seconds(), chosen.seconds() * kEqual) << c.name;
+    EXPECT_GE(c.link_seconds(), chosen.link_seconds() * (1 - 1e-9)) << c.name;
+  }
+  EXPECT_GT(equal, 5);
+  EXPECT_GT(candidate(plan, "ring").link_seconds(), 4 * chosen.link_seconds());
+}
+
 TEST(Planner, NothingBeatsTheBound) {
   for (const char* topology :
        {"mesh:ranks=5,rate=1e9", "switch:ranks=6,rate=1e9",
