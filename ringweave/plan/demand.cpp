@@ -38,6 +38,30 @@ bool AttentionDemand::needs(Rank rank, const BlockId& block,
   const Run keys =
       kv_layout_.block_part(block.owner, block.strand, strands, block.part)
           .positions;
+  return sees_any(rank, keys);
+}
+
+Strands AttentionDemand::strands_needed(Rank rank, Rank owner, int part,
+                                        int strands) const {
+  const Run& keys = kv_layout_.runs(owner)[part];
+  if (!sees_any(rank, keys)) return Strands::none;
+  if (keys.length < strands) return Strands::some;  // some are empty
+  if (is_plain_full(mask_)) return Strands::all;
+  // A query that sees every key sees some of each strand.
+  const auto sees_all = [&](std::int64_t query) {
+    const Range seen = mask_.visible_keys(query, kv_layout_.tokens());
+    return seen.begin <= keys.begin && keys.end() <= seen.end;
+  };
+  const std::vector<Run>& queries = q_layout_.runs(rank);
+  const bool all =
+      std::any_of(queries.begin(), queries.end(), [&](const Run& run) {
+        return run.length > 0 &&
+               (sees_all(run.begin) || sees_all(run.end() - 1));
+      });
+  return all ? Strands::all : Strands::some;
+}
+
+bool AttentionDemand::sees_any(Rank rank, const Run& keys) const {
   if (keys.length == 0) return false;
   const std::vector<Run>& queries = q_layout_.runs(rank);
   if (sees_all(mask_)) {

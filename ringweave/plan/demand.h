@@ -13,6 +13,9 @@
 
 namespace ringweave::plan {
 
+/// How many of the strands of a part.
+enum class Strands : std::uint8_t { none, some, all };
+
 class Demand {
  public:
   virtual ~Demand() = default;
@@ -25,6 +28,12 @@ class Demand {
   /// Whether `rank` uses the part; a part of size 0 is used by nobody. Whether
   /// an owner uses its own part counts for tiles, not for transfers.
   virtual bool needs(Rank rank, const BlockId& block, int strands) const = 0;
+  /// How many of the strands of `owner`'s part `rank` needs; `some` also stands
+  /// for "ask needs() of each".
+  virtual Strands strands_needed(Rank rank, Rank owner, int part,
+                                 int strands) const {
+    return Strands::some;
+  }
 };
 
 /// Keys and values of softmax attention: a rank needs a part if one of its
@@ -40,12 +49,16 @@ class AttentionDemand final : public Demand {
   int parts(Rank owner) const override { return kv_layout_.parts(owner); }
   std::int64_t size(const BlockId& block, int strands) const override;
   bool needs(Rank rank, const BlockId& block, int strands) const override;
+  Strands strands_needed(Rank rank, Rank owner, int part,
+                         int strands) const override;
 
   const Layout& q_layout() const { return q_layout_; }
   const Layout& kv_layout() const { return kv_layout_; }
   const Mask& mask() const { return mask_; }
 
  private:
+  bool sees_any(Rank rank, const Run& keys) const;
+
   Layout q_layout_;
   Layout kv_layout_;
   Mask mask_;

@@ -1,9 +1,13 @@
 #include "ringweave/plan/demand.h"
 
+#include <algorithm>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/plan/need_table.h"
 #include "ringweave/plan/test_cases.h"
 
 namespace ringweave::plan {
@@ -49,6 +53,60 @@ TEST(AttentionDemand, NeedsWhatAQuerySees) {
         EXPECT_EQ(tokens, demand.kv_layout().tokens());
       }
     }
+  }
+}
+
+TEST(AttentionDemand, NoneOrAllStrandsAreNeededWhenItSaysSo) {
+  int decided = 0;
+  int asked = 0;
+  for (const int ranks : {1, 3, 4}) {
+    for (const auto& [title, demand] : test_cases(50, ranks)) {
+      SCOPED_TRACE(title);
+      for (const int strands : {1, 3, 20}) {
+        NeedTable table(demand, strands);
+        for (Rank owner = 0; owner < ranks; ++owner) {
+          for (int part = 0; part < demand.parts(owner); ++part) {
+            for (Rank rank = 0; rank < ranks; ++rank) {
+              const Strands said =
+                  demand.strands_needed(rank, owner, part, strands);
+              int needed = 0;
+              for (int strand = 0; strand < strands; ++strand) {
+                const BlockId block{owner, strand, part};
+                const bool needs = demand.needs(rank, block, strands);
+                ASSERT_EQ(table.needs(rank, block), needs);
+                needed += needs ? 1 : 0;
+              }
+              ++asked;
+              decided += said != Strands::some ? 1 : 0;
+              if (said == Strands::none) {
+                ASSERT_EQ(needed, 0);
+              }
+              if (said == Strands::all) {
+                ASSERT_EQ(needed, strands);
+              }
+              const std::vector<Rank>& users = table.users(owner, part);
+              const bool listed =
+                  std::find(users.begin(), users.end(), rank) != users.end();
+              ASSERT_EQ(listed, rank != owner && said != Strands::none);
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(decided, asked / 3);
+}
+
+// A table would outgrow what is made from it.
+TEST(NeedTable, RemembersNothingForOneStrandOfManyRanks) {
+  const Layout layout = Layout::contiguous(1000, 1000);
+  const AttentionDemand demand(layout, layout, Mask::causal());
+  NeedTable one(demand, 1);
+  EXPECT_FALSE(one.remembers());
+  NeedTable many(demand, 100);
+  EXPECT_TRUE(many.remembers());
+  for (const Rank rank : {0, 500, 999}) {
+    EXPECT_EQ(one.needs(rank, {500, 0, 0}), rank >= 500);
   }
 }
 

@@ -1,5 +1,7 @@
 #include "ringweave/plan/direct_schedule.h"
 
+#include "ringweave/plan/need_table.h"
+
 namespace ringweave::plan {
 namespace {
 
@@ -10,14 +12,15 @@ template <typename Emit>
 void for_each_use(const Demand& demand, int strands, std::optional<Rank> rank,
                   Emit emit) {
   const int n = demand.ranks();
-  for (Rank owner = 0; owner < n; ++owner) {
-    const bool all_users = !rank || *rank == owner;
-    for (Rank user = all_users ? 0 : *rank; user < (all_users ? n : *rank + 1);
-         ++user) {
-      for (int strand = 0; strand < strands; ++strand) {
+  NeedTable table(demand, strands);
+  for (int strand = 0; strand < strands; ++strand) {
+    for (Rank owner = 0; owner < n; ++owner) {
+      const bool all_users = !rank || *rank == owner;
+      for (Rank user = all_users ? 0 : *rank;
+           user < (all_users ? n : *rank + 1); ++user) {
         for (int part = 0; part < demand.parts(owner); ++part) {
           const BlockId block{owner, strand, part};
-          if (!demand.needs(user, block, strands)) continue;
+          if (!table.needs(user, block)) continue;
           emit(block, user, !rank || *rank == user);
         }
       }

@@ -18,7 +18,8 @@ class ScheduleSink {
   virtual void add(const Retained& retained) = 0;
 };
 
-/// Collects a schedule and puts it in order.
+/// Collects a schedule and puts it in order: in time linear in its size, as one
+/// rank's part of a thousand ranks' schedule has millions of transfers.
 class ScheduleBuilder final : public ScheduleSink {
  public:
   /// `demand` must outlive this.
@@ -33,11 +34,15 @@ class ScheduleBuilder final : public ScheduleSink {
 
  private:
   void name_block(const BlockId& block);
+  std::vector<Block> blocks() const;
 
   const Demand& demand_;
   int strands_;
   Schedule schedule_;
-  std::vector<int> last_part_;  // highest part named of each (owner, strand)
+  std::vector<std::vector<Transfer>> transfers_;  // by post_step
+  std::vector<std::vector<Tile>> tiles_;          // by step
+  std::vector<std::size_t> first_;                // of each owner
+  std::vector<bool> named_;                       // by owner, strand and part
 };
 
 }  // namespace ringweave::plan

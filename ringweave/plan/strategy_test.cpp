@@ -133,6 +133,23 @@ TEST(Strategy, IsValidForManyRanks) {
   check("multi_ring", 64, Pass::forward);
 }
 
+// So few ranks need a part that their places on its walk are looked up.
+TEST(Strategy, IsValidForNarrowMasksOnManyRanks) {
+  constexpr int kRanks = 37;
+  const Layout layout = Layout::contiguous(3 * kRanks, kRanks);
+  for (const Mask& mask :
+       {Mask::full().with_window({2, 4}), Mask::causal(),
+        Mask::causal().with_window({0, {}}),
+        Mask::full().with_documents({0, 50, 52, 3 * kRanks})}) {
+    const AttentionDemand demand(layout, layout, mask);
+    for (const char* name :
+         {"ring", "multi_ring", "time_varying_multi_ring", "direct:3"}) {
+      SCOPED_TRACE(name);
+      ASSERT_NO_THROW(check_all(strategy_from_name(name), demand));
+    }
+  }
+}
+
 TEST(Strategy, ExistsOrSaysWhyNot) {
   const auto strands = [](const char* name, int ranks) {
     return strand_count(strategy_from_name(name), ranks);

@@ -1,6 +1,9 @@
 #include "ringweave/plan/walk_schedule.h"
 
+#include <algorithm>
+
 #include "ringweave/base/error.h"
+#include "ringweave/plan/need_table.h"
 
 namespace ringweave::plan {
 namespace {
@@ -21,6 +24,7 @@ class WalkGenerator {
         demand_(demand),
         retain_(retain),
         n_(walks.ranks()),
+        table_(demand, walks.strands()),
         sink_(sink) {
     ensure(walks.ranks() == demand.ranks(), "walks of {} ranks, demand of {}",
            walks.ranks(), demand.ranks());
@@ -31,16 +35,12 @@ class WalkGenerator {
   /// sender's call emits them.
   template <typename Emit>
   void generate(std::optional<Rank> rank, Emit emit) {
+    if (rank) return generate_part(*rank, emit);
     for (int strand = 0; strand < walks_.strands(); ++strand) {
-      for (int i = 0; i < n_; ++i) {
-        const Rank owner = rank ? walks_.owner_at(strand, *rank, i) : i;
+      for (Rank owner = 0; owner < n_; ++owner) {
         for (int part = 0; part < demand_.parts(owner); ++part) {
           const PartWalk walk = find_walk({owner, strand, part});
-          if (rank) {
-            emit(walk, i, true);
-          } else {
-            for (int t = 0; t < n_; ++t) emit(walk, t, false);
-          }
+          for (int t = 0; t < n_; ++t) emit(walk, t, false);
         }
       }
     }
@@ -84,21 +84,51 @@ class WalkGenerator {
   }
 
  private:
+  // In order of steps, which keeps together in memory what is needed together.
+  template <typename Emit>
+  void generate_part(Rank rank, Emit emit) {
+    for (int t = 0; t < n_; ++t) {
+      for (int strand = 0; strand < walks_.strands(); ++strand) {
+        const Rank owner = walks_.owner_at(strand, rank, t);
+        for (int part = 0; part < demand_.parts(owner); ++part) {
+          emit(find_walk({owner, strand, part}), t, true);
+        }
+      }
+    }
+  }
+
   Rank place(const BlockId& block, int t) const {
     return walks_.at(block.strand, block.owner, t);
   }
-  bool needs(const BlockId& block, int t) const {
-    return demand_.needs(place(block, t), block, walks_.strands());
+  bool needs(const BlockId& block, int t) {
+    return table_.needs(place(block, t), block);
   }
 
-  // Searched from the ends, so that full masks cost O(1).
-  PartWalk find_walk(const BlockId& block) const {
-    PartWalk walk{block, 0, n_ - 1};
-    while (walk.last > 0 && !needs(block, walk.last)) --walk.last;
-    if (walk.last == 0) return walk;
-    walk.first = 1;
-    while (!needs(block, walk.first)) ++walk.first;
+  // Searched from the ends, so that full masks cost O(1). If that takes long,
+  // and few ranks need the part, it is their places that are looked up.
+  PartWalk find_walk(const BlockId& block) {
+    int tries = table_.remembers() ? 16 : 2 * n_;
+    PartWalk walk{block, 1, n_ - 1};
+    while (walk.last > 0 && !needs(block, walk.last)) {
+      --walk.last;
+      if (--tries == 0) return find_users(block);
+    }
+    if (walk.last == 0) return {block, 0, 0};
+    while (!needs(block, walk.first)) {
+      ++walk.first;
+      if (--tries == 0) return find_users(block);
+    }
     return walk;
+  }
+  PartWalk find_users(const BlockId& block) {
+    PartWalk walk{block, n_, 0};
+    for (const Rank user : table_.users(block.owner, block.part)) {
+      if (!table_.needs(user, block)) continue;
+      const int t = walks_.step_at(block.strand, block.owner, user);
+      walk.first = std::min(walk.first, t);
+      walk.last = std::max(walk.last, t);
+    }
+    return walk.last > 0 ? walk : PartWalk{block, 0, 0};
   }
 
   // Slots of a block while it is at w_t.
@@ -164,6 +194,7 @@ class WalkGenerator {
   const Demand& demand_;
   bool retain_;
   int n_;
+  NeedTable table_;
   ScheduleSink& sink_;
 };
 

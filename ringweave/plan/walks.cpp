@@ -62,15 +62,14 @@ Walks Walks::along(std::vector<Ring> rings) {
 Walks Walks::translated(DigitGroup group,
                         std::vector<std::vector<int>> offsets) {
   require(!offsets.empty(), "[walks] got no offsets; want at least 1 strand");
-  for (const std::vector<int>& strand : offsets) {
+  Walks walks;
+  for (std::vector<int>& strand : offsets) {
     require(static_cast<int>(strand.size()) == group.size() && strand[0] == 0,
             "[walks] got {} offsets of a strand; want {}, the first 0",
             strand.size(), group.size());
-    const Ring each_once(strand);  // throws unless a permutation
+    walks.offsets_.emplace_back(std::move(strand));  // want a permutation
   }
-  Walks walks;
   walks.group_ = group;
-  walks.offsets_ = std::move(offsets);
   return walks;
 }
 
@@ -81,13 +80,18 @@ int Walks::strands() const {
 }
 
 Rank Walks::at(int strand, Rank owner, int step) const {
-  return group_ ? group_->add(owner, offsets_[strand][step])
+  return group_ ? group_->add(owner, offsets_[strand].order()[step])
                 : rings_[strand].after(owner, step);
 }
 
 Rank Walks::owner_at(int strand, Rank rank, int step) const {
-  return group_ ? group_->subtract(rank, offsets_[strand][step])
+  return group_ ? group_->subtract(rank, offsets_[strand].order()[step])
                 : rings_[strand].after(rank, -step);
+}
+
+int Walks::step_at(int strand, Rank owner, Rank rank) const {
+  return group_ ? offsets_[strand].hops(0, group_->subtract(rank, owner))
+                : rings_[strand].hops(owner, rank);
 }
 
 Walks ring_walks(int ranks, bool reverse) {

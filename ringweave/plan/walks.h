@@ -39,15 +39,17 @@ class Walks {
 
   /// All arguments must be in range; unchecked but for the rank.
   Rank at(int strand, Rank owner, int step) const;
-  /// The owner of the block that `rank` holds: the inverse of at().
+  /// The owner of the block that `rank` holds, and the step in which `rank`
+  /// holds the owner's block: inverses of at().
   Rank owner_at(int strand, Rank rank, int step) const;
+  int step_at(int strand, Rank owner, Rank rank) const;
 
  private:
   Walks() = default;
 
   std::vector<topology::Ring> rings_;
   std::optional<DigitGroup> group_;
-  std::vector<std::vector<int>> offsets_;
+  std::vector<topology::Ring> offsets_;  // [strand], in the order of steps
 };
 
 /// One strand, r → r + 1, or r → r - 1 if `reverse`. ranks >= 1.

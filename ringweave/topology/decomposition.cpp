@@ -2,6 +2,10 @@
 // fixed points: row[i] is where rank i sends. Rows are exchanged piece by
 // piece until each is a single cycle; whatever is exchanged, all rows together
 // hold every link once.
+//
+// Up to 128 ranks the search starts from the rows i -> i + s. Their surplus
+// cycles grow faster than the ranks, so above that it starts from zigzags:
+// rings already, but for three cycles of one row if the ranks are even.
 #include "ringweave/topology/decomposition.h"
 
 #include <algorithm>
@@ -16,6 +20,8 @@
 
 namespace ringweave::topology {
 namespace {
+
+constexpr int kShiftedRanks = 128;
 
 bool is_odd(const Row& row) {
   return (static_cast<int>(row.size()) - cycle_count(row)) % 2 != 0;
@@ -79,17 +85,62 @@ std::pair<Row, Row> split_rest(const std::vector<Row>& rows, const Row& taken) {
   return {std::move(a), std::move(b)};
 }
 
+std::vector<Row> shift_rows(int ranks) {
+  std::vector<Row> rows;
+  for (int shift = 1; shift < ranks; ++shift) {
+    Row row(ranks);
+    for (int i = 0; i < ranks; ++i) row[i] = (i + shift) % ranks;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+// Walecki's rings for an odd number of ranks: with m even and all sums mod m,
+// ring j is a, j, j+1, j-1, j+2, j-2, …, j+m/2. For an even number there is one
+// rank more, b, which ring j passes on its way from j+1 to j-1. That frees the
+// links i -> i - 2; with a -> b -> a they are the last row, of three cycles.
+// All rows are odd permutations then, as rings of an even number of ranks are,
+// so that exchanges, which keep the number of odd rows modulo 2, can do the
+// rest.
+//
+// Ranks are shuffled first: rings that pass all near ranks in a row make those
+// that need a part under a causal mask hard to find on a walk.
+std::vector<Row> zigzag_rows(const std::vector<Rank>& rank) {
+  const int ranks = static_cast<int>(rank.size());
+  const bool even = ranks % 2 == 0;
+  const int m = even ? ranks - 2 : ranks - 1;
+  const Rank a = rank[m];
+  const Rank b = rank.back();
+  std::vector<Row> rows;
+  for (int j = 0; j < m; ++j) {
+    Row row(ranks);
+    Rank at = a;
+    for (int k = 0; k < m; ++k) {
+      const int next = j + (k % 2 != 0 ? (k + 1) / 2 : m - k / 2);
+      row[at] = rank[next % m];
+      at = row[at];
+    }
+    row[at] = a;
+    if (even) row[b] = std::exchange(row[rank[(j + 1) % m]], b);
+    rows.push_back(std::move(row));
+  }
+  if (!even) return rows;
+  Row last(ranks);
+  for (int i = 0; i < m; ++i) last[rank[i]] = rank[(i + m - 2) % m];
+  last[a] = b;
+  last[b] = a;
+  rows.push_back(std::move(last));
+  return rows;
+}
+
 class Search {
  public:
-  Search(int ranks, std::uint64_t seed) : ranks_(ranks), random_(seed) {
-    for (int shift = 1; shift < ranks; ++shift) {
-      Row row(ranks);
-      for (int i = 0; i < ranks; ++i) row[i] = (i + shift) % ranks;
-      rows_.push_back(std::move(row));
-    }
+  Search(int ranks, std::uint64_t seed)
+      : ranks_(ranks), zigzag_(ranks > kShiftedRanks), random_(seed) {
+    rows_ = zigzag_ ? zigzag_rows(shuffled(ranks)) : shift_rows(ranks);
     // Exchanges between two rows keep the number of odd rows modulo 2: n/2 at
     // the start, n - 1 wanted.
-    if (ranks % 4 == 0) repair_parity();
+    if (!zigzag_ && ranks % 4 == 0) repair_parity();
     for (const Row& row : rows_) extra_.push_back(cycle_count(row) - 1);
     total_extra_ = std::accumulate(extra_.begin(), extra_.end(), 0);
   }
@@ -102,6 +153,13 @@ class Search {
   const std::vector<Row>& rows() const { return rows_; }
 
  private:
+  std::vector<Rank> shuffled(int ranks) {
+    std::vector<Rank> order(ranks);
+    std::iota(order.begin(), order.end(), 0);
+    random_.shuffle(order);
+    return order;
+  }
+
   void repair_parity() {
     std::vector<int> order(rows_.size());
     std::iota(order.begin(), order.end(), 0);
@@ -128,15 +186,20 @@ class Search {
     }
     const int a =
         unfinished[random_.below(static_cast<int>(unfinished.size()))];
-    const int b = random_.below(ranks_ - 1);
+    int b = random_.below(ranks_ - 1);
+    // Two rows of two cycles can only be mended together, which chance among
+    // many rows seldom tries.
+    if (zigzag_ && unfinished.size() > 1 && random_.below(2) == 0) {
+      b = unfinished[random_.below(static_cast<int>(unfinished.size()))];
+    }
     if (a == b) return;
     std::optional<Exchange> found = best_exchange(rows_[a], rows_[b], random_);
     if (!found) return;
     Exchange& best = *found;
     const int rise = best.extra() - extra_[a] - extra_[b];
     // A worse one is taken with probability 1/(50·(1 + rise)), to leave dead
-    // ends.
-    if (rise > 0 && random_.below(50 * (1 + rise)) != 0) return;
+    // ends; from zigzags never: among many rows it would get worse without end.
+    if (rise > 0 && (zigzag_ || random_.below(50 * (1 + rise)) != 0)) return;
     rows_[a] = std::move(best.a);
     rows_[b] = std::move(best.b);
     extra_[a] = best.extra_a;
@@ -145,6 +208,7 @@ class Search {
   }
 
   int ranks_;
+  bool zigzag_;
   Random random_;
   std::vector<Row> rows_;
   std::vector<int> extra_;  // cycles of each row beyond the first

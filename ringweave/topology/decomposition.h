@@ -14,15 +14,18 @@
 
 namespace ringweave::topology {
 
-/// Above this, link_disjoint_rings refuses: the search can take minutes.
-inline constexpr int kMaxDecomposedRanks = 128;
+/// Above this, link_disjoint_rings refuses: the search would take too long for
+/// even numbers.
+inline constexpr int kMaxDecomposedRanks = 1024;
 
 /// Returns `ranks - 1` rings that together use each directed link exactly once.
 ///
-/// Found by a seeded search that depends only on `ranks`, so all processes
-/// agree without a message; milliseconds up to 64 ranks, seconds at most up to
-/// 128. Throws InvalidArgument if ranks < 2 or ranks >
-/// kMaxDecomposedRanks, and NoSolution for 4 and 6, where no such set exists.
+/// Up to 128 ranks found by a seeded search, above that by a construction that
+/// for odd numbers is all, and for even ones leaves little to the search.
+/// Depends only on `ranks`, so all processes agree without a message;
+/// milliseconds up to 64 ranks, about a second at most beyond. Throws
+/// InvalidArgument if ranks < 2 or ranks > kMaxDecomposedRanks, and NoSolution
+/// for 4 and 6, where no such set exists.
 std::vector<Ring> link_disjoint_rings(int ranks);
 
 }  // namespace ringweave::topology

@@ -1,7 +1,9 @@
 #include "ringweave/topology/decomposition.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -34,14 +36,21 @@ TEST(LinkDisjointRings, UseEachLinkOnce) {
 }
 
 TEST(LinkDisjointRings, ManyRanks) {
-  for (const int n : {96, 97, 99, 128}) {
-    std::set<std::pair<Rank, Rank>> links;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  const std::vector<int> sizes = {96, 97, 99, 128, 129, 130, 132};
+#else
+  const std::vector<int> sizes = {96,  97,  99,  128,  129, 130,
+                                  132, 254, 256, 1023, 1024};
+#endif
+  for (const int n : sizes) {
+    std::vector<char> used(static_cast<std::size_t>(n) * n, 0);
     for (const Ring& ring : link_disjoint_rings(n)) {
+      ASSERT_EQ(ring.size(), n);
       for (Rank rank = 0; rank < n; ++rank) {
-        links.emplace(rank, ring.after(rank, 1));
+        used[rank * n + ring.after(rank, 1)] = 1;
       }
     }
-    EXPECT_EQ(links.size(), n * (n - 1)) << n;
+    EXPECT_EQ(std::count(used.begin(), used.end(), 1), n * (n - 1)) << n;
   }
 }
 
@@ -52,6 +61,7 @@ TEST(LinkDisjointRings, AreTheSameEverywhere) {
   const std::vector<Ring> rings = link_disjoint_rings(8);
   EXPECT_EQ(rings[0].order(), (std::vector<Rank>{0, 6, 2, 4, 1, 7, 3, 5}));
   EXPECT_EQ(rings[6].order(), (std::vector<Rank>{0, 7, 6, 5, 4, 3, 2, 1}));
+  EXPECT_EQ(link_disjoint_rings(130)[128].after(0, 5), 36);
 }
 
 TEST(LinkDisjointRings, DoNotExistForFourAndSix) {

@@ -23,7 +23,7 @@ Ring::Ring(std::vector<Rank> order)
 Rank Ring::after(Rank rank, int hops) const {
   require(rank >= 0 && rank < size(), "[ring] got rank {}; want 0 … {}", rank,
           size() - 1);
-  if (hops >= size() || hops <= -size()) hops %= size();
+  if (hops >= size() || hops <= -size()) hops %= size();  // divisions are slow
   int place = place_[rank] + hops;
   if (place < 0) place += size();
   if (place >= size()) place -= size();

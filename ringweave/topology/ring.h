@@ -20,6 +20,12 @@ class Ring {
   /// The rank `hops` hops after `rank` (before it, if negative). O(1).
   /// Throws InvalidArgument unless 0 <= rank < size().
   Rank after(Rank rank, int hops) const;
+  /// Hops from one rank to another, 0 … size() - 1. Both must be ranks of the
+  /// ring; unchecked.
+  int hops(Rank from, Rank to) const {
+    const int hops = place_[to] - place_[from];
+    return hops < 0 ? hops + size() : hops;
+  }
 
  private:
   std::vector<Rank> order_;

@@ -460,9 +460,9 @@ RingSet search(const Topology& topology, const std::vector<Way>& ways,
 }  // namespace
 
 RingSet disjoint_rings(const Topology& topology) {
-  require(topology.ranks() <= kMaxDecomposedRanks,
+  require(topology.ranks() <= kMaxSearchedRanks,
           "{} got {} ranks; want at most {}", kWhere, topology.ranks(),
-          kMaxDecomposedRanks);
+          kMaxSearchedRanks);
   topology.check_connected();
   if (topology.ranks() == 1) return {};
   const std::vector<Way> hops = ways(topology);

@@ -12,6 +12,9 @@
 
 namespace ringweave::topology {
 
+/// Above this, disjoint_rings refuses: the search can take minutes.
+inline constexpr int kMaxSearchedRanks = 128;
+
 struct RingSet {
   /// Each hop takes the topology's route. A link twice as fast as
   /// `bytes_per_second` may serve two rings, and so may a port of a switch.
@@ -29,7 +32,7 @@ struct RingSet {
 /// them. Depends on the topology only, so all processes agree without a
 /// message; seconds at most at 64 ranks. No rings for one rank. Throws
 /// InvalidArgument if ranks can't be reached or are more than
-/// kMaxDecomposedRanks, NoSolution if not even one ring is found.
+/// kMaxSearchedRanks, NoSolution if not even one ring is found.
 RingSet disjoint_rings(const Topology& topology);
 
 }  // namespace ringweave::topology
