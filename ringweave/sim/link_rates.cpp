@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "ringweave/plan/fair_share.h"
@@ -148,8 +149,8 @@ class Replay {
       }
     }
     std::ranges::sort(touched_);
-    const auto rest = std::ranges::unique(touched_);
-    touched_.erase(rest.begin(), rest.end());
+    touched_.erase(std::unique(touched_.begin(), touched_.end()),
+                   touched_.end());
     for (const int link : touched_) {
       const double rate = std::transform_reduce(
           under_way_[link].begin(), under_way_[link].end(), 0.0, std::plus<>(),
