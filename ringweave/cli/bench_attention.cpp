@@ -14,6 +14,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/bench.h"
 #include "ringweave/cli/device_table.h"
+#include "ringweave/cli/output_file.h"
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/local_transport.h"
@@ -21,6 +22,8 @@
 
 namespace ringweave::cli {
 namespace {
+
+constexpr const char* kWhere = "[bench attention]";
 
 /// Name of the case whose schedules come from files.
 constexpr const char* kFromFile = "schedule";
@@ -256,7 +259,19 @@ void run(const AttentionBench& bench) {
   print_reports("attention", bench.options, baseline.name, reports);
 }
 
+/// Before any work.
+void check_files(const AttentionBench& bench) {
+  if (!bench.device_table.empty()) {
+    check_writable(bench.device_table, "--save-device-table", kWhere);
+  }
+  if (!bench.save_prefix.empty()) {
+    check_writable(schedule_path(plan::Pass::forward, bench.save_prefix),
+                   "--save-schedules", kWhere);
+  }
+}
+
 void prepare(AttentionBench& bench) {
+  check_files(bench);
   if (bench.kv_heads == 0) bench.kv_heads = bench.options.heads;
   require(bench.kv_heads >= 1 && bench.options.heads % bench.kv_heads == 0,
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
@@ -292,11 +307,11 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "--plan", bench->plan_file,
       "Run the strategy of a file of `ringweave plan --save`");
   plan_file->type_name("FILE");
-  command
-      ->add_option("--save-device-table", bench->device_table,
-                   "Measure single tiles up to --tokens instead, on one "
-                   "device, and write the times for `ringweave plan --device`")
-      ->type_name("FILE");
+  CLI::Option* device_table = command->add_option(
+      "--save-device-table", bench->device_table,
+      "Measure single tiles up to --tokens instead, on one device, and write "
+      "the times for `ringweave plan --device`");
+  device_table->type_name("FILE");
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,
       "Run the schedules of these files instead of a strategy's: one of the "
@@ -306,6 +321,10 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       ->add_option("--save-schedules", bench->save_prefix, kSaveSchedulesHelp)
       ->type_name("PREFIX")
       ->excludes(schedules);
+  for (const char* other :
+       {"--json", "--strategy", "--plan", "--schedule", "--save-schedules"}) {
+    device_table->excludes(command->get_option(other));
+  }
 }
 
 }  // namespace ringweave::cli

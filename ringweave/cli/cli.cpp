@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/comm/communicator.h"
@@ -54,6 +55,7 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
   add_topology(app, context);
   add_plan(app, context);
   add_simulate(app, context);
+  check_values(app);
 
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
@@ -62,7 +64,7 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
     if (context.leads()) fmt::print("{}", app.help());
     return true;
   } catch (const CLI::ParseError& error) {
-    throw InvalidArgument(error.what());
+    throw InvalidArgument(cli::fault(app, error));
   }
   if (version) {
     const Json all = versions();

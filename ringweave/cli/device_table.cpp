@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -13,6 +12,7 @@
 #include "ringweave/attention/tile.h"
 #include "ringweave/base/error.h"
 #include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/output_file.h"
 #include "ringweave/plan/device.h"
 
 namespace ringweave::cli {
@@ -86,10 +86,7 @@ void save_device_table(const BenchOptions& options, std::int64_t kv_heads,
     measure(options, kv_heads, rows, device);
     check_interrupted();
   }
-  std::ofstream file(path);
-  file << plan::to_json(device).dump(2) << "\n";
-  file.close();
-  require(file.good(), "[bench attention] could not write {}", path);
+  write_file(path, plan::to_json(device).dump(2) + "\n", "[bench attention]");
   for (const auto& [area, seconds] : device.forward.points) {
     fmt::print("area {:.4g}: forward {:.4g} ms\n", area, 1e3 * seconds);
   }

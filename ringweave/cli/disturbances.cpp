@@ -1,5 +1,6 @@
 #include "ringweave/cli/disturbances.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -69,11 +70,19 @@ sim::SimulationOptions simulation_options(const Disturbances& options,
     const auto rank = number<int>(name);
     require(rank.has_value(), "{} got --straggler {}; want RANK=FACTOR", kWhere,
             text);
-    result.stragglers[*rank] = factor(value, "--straggler");
+    const bool is_new =
+        result.stragglers.emplace(*rank, factor(value, "--straggler")).second;
+    require(is_new, "{} got two --straggler for rank {}; want one", kWhere,
+            *rank);
   }
   for (const std::string& text : options.slow_links) {
     const auto [ends, value] = cut_at(text, '=', "--slow-link", "A,B=FACTOR");
     const auto [from, to] = link(topology, ends, "--slow-link");
+    require(std::ranges::none_of(result.slow_links,
+                                 [from, to](const sim::SlowLink& slow) {
+                                   return slow.from == from && slow.to == to;
+                                 }),
+            "{} got two --slow-link for the link {}; want one", kWhere, ends);
     result.slow_links.push_back({from, to, factor(value, "--slow-link")});
   }
   for (const std::string& text : options.fail_links) {

@@ -1,6 +1,5 @@
 // ringweave plan: what every strategy and transport costs on a topology, how
 // far each is from the best possible, and which one to take.
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +10,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/mask_option.h"
+#include "ringweave/cli/output_file.h"
 #include "ringweave/cli/plan_report.h"
 #include "ringweave/plan/plan_file.h"
 #include "ringweave/plan/planner.h"
@@ -84,10 +84,7 @@ plan::PlanRequest request_of(const PlanFlags& flags) {
 }
 
 void save(const std::string& path, const plan::PlanFile& plan) {
-  std::ofstream file(path);
-  file << plan::to_json(plan).dump(2) << "\n";
-  file.close();
-  require(file.good(), "[plan] could not write {}", path);
+  write_file(path, plan::to_json(plan).dump(2) + "\n", "[plan]");
   fmt::print(stderr, "wrote {}\n", path);
 }
 
@@ -103,6 +100,9 @@ void report(const PlanFlags& flags, const plan::PlanRequest& request,
 /// Planning is checking: what does not fit is an error before any work.
 void prepare(const PlanFlags& flags, Context& context) {
   plan::PlanRequest request = request_of(flags);
+  if (context.leads() && !flags.save.empty()) {
+    check_writable(flags.save, "--save", "[plan]");
+  }
   if (flags.synthesise || plan::worth_searching(request.machine)) {
     request.extra = plan::searched_strategies(request.machine);
   }

@@ -1,21 +1,19 @@
 #include "ringweave/cli/schedule_files.h"
 
-#include <fstream>
-
 #include <fmt/format.h>
 
-#include "ringweave/base/error.h"
+#include "ringweave/cli/output_file.h"
 
 namespace ringweave::cli {
 
+std::string schedule_path(plan::Pass pass, const std::string& prefix) {
+  return fmt::format("{}.{}.json", prefix, plan::name(pass));
+}
+
 void save_schedule(const plan::Schedule& schedule, const std::string& prefix,
                    const std::string& where) {
-  const std::string path =
-      fmt::format("{}.{}.json", prefix, plan::name(schedule.pass));
-  std::ofstream file(path);
-  file << plan::to_json(schedule) << "\n";
-  file.close();
-  require(file.good(), "{} could not write {}", where, path);
+  const std::string path = schedule_path(schedule.pass, prefix);
+  write_file(path, plan::to_json(schedule).dump() + "\n", where);
   fmt::print(stderr, "wrote {}\n", path);
 }
 

@@ -12,8 +12,10 @@ inline constexpr const char* kSaveSchedulesHelp =
     "Write the strategy's schedules to PREFIX.forward.json and "
     "PREFIX.backward.json, for --schedule";
 
-/// Writes PREFIX.forward.json, or PREFIX.backward.json, and says so on stderr.
-/// `where` stands in errors. Throws InvalidArgument if it can't be written.
+/// PREFIX.forward.json or PREFIX.backward.json.
+std::string schedule_path(plan::Pass pass, const std::string& prefix);
+
+/// Writes the schedule there, and says so on stderr; throws as write_file().
 void save_schedule(const plan::Schedule& schedule, const std::string& prefix,
                    const std::string& where);
 

@@ -1,7 +1,6 @@
 // ringweave simulate: how long a schedule takes on a topology.
 #include "ringweave/sim/simulate.h"
 
-#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
+#include "ringweave/cli/output_file.h"
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/cli/simulate_input.h"
 #include "ringweave/cli/simulate_report.h"
@@ -50,17 +50,21 @@ plan::Workload workload_of(const SimulateInput& input,
   return workload;
 }
 
-void write_trace(const std::string& path, const std::string& trace) {
-  std::ofstream file(path, std::ios::binary);
-  file << trace;
-  file.close();
-  require(bool(file), "{} could not write --trace {}", kWhere, path);
+/// Before any work.
+void check_files(const SimulateOptions& options) {
+  if (!options.trace.empty()) check_writable(options.trace, "--trace", kWhere);
+  if (options.save_prefix.empty()) return;
+  check_writable(schedule_path(options.backward_only ? plan::Pass::backward
+                                                     : plan::Pass::forward,
+                               options.save_prefix),
+                 "--save-schedules", kWhere);
 }
 
 void write_files(const SimulateOptions& options, const SimulateInput& input,
                  const std::vector<sim::Timeline>& timelines) {
   if (!options.trace.empty()) {
-    write_trace(options.trace, sim::chrome_trace(timelines, input.topology));
+    write_file(options.trace, sim::chrome_trace(timelines, input.topology),
+               kWhere);
   }
   if (options.save_prefix.empty()) return;
   for (const SimulateInput::Pass& pass : input.passes) {
@@ -165,9 +169,31 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
   name("--mask", options.mask, kMaskHelp, Defaults::kMask)->type_name("MASK");
 }
 
+void add_compute(CLI::App& command, SimulateOptions& options) {
+  command
+      .add_option("--device", options.device,
+                  "What a rank computes on: a device table, or a name such as "
+                  "h100:efficiency=0.6. One of --device, --flops and "
+                  "--no-compute is needed")
+      ->type_name("NAME|FILE");
+  command
+      .add_option("--flops", options.flops,
+                  "Or the floating-point operations per second of a rank's "
+                  "attention, such as 4e14")
+      ->type_name("FLOPS");
+  command.add_flag("--no-compute", options.no_compute,
+                   "Or transfers alone: compute takes no time");
+  command
+      .add_option("--message-overhead", options.message_overhead,
+                  "Seconds of the sender's time per message")
+      ->type_name("SECONDS")
+      ->capture_default_str();
+}
+
 void add_disturbances(CLI::App& command, Disturbances& options) {
   command.add_option("--jitter", options.jitter,
-                     "Tiles take 1 - X to 1 + X times their time, at random");
+                     "Tiles take 1 - X to 1 + X times their time, at random; "
+                     "0 <= X < 1, such as 0.1 for 10 %");
   command.add_option("--seed", options.seed, "Of the jitter");
   command.add_option("--straggler", options.stragglers,
                      "RANK=FACTOR: its tiles take FACTOR times as long");
@@ -200,18 +226,11 @@ void add_simulate(CLI::App& app, Context& context) {
                     "Only the backward pass");
   command->add_flag("--forward-only", options->forward_only,
                     "Only the forward pass");
-  command->add_option("--device", options->device,
-                      "A device table, or a name such as h100:efficiency=0.6");
-  command->add_option("--flops", options->flops,
-                      "Floating-point operations per second of a rank's "
-                      "attention");
-  command->add_flag("--no-compute", options->no_compute,
-                    "Transfers alone, compute takes no time");
-  command->add_option("--message-overhead", options->message_overhead,
-                      "Seconds of the sender's time per message");
+  add_compute(*command, *options);
   add_disturbances(*command, options->disturbances);
   add_output(*command, *options);
   command->callback([&context, options] {
+    if (context.leads()) check_files(*options);
     const auto input =
         std::make_shared<const SimulateInput>(simulate_input(*options));
     context.job = [&context, options, input] {

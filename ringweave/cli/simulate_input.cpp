@@ -73,7 +73,7 @@ plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan) {
   if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
   shape.head_dim = options.head_dim.value_or(shape.head_dim);
   if (!options.dtype.empty()) shape.dtype = options.dtype;
-  plan::check(shape, kWhere);
+  plan::check(shape, "simulate");
   return shape;
 }
 

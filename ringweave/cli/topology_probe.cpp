@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,6 +16,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/output_file.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/comm/probe.h"
 #include "ringweave/topology/classify.h"
@@ -29,6 +28,7 @@ namespace {
 using topology::Classification;
 using topology::Measurements;
 
+constexpr const char* kWhere = "[topology probe]";
 constexpr int kRanks = 4;
 constexpr int kMaxLocalRanks = 64;
 
@@ -128,25 +128,9 @@ void probe_job(ProbeFlags flags, int ranks, const comm::FaultInjection& links,
   const Classification found = classify(numbers);
   const std::string file = file_of(found, origin).dump(2) + "\n";
   if (!flags.save.empty()) {
-    std::ofstream out(flags.save);
-    out << file << std::flush;
-    if (!out) {
-      throw Error(fmt::format("[topology probe] can't write {}", flags.save));
-    }
+    write_file(flags.save, file, kWhere);
   }
   fmt::print("{}", flags.json ? file : summary(numbers, found));
-}
-
-/// Throws InvalidArgument now rather than after minutes. Leaves no file behind.
-void check_writable(const std::string& path) {
-  std::error_code ignored;
-  const bool there = std::filesystem::exists(path, ignored);
-  const bool opens = std::ofstream(path, std::ios::app).is_open();
-  require(opens,
-          "[topology probe] got --save {}; want a file that can be "
-          "written",
-          path);
-  if (!there) std::filesystem::remove(path, ignored);
 }
 
 void prepare(const ProbeFlags& flags, Context& context) {
@@ -179,7 +163,9 @@ void prepare(const ProbeFlags& flags, Context& context) {
           "[topology probe] got messages of {} bytes for {} ranks in one "
           "process; want at most {}",
           largest, ranks, most);
-  if (context.leads() && !flags.save.empty()) check_writable(flags.save);
+  if (context.leads() && !flags.save.empty()) {
+    check_writable(flags.save, "--save", kWhere);
+  }
   context.facts = {
       {"command", "topology probe"},
       {"options", fmt::format("sizes {}, repeat {}, seconds {}",

@@ -38,6 +38,10 @@ Machine load_machine(const std::string& name_or_path) {
   }
   auto topology = std::make_shared<const topology::Topology>(
       topology::load_topology(name_or_path));
+  require(topology->ranks() <= kMaxPlannedRanks,
+          "[plan] got {} ranks in {}; want at most {}, or a regular fabric by "
+          "its name",
+          topology->ranks(), name_or_path, kMaxPlannedRanks);
   topology->check_connected();
   return {.name = name_or_path,
           .hash = hashed(topology::to_json(*topology)),

@@ -24,7 +24,12 @@ struct Machine {
 /// Fabrics of more ranks stay symbolic.
 inline constexpr int kMaxExpandedRanks = 128;
 
-/// A file or a name, as topology::load_topology takes it; throws as that does.
+/// Most ranks of a machine that is no regular fabric: routes between all pairs
+/// take memory and time.
+inline constexpr int kMaxPlannedRanks = 512;
+
+/// A file or a name, as topology::load_topology takes it; throws as that does,
+/// and InvalidArgument if it has too many ranks for a plan.
 Machine load_machine(const std::string& name_or_path);
 
 }  // namespace ringweave::plan

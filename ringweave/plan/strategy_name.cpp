@@ -14,7 +14,7 @@ struct Row {
   const char* example = nullptr;  ///< a whole name, where parameters are needed
 };
 
-constexpr int kMost = 1 << 16;  ///< strands, nodes or slices
+constexpr int kMost = 1 << 16;  ///< nodes or slices
 constexpr const char* kReverseRing = "ring_reverse";
 constexpr Row kTable[] = {
     {"ring", StrategyKind::ring},
@@ -43,13 +43,14 @@ bool needs_data(StrategyKind kind) {
 
 bool has_nodes(StrategyKind kind) { return row_of(kind).example != nullptr; }
 
-int positive(std::string_view text, const std::string& name, const char* want) {
+int positive(std::string_view text, const std::string& name, const char* want,
+             int most = kMost) {
   int number = 0;
   const char* end = text.data() + text.size();
   const auto [stopped, error] = std::from_chars(text.data(), end, number);
   require(
-      error == std::errc{} && stopped == end && number >= 1 && number <= kMost,
-      "[strategy] got \"{}\"; want {}, at most {}", name, want, kMost);
+      error == std::errc{} && stopped == end && number >= 1 && number <= most,
+      "[strategy] got \"{}\"; want {}, at most {}", name, want, most);
   return number;
 }
 
@@ -173,7 +174,8 @@ Strategy strategy_from_name(const std::string& name) {
           "[strategy] got \"{}\"; want {} without parameters", name, word);
   return {.kind = row->kind,
           .strands = positive(parameters, name,
-                              "direct:k with a number of strands k >= 1")};
+                              "direct:k with a number of strands k >= 1",
+                              kMaxStrands)};
 }
 
 std::string name(const Strategy& strategy) {

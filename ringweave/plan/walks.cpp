@@ -111,6 +111,9 @@ Walks time_varying_walks(int ranks) {
         "prime",
         ranks));
   }
+  require(ranks <= kMaxWalkedRanks,
+          "[time_varying_multi_ring] got {} ranks; want at most {}", ranks,
+          kMaxWalkedRanks);
   return field_walks(ranks);
 }
 

@@ -55,9 +55,13 @@ class Walks {
 /// One strand, r → r + 1, or r → r - 1 if `reverse`. ranks >= 1.
 Walks ring_walks(int ranks, bool reverse);
 
+/// Most ranks of time_varying_walks, which take memory quadratic in them.
+inline constexpr int kMaxWalkedRanks = 4096;
+
 /// ranks - 1 strands (one, if there is one rank) that use each link exactly
 /// once in every step, their cycles changing from step to step. Throws
-/// NoSolution unless `ranks` is 1, 6 or a prime power.
+/// NoSolution unless `ranks` is 1, 6 or a prime power, and InvalidArgument
+/// above kMaxWalkedRanks.
 Walks time_varying_walks(int ranks);
 
 /// The same on n - 1 link-disjoint rings where they exist; else (4 and 6 ranks)

@@ -89,6 +89,9 @@ TEST(Walks, RefuseWhatDoesNotExist) {
               ThrowsMessage<NoSolution>(
                   HasSubstr("[time_varying_multi_ring] got 10 ranks; want 1, 6 "
                             "or a power of a prime")));
+  EXPECT_THAT([] { time_varying_walks(1 << 15); },
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("got 32768 ranks; want at most 4096")));
   EXPECT_THROW(multi_ring_walks(0), InvalidArgument);
   EXPECT_THROW(time_varying_walks(-1), InvalidArgument);
   EXPECT_THROW(ring_walks(0, false), InvalidArgument);

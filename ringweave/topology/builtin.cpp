@@ -34,7 +34,11 @@ class Options {
 
   int integer(const std::string& key, int fallback) {
     const auto text = find(key);
-    return text ? parsed_integer(key, *text) : fallback;
+    if (!text) return fallback;
+    const auto value = whole(*text);
+    require(value.has_value(), "{} got {}={} for {}; want a whole number",
+            kWhere, key, *text, name_);
+    return *value;
   }
 
   /// Plain numbers: 48e9, 1e-6, 400000000000.
@@ -68,7 +72,12 @@ class Options {
     std::size_t begin = 0;
     while (begin <= text->size()) {
       const std::size_t end = std::min(text->find('x', begin), text->size());
-      values.push_back(parsed_integer(key, text->substr(begin, end - begin)));
+      const auto side = whole(text->substr(begin, end - begin));
+      require(side.has_value(),
+              "{} got {}={} for {}; want whole numbers with an x between them, "
+              "such as 4x4x2",
+              kWhere, key, *text, name_);
+      values.push_back(*side);
       begin = end + 1;
     }
     return values;
@@ -104,13 +113,11 @@ class Options {
     return found->second;
   }
 
-  int parsed_integer(const std::string& key, const std::string& text) const {
+  static std::optional<int> whole(const std::string& text) {
     int value = 0;
     const char* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data(), end, value);
-    require(error == std::errc() && stop == end,
-            "{} got {}={} for {}; want a whole number", kWhere, key, text,
-            name_);
+    if (error != std::errc() || stop != end) return std::nullopt;
     return value;
   }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <thread>
@@ -180,6 +181,7 @@ class Trainer {
     gradients_.all_reduce(communicator_);
     report.loss = summed(loss);
     report.grad_norm = gradients_.clip(config_.optimizer.clip_norm);
+    check_finite(report);
     optimizer_.step(report.learning_rate);
 
     const Spent spent = meter.spent();
@@ -225,6 +227,16 @@ class Trainer {
     const models::Shard shard = models::shard_sequences(sequences, context_);
     return models::loss(model_.forward(shard.tokens, context_), shard.labels,
                         sequences.size(0) * config_.data.seq_len);
+  }
+
+  /// Alike on all ranks, since both figures are.
+  static void check_finite(const StepReport& report) {
+    if (std::isfinite(report.loss) && std::isfinite(report.grad_norm)) return;
+    throw Error(fmt::format(
+        "[train] got a loss of {} and a gradient norm of {} in step {}, with a "
+        "learning rate of {}; want finite numbers: lower "
+        "optimizer.learning_rate may help",
+        report.loss, report.grad_norm, report.step, report.learning_rate));
   }
 
   double summed(const at::Tensor& loss) const {

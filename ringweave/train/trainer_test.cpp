@@ -209,6 +209,18 @@ std::vector<std::string> disagreements(
   return texts;
 }
 
+TEST(Trainer, StopsWhenTheLossIsNoNumber) {
+  for (const int ranks : {1, 2}) {
+    TrainConfig config = tiny(ranks, models::Compute::float32);
+    config.optimizer.learning_rate = 1e300;
+    config.optimizer.warmup_steps = 0;
+    EXPECT_THAT([&] { train(config); },
+                ::testing::ThrowsMessage<Error>(
+                    AllOf(HasSubstr("got a loss of"), HasSubstr("in step 2"),
+                          HasSubstr("optimizer.learning_rate"))));
+  }
+}
+
 TEST(Trainer, RanksWithDifferentConfigsOrTextsAllSaySo) {
   for (const auto& text : disagreements([](TrainConfig&config, Data&) {
          config.optimizer.learning_rate *= 2;

@@ -130,6 +130,12 @@ class File(PlanTest):
         self.assertEqual(plan["linear"]["transport"], got["linear"]["chosen"])
         self.assertEqual(plan["predicted"]["step_seconds"], got["step_seconds"])
 
+    def test_is_tried_before_the_work(self):
+        self.assert_fault(
+            cli.run("plan", "--topology", MESH, *MODEL, "--seq-len", 1000,
+                    "--save", "/nonexistent/plan.json"),
+            "--save", "/nonexistent/plan.json", "No such file")
+
     def test_reads_a_config(self):
         config = {"format": "ringweave.config", "version": 1,
                   "compute": "bfloat16", "data": {"batch": 2},
@@ -166,6 +172,30 @@ class Large(PlanTest):
                     if c["verdict"] != "impossible"]
         self.assertTrue(all(c["by_formula"] for c in possible))
         self.assertGreaterEqual(len(possible), 12)
+
+
+    def test_32768_ranks_by_formula(self):
+        """Without tables that are quadratic in the ranks."""
+        got = self.timed("torus:dimensions=32x32x32")
+        named = self.named(got["softmax"], "time_varying_multi_ring")
+        self.assertEqual(named["verdict"], "impossible")
+        self.assertIn("at most 4096", named["why"])
+
+    def test_an_irregular_machine_that_is_too_large(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "chain.json")
+            names = [f"r{i}" for i in range(513)]
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"format": "ringweave.topology", "version": 1,
+                           "name": "chain", "ranks_forward": True,
+                           "ranks": [{"name": name} for name in names],
+                           "links": [{"from": a, "to": b,
+                                      "bytes_per_second": 1e9}
+                                     for a, b in zip(names, names[1:])]},
+                          file)
+            self.assert_fault(
+                cli.run("plan", "--topology", path, *MODEL, "--seq-len", 9999),
+                "513 ranks", path, "at most 512")
 
 
 class BadInput(PlanTest):

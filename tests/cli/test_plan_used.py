@@ -127,6 +127,15 @@ class PlanUsed(cli.CliTest):
         self.assert_fault(
             cli.run("bench", "attention", "--save-device-table", table,
                     "--tokens", 63), "--tokens 63")
+        for other in (("--json",), ("--strategy", "ring"),
+                      ("--save-schedules", self.path("schedules"))):
+            self.assert_fault(
+                cli.run("bench", "attention", "--save-device-table", table,
+                        *other), "--save-device-table", other[0])
+        self.assert_fault(
+            cli.run("bench", "attention", "--save-device-table",
+                    "/nonexistent/x"),
+            "--save-device-table", "/nonexistent/x", "No such file")
 
 
 if __name__ == "__main__":

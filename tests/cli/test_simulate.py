@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
 import tempfile
+import time
 import unittest
 
 import cli
@@ -375,7 +378,37 @@ busiest 100.0 %
         done = cli.run(*simulate("--topology", "mesh:ranks=2", "--strategy",
                                  "ring", "--no-compute", "--trace",
                                  os.path.join(folder, "t.json")))
-        self.assert_fault(done, "--trace")
+        self.assert_fault(done, "--trace", "No such file")
+
+    def test_outputs_are_tried_before_the_work(self):
+        """The work would take minutes."""
+        for option in ("--trace", "--save-schedules"):
+            done = cli.run(*simulate(
+                "--topology", "switch:ranks=2000", "--strategy", "direct:1",
+                "--no-compute", option, "/nonexistent/x"))
+            self.assert_fault(done, option, "/nonexistent/x", "No such file")
+
+    def test_signals_end_a_pass_under_way(self):
+        with subprocess.Popen(
+                [cli.BINARY, *simulate("--topology", "switch:ranks=300",
+                                       "--strategy", "direct:1",
+                                       "--no-compute")],
+                text=True, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE) as process:
+            # Signals are taken from then on; before, they end the process.
+            status = f"/proc/{process.pid}/status"
+            mask = 1 << (signal.SIGTERM - 1)
+            while process.poll() is None:
+                with open(status, encoding="utf-8") as file:
+                    caught = next(line.split()[1] for line in file
+                                  if line.startswith("SigCgt:"))
+                if int(caught, 16) & mask:
+                    break
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=cli.SECONDS)
+        self.assertEqual((process.returncode, output, errors),
+                         (143, "", "ringweave: stopped by signal 15\n"))
 
     def test_bad_input(self):
         good = {"--topology": "mesh:ranks=4", "--strategy": "ring",
@@ -405,6 +438,15 @@ busiest 100.0 %
                     ({"--straggler": "0=0"}, "factor of 0"),
                     ({"--straggler": "7=2"}, "straggler 7"),
                     ({"--straggler": "two"}, "RANK=FACTOR"),
+                    ({"--straggler": ["1=2", "1=3"]},
+                     "two --straggler for rank 1"),
+                    ({"--slow-link": ["0,1=2", "rank0,rank1=3"]},
+                     "two --slow-link", "rank0,rank1"),
+                    ({"--heads": "0"}, "[simulate.heads]"),
+                    ({"--strategy": "direct:0"}, "at most 4096"),
+                    ({"--topology": "torus:dimensions=3x"},
+                     "got dimensions=3x for torus", "4x4x2"),
+                    ({"--flops": "fast"}, "--flops", "operations per second"),
                     ({"--slow-link": "0,1=-1"}, "factor of -1"),
                     ({"--slow-link": "0,9=1"}, "got 9"),
                     ({"--slow-link": "01=1"}, "a link A,B"),
@@ -412,8 +454,11 @@ busiest 100.0 %
                     ({"--fail-link": "0,0@1"}, "has none"),
                     ({"--jitter": "1"}, "jitter of 1"),
                     ({"--message-overhead": "-1"}, "overhead of -1")):
-                arguments = [item for pair in (good | changes).items()
-                             if pair[1] is not None for item in pair]
+                arguments = [item for flag, values in (good | changes).items()
+                             if values is not None
+                             for value in ([values] if isinstance(values, str)
+                                           else values)
+                             for item in (flag, value)]
                 with self.subTest(changes=changes):
                     self.assert_fault(cli.run("simulate", *arguments), *words)
 

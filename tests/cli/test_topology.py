@@ -32,8 +32,39 @@ class Help(cli.CliTest):
 
     def test_unknown_command_and_option(self):
         self.assert_fault(cli.run("weave"), "weave")
+        for arguments, *words in (
+                (("topologi", "list"), "topologi", "did you mean topology?"),
+                (("topology", "lst"), "lst", "did you mean list?"),
+                (("topology", "list", "--jsn"), "--jsn", "mean --json?"),
+                # Before what is missing for it.
+                (("plan", "--topolgy", "mesh"), "--topolgy",
+                 "mean --topology?", "`ringweave plan --help`"),
+                (("plan", "--topolgy=mesh"), "got --topolgy,")):
+            with self.subTest(arguments=arguments):
+                self.assert_fault(cli.run(*arguments), *words)
         self.assert_fault(cli.run("topology", "decompose", "--ranks", "5",
                                   "--rings"), "--rings")
+
+
+class Values(cli.CliTest):
+    """What holds for all options of a type."""
+
+    def test_numbers_and_empty_values(self):
+        plan = ("plan", "--topology", "mesh:ranks=4", "--heads", 8)
+        for arguments, *words in (
+                (("--seq-len", 2 ** 63), "--seq-len", f"got \"{2 ** 63}\"",
+                 "below 2^63"),
+                (("--seq-len", ""), "--seq-len", "got \"\"", "whole number"),
+                (("--seq-len", "1e3"), "--seq-len", "whole number"),
+                (("--seq-len", 64, "--memory-limit", "80GB"),
+                 "--memory-limit", "got \"80GB\"", "a number of bytes", "80e9"),
+                (("--seq-len", 64, "--message-overhead", "1us"),
+                 "--message-overhead", "a number of seconds"),
+                (("--seq-len", 64, "--mask", ""), "--mask", "got \"\""),
+                (("--seq-len", 64, "--save", ""), "--save", "got \"\"",
+                 "FILE")):
+            with self.subTest(arguments=arguments):
+                self.assert_fault(cli.run(*plan, *arguments), *words)
 
 
 class Output(cli.CliTest):
