@@ -141,7 +141,7 @@ struct Prepared {
 void check(const SimulateOptions& options) {
   require(options.tokens >= 1, "{} got --tokens {}; want at least 1", kWhere,
           options.tokens);
-  plan::check(options.shape, kWhere);
+  plan::check(options.shape, "simulate", options.tokens);
   require(options.strategy.empty() != options.schedules.empty(),
           "{} got {} --strategy and --schedule; want one of them", kWhere,
           options.strategy.empty() ? "neither" : "both");
@@ -150,10 +150,11 @@ void check(const SimulateOptions& options) {
   require(computes == 1,
           "{} got {} of --device, --flops and --no-compute; want one", kWhere,
           computes);
+  constexpr double kMaxFlops = 1e24;
   require(
-      !options.flops || (std::isfinite(*options.flops) && *options.flops > 0),
-      "{} got --flops {}; want a positive number", kWhere,
-      options.flops.value_or(0));
+      !options.flops || (*options.flops >= 1 && *options.flops <= kMaxFlops),
+      "{} got --flops {}; want 1 … {}", kWhere, options.flops.value_or(0),
+      kMaxFlops);
   require(!options.forward_only || !options.backward_only,
           "{} got --forward-only and --backward; want one of them", kWhere);
 }
@@ -212,7 +213,10 @@ Prepared prepare(SimulateOptions options) {
   }
   check(options);
   std::optional<plan::Device> device;
-  if (!options.device.empty()) device = plan::load_device(options.device);
+  if (!options.device.empty()) {
+    device = plan::load_device(options.device);
+    plan::check_dtype(*device, options.shape.dtype);
+  }
   if (options.flops) device.emplace().flops_per_second = *options.flops;
   Topology topology = topology::load_topology(options.topology);
   const auto layout =
