@@ -12,6 +12,10 @@
 namespace ringweave {
 namespace {
 
+/// Copies and dumps recurse, so what is nested deeper could end the stack; no
+/// file of ours comes near.
+constexpr int kMaxDepth = 100;
+
 /// "line 3, column 7" of the byte at `offset`, both counted from 1.
 std::string place(std::string_view text, std::size_t offset) {
   const std::string_view before = text.substr(0, offset);
@@ -100,6 +104,19 @@ std::string to_string(const Json& json, const std::string& path) {
   return json.get<std::string>();
 }
 
+/// Of valid UTF-8: U+0000 … U+001F and U+007F … U+009F.
+bool has_control(std::string_view text) {
+  constexpr unsigned char kFirstPrinted = 0x20, kDelete = 0x7f;
+  constexpr unsigned char kLead = 0xc2, kFirstBeyond = 0xa0;
+  unsigned char last = 0;
+  for (const unsigned char byte : text) {
+    if (byte < kFirstPrinted || byte == kDelete) return true;
+    if (last == kLead && byte < kFirstBeyond) return true;
+    last = byte;
+  }
+  return false;
+}
+
 std::string item_path(const std::string& path, std::size_t i) {
   return fmt::format("{}[{}]", path, i);
 }
@@ -110,7 +127,13 @@ Json parse_json(std::string_view text, const std::string& name) {
   // The keys of the objects that are open, to refuse doubled ones, of which
   // the library would silently take the last.
   std::vector<std::set<std::string>> open;
-  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
+    const bool opens = event == Json::parse_event_t::object_start ||
+                       event == Json::parse_event_t::array_start;
+    if (opens && depth >= kMaxDepth) {
+      refuse(name, fmt::format("values nested more than {} deep", kMaxDepth),
+             fmt::format("at most {} levels", kMaxDepth));
+    }
     if (event == Json::parse_event_t::object_start) open.emplace_back();
     if (event == Json::parse_event_t::object_end) open.pop_back();
     if (event == Json::parse_event_t::key &&
@@ -219,6 +242,22 @@ std::string JsonObject::string(const std::string& key,
   known_.insert(key);
   if (!has(key) && fallback) return *fallback;
   return to_string(value(key), path_ + "." + key);
+}
+
+std::string JsonObject::line(const std::string& key,
+                             std::optional<std::string> fallback) {
+  std::string text = string(key, std::move(fallback));
+  if (has_control(text)) {
+    refuse(path_ + "." + key, shown(Json(text)), "no control characters");
+  }
+  return text;
+}
+
+std::string JsonObject::name(const std::string& key,
+                             std::optional<std::string> fallback) {
+  std::string text = line(key, std::move(fallback));
+  if (text.empty()) refuse(path_ + "." + key, "\"\"", "a name");
+  return text;
 }
 
 std::string JsonObject::choice(const std::string& key,

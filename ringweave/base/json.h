@@ -19,8 +19,8 @@ namespace ringweave {
 
 using Json = nlohmann::ordered_json;
 
-/// Parses text or the file at `path`; InvalidArgument names file, line and
-/// column of a syntax error, or why the file could not be read.
+/// Parses text or the file at `path`, up to 100 levels deep; InvalidArgument
+/// names file, line and column of a syntax error, or what else is wrong.
 Json parse_json(std::string_view text, const std::string& name);
 Json read_json_file(const std::string& path);
 
@@ -48,6 +48,12 @@ class JsonObject {
   bool boolean(const std::string& key, std::optional<bool> fallback = {});
   std::string string(const std::string& key,
                      std::optional<std::string> fallback = {});
+  /// A string to print as it is: without control characters, which could do
+  /// anything to a terminal. A name is not empty either.
+  std::string line(const std::string& key,
+                   std::optional<std::string> fallback = {});
+  std::string name(const std::string& key,
+                   std::optional<std::string> fallback = {});
   /// One of `words`; the error lists them, nearest first.
   std::string choice(const std::string& key,
                      const std::vector<std::string>& words,

@@ -57,6 +57,21 @@ TEST(ParseJson, RefusesADoubledKeyButNotOneOfAnotherObject) {
       parse_json(R"({"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]})", "t"));
 }
 
+TEST(ParseJson, RefusesWhatIsNestedTooDeep) {
+  const auto nested = [](int depth) {
+    std::string text(depth, '[');
+    text.append(depth, ']');
+    return text;
+  };
+  EXPECT_NO_THROW(parse_json(nested(100), "t"));
+  EXPECT_THAT(refusal([&] { parse_json(nested(101), "deep.json"); }),
+              HasSubstr("[deep.json] got values nested more than 100 deep"));
+  std::string objects;
+  for (int i = 0; i < 30000; ++i) objects += R"({"a":[)";
+  EXPECT_THAT(refusal([&] { parse_json(objects, "deep.json"); }),
+              HasSubstr("at most 100 levels"));
+}
+
 TEST(ReadJsonFile, ReadsAndNamesWhatItCannotRead) {
   const auto folder = std::filesystem::temp_directory_path() /
                       fmt::format("ringweave_json_test_{}", ::getpid());
@@ -208,6 +223,26 @@ TEST(JsonObject, OtherTypesAreRefused) {
               HasSubstr("[t.o] got []; want an object"));
   EXPECT_THAT(refusal([] { JsonObject(Json(3), "top"); }),
               HasSubstr("[top] got 3; want an object"));
+}
+
+TEST(JsonObject, NamesArePrintableAndNotEmpty) {
+  const Json json = {{"good", "NV2 \u00e9\u00a0x"},
+                     {"empty", ""},
+                     {"escape", "\x1b[31mred"},
+                     {"newline", "a\nb"},
+                     {"delete", "\x7f"},
+                     {"c1", "\u009b31m"}};
+  JsonObject object(json, "t");
+  EXPECT_EQ(object.name("good"), "NV2 \u00e9\u00a0x");
+  EXPECT_EQ(object.name("absent", "link"), "link");
+  EXPECT_EQ(object.line("empty"), "");
+  EXPECT_THAT(refusal([&] { object.name("empty"); }),
+              HasSubstr("[t.empty] got \"\"; want a name"));
+  for (const char* key : {"escape", "newline", "delete", "c1"}) {
+    EXPECT_THAT(refusal([&] { object.name(key); }),
+                HasSubstr("want no control characters"));
+    EXPECT_THROW(object.line(key), InvalidArgument) << key;
+  }
 }
 
 TEST(JsonObject, AnUnknownKeyNamesTheNearestKnownOne) {

@@ -29,8 +29,7 @@ void apply_override(Json& config, const std::string& assignment) {
     if (at->is_null() && dot < path.size()) *at = Json::object();
     begin = dot + 1;
   }
-  const Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  *at = value.is_discarded() ? Json(text) : value;
+  *at = Json::accept(text) ? parse_json(text, "--set " + path) : Json(text);
 }
 
 }  // namespace ringweave::cli

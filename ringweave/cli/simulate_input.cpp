@@ -37,10 +37,11 @@ void check(const SimulateOptions& options) {
   require(computes == 1,
           "{} got {} of --device, --flops and --no-compute; want one", kWhere,
           computes);
+  constexpr double kMaxFlops = 1e24;
   require(
-      !options.flops || (std::isfinite(*options.flops) && *options.flops > 0),
-      "{} got --flops {}; want a positive number", kWhere,
-      options.flops.value_or(0));
+      !options.flops || (*options.flops >= 1 && *options.flops <= kMaxFlops),
+      "{} got --flops {}; want 1 … {}", kWhere, options.flops.value_or(0),
+      kMaxFlops);
   require(!options.forward_only || !options.backward_only,
           "{} got --forward-only and --backward; want one of them", kWhere);
 }
@@ -62,7 +63,8 @@ Topology topology_of(const SimulateOptions& options, const Plan& plan) {
   return topology::load_topology(name);
 }
 
-plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan) {
+plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan,
+                          std::int64_t tokens) {
   plan::ModelShape shape = {.heads = AttentionDefaults::kHeads,
                             .kv_heads = 0,
                             .head_dim = AttentionDefaults::kHeadDim};
@@ -73,7 +75,7 @@ plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan) {
   if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
   shape.head_dim = options.head_dim.value_or(shape.head_dim);
   if (!options.dtype.empty()) shape.dtype = options.dtype;
-  plan::check(shape, "simulate");
+  plan::check(shape, "simulate", tokens);
   return shape;
 }
 
@@ -151,10 +153,10 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   check(options);
   const Plan plan = plan_of(options);
   Topology topology = topology_of(options, plan);
-  const plan::ModelShape shape = shape_of(options, plan);
   const std::int64_t tokens = options.tokens.value_or(
       plan ? plan->seq_len : AttentionDefaults::kTokens);
   require(tokens >= 1, "{} got --tokens {}; want at least 1", kWhere, tokens);
+  const plan::ModelShape shape = shape_of(options, plan, tokens);
   const std::string layout_name = layout_of(options, plan);
   const plan::Mask mask = mask_of(options, plan);
   if (plan) {
@@ -162,7 +164,10 @@ SimulateInput simulate_input(const SimulateOptions& options) {
                      layout_name, mask);
   }
   std::optional<plan::Device> device;
-  if (!options.device.empty()) device = plan::load_device(options.device);
+  if (!options.device.empty()) {
+    device = plan::load_device(options.device);
+    plan::check_dtype(*device, shape.dtype);
+  }
   if (options.flops) device.emplace().flops_per_second = *options.flops;
   const auto layout =
       plan::Layout::named(layout_name, tokens, topology.ranks());

@@ -319,8 +319,8 @@ topology::ClassRates parse_rates(const std::vector<std::string>& texts) {
 
 Topology load(const ShowOptions& options) {
   require(!options.name.empty(),
-          "[topology show] got no NAME|FILE to draw or save; `topology list` "
-          "names what is built in");
+          "[topology show] got no NAME|FILE; `topology list` names what is "
+          "built in");
   if (options.from.empty()) {
     require(options.rates.empty(),
             "[topology show] got --rate without --from nvidia-smi; want rates "
@@ -352,11 +352,12 @@ void add_topology_show(CLI::App& topology, Context& context) {
   CLI::App* command = topology.add_subcommand(
       "show", "Print or draw a machine: ranks, links, rates, routes");
   auto options = std::make_shared<ShowOptions>();
-  command
-      ->add_option("topology", options->name,
-                   "A built-in with its options, or a file; without it: "
-                   "what is built in")
-      ->type_name("NAME|FILE");
+  CLI::Option* name =
+      command
+          ->add_option("topology", options->name,
+                       "A built-in with its options, or a file; without it: "
+                       "what is built in")
+          ->type_name("NAME|FILE");
   command
       ->add_option("--from", options->from,
                    "FILE holds what `nvidia-smi topo -m` prints")
@@ -374,8 +375,8 @@ void add_topology_show(CLI::App& topology, Context& context) {
       ->type_name("FILE");
   command->add_option("--save", options->save, "Write the topology file")
       ->type_name("FILE");
-  command->callback([&context, options] {
-    const bool lists = options->name.empty() && options->from.empty() &&
+  command->callback([&context, options, name] {
+    const bool lists = name->empty() && options->from.empty() &&
                        options->rates.empty() && !options->dot &&
                        options->svg.empty() && options->save.empty();
     if (lists) {

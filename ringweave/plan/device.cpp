@@ -15,6 +15,12 @@ namespace {
 constexpr const char* kFormat = "ringweave.device_table";
 constexpr double kBackwardRatio = 2.5;
 constexpr double kForwardFlop = 4;
+/// What is believed; what lies outside is a slip, and could make times that no
+/// double holds. FLOP/s × the least efficiency stay above 0.
+constexpr double kMinFlops = 1, kMaxFlops = 1e24;
+constexpr double kMinEfficiency = 1e-6;
+constexpr double kMinArea = 1, kMaxArea = 1e24;
+constexpr double kMinSeconds = 1e-12, kMaxSeconds = 1e6;
 
 struct Published {
   const char* name;
@@ -53,9 +59,12 @@ AreaTable table_from_json(const Json& list, const std::string& path) {
         {point.number("area", 0), point.number("seconds", 0)});
     point.done();
     const auto& [area, seconds] = table.points.back();
-    require(area > 0 && seconds > 0,
-            "[{}[{}]] got area {} and {} s; want both above 0", path, i, area,
-            seconds);
+    require(area >= kMinArea && area <= kMaxArea && seconds >= kMinSeconds &&
+                seconds <= kMaxSeconds,
+            "[{}[{}]] got area {} and {} s; want an area of {} … {} and {} … "
+            "{} s",
+            path, i, area, seconds, kMinArea, kMaxArea, kMinSeconds,
+            kMaxSeconds);
     require(i == 0 || area > table.points[i - 1].area,
             "[{}[{}].area] got {}; want more than the one before, {}", path, i,
             area, table.points[i - 1].area);
@@ -100,10 +109,11 @@ Device published(const std::string& word) {
 Device named_device(const std::string& text) {
   const std::size_t colon = text.find(':');
   Device device = published(text.substr(0, colon));
-  std::string rest = colon == text.npos ? "" : text.substr(colon + 1);
-  while (!rest.empty()) {
-    const std::string option = rest.substr(0, rest.find(','));
-    rest = option.size() < rest.size() ? rest.substr(option.size() + 1) : "";
+  std::size_t begin = colon == text.npos ? text.npos : colon + 1;
+  while (begin != text.npos) {
+    const std::size_t end = text.find(',', begin);
+    const std::string option = text.substr(begin, end - begin);
+    begin = end == text.npos ? end : end + 1;
     const std::size_t equals = option.find('=');
     const std::string key = option.substr(0, equals);
     require(equals != option.npos && (key == "efficiency" || key == "rate"),
@@ -113,11 +123,15 @@ Device named_device(const std::string& text) {
     const double value = read_number(option.substr(equals + 1), key);
     (key == "rate" ? device.flops_per_second : device.efficiency) = value;
   }
-  require(device.efficiency <= 1,
-          "[device] got efficiency={}; want more than 0 and at most 1",
-          device.efficiency);
+  require(device.efficiency >= kMinEfficiency && device.efficiency <= 1,
+          "[device] got efficiency={}; want at least {} and at most 1",
+          device.efficiency, kMinEfficiency);
   require(device.flops_per_second > 0,
           "[device] got custom without a rate; want custom:rate=… (FLOP/s)");
+  require(device.flops_per_second >= kMinFlops &&
+              device.flops_per_second <= kMaxFlops,
+          "[device] got rate={}; want {} … {} FLOP/s", device.flops_per_second,
+          kMinFlops, kMaxFlops);
   device.name = text;
   return device;
 }
@@ -203,9 +217,10 @@ Json to_json(const Device& device) {
 Device device_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
   check_format(object, kFormat, 1);
-  Device device{.name = object.string("device"),
-                .source = "measured",
-                .dtype = object.string("dtype")};
+  Device device{
+      .name = object.name("device"),
+      .source = "measured",
+      .dtype = object.choice("dtype", {"float64", "float32", "bfloat16"})};
   constexpr std::int64_t kMaxHeadDim = 1 << 16;
   const std::int64_t head_dim = object.integer("head_dim", 1);
   require(head_dim <= kMaxHeadDim, "[{}.head_dim] got {}; want at most {}",
@@ -218,6 +233,13 @@ Device device_from_json(const Json& json, const std::string& path) {
   }
   object.done();
   return device;
+}
+
+void check_dtype(const Device& device, const std::string& dtype) {
+  require(device.head_dim == 0 || device.dtype == dtype,
+          "[device] got the table {}, measured with {}, for a model that "
+          "computes in {}; want {} for both",
+          device.name, device.dtype, dtype, device.dtype);
 }
 
 }  // namespace ringweave::plan

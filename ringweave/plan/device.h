@@ -69,4 +69,8 @@ std::vector<std::string> device_names();
 Json to_json(const Device& device);
 Device device_from_json(const Json& json, const std::string& path);
 
+/// Throws InvalidArgument if `device` is a table that was measured with another
+/// type than `dtype`; published rates are rough enough to serve all.
+void check_dtype(const Device& device, const std::string& dtype);
+
 }  // namespace ringweave::plan

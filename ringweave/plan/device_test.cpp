@@ -93,6 +93,23 @@ TEST(Device, TableRoundTripAndOtherHeadDims) {
   EXPECT_DOUBLE_EQ(device.flop_seconds(1100 * 4 * 64), 1);
 }
 
+TEST(Device, ATableServesOnlyTheTypeThatWasMeasured) {
+  Device device{.name = "box", .source = "measured", .dtype = "bfloat16"};
+  device.head_dim = 64;
+  device.forward = {{{1000, 1}}};
+  EXPECT_NO_THROW(check_dtype(device, "bfloat16"));
+  EXPECT_THAT([&] { check_dtype(device, "float32"); },
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("box, measured with bfloat16, for a model that "
+                            "computes in float32")));
+  EXPECT_NO_THROW(check_dtype(load_device("h100"), "float32"));
+  Json json = to_json(device);
+  json["dtype"] = "fp7";
+  EXPECT_THAT([&] { device_from_json(json, "table"); },
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("[table.dtype] got \"fp7\"; want one of")));
+}
+
 TEST(Device, BadNamesOptionsAndTablesAreErrors) {
   const auto load = [](const char* name) {
     return [name] { load_device(name); };
@@ -102,6 +119,8 @@ TEST(Device, BadNamesOptionsAndTablesAreErrors) {
   };
   EXPECT_THAT(load("h10"), fails("did you mean \"h100\"?"));
   EXPECT_THAT(load("h100:speed=3"), fails("speed=3"));
+  EXPECT_THAT(load("h100:"), fails("the option \"\""));
+  EXPECT_THAT(load("h100:efficiency=0.5,"), fails("the option \"\""));
   EXPECT_THAT(load("h100:efficiency=1.5"), fails("at most 1"));
   EXPECT_THAT(load("h100:efficiency=x"), fails("efficiency=x"));
   EXPECT_THAT(load("custom"), fails("custom:rate="));
@@ -118,7 +137,13 @@ TEST(Device, BadNamesOptionsAndTablesAreErrors) {
     };
   };
   EXPECT_THAT(parse("[]"), fails("an empty list"));
-  EXPECT_THAT(parse(R"([{"area": 5, "seconds": 0}])"), fails("above 0"));
+  EXPECT_THAT(parse(R"([{"area": 5, "seconds": 0}])"), fails("0 s; want"));
+  EXPECT_THAT(parse(R"([{"area": 1e300, "seconds": 1}])"),
+              fails("area 1e+300"));
+  EXPECT_THAT(parse(R"([{"area": 5, "seconds": 1e300}])"), fails("1e+300 s"));
+  EXPECT_THAT(load("custom:rate=1e-310"), fails("want 1 … 1e+24 FLOP/s"));
+  EXPECT_THAT(load("custom:rate=1e300"), fails("want 1 … 1e+24 FLOP/s"));
+  EXPECT_THAT(load("h100:efficiency=1e-310"), fails("at least 1e-06"));
   EXPECT_THAT(
       parse(R"([{"area": 5, "seconds": 1}, {"area": 5, "seconds": 2}])"),
       fails("points[1].area"));

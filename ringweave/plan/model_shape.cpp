@@ -1,6 +1,7 @@
 #include "ringweave/plan/model_shape.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <vector>
 
 #include "ringweave/base/error.h"
@@ -11,8 +12,31 @@ namespace {
 const std::vector<std::string> kTypes = {"float64", "float32", "bfloat16"};
 const std::vector<std::string> kKinds = {"basic", "lightning", "gla"};
 
+constexpr std::int64_t kMaxLayers = 1 << 20;
+constexpr std::int64_t kMaxHeads = 1 << 20;
+constexpr std::int64_t kMaxHeadDim = 1 << 16;
+constexpr std::int64_t kMaxBatch = std::int64_t{1} << 31;
+/// All pairs of them are counted in int64.
+constexpr std::int64_t kMaxSequence = std::int64_t{1} << 31;
+/// Of one layer's keys, values or states. Times 16 bytes and 128 ranks it
+/// stays below 2^62.
+constexpr std::int64_t kMaxNumbers = std::int64_t{1} << 50;
+
+/// Whether the product of positive factors is at most kMaxNumbers.
+bool few_numbers(std::initializer_list<std::int64_t> factors) {
+  std::int64_t room = kMaxNumbers;
+  for (const std::int64_t factor : factors) room /= factor;
+  return room >= 1;
+}
+
 // The defaults are those of models::ModelConfig.
 void read_model(JsonObject object, ModelShape& shape) {
+  // These say nothing of the shape, but are known.
+  object.integer("vocab_size", 1, 1);
+  object.integer("intermediate", 1, 1);
+  object.number("rope_theta", 0, 0);
+  object.number("norm_eps", 0, 0);
+  object.boolean("tie_embeddings", false);
   const std::int64_t hidden = object.integer("hidden", 1, 128);
   shape.layers = object.integer("layers", 1, 4);
   shape.heads = object.integer("heads", 1, 4);
@@ -28,16 +52,46 @@ void read_model(JsonObject object, ModelShape& shape) {
   shape.normaliser =
       shape.linear_kind == "basic" &&
       linear.choice("feature_map", {"elu1", "identity"}, "elu1") == "elu1";
+  if (shape.linear_kind == "gla") {
+    linear.integer("gate_rank", 1, 1);
+    linear.number("gate_divisor", 0, 1);
+  }
+  linear.done();
+  object.done();
+}
+
+std::int64_t read_batch(JsonObject data) {
+  data.strings("files", std::vector<std::string>());
+  data.strings("validation_files", std::vector<std::string>());
+  data.number("validation_fraction", 0, 0);
+  data.integer("seq_len", 1, 1);
+  const std::int64_t batch = data.integer("batch", 1, 4);
+  data.done();
+  return batch;
+}
+
+void read_config(JsonObject object, ModelShape& shape) {
+  check_format(object, "ringweave.config", 1);
+  shape.dtype = object.choice("compute", kTypes, "float32");
+  shape.batch = read_batch(object.object("data"));
+  read_model(object.object("model"), shape);
+  for (const char* section :
+       {"optimizer", "parallel", "validation", "time_outs"}) {
+    object.object(section);
+  }
+  for (const char* field : {"steps", "seed", "threads"}) {
+    object.integer(field, 0, 0);
+  }
+  object.done();
 }
 
 }  // namespace
 
 std::int64_t ModelShape::softmax_layers() const {
-  std::int64_t count = 0;
-  for (std::int64_t layer = 0; layer < layers; ++layer) {
-    count += pattern[static_cast<std::size_t>(layer) % pattern.size()] == 'N';
-  }
-  return count;
+  const auto period = static_cast<std::int64_t>(pattern.size());
+  const auto rest = pattern.begin() + layers % period;
+  return layers / period * std::count(pattern.begin(), pattern.end(), 'N') +
+         std::count(pattern.begin(), rest, 'N');
 }
 
 std::int64_t ModelShape::value_bytes() const {
@@ -64,15 +118,27 @@ std::int64_t ModelShape::decay_numbers() const {
   return linear_kind == "gla" ? batch * heads * head_dim : 0;
 }
 
-void check(const ModelShape& shape, const std::string& path) {
-  const auto positive = [&](const char* field, std::int64_t value) {
-    require(value >= 1, "[{}.{}] got {}; want at least 1", path, field, value);
+void check(const ModelShape& shape, const std::string& path,
+           std::int64_t tokens) {
+  const auto within = [&](const char* field, std::int64_t value,
+                          std::int64_t most) {
+    require(value >= 1 && value <= most, "[{}.{}] got {}; want 1 … {}", path,
+            field, value, most);
   };
-  positive("layers", shape.layers);
-  positive("heads", shape.heads);
-  positive("kv_heads", shape.kv_heads);
-  positive("head_dim", shape.head_dim);
-  positive("batch", shape.batch);
+  within("layers", shape.layers, kMaxLayers);
+  within("heads", shape.heads, kMaxHeads);
+  within("kv_heads", shape.kv_heads, kMaxHeads);
+  within("head_dim", shape.head_dim, kMaxHeadDim);
+  within("batch", shape.batch, kMaxBatch);
+  require(tokens <= kMaxSequence, "[{}] got {} tokens; want at most {}", path,
+          tokens, kMaxSequence);
+  require(
+      few_numbers({shape.batch, shape.heads, shape.head_dim,
+                   std::max(shape.head_dim + 1, tokens)}),
+      "[{}] got batch {}, heads {}, head_dim {} and {} tokens; want batch x "
+      "heads x head_dim, times the tokens or head_dim + 1, of at most {} "
+      "numbers",
+      path, shape.batch, shape.heads, shape.head_dim, tokens, kMaxNumbers);
   require(shape.heads % shape.kv_heads == 0,
           "[{}.heads] got {} heads and {} kv_heads; want a multiple of "
           "kv_heads",
@@ -86,12 +152,12 @@ void check(const ModelShape& shape, const std::string& path) {
 ModelShape model_shape_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
   ModelShape shape;
-  if (object.has("format")) {
-    check_format(object, "ringweave.config", 1);
-    shape.dtype = object.choice("compute", kTypes, "float32");
-    JsonObject data = object.object("data");
-    shape.batch = data.integer("batch", 1, 4);
-    read_model(object.object("model"), shape);
+  require(!json.empty(),
+          "[{}] got {{}}; want a config of train, or a model object with at "
+          "least one field",
+          path);
+  if (object.has("format") || object.has("model")) {
+    read_config(object, shape);
     check(shape, path + ".model");
   } else {
     read_model(object, shape);

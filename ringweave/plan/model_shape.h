@@ -2,8 +2,8 @@
 // and types, and nothing of its weights.
 //
 // Plan knows no model, so this reads the few fields that it needs from a config
-// of `train` (docs/config.md); whether all others are right is for train to
-// say.
+// of `train` (docs/config.md); whether the values of others are right is for
+// train to say.
 #pragma once
 
 #include <cstdint>
@@ -40,12 +40,15 @@ struct ModelShape {
   std::int64_t decay_numbers() const;
 };
 
-/// Throws InvalidArgument naming the first field that can't be used; `path`
-/// names the object in errors.
-void check(const ModelShape& shape, const std::string& path);
+/// Throws InvalidArgument naming the first field that can't be used, be it that
+/// `tokens` of it, or its states, are more numbers than int64 counts bytes of
+/// with room to add up links and ranks; `path` names the object in errors.
+void check(const ModelShape& shape, const std::string& path,
+           std::int64_t tokens = 1);
 
 /// From a config of train, or its "model" object alone (then dtype and batch
-/// are the defaults above). Other keys are left alone.
+/// are the defaults above). Unknown keys are errors in both, but those of
+/// sections that say nothing of the shape are left for train to check.
 ModelShape model_shape_from_json(const Json& json, const std::string& path);
 /// The shape as it stands in a plan file.
 Json to_json(const ModelShape& shape);

@@ -93,6 +93,7 @@ PlanFile plan_file_from_json(const Json& json, const std::string& path) {
   plan.layout = object.choice("layout", {"contiguous", "zigzag", "striped"});
   plan.mask = Mask::from_json(object.value("mask"), path + ".mask");
   plan.seq_len = object.integer("seq_len", 1);
+  check(plan.model, path + ".model", plan.seq_len);
   JsonObject predicted = object.object("predicted");
   JsonObject bound = object.object("bound");
   const auto read_layers = [&](const char* kind, PlanFile::Layers layers) {
@@ -147,6 +148,7 @@ void check_fits(const PlanFile& plan, const std::string& path, int ranks,
   same("layout", plan.layout, layout);
   same("mask", plan.mask.to_json().dump(), mask.to_json().dump());
   same("linear layers of kind", plan.model.linear_kind, model.linear_kind);
+  same("normaliser", plan.model.normaliser, model.normaliser);
 }
 
 void check_fits(const PlanFile& plan, const std::string& path,

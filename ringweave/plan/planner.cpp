@@ -9,7 +9,8 @@ namespace ringweave::plan {
 namespace {
 
 void check(const PlanRequest& request) {
-  plan::check(request.shape, "model");
+  plan::check(request.shape, "model", request.layout.tokens());
+  check_dtype(request.device, request.shape.dtype);
   const int n = request.machine.ranks();
   require(request.layout.ranks() == n,
           "[plan] got a layout of {} ranks for a topology of {}; want the same",
@@ -26,9 +27,17 @@ void check(const PlanRequest& request) {
       "them unequal work; want shards of one length, no window and no "
       "documents, and for a causal mask the layout zigzag or striped",
       n, kMaxExpandedRanks);
-  require(!request.memory_limit_bytes || *request.memory_limit_bytes > 0,
-          "[plan] got a memory limit of {} bytes; want more than 0",
-          request.memory_limit_bytes.value_or(0));
+  constexpr double kMaxBytes = 1e18;
+  const double memory = request.memory_limit_bytes.value_or(1);
+  require(memory > 0 && memory <= kMaxBytes,
+          "[plan] got a memory limit of {} bytes; want more than 0 and at most "
+          "{}",
+          memory, kMaxBytes);
+  constexpr double kMaxOverhead = 1;
+  const double overhead = request.message_overhead_seconds;
+  require(overhead >= 0 && overhead <= kMaxOverhead,
+          "[plan] got a message overhead of {} s; want 0 … {}", overhead,
+          kMaxOverhead);
 }
 
 }  // namespace

@@ -243,6 +243,10 @@ TEST(PlanFile, RoundTripAndWhatItFits) {
   other.kv_heads = 64;
   EXPECT_THAT([&] { check(8, other, 4096); },
               ThrowsMessage<InvalidArgument>(HasSubstr("kv_heads 8")));
+  other = request.shape;
+  other.normaliser = !other.normaliser;
+  EXPECT_THAT([&] { check(8, other, 4096); },
+              ThrowsMessage<InvalidArgument>(HasSubstr("normaliser")));
   EXPECT_NO_THROW(check_fits(plan, "plan.json", request.machine));
   EXPECT_THAT(
       [&] { check_fits(plan, "plan.json", load_machine("mesh:ranks=8")); },

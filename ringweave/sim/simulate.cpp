@@ -19,6 +19,9 @@ using topology::Link;
 using topology::Topology;
 
 constexpr const char* kWhere = "[simulate]";
+/// Of a straggler or a slow link. Beyond, times could lose all precision.
+constexpr double kMinFactor = 1e-6, kMaxFactor = 1e6;
+constexpr double kMaxOverheadSeconds = 1;
 
 /// Routes of all ranks at [from][to].
 using Routes = std::vector<std::vector<std::vector<int>>>;
@@ -58,9 +61,9 @@ Network network_of(const Topology& topology, const SimulationOptions& options) {
     network.latency_seconds.push_back(link.latency_seconds);
   }
   for (const SlowLink& slow : options.slow_links) {
-    require(std::isfinite(slow.factor) && slow.factor > 0,
-            "{} got a factor of {} for a link; want a positive number", kWhere,
-            slow.factor);
+    require(slow.factor >= kMinFactor && slow.factor <= kMaxFactor,
+            "{} got a factor of {} for a link; want {} … {}", kWhere,
+            slow.factor, kMinFactor, kMaxFactor);
     const int link = find_link(topology, slow.from, slow.to);
     network.bytes_per_second[network.capacity[link]] *= slow.factor;
   }
@@ -88,9 +91,9 @@ class Compute {
       require(rank >= 0 && rank < ranks,
               "{} got a straggler {}; want a rank 0 … {}", kWhere, rank,
               ranks - 1);
-      require(std::isfinite(factor) && factor > 0,
-              "{} got a factor of {} for rank {}; want a positive number",
-              kWhere, factor, rank);
+      require(factor >= kMinFactor && factor <= kMaxFactor,
+              "{} got a factor of {} for rank {}; want {} … {}", kWhere, factor,
+              rank, kMinFactor, kMaxFactor);
     }
   }
 
@@ -295,10 +298,10 @@ Timeline simulate(const plan::Schedule& schedule, const Topology& topology,
   require(schedule.ranks == topology.ranks(),
           "{} got a schedule for {} ranks; {} has {}", kWhere, schedule.ranks,
           topology.name(), topology.ranks());
-  require(std::isfinite(workload.message_overhead_seconds) &&
-              workload.message_overhead_seconds >= 0,
-          "{} got a message overhead of {} s; want at least 0", kWhere,
-          workload.message_overhead_seconds);
+  require(workload.message_overhead_seconds >= 0 &&
+              workload.message_overhead_seconds <= kMaxOverheadSeconds,
+          "{} got a message overhead of {} s; want 0 … {}", kWhere,
+          workload.message_overhead_seconds, kMaxOverheadSeconds);
   const Network network = network_of(topology, options);
   const Routes routes = routes_of(topology);
   Case simulated = make_case(schedule, routes, topology, workload, options);

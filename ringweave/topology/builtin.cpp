@@ -25,12 +25,14 @@ class Options {
  public:
   Options(std::string name, const std::string& text) : name_(std::move(name)) {
     std::size_t begin = 0;
-    while (begin < text.size()) {
+    while (begin <= text.size()) {
       const std::size_t end = std::min(text.find(',', begin), text.size());
       add(text.substr(begin, end - begin));
       begin = end + 1;
     }
   }
+  /// None.
+  explicit Options(std::string name) : name_(std::move(name)) {}
 
   int integer(const std::string& key, int fallback) {
     const auto text = find(key);
@@ -337,9 +339,8 @@ Chosen choose(const std::string& text) {
   std::vector<std::string> names;
   for (const Builtin& builtin : builtins()) {
     if (builtin.name.name == name) {
-      const std::string options =
-          colon < text.size() ? text.substr(colon + 1) : "";
-      return {&builtin, Options(name, options)};
+      if (colon == text.size()) return {&builtin, Options(name)};
+      return {&builtin, Options(name, text.substr(colon + 1))};
     }
     names.push_back(builtin.name.name);
   }

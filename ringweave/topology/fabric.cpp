@@ -1,22 +1,20 @@
 #include "ringweave/topology/fabric.h"
 
-#include <cmath>
-
 #include "ringweave/base/error.h"
+#include "ringweave/topology/limits.h"
 
 namespace ringweave::topology {
 namespace {
 
 void check_rate(double rate, const char* what) {
-  require(std::isfinite(rate) && rate > 0,
-          "[fabric] got {} {} bytes per second; want a positive number", what,
-          rate);
+  require(is_rate(rate), "[fabric] got {} {} bytes per second; want {} … {}",
+          what, rate, kMinBytesPerSecond, kMaxBytesPerSecond);
 }
 
 void check_latency(double latency, const char* what) {
-  require(std::isfinite(latency) && latency >= 0,
-          "[fabric] got a latency of {} seconds of the {}; want at least 0",
-          latency, what);
+  require(is_latency(latency),
+          "[fabric] got a latency of {} seconds of the {}; want 0 … {}",
+          latency, what, kMaxLatencySeconds);
 }
 
 void check_torus(const Fabric& fabric) {

@@ -3,16 +3,19 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cmath>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <utility>
 #include <vector>
 
+#include <fmt/ranges.h>
+
 #include "ringweave/base/error.h"
 #include "ringweave/base/json.h"
 #include "ringweave/topology/expand.h"
+#include "ringweave/topology/limits.h"
 
 namespace ringweave::topology {
 namespace {
@@ -133,6 +136,37 @@ void check_symmetric(const std::vector<Device>& devices,
   }
 }
 
+/// A near class on the way makes a far one impossible: what hangs below one
+/// switch with a third device, hangs below it together.
+void check_nested(const std::vector<Device>& devices,
+                  const std::string& where) {
+  const int count = static_cast<int>(devices.size());
+  const auto level = [&](int a, int b) { return devices[a].cells[b].pcie; };
+  for (int a = 0; a < count; ++a) {
+    for (int b = 0; b < a; ++b) {
+      for (int via = 0; via < count; ++via) {
+        if (level(a, via) < 0 || level(via, b) < 0) continue;
+        const int most = std::max(level(a, via), level(via, b));
+        require(level(a, b) <= most,
+                "[{}] got {} between {} and {}, but at most {} from each of "
+                "them to {}; want classes of one tree",
+                where, kPcie[std::max(level(a, b), 0)], devices[b].name,
+                devices[a].name, kPcie[most], devices[via].name);
+      }
+    }
+  }
+}
+
+void check_columns(const std::vector<std::string>& columns,
+                   const std::string& where) {
+  std::set<std::string> seen;
+  for (const std::string& column : columns) {
+    require(seen.insert(column).second,
+            "[{}] got {} twice among the columns; want each device once", where,
+            column);
+  }
+}
+
 /// The rows in the order of the columns.
 std::vector<Device> read_table(const std::string& text,
                                const std::string& where) {
@@ -143,6 +177,7 @@ std::vector<Device> read_table(const std::string& text,
     const std::vector<std::string> row = words(line);
     if (columns.empty()) {
       columns = header_of(row);
+      check_columns(columns, where);
     } else if (row.empty()) {
       if (!devices.empty()) break;
     } else if (devices.size() == columns.size()) {
@@ -166,6 +201,7 @@ std::vector<Device> read_table(const std::string& text,
           "[{}] got no row of {}; want a row per device", where,
           columns[std::min(devices.size(), columns.size() - 1)]);
   check_symmetric(devices, where);
+  check_nested(devices, where);
   return devices;
 }
 
@@ -181,12 +217,34 @@ ClassRates merged(const ClassRates& rates, const std::string& where) {
             "[{}] got a rate of class \"{}\"; want NV, NV#, PIX, PXB, PHB, "
             "NODE or SYS",
             where, name);
-    require(std::isfinite(rate) && rate > 0,
-            "[{}] got {} bytes per second of class {}; want a number > 0",
-            where, rate, name);
+    require(is_rate(rate),
+            "[{}] got {} bytes per second of class {}; want {} … {}", where,
+            rate, name, kMinBytesPerSecond, kMaxBytesPerSecond);
     all[name] = rate;
   }
   return all;
+}
+
+/// Throws InvalidArgument for a rate of a class that neither the table nor the
+/// links made of it have.
+void check_used(const ClassRates& rates, const std::vector<Device>& devices,
+                const Topology::Spec& spec, const std::string& where) {
+  std::set<std::string> classes;
+  for (const Device& device : devices) {
+    for (const Cell& cell : device.cells) {
+      if (cell.pcie >= 0) classes.insert(kPcie[cell.pcie]);
+      if (cell.nvlinks == 0) continue;
+      classes.insert("NV");
+      classes.insert(fmt::format("NV{}", cell.nvlinks));
+    }
+  }
+  for (const Link& link : spec.links) classes.insert(link.link_class);
+  for (const auto& [name, rate] : rates) {
+    require(classes.contains(name),
+            "[{}] got a rate of class {}, which the table doesn't have; want "
+            "one of {}",
+            where, name, fmt::join(classes, ", "));
+  }
 }
 
 /// NVLinks between each two of several GPUs, if all pairs have the same; or 0.
@@ -352,6 +410,7 @@ Topology topology_from_nvidia_smi(const std::string& text,
   } else {
     spec = graph(devices, gpus, all);
   }
+  check_used(rates, devices, spec, name);
   spec.name = name;
   spec.source = fmt::format(
       "nvidia-smi topo -m: classes as printed, rates {}",

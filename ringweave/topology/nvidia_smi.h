@@ -30,9 +30,11 @@ ClassRates default_class_rates();
 /// lead.
 ///
 /// `rates` overrides the defaults; `name` stands for the file in errors and
-/// becomes the topology's. Throws InvalidArgument for a rate of no class or not
-/// positive, for text without such a table, missing rows or cells, classes that
-/// don't exist, and pairs that are told differently in their two rows.
+/// becomes the topology's. Throws InvalidArgument for a rate of no class, of
+/// one that doesn't occur or out of range, for text without such a table,
+/// missing rows or cells, a device twice, classes that don't exist or
+/// contradict each other, and pairs that are told differently in their two
+/// rows.
 Topology topology_from_nvidia_smi(const std::string& text,
                                   const ClassRates& rates,
                                   const std::string& name);

@@ -230,6 +230,25 @@ TEST(NvidiaSmi, RefusesWhatIsNoSuchTable) {
   expect_refused(changed(" X ", " SYS "), "between GPU0 and GPU0; want X");
 }
 
+TEST(NvidiaSmi, RefusesADeviceTwice) {
+  expect_refused("  GPU0 GPU0\nGPU0 X X\nGPU0 X X\n",
+                 "got GPU0 twice among the columns");
+}
+
+TEST(NvidiaSmi, RefusesClassesThatContradictEachOther) {
+  expect_refused(
+      "  GPU0 GPU1 GPU2\nGPU0 X PIX SYS\nGPU1 PIX X PIX\nGPU2 SYS PIX X\n",
+      "got SYS between GPU0 and GPU2, but at most PIX from each of them to "
+      "GPU1");
+}
+
+TEST(NvidiaSmi, RefusesRatesOfClassesThatAreNotThere) {
+  expect_refused(kCubeMesh, "class NV7, which the table doesn't have",
+                 {{"NV7", 5e9}});
+  expect_refused(kBridge, "class SYS, which the table doesn't have",
+                 {{"SYS", 5e9}});
+}
+
 TEST(NvidiaSmi, RefusesRatesThatAreNone) {
   expect_refused(kBridge, "class \"PCI\"", {{"PCI", 1e9}});
   expect_refused(kBridge, "0 bytes per second of class PHB", {{"PHB", 0}});

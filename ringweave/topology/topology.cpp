@@ -1,7 +1,6 @@
 #include "ringweave/topology/topology.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <queue>
 #include <set>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
+#include "ringweave/topology/limits.h"
 
 namespace ringweave::topology {
 namespace {
@@ -25,12 +25,13 @@ void check_link(const Topology::Spec& spec, const Link& link) {
   const std::string& to = spec.vertices[link.to].name;
   require(link.from != link.to, "{} got a link from {} to itself", kWhere,
           from);
-  require(std::isfinite(link.bytes_per_second) && link.bytes_per_second > 0,
-          "{} got {} bytes per second from {} to {}; want a positive number",
-          kWhere, link.bytes_per_second, from, to);
-  require(std::isfinite(link.latency_seconds) && link.latency_seconds >= 0,
-          "{} got a latency of {} seconds from {} to {}; want at least 0",
-          kWhere, link.latency_seconds, from, to);
+  require(is_rate(link.bytes_per_second),
+          "{} got {} bytes per second from {} to {}; want {} … {}", kWhere,
+          link.bytes_per_second, from, to, kMinBytesPerSecond,
+          kMaxBytesPerSecond);
+  require(is_latency(link.latency_seconds),
+          "{} got a latency of {} seconds from {} to {}; want 0 … {}", kWhere,
+          link.latency_seconds, from, to, kMaxLatencySeconds);
 }
 
 /// How a vertex is best reached, compared field by field. Links all count as

@@ -65,7 +65,7 @@ class Topology {
 
   /// Throws InvalidArgument for no rank, a rank after another vertex, a link
   /// from a vertex to itself or to none, a second link between the same two
-  /// vertices, rates that are not positive and finite, negative latencies.
+  /// vertices, rates and latencies out of the ranges of limits.h.
   explicit Topology(Spec spec);
 
   const std::string& name() const { return spec_.name; }

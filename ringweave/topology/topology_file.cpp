@@ -1,6 +1,7 @@
 #include "ringweave/topology/topology_file.h"
 
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <set>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/file.h"
 #include "ringweave/topology/builtin.h"
+#include "ringweave/topology/limits.h"
 
 namespace ringweave::topology {
 namespace {
@@ -117,9 +119,19 @@ void add_graph(Json& json, const Topology& topology) {
 
 // ---- reading ----
 
-double positive(JsonObject& object, const std::string& key) {
-  const double value = object.number(key, 0);
-  require(value > 0, "[{}.{}] got 0; want a number > 0", object.path(), key);
+double rate(JsonObject& object, const std::string& key) {
+  const double value =
+      object.number(key, -std::numeric_limits<double>::infinity());
+  require(is_rate(value), "[{}.{}] got {}; want {} … {}", object.path(), key,
+          value, kMinBytesPerSecond, kMaxBytesPerSecond);
+  return value;
+}
+
+double latency(JsonObject& object, const std::string& key) {
+  const double value =
+      object.number(key, -std::numeric_limits<double>::infinity(), 0);
+  require(is_latency(value), "[{}.{}] got {}; want 0 … {}", object.path(), key,
+          value, kMaxLatencySeconds);
   return value;
 }
 
@@ -146,8 +158,8 @@ Fabric read_fabric(JsonObject object) {
   fabric.kind = fabric_kind(
       object.choice("kind", {"mesh", "switch", "ring", "torus", "two_level"}));
   fabric.ranks = small_integer(object, "ranks", 1);
-  fabric.link_bytes_per_second = positive(object, "link_bytes_per_second");
-  fabric.link_latency_seconds = object.number("link_latency_seconds", 0, 0);
+  fabric.link_bytes_per_second = rate(object, "link_bytes_per_second");
+  fabric.link_latency_seconds = latency(object, "link_latency_seconds");
   if (fabric.kind == FabricKind::torus) {
     for (const std::int64_t side : object.integers("dimensions")) {
       require(side >= 2 && side <= fabric.ranks,
@@ -159,8 +171,8 @@ Fabric read_fabric(JsonObject object) {
   if (fabric.kind == FabricKind::two_level) {
     fabric.nodes = small_integer(object, "nodes", 1);
     fabric.inside = fabric_kind(object.choice("inside", {"mesh", "switch"}));
-    fabric.nic_bytes_per_second = positive(object, "nic_bytes_per_second");
-    fabric.nic_latency_seconds = object.number("nic_latency_seconds", 0, 0);
+    fabric.nic_bytes_per_second = rate(object, "nic_bytes_per_second");
+    fabric.nic_latency_seconds = latency(object, "nic_latency_seconds");
     fabric.nics_per_node =
         small_integer(object, "nics_per_node", 1, fabric.ranks_per_node());
   }
@@ -177,7 +189,6 @@ Fabric read_fabric(JsonObject object) {
 class Names {
  public:
   void add(const std::string& name, const std::string& path) {
-    require(!name.empty(), "[{}.name] got \"\"; want a name", path);
     require(numbers_.emplace(name, static_cast<int>(all_.size())).second,
             "[{}.name] got \"{}\" a second time; want each name once", path,
             name);
@@ -216,13 +227,21 @@ VertexKind passing_kind(const std::string& word) {
   return VertexKind::switch_;
 }
 
+/// Graphs are searched from every rank; larger machines are regular fabrics.
+constexpr std::size_t kMaxRanks = 1024;
+constexpr std::size_t kMaxSwitches = 8192;
+
 void read_vertices(JsonObject& object, Topology::Spec& spec, Names& names) {
   const auto read = [&](const std::string& key, bool ranks) {
     const Json& list = array(object, key);
+    const std::size_t most = ranks ? kMaxRanks : kMaxSwitches;
+    require(list.size() <= most,
+            "[{}.{}] got {}; want at most {}, or a \"fabric\" in their place",
+            object.path(), key, list.size(), most);
     for (std::size_t i = 0; i < list.size(); ++i) {
       JsonObject item(list[i], item_path(object, key, i));
       Vertex vertex;
-      vertex.name = item.string("name");
+      vertex.name = item.name("name");
       vertex.node = small_integer(item, "node", ranks ? 0 : -1, 0);
       if (!ranks) {
         vertex.kind = passing_kind(
@@ -249,9 +268,9 @@ void read_links(JsonObject& object, Topology::Spec& spec, const Names& names) {
     Link link;
     link.from = names.find(item.string("from"), path + ".from");
     link.to = names.find(item.string("to"), path + ".to");
-    link.bytes_per_second = positive(item, "bytes_per_second");
-    link.latency_seconds = item.number("latency_seconds", 0, 0);
-    link.link_class = item.string("class", "link");
+    link.bytes_per_second = rate(item, "bytes_per_second");
+    link.latency_seconds = latency(item, "latency_seconds");
+    link.link_class = item.name("class", "link");
     const std::string duplex =
         item.choice("duplex", {"full", "half", "simplex"}, "full");
     item.done();
@@ -285,8 +304,8 @@ struct Head {
 Head read_head(JsonObject& object) {
   Head head;
   check_format(object, kFormat, kVersion);
-  head.name = object.string("name");
-  head.source = object.string("source", "");
+  head.name = object.name("name");
+  head.source = object.line("source", "");
   if (object.has("measured")) {
     head.measured = object.value("measured");
     require(head.measured.is_object(),

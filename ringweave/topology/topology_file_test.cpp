@@ -162,6 +162,49 @@ TEST(TopologyFile, RefusesBadVertices) {
   expect_refused(json, "version");
 }
 
+TEST(TopologyFile, RefusesWhatNoTerminalShouldGet) {
+  Json json = pair();
+  json["ranks"][0]["name"] = "gpu\x1b[31m";
+  expect_refused(json, "t.json.ranks[0].name] got \"gpu\\u001b[31m\"");
+  json = pair();
+  json["ranks"][0]["name"] = "";
+  expect_refused(json, "t.json.ranks[0].name] got \"\"; want a name");
+  for (const char* word : {"", "x\ny"}) {
+    json = pair();
+    json["links"][0]["class"] = word;
+    expect_refused(json, "t.json.links[0].class] got");
+    json = pair();
+    json["name"] = word;
+    expect_refused(json, "t.json.name] got");
+  }
+  json = pair();
+  json["source"] = "\x07";
+  expect_refused(json, "t.json.source] got");
+}
+
+TEST(TopologyFile, RefusesMoreRanksThanCanBeSearched) {
+  Json json = pair();
+  for (int i = 0; i < 1023; ++i) {
+    json["ranks"].push_back({{"name", fmt::format("r{}", i)}});
+  }
+  expect_refused(json, "t.json.ranks] got 1025; want at most 1024");
+}
+
+TEST(TopologyFile, RefusesRatesAndLatenciesOutOfRange) {
+  for (const char* key : {"bytes_per_second", "latency_seconds"}) {
+    Json json = pair();
+    json["links"][0][key] = 1e308;
+    expect_refused(json, std::string("links[0].") + key + "] got 1e+308");
+  }
+  Json json = pair();
+  json["links"][0]["bytes_per_second"] = 5e-324;
+  expect_refused(json, "want 1 … 1e+18");
+  json = to_json(builtin("mesh"));
+  json["fabric"]["link_latency_seconds"] = 1e308;
+  expect_refused(json,
+                 "fabric.link_latency_seconds] got 1e+308; want 0 … 1000");
+}
+
 TEST(TopologyFile, RefusesBadFabrics) {
   Json json = to_json(builtin("two_level"));
   json["fabric"]["nodes"] = 3;

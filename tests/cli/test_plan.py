@@ -219,6 +219,14 @@ class BadInput(PlanTest):
         self.refused(*MODEL, "--memory-limit", -1, words=["memory limit"])
         self.refused(*MODEL, "--message-overhead", -1,
                      words=["--message-overhead -1"])
+        self.refused(*MODEL, "--memory-limit", "inf", words=["memory limit"])
+        self.refused(*MODEL, "--message-overhead", "inf", words=["overhead"])
+        self.refused(*MODEL, "--device", "custom:rate=1e-310",
+                     words=["FLOP/s"])
+        self.refused("--heads", 4, "--head-dim", 2**62, words=["head_dim"])
+        self.refused("--heads", 2**63 - 1, words=["plan.heads", "1048576"])
+        self.refused("--heads", 4, "--batch", 2**63 - 1, words=["plan.batch"])
+        self.refused("--heads", 4, "--layers", 10**9, words=["plan.layers"])
         self.refused("--model", "absent.json", words=["absent.json"])
         self.refused(*MODEL, "--layout", "contiguous",
                      topology="dgx-h100:nodes=128", words=["zigzag"])

@@ -122,8 +122,12 @@ class PlanUsed(cli.CliTest):
         self.assertEqual(len(got["backward"]), 2)
         planned = self.results("plan", "--topology", TOPOLOGY, "--heads", 2,
                                "--head-dim", 8, "--seq-len", 300, "--device",
-                               table, "--json")
+                               table, "--compute", "float32", "--json")
         self.assertEqual(planned["device"], got["device"])
+        self.assert_fault(
+            cli.run("plan", "--topology", TOPOLOGY, "--heads", 2, "--head-dim",
+                    8, "--seq-len", 300, "--device", table),
+            "measured with float32", "computes in bfloat16")
         self.assert_fault(
             cli.run("bench", "attention", "--save-device-table", table,
                     "--tokens", 63), "--tokens 63")

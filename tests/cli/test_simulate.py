@@ -453,6 +453,14 @@ busiest 100.0 %
                     ({"--fail-link": "0,1@-1"}, "fails at -1"),
                     ({"--fail-link": "0,0@1"}, "has none"),
                     ({"--jitter": "1"}, "jitter of 1"),
+                    ({"--heads": 2**63 - 1}, "[simulate.heads]", "1048576"),
+                    ({"--head-dim": 2**62}, "[simulate.head_dim]"),
+                    ({"--topology": "mesh:ranks=4,rate=5e-324"}, "5e-324"),
+                    ({"--topology": "mesh:ranks=4,latency=1e308"}, "1e+308"),
+                    ({"--flops": "1e-320"}, "--flops 1e-320", "1 …"),
+                    ({"--slow-link": "0,1=1e-320"}, "factor of 1e-320"),
+                    ({"--straggler": "0=1e300"}, "factor of 1e+300"),
+                    ({"--message-overhead": "inf"}, "overhead of inf"),
                     ({"--message-overhead": "-1"}, "overhead of -1")):
                 arguments = [item for flag, values in (good | changes).items()
                              if values is not None

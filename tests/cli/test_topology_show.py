@@ -126,7 +126,10 @@ class Show(cli.CliTest):
         smi = (path, "--from", "nvidia-smi", "--rate")
         self.assert_fault(show(*smi, "SYS"), "CLASS=B/s")
         self.assert_fault(show(*smi, "SYS=fast"), "CLASS=B/s")
-        self.assert_fault(show(*smi, "SYS=-1"), "number > 0")
+        self.assert_fault(show(*smi, "SYS=-1"), "got -1 bytes per second")
+        self.assert_fault(show(*smi, "NV7=5e9"), "NV7")
+        self.assert_fault(show(""), "NAME|FILE")
+        self.assert_fault(show("mesh:"), "key=value")
         self.assert_fault(show(*smi, "QPI=1"), "QPI")
         self.assert_fault(show(*smi, "SYS=1", "--rate", "SYS=2"), "twice")
         self.assert_fault(show(path, "--from", "rocm-smi"), "nvidia-smi")
@@ -148,6 +151,9 @@ class Show(cli.CliTest):
                 bad[group][index][key] = value
                 self.assert_fault(show(self.path("b.json", json.dumps(bad))),
                                   "b.json", word)
+        deep = "[" * 30000
+        self.assert_fault(show(self.path("d.json", '{"a":' + deep)), "d.json",
+                          "100 levels")
         good["links"] = good["links"][:3]
         self.assert_fault(show(self.path("c.json", json.dumps(good))),
                           "c.json", "no path")
