@@ -28,7 +28,7 @@ LayerPlan exchanges(const Machine& machine, const Layout& layout,
                               .head_dim = 16},
                     .layout = layout,
                     .mask = mask,
-                    .device = load_device("custom:rate=1e30,efficiency=1")})
+                    .device = load_device("custom:rate=1e24,efficiency=1")})
       .softmax;
 }
 
