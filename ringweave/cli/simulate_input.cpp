@@ -37,7 +37,7 @@ void check(const SimulateOptions& options) {
   require(computes == 1,
           "{} got {} of --device, --flops and --no-compute; want one", kWhere,
           computes);
-  constexpr double kMaxFlops = 1e24;
+  constexpr double kMaxFlops = 1e30;
   require(
       !options.flops || (*options.flops >= 1 && *options.flops <= kMaxFlops),
       "{} got --flops {}; want 1 … {}", kWhere, options.flops.value_or(0),

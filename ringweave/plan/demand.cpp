@@ -46,7 +46,7 @@ Strands AttentionDemand::strands_needed(Rank rank, Rank owner, int part,
   const Run& keys = kv_layout_.runs(owner)[part];
   if (!sees_any(rank, keys)) return Strands::none;
   if (keys.length < strands) return Strands::some;  // some are empty
-  if (is_plain_full(mask_)) return Strands::all;
+  if (plan::sees_all(mask_)) return Strands::all;
   // A query that sees every key sees some of each strand.
   const auto sees_all = [&](std::int64_t query) {
     const Range seen = mask_.visible_keys(query, kv_layout_.tokens());

@@ -17,7 +17,7 @@ constexpr double kBackwardRatio = 2.5;
 constexpr double kForwardFlop = 4;
 /// What is believed; what lies outside is a slip, and could make times that no
 /// double holds. FLOP/s × the least efficiency stay above 0.
-constexpr double kMinFlops = 1, kMaxFlops = 1e24;
+constexpr double kMinFlops = 1, kMaxFlops = 1e30;
 constexpr double kMinEfficiency = 1e-6;
 constexpr double kMinArea = 1, kMaxArea = 1e24;
 constexpr double kMinSeconds = 1e-12, kMaxSeconds = 1e6;
