@@ -179,7 +179,7 @@ class Large(PlanTest):
         got = self.timed("torus:dimensions=32x32x32")
         named = self.named(got["softmax"], "time_varying_multi_ring")
         self.assertEqual(named["verdict"], "impossible")
-        self.assertIn("at most 4096", named["why"])
+        self.assertIn("at most 4096", named["reason"])
 
     def test_an_irregular_machine_that_is_too_large(self):
         with tempfile.TemporaryDirectory() as folder:
