@@ -52,7 +52,7 @@ class Lab:
             json.dump(schedule, file)
             file.flush()
             return self._simulate(["simulate", "--topology", topology,
-                                   "--schedule", file.name,
+                                   "--schedule", file.name, "--transfers-only",
                                    "--tokens", tokens, "--mask", "full",
                                    "--layout", "contiguous"], None, options)
 

@@ -132,6 +132,9 @@ void add_sources(CLI::App& command, SimulateOptions& options) {
       .add_option("--schedule", options.schedules,
                   "Schedule files instead, simulated one after another")
       ->delimiter(',');
+  command.add_flag("--transfers-only", options.transfers_only,
+                   "With --schedule and --no-compute: simulate transfers that "
+                   "need not amount to attention");
   command
       .add_option("--plan", options.plan,
                   "Strategy, attention and topology of a file of `ringweave "

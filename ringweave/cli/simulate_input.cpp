@@ -32,6 +32,10 @@ void check(const SimulateOptions& options) {
           "{} got neither --topology nor --plan; want one of them", kWhere);
   require(options.save_prefix.empty() || options.schedules.empty(),
           "{} got --save-schedules and --schedule; want one of them", kWhere);
+  require(!options.transfers_only ||
+              (!options.schedules.empty() && options.no_compute),
+          "{} got --transfers-only without {}; want both", kWhere,
+          options.schedules.empty() ? "--schedule" : "--no-compute");
   const int computes = (options.device.empty() ? 0 : 1) +
                        (options.flops ? 1 : 0) + (options.no_compute ? 1 : 0);
   require(computes == 1,
@@ -90,10 +94,11 @@ plan::Mask mask_of(const SimulateOptions& options, const Plan& plan) {
       options.mask.empty() ? AttentionDefaults::kMask : options.mask, kWhere);
 }
 
-/// A schedule file, if it does the demand's work on the topology's ranks.
+/// A schedule file, if it does the demand's work on the topology's ranks, or
+/// with `transfers_only` at least can be played.
 plan::Schedule load_schedule(const std::string& path,
                              const plan::AttentionDemand& demand,
-                             const Topology& topology) {
+                             const Topology& topology, bool transfers_only) {
   plan::Schedule schedule =
       plan::schedule_from_json(read_json_file(path), path);
   require(schedule.ranks == topology.ranks(),
@@ -111,7 +116,8 @@ plan::Schedule load_schedule(const std::string& path,
             demand.kv_layout().tokens(), size);
   }
   try {
-    plan::validate(schedule, demand, strands);
+    (transfers_only ? plan::validate_form : plan::validate)(schedule, demand,
+                                                            strands);
   } catch (const InvalidArgument& error) {
     throw InvalidArgument(
         fmt::format("{} got {}: {}", kWhere, path, error.what()));
@@ -121,12 +127,13 @@ plan::Schedule load_schedule(const std::string& path,
 
 using Pass = SimulateInput::Pass;
 
-std::vector<Pass> passes_of_files(const std::vector<std::string>& paths,
+std::vector<Pass> passes_of_files(const SimulateOptions& options,
                                   const plan::AttentionDemand& demand,
                                   const Topology& topology) {
   std::vector<Pass> passes;
-  for (const std::string& path : paths) {
-    plan::Schedule schedule = load_schedule(path, demand, topology);
+  for (const std::string& path : options.schedules) {
+    plan::Schedule schedule =
+        load_schedule(path, demand, topology, options.transfers_only);
     const int strands = plan::strand_count(schedule);
     passes.push_back({std::move(schedule), strands});
   }
@@ -175,7 +182,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   std::vector<Pass> passes;
   std::string name = options.strategy;
   if (!options.schedules.empty()) {
-    passes = passes_of_files(options.schedules, demand, topology);
+    passes = passes_of_files(options, demand, topology);
   } else if (plan) {
     name = plan->softmax->name;
     passes = passes_of(*plan->softmax->strategy, demand, options);

@@ -24,6 +24,7 @@ struct SimulateOptions {
   std::string plan;                    ///< a file
   std::string strategy;                ///< or
   std::vector<std::string> schedules;  ///< files
+  bool transfers_only = false;         ///< they need not compute attention
   std::optional<std::int64_t> tokens;
   std::optional<std::int64_t> batch;
   std::optional<std::int64_t> heads;

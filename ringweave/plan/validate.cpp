@@ -276,6 +276,11 @@ class Player {
 
 }  // namespace
 
+void validate_form(const Schedule& schedule, const Demand& demand,
+                   int strands) {
+  check_form(schedule, demand, strands, BlockIndex(demand, strands));
+}
+
 void validate(const Schedule& schedule, const Demand& demand, int strands) {
   Player(schedule, demand, strands).play();
 }

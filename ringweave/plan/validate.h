@@ -22,6 +22,11 @@ namespace ringweave::plan {
 /// reaches its owner exactly once.
 void validate(const Schedule& schedule, const Demand& demand, int strands);
 
+/// Only that every number of the schedule is in range, its block list is sorted
+/// and right, and every part that it names is listed: enough to play it,
+/// whatever it achieves.
+void validate_form(const Schedule& schedule, const Demand& demand, int strands);
+
 /// Dissemination of summaries (linear, all-gather): the same of payload summary
 /// without tiles; every rank that needs a part receives it exactly once, and
 /// retains all that it receives.

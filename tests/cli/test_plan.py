@@ -100,9 +100,13 @@ class Table(PlanTest):
                      "hierarchical:nodes=2,slices=4", "ulysses", "chain",
                      "sharded_scan"):
             self.assertRegex(done.stdout, rf"(?m)^{re.escape(name)}[ *]")
-        self.assertIn("stays C/B", done.stdout)
+        self.assertNotIn("stays C/B", done.stdout)  # which is true of meshes
         self.assertRegex(done.stdout, r"(?m)^softmax: .* times the bound of ")
         self.assertRegex(done.stdout, r"(?m)^attention of a step: ")
+
+    def test_bytes_do_not_bound_a_mesh(self):
+        done = cli.run("plan", "--topology", MESH, *MODEL, "--seq-len", 8192)
+        self.assertIn("stays C/B", done.stdout)
 
     def test_long_times_have_no_exponent(self):
         done = cli.run("plan", "--topology", "mesh:ranks=2,rate=1e6", *MODEL,

@@ -272,6 +272,29 @@ class Simulate(cli.CliTest):
                                           *SHAPE, "--no-compute")),
                         path, *words)
 
+    def test_transfers_only(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.schedule_file(folder, 3)
+            with open(path, encoding="utf-8") as file:
+                parts = json.load(file)
+            parts["tiles"] = []
+            arguments = simulate("--topology", "mesh:ranks=3", "--schedule",
+                                 path, "--tokens", 1500, *SHAPE, "--no-compute")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(parts, file)
+            self.assert_fault(cli.run(*arguments), "neither uses")
+            got = self.results(*arguments, "--transfers-only", "--json")
+            self.assertGreater(got["passes"][0]["seconds"], 0)
+            parts["transfers"][0]["to"] = 9
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(parts, file)
+            self.assert_fault(cli.run(*arguments, "--transfers-only"),
+                              "two different ranks 0 … 2")
+            self.assert_fault(
+                cli.run("simulate", "--topology", "mesh:ranks=3", "--strategy",
+                        "ring", "--no-compute", "--transfers-only"),
+                "--transfers-only without --schedule")
+
     def test_saved_schedules_give_the_same_times(self):
         mesh = "mesh:ranks=3,rate=1e6"
         with tempfile.TemporaryDirectory() as folder:
@@ -464,8 +487,8 @@ busiest 100.0 %
                     ({"--message-overhead": "-1"}, "overhead of -1")):
                 arguments = [item for flag, values in (good | changes).items()
                              if values is not None
-                             for value in ([values] if isinstance(values, str)
-                                           else values)
+                             for value in (values if isinstance(values, list)
+                                           else [values])
                              for item in (flag, value)]
                 with self.subTest(changes=changes):
                     self.assert_fault(cli.run("simulate", *arguments), *words)
