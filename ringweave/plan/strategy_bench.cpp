@@ -79,12 +79,14 @@ void print_whole(const AttentionDemand& demand) {
 }
 
 }  // namespace
-}  // namespace ringweave::plan
 
-int main() {
-  using namespace ringweave::plan;
+void print_all() {
   print_parts("contiguous, full mask",
               demand_of("contiguous", Mask::full(), 1024));
   print_parts("zigzag, causal", demand_of("zigzag", Mask::causal(), 1024));
   print_whole(demand_of("contiguous", Mask::full(), 64));
 }
+
+}  // namespace ringweave::plan
+
+int main() { ringweave::plan::print_all(); }
