@@ -22,6 +22,9 @@ using plan::Strategy;
 
 /// docs/algorithms.md says what makes the two differ.
 constexpr double kClose = 0.05;
+/// Of the few cases in which posting messages takes longer than moving them.
+constexpr double kPosting = 0.15;
+constexpr int kMaxPosting = 4;
 
 const char* const kTopologies[] = {
     "mesh:ranks=2,rate=1e9",
@@ -29,6 +32,7 @@ const char* const kTopologies[] = {
     "mesh:ranks=8,rate=1e9",
     "switch:ranks=7,rate=1e9",
     "switch:ranks=9,rate=1e9,latency=3e-6",
+    "switch:ranks=16,rate=4.5e11,latency=2e-6",
     "ring:ranks=6,rate=1e9",
     "torus:dimensions=3x3,rate=1e9",
     "two_level:nodes=2,ranks=8,rate=1e9,nic=5e8",
@@ -101,7 +105,7 @@ Case draw_case(unsigned seed) {
   plan::Device device{.name = "drawn", .source = "", .dtype = ""};
   device.flops_per_second = flop / (ratio * bytes);
   const Pass pass = draw.below(2) == 0 ? Pass::forward : Pass::backward;
-  const double overhead = draw.of<double>({0, 0, 1e-6});
+  const double overhead = draw.of<double>({0, 1e-6, 4e-6});
   return {
       std::move(topology),
       strategy,
@@ -135,14 +139,20 @@ double simulated(const Case& c) {
 TEST(CostVsSim, HundredsOfRandomCases) {
   constexpr int kCases = 400;
   double worst = 0;
+  int far = 0;
   for (int seed = 0; seed < kCases; ++seed) {
     const Case c = draw_case(static_cast<unsigned>(seed));
     const double want = simulated(c);
     const double got = predicted(c);
     worst = std::max(worst, std::abs(got / want - 1));
-    EXPECT_NEAR(got, want, kClose * want) << c.name;
+    EXPECT_NEAR(got, want, kPosting * want) << c.name;
+    if (std::abs(got - want) <= kClose * want) continue;
+    ++far;
+    EXPECT_GT(c.overhead, 0) << c.name;
   }
+  EXPECT_LE(far, kMaxPosting);
   RecordProperty("worst", fmt::format("{:.4f}", worst));
+  RecordProperty("far", far);
 }
 
 }  // namespace

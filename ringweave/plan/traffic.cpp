@@ -94,12 +94,12 @@ void TrafficCollector::add(const Transfer& t) {
   Last& last = last_[newest - 1];
   const bool same_message =
       last.owner == t.block.owner && last.strand == t.block.strand &&
-      last.payload == t.payload && last.part + 1 == t.block.part;
+      last.payload == t.payload && last.part + 1 == t.block.part &&
+      last.action == t.action && last.source_slot == t.source_slot &&
+      last.slot == t.slot;
   if (!same_message) ++flow.messages;
-  last.owner = t.block.owner;
-  last.strand = t.block.strand;
-  last.part = t.block.part;
-  last.payload = t.payload;
+  last = {t.block.owner, t.block.strand, t.block.part, t.payload,
+          t.action,      t.source_slot,  t.slot};
   flow.bytes += size(t.block) * bytes_of_[static_cast<int>(t.payload)];
   hold(t.to, t.payload, t.slot, t.block);
 }

@@ -62,6 +62,9 @@ class TrafficCollector final : public ScheduleSink {
     int strand = -1;
     int part = -1;
     Payload payload = Payload::kv;
+    Action action = Action::copy;
+    int source_slot = kOwn;
+    int slot = kOwn;
   };
 
   int& newest_flow(const Transfer& transfer);
