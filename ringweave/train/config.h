@@ -47,12 +47,12 @@ struct ParallelConfig {
   /// A name of linear_attention::Transport, or "auto".
   std::string linear = "all_gather";
   /// For "auto": what plan::load_machine and plan::load_device take.
-  std::string topology = "";
+  std::string topology{};
   std::string device = "cpu";
   double memory_limit_bytes = 0;  ///< of a rank, for "auto"; 0: none
   double message_overhead_seconds = 0;
   /// A plan file, in place of softmax and linear.
-  std::string plan = "";
+  std::string plan{};
   std::string grad_payload = "float32";  ///< or "compute"
   friend bool operator==(const ParallelConfig&,
                          const ParallelConfig&) = default;
