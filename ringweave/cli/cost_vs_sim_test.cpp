@@ -23,7 +23,7 @@ using plan::Strategy;
 /// docs/algorithms.md says what makes the two differ.
 constexpr double kClose = 0.05;
 /// Of the few cases in which posting messages takes longer than moving them.
-constexpr double kPosting = 0.15;
+constexpr double kPosting = 0.2;
 constexpr int kMaxPosting = 4;
 
 const char* const kTopologies[] = {

@@ -159,7 +159,7 @@ TEST(LocalTransport, TimesOutAndMarksThePeer) {
     EXPECT_EQ(error.facts().rank, 1);
     EXPECT_EQ(error.facts().peer, 0);
     EXPECT_EQ(error.facts().first_failed, 0);
-    EXPECT_THAT(error.what(), HasSubstr("no answer within 0.05"));
+    EXPECT_THAT(error.what(), HasSubstr("no answer within 0."));
   }
   EXPECT_GE(Clock::now() - start, 50ms);
   EXPECT_LT(Clock::now() - start, 5s);
