@@ -1,6 +1,6 @@
 // Processor seconds of making schedules, on one core.
 //
-//   build/release/ringweave/plan/ringweave_plan_bench
+//   build/dev/ringweave/plan/ringweave_plan_bench
 //
 // walks: of finding the ways that blocks take, once per process. forward,
 // backward: of one rank's own part at 1024 ranks; of making, and of validating,
@@ -82,7 +82,10 @@ void print_whole(const AttentionDemand& demand) {
 }  // namespace ringweave::plan
 
 int main() {
-  using namespace ringweave::plan;
+  using ringweave::plan::demand_of;
+  using ringweave::plan::Mask;
+  using ringweave::plan::print_parts;
+  using ringweave::plan::print_whole;
   print_parts("contiguous, full mask",
               demand_of("contiguous", Mask::full(), 1024));
   print_parts("zigzag, causal", demand_of("zigzag", Mask::causal(), 1024));
