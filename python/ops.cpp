@@ -87,7 +87,8 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
       at::GradMode::is_enabled() &&
       (q.requires_grad() || k.requires_grad() || v.requires_grad());
   const plan::Layout tokens = layout_from(layout);
-  attention::AttentionSpec spec{.q_layout = tokens,
+  attention::AttentionSpec spec{.strategy = {},  // set below
+                                .q_layout = tokens,
                                 .kv_layout = tokens,
                                 .mask = mask_from(mask),
                                 .backward = backward};
