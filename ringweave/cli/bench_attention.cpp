@@ -280,6 +280,9 @@ void prepare(AttentionBench& bench) {
   bench.strategies = plan::split_strategy_names(bench.strategy_list);
   if (!bench.schedule_files.empty()) read_schedules(bench);
   if (!bench.plan_file.empty()) read_plan(bench);
+  require(bench.save_prefix.empty() || bench.strategies.size() == 1,
+          "[bench attention] got --save-schedules with {} strategies; want one",
+          bench.strategies.size());
   for (const std::string& strategy : bench.strategies) {
     plan_of(bench, strategy, 0);
   }
@@ -297,16 +300,15 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       ->add_option("--kv-heads", bench->kv_heads,
                    "Heads of keys and values; default: all heads")
       ->type_name("N");
-  command
-      ->add_option("--strategy", bench->strategy_list,
-                   "Strategies to time, with commas: ring, multi_ring, "
-                   "direct, hierarchical:nodes=2,slices=3, ...")
-      ->type_name("NAME,...")
-      ->capture_default_str();
+  CLI::Option* strategy = command->add_option(
+      "--strategy", bench->strategy_list,
+      "Strategies to time, with commas: ring, multi_ring, direct, "
+      "hierarchical:nodes=2,slices=3, ...");
+  strategy->type_name("NAME,...")->capture_default_str();
   CLI::Option* plan_file = command->add_option(
       "--plan", bench->plan_file,
       "Run the strategy of a file of `ringweave plan --save`");
-  plan_file->type_name("FILE");
+  plan_file->type_name("FILE")->excludes(strategy);
   CLI::Option* device_table = command->add_option(
       "--save-device-table", bench->device_table,
       "Measure single tiles up to --tokens instead, on one device, and write "
@@ -316,7 +318,8 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "--schedule", bench->schedule_files,
       "Run the schedules of these files instead of a strategy's: one of the "
       "forward pass and one of the backward pass");
-  schedules->delimiter(',')->type_name("FILE")->excludes(plan_file);
+  schedules->delimiter(',')->type_name("FILE")->excludes(plan_file)->excludes(
+      strategy);
   command
       ->add_option("--save-schedules", bench->save_prefix, kSaveSchedulesHelp)
       ->type_name("PREFIX")

@@ -177,16 +177,16 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
       ->add_option("--decay", bench->decay,
                    "none, constant (Lightning), per_head or per_key (GLA)")
       ->capture_default_str();
-  command
-      ->add_option("--transport", bench->transport_list,
-                   "How states travel, with commas: chain, all_gather, "
-                   "all_gather:ring, ...")
-      ->type_name("NAME,...")
-      ->capture_default_str();
+  CLI::Option* transport =
+      command->add_option("--transport", bench->transport_list,
+                          "How states travel, with commas: chain, all_gather, "
+                          "all_gather:ring, ...");
+  transport->type_name("NAME,...")->capture_default_str();
   command
       ->add_option("--plan", bench->plan_file,
                    "Run the transport of a file of `ringweave plan --save`")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->excludes(transport);
 }
 
 }  // namespace ringweave::cli

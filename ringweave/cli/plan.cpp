@@ -19,30 +19,46 @@
 namespace ringweave::cli {
 namespace {
 
+constexpr const char* kLayout = "zigzag";
+constexpr const char* kDevice = "h100";
+
 struct PlanFlags {
-  std::string topology;
+  std::optional<std::string> topology;
   std::optional<int> ranks;
   std::string model;
   std::optional<std::int64_t> heads, kv_heads, head_dim, layers, batch;
   std::string pattern;
   std::string linear;
   std::string compute;
-  std::int64_t seq_len = 0;
-  std::string layout = "zigzag";
+  std::optional<std::int64_t> seq_len;
+  std::optional<std::string> layout;
   std::string mask = "causal";
-  std::string device = "h100";
-  std::optional<double> memory_limit;
-  double message_overhead = 0;
+  std::optional<std::string> device;
+  std::optional<double> memory_limit, message_overhead;
   bool synthesise = false;
   std::string save;
   bool json = false;
 };
 
-plan::ModelShape shape_of(const PlanFlags& flags) {
+/// What the config says where no flag does.
+void read_config(PlanFlags& flags, const Json& config) {
+  const plan::RunSettings run =
+      plan::run_settings_from_json(config, flags.model);
+  const auto take = [](auto& flag, const auto& value) {
+    if (!flag) flag = value;
+  };
+  take(flags.topology, run.topology);
+  take(flags.seq_len, run.seq_len);
+  take(flags.layout, run.layout);
+  take(flags.device, run.device);
+  take(flags.memory_limit, run.memory_limit_bytes);
+  take(flags.message_overhead, run.message_overhead_seconds);
+}
+
+plan::ModelShape shape_of(const PlanFlags& flags, const Json& config) {
   plan::ModelShape shape;
   if (!flags.model.empty()) {
-    shape =
-        plan::model_shape_from_json(read_json_file(flags.model), flags.model);
+    shape = plan::model_shape_from_json(config, flags.model);
   } else {
     require(flags.heads.has_value(),
             "[plan] got neither --model nor --heads; want one of them");
@@ -63,23 +79,38 @@ plan::ModelShape shape_of(const PlanFlags& flags) {
   return shape;
 }
 
-plan::PlanRequest request_of(const PlanFlags& flags) {
-  plan::PlanRequest request{.machine = plan::load_machine(flags.topology),
-                            .shape = shape_of(flags),
-                            .mask = mask_from_option(flags.mask, "[plan]"),
-                            .device = plan::load_device(flags.device),
-                            .memory_limit_bytes = flags.memory_limit,
-                            .message_overhead_seconds = flags.message_overhead};
+/// Fills in `flags` what the config or a default says.
+plan::PlanRequest request_of(PlanFlags& flags) {
+  Json config;
+  if (!flags.model.empty()) {
+    config = read_json_file(flags.model);
+    read_config(flags, config);
+  }
+  const plan::ModelShape shape = shape_of(flags, config);
+  require(flags.topology.has_value(),
+          "[plan] got neither --topology nor a --model CONFIG with "
+          "parallel.topology; want one of them");
+  require(flags.seq_len.has_value(),
+          "[plan] got neither --seq-len nor a --model CONFIG with "
+          "data.seq_len; want one of them");
+  if (!flags.layout) flags.layout = kLayout;
+  plan::PlanRequest request{
+      .machine = plan::load_machine(*flags.topology),
+      .shape = shape,
+      .mask = mask_from_option(flags.mask, "[plan]"),
+      .device = plan::load_device(flags.device.value_or(kDevice)),
+      .memory_limit_bytes = flags.memory_limit,
+      .message_overhead_seconds = flags.message_overhead.value_or(0)};
   const int ranks = request.machine.ranks();
   require(!flags.ranks || *flags.ranks == ranks,
           "[plan] got --ranks {} for a topology of {}; want {} or no --ranks",
           flags.ranks.value_or(0), ranks, ranks);
-  require(flags.seq_len >= 1, "[plan] got --seq-len {}; want at least 1",
-          flags.seq_len);
-  require(flags.message_overhead >= 0,
+  require(*flags.seq_len >= 1, "[plan] got --seq-len {}; want at least 1",
+          *flags.seq_len);
+  require(request.message_overhead_seconds >= 0,
           "[plan] got --message-overhead {}; want at least 0",
-          flags.message_overhead);
-  request.layout = plan::Layout::named(flags.layout, flags.seq_len, ranks);
+          request.message_overhead_seconds);
+  request.layout = plan::Layout::named(*flags.layout, *flags.seq_len, ranks);
   return request;
 }
 
@@ -90,15 +121,15 @@ void save(const std::string& path, const plan::PlanFile& plan) {
 
 void report(const PlanFlags& flags, const plan::PlanRequest& request,
             const plan::Planned& planned) {
-  const PlanReport report{request, flags.layout, planned};
+  const PlanReport report{request, *flags.layout, planned};
   fmt::print("{}", flags.json ? to_json(report).dump() + "\n" : table(report));
   if (!flags.save.empty()) {
-    save(flags.save, plan::plan_file(request, flags.layout, planned));
+    save(flags.save, plan::plan_file(request, *flags.layout, planned));
   }
 }
 
 /// Planning is checking: what does not fit is an error before any work.
-void prepare(const PlanFlags& flags, Context& context) {
+void prepare(PlanFlags flags, Context& context) {
   plan::PlanRequest request = request_of(flags);
   if (context.leads() && !flags.save.empty()) {
     check_writable(flags.save, "--save", "[plan]");
@@ -115,8 +146,8 @@ void prepare(const PlanFlags& flags, Context& context) {
 void add_model_options(CLI::App& command, PlanFlags& flags) {
   command
       .add_option("--model", flags.model,
-                  "A config of train, or its model object; the flags below "
-                  "override it")
+                  "A config of train, or its model object; flags override "
+                  "what it says")
       ->type_name("CONFIG");
   const auto number = [&](const char* flag, auto& value, const char* text) {
     command.add_option(flag, value, text)->type_name("N");
@@ -143,19 +174,20 @@ void add_model_options(CLI::App& command, PlanFlags& flags) {
 void add_request_options(CLI::App& command, PlanFlags& flags) {
   command
       .add_option("--topology", flags.topology,
-                  "A topology file, or a name such as mesh:ranks=8")
-      ->required()
+                  "A topology file, or a name such as mesh:ranks=8 (--model "
+                  "may name it)")
       ->type_name("NAME|FILE");
   command.add_option("--ranks", flags.ranks, "Must be the topology's")
       ->type_name("N");
   add_model_options(command, flags);
-  command.add_option("--seq-len", flags.seq_len, "Tokens per sequence")
-      ->required()
+  command
+      .add_option("--seq-len", flags.seq_len,
+                  "Tokens per sequence (--model may tell)")
       ->type_name("N");
   command.add_option("--layout", flags.layout, "contiguous, zigzag or striped")
       ->check(CLI::IsMember({"contiguous", "zigzag", "striped"}))
       ->type_name("NAME")
-      ->capture_default_str();
+      ->default_str(kLayout);
   command.add_option("--mask", flags.mask, kMaskHelp)
       ->type_name("MASK")
       ->capture_default_str();
@@ -163,7 +195,7 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
       .add_option("--device", flags.device,
                   "A device table, or a name such as h100:efficiency=0.6")
       ->type_name("NAME|FILE")
-      ->capture_default_str();
+      ->default_str(kDevice);
   command
       .add_option("--memory-limit", flags.memory_limit,
                   "Bytes of a rank for keys, values, states and buffers")
@@ -172,7 +204,7 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
       .add_option("--message-overhead", flags.message_overhead,
                   "Seconds of a rank's time per message that it sends")
       ->type_name("SECONDS")
-      ->capture_default_str();
+      ->default_str("0");
   command.add_flag("--synthesise", flags.synthesise,
                    "Search for rings and trees in the topology too (done "
                    "unasked where it is irregular and small)");

@@ -64,7 +64,7 @@ std::int64_t read_batch(JsonObject data) {
   data.strings("files", std::vector<std::string>());
   data.strings("validation_files", std::vector<std::string>());
   data.number("validation_fraction", 0, 0);
-  data.integer("seq_len", 1, 1);
+  data.integer("seq_len", 1, 1);  // RunSettings'
   const std::int64_t batch = data.integer("batch", 1, 4);
   data.done();
   return batch;
@@ -164,6 +164,29 @@ ModelShape model_shape_from_json(const Json& json, const std::string& path) {
     check(shape, path);
   }
   return shape;
+}
+
+RunSettings run_settings_from_json(const Json& json, const std::string& path) {
+  JsonObject object(json, path);
+  RunSettings run;
+  JsonObject data = object.object("data");
+  if (data.has("seq_len")) run.seq_len = data.integer("seq_len", 1);
+  JsonObject parallel = object.object("parallel");
+  const auto text = [&](const char* key, std::optional<std::string>& value) {
+    // Empty, as in a resolved config: none.
+    if (const std::string got = parallel.string(key, ""); !got.empty()) {
+      value = got;
+    }
+  };
+  text("topology", run.topology);
+  text("layout", run.layout);
+  text("device", run.device);
+  const auto number = [&](const char* key, std::optional<double>& value) {
+    if (const double got = parallel.number(key, 0, 0); got > 0) value = got;
+  };
+  number("memory_limit_bytes", run.memory_limit_bytes);
+  number("message_overhead_seconds", run.message_overhead_seconds);
+  return run;
 }
 
 Json to_json(const ModelShape& shape) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "ringweave/base/json.h"
@@ -50,6 +51,19 @@ void check(const ModelShape& shape, const std::string& path,
 /// are the defaults above). Unknown keys are errors in both, but those of
 /// sections that say nothing of the shape are left for train to check.
 ModelShape model_shape_from_json(const Json& json, const std::string& path);
+
+/// What a config of train says of the run to plan; empty where it says nothing.
+struct RunSettings {
+  std::optional<std::int64_t> seq_len;  ///< data.seq_len
+  /// Of the section "parallel".
+  std::optional<std::string> topology, layout, device;
+  std::optional<double> memory_limit_bytes, message_overhead_seconds;
+};
+
+/// Of what model_shape_from_json takes, which is to be called first: it finds
+/// unknown keys. All empty for a model object alone.
+RunSettings run_settings_from_json(const Json& json, const std::string& path);
+
 /// The shape as it stands in a plan file.
 Json to_json(const ModelShape& shape);
 ModelShape saved_model_shape(const Json& json, const std::string& path);

@@ -103,8 +103,16 @@ Program make_program(const Schedule& part, Rank rank) {
 std::vector<Program> make_programs(const Schedule& schedule) {
   std::vector<std::vector<Transfer>> transfers(schedule.ranks);
   std::vector<std::vector<Tile>> tiles(schedule.ranks);
+  std::vector<std::size_t> counts(schedule.ranks);
   for (const Transfer& transfer : schedule.transfers) {
     check(transfer, schedule.steps);
+    ++counts[transfer.from];
+    ++counts[transfer.to];
+  }
+  for (Rank rank = 0; rank < schedule.ranks; ++rank) {
+    transfers[rank].reserve(counts[rank]);
+  }
+  for (const Transfer& transfer : schedule.transfers) {
     transfers[transfer.from].push_back(transfer);
     transfers[transfer.to].push_back(transfer);
   }

@@ -1,6 +1,7 @@
 #include "ringweave/sim/engine.h"
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <exception>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -17,6 +19,7 @@
 #include <simgrid/kernel/Timer.hpp>
 #include <simgrid/kernel/resource/NetworkModelIntf.hpp>
 #include <simgrid/s4u.hpp>
+#include <simgrid/simix.hpp>
 #include <xbt/log.h>
 
 namespace ringweave::sim {
@@ -34,6 +37,9 @@ constexpr const char* kConfig[] = {
 
 /// More than any route has.
 constexpr double kUnlimited = 1e30;
+
+/// Enough to pay for making an actor.
+constexpr std::size_t kPostsPerActor = 64;
 
 /// Puts back the handlers of the signals that an engine takes when it is made.
 class KeptSignals {
@@ -98,19 +104,6 @@ void sleep(double seconds) {
   if (seconds > 0) s4u::this_actor::sleep_for(seconds);
 }
 
-/// Waits for it. Actors must not switch while one of them handles an exception.
-bool arrives(s4u::Comm& message) {
-  try {
-    message.wait();
-    return true;
-  } catch (const simgrid::NetworkFailureException&) {
-    return false;
-  }
-}
-
-/// Not suspend(), which would stop the actor's messages as well.
-void block_for_ever() { s4u::Semaphore::create(0)->acquire(); }
-
 class Simulation {
  public:
   Simulation(const Script& script, const Network& network,
@@ -119,23 +112,47 @@ class Simulation {
   Record run();
 
  private:
-  /// What a rank has posted and not waited for yet, by message.
-  using Posted = std::map<int, s4u::CommPtr>;
+  /// Messages that have yet to arrive, and the actor that sleeps until then.
+  struct Pending {
+    int messages = 0;
+    s4u::SemaphorePtr none_left;  ///< while the actor sleeps
+  };
+  /// A step of a rank.
+  struct Step {
+    Pending waits;
+    Pending posts;  ///< of the actor that begins with this step
+  };
+  /// A message on its way, with who counts it at its two ends.
+  struct Transit {
+    s4u::CommPtr send, receive;
+    bool arrived = false;
+    std::array<Pending*, 2> posts{}, waits{};
+  };
+
+  static void wait_for_none(Pending& pending);
+  static void count_down(Pending& pending);
 
   /// SimGrid's clock runs on from one engine to the next.
-  double since_begin(double clock) const { return clock - begin_; }
-  double now() const { return since_begin(s4u::Engine::get_clock()); }
+  double now() const { return s4u::Engine::get_clock() - begin_; }
 
+  void make_steps();
   void make_network();
   void make_routes(s4u::NetZone* zone);
   double latency_of(const Script::Message& message) const;
-  void make_actors();
+  int end_of(Rank rank, int message) const {
+    return script_.messages[message].from == rank ? 0 : 1;
+  }
 
   bool stopped();
 
-  void run_rank(Rank rank);
-  void wait_for_all(Rank rank, int step, Posted& posted);
-  void post(Rank rank, int message, Posted& posted);
+  void start(Rank rank, int step);
+  void run(Rank rank, int step);
+  void run_step(Rank rank, const Script::Step& script, Pending& posts);
+  void wait_for_all(Rank rank, int step);
+  void post(Rank rank, std::span<const int> messages, Pending& posts);
+  void prepare(Rank rank, int message);
+  void arrived(int message);
+  void note_stuck_ranks();
 
   const Script& script_;
   const Network& network_;
@@ -144,10 +161,12 @@ class Simulation {
   Record record_;
   double begin_ = 0;
   std::vector<s4u::Host*> hosts_;
-  std::vector<s4u::Link*> links_;         ///< by capacity
-  std::vector<s4u::Mailbox*> mailboxes_;  ///< by message
+  std::vector<s4u::Link*> links_;  ///< by capacity
+  s4u::Mailbox* mailbox_ = nullptr;
+  std::vector<Transit> transits_;         ///< by message
+  std::vector<std::vector<Step>> steps_;  ///< [rank][step]
   int payload_ = 0;  ///< SimGrid wants something to pass on
-  int* received_ = nullptr;
+  void* received_ = nullptr;
 };
 
 Simulation::Simulation(const Script& script, const Network& network,
@@ -157,6 +176,22 @@ Simulation::Simulation(const Script& script, const Network& network,
   record_.tiles.resize(script.tile_seconds.size());
   record_.ends.assign(script.steps.size(), kNever);
   record_.stuck.assign(script.steps.size(), -1);
+  make_steps();
+}
+
+void Simulation::make_steps() {
+  transits_.resize(script_.messages.size());
+  for (const auto& scripts : script_.steps) {
+    const auto rank = static_cast<Rank>(steps_.size());
+    auto& steps = steps_.emplace_back(scripts.size());
+    for (std::size_t i = 0; i < scripts.size(); ++i) {
+      Pending& waits = steps[i].waits;
+      waits.messages = static_cast<int>(scripts[i].waits.size());
+      for (const int message : scripts[i].waits) {
+        transits_[message].waits[end_of(rank, message)] = &waits;
+      }
+    }
+  }
 }
 
 Record Simulation::run() {
@@ -169,12 +204,15 @@ Record Simulation::run() {
   configure();
   begin_ = s4u::Engine::get_clock();
   make_network();
-  if (!stopped()) make_actors();
+  for (Rank rank = 0; rank < static_cast<Rank>(hosts_.size()); ++rank) {
+    if (!stopped() && !steps_[rank].empty()) start(rank, 0);
+  }
   const TimeAdvance on_time_advance([this] {
     if (stopped()) s4u::Actor::kill_all();
   });
   engine.run();
   if (stop_) std::rethrow_exception(stop_);
+  note_stuck_ranks();
   return std::move(record_);
 }
 
@@ -205,30 +243,30 @@ void Simulation::make_network() {
 /// shared anew.
 void Simulation::make_routes(s4u::NetZone* zone) {
   using Ends = std::pair<const s4u::Host*, const s4u::Host*>;
+  mailbox_ = s4u::Mailbox::by_name("messages");
   std::map<Ends, double> latencies;
-  std::map<Ends, s4u::Mailbox*> mailboxes;
+  const std::size_t ranks = hosts_.size();
+  std::vector<bool> done(ranks * ranks);
   for (const Script::Message& message : script_.messages) {
     if (stopped()) return;
     s4u::Host* from = hosts_[message.from];
     s4u::Host* to = hosts_[message.to];
-    const auto [mailbox, is_new] = mailboxes.try_emplace({from, to});
-    if (is_new) {
+    const std::size_t pair = message.from * ranks + message.to;
+    if (done[pair]) continue;
+    done[pair] = true;
+    const double latency = latency_of(message);
+    std::vector<s4u::LinkInRoute> way;
+    if (latency > 0) {
+      latencies[{from, to}] = latency;
       const std::string name =
           fmt::format("rank {} to rank {}", message.from, message.to);
-      mailbox->second = s4u::Mailbox::by_name(name);
-      const double latency = latency_of(message);
-      std::vector<s4u::LinkInRoute> way;
-      if (latency > 0) {
-        latencies[{from, to}] = latency;
-        way.emplace_back(zone->create_link(name, kUnlimited)->set_latency(1.0));
-      }
-      for (const int link : *message.route) {
-        way.emplace_back(links_[network_.capacity[link]]);
-      }
-      zone->add_route(from->get_netpoint(), to->get_netpoint(), nullptr,
-                      nullptr, way, false);
+      way.emplace_back(zone->create_link(name, kUnlimited)->set_latency(1.0));
     }
-    mailboxes_.push_back(mailbox->second);
+    for (const int link : *message.route) {
+      way.emplace_back(links_[network_.capacity[link]]);
+    }
+    zone->add_route(from->get_netpoint(), to->get_netpoint(), nullptr, nullptr,
+                    way, false);
   }
   zone->get_network_model()->set_lat_factor_cb(
       [latencies = std::move(latencies)](
@@ -248,12 +286,6 @@ double Simulation::latency_of(const Script::Message& message) const {
   return seconds;
 }
 
-void Simulation::make_actors() {
-  for (Rank rank = 0; rank < static_cast<Rank>(hosts_.size()); ++rank) {
-    s4u::Actor::create("rank", hosts_[rank], [this, rank] { run_rank(rank); });
-  }
-}
-
 /// Calls `poll`. What it throws is kept until the engine has ended as usual:
 /// exceptions can't leave an actor, and after one that leaves the engine's loop
 /// SimGrid makes no other engine.
@@ -266,52 +298,134 @@ bool Simulation::stopped() {
   return stop_ != nullptr;
 }
 
-void Simulation::run_rank(Rank rank) {
-  Posted posted;
-  const auto& steps = script_.steps[rank];
-  for (int step = 0; step < static_cast<int>(steps.size()); ++step) {
-    wait_for_all(rank, step, posted);
+void Simulation::start(Rank rank, int step) {
+  s4u::Actor::create("rank", hosts_[rank],
+                     [this, rank, step] { run(rank, step); });
+}
+
+/// SimGrid keeps all that an actor has posted until it ends, and ends what is
+/// still under way then. With one actor per rank, memory would grow, and time
+/// by a third: after some posts it leaves the rest to another, and stays until
+/// what it posted has arrived.
+void Simulation::run(Rank rank, int step) {
+  const auto& scripts = script_.steps[rank];
+  Pending& posts = steps_[rank][step].posts;
+  std::size_t posted = 0;
+  for (; step < static_cast<int>(scripts.size()); ++step) {
+    if (posted >= kPostsPerActor) {
+      start(rank, step);
+      return wait_for_none(posts);
+    }
+    wait_for_all(rank, step);
     if (stopped()) return;
-    for (const int message : steps[step].receives) post(rank, message, posted);
-    for (const int message : steps[step].sends) {
-      sleep(script_.message_overhead_seconds);
-      post(rank, message, posted);
-    }
-    for (const int tile : steps[step].tiles) {
-      record_.tiles[tile].start_seconds = now();
-      sleep(script_.tile_seconds[tile]);
-      record_.tiles[tile].end_seconds = now();
-    }
+    run_step(rank, scripts[step], posts);
+    posted += scripts[step].receives.size() + scripts[step].sends.size();
   }
   record_.ends[rank] = now();
 }
 
-/// Does not return if one of them never arrives. What the rank has posted must
-/// stay: SimGrid ends what a finished actor has under way.
-void Simulation::wait_for_all(Rank rank, int step, Posted& posted) {
-  const double start = now();
-  for (const int message : script_.steps[rank][step].waits) {
-    record_.stuck[rank] = message;
-    if (!arrives(*posted[message])) block_for_ever();
-    record_.messages[message].end_seconds =
-        since_begin(posted[message]->get_finish_time());
-    posted.erase(message);
+void Simulation::run_step(Rank rank, const Script::Step& script,
+                          Pending& posts) {
+  post(rank, script.receives, posts);
+  if (script_.message_overhead_seconds == 0) {
+    post(rank, script.sends, posts);
+  } else {
+    for (const int message : script.sends) {
+      sleep(script_.message_overhead_seconds);
+      post(rank, std::span(&message, 1), posts);
+    }
   }
-  record_.stuck[rank] = -1;
+  for (const int tile : script.tiles) {
+    record_.tiles[tile].start_seconds = now();
+    sleep(script_.tile_seconds[tile]);
+    record_.tiles[tile].end_seconds = now();
+  }
+}
+
+/// Does not return if one of them never arrives.
+void Simulation::wait_for_all(Rank rank, int step) {
+  const double start = now();
+  wait_for_none(steps_[rank][step].waits);
   const double end = now();
   if (end > start) record_.waits.push_back({rank, step, start, end});
 }
 
-void Simulation::post(Rank rank, int index, Posted& posted) {
+/// Cheaper than SimGrid's wait for each message. Not suspend(), which would
+/// stop the actor's messages as well.
+void Simulation::wait_for_none(Pending& pending) {
+  if (pending.messages == 0) return;
+  pending.none_left = s4u::Semaphore::create(0);
+  pending.none_left->acquire();
+  pending.none_left.reset();
+}
+
+void Simulation::count_down(Pending& pending) {
+  if (--pending.messages == 0 && pending.none_left) {
+    pending.none_left->release();
+  }
+}
+
+/// Starts the messages that the other end has posted before, all in one call of
+/// SimGrid's kernel: with one for each, actors would take turns message by
+/// message. So a put finds its get, and one mailbox serves all.
+void Simulation::post(Rank rank, std::span<const int> messages,
+                      Pending& posts) {
+  std::vector<Transit*> ready;
+  posts.messages += static_cast<int>(messages.size());
+  for (const int message : messages) {
+    prepare(rank, message);
+    Transit& transit = transits_[message];
+    transit.posts[end_of(rank, message)] = &posts;
+    if (transit.send && transit.receive) ready.push_back(&transit);
+  }
+  simgrid::kernel::actor::simcall_answered([&ready] {
+    for (const Transit* transit : ready) {
+      transit->send->start();
+      transit->receive->start();
+    }
+  });
+}
+
+void Simulation::prepare(Rank rank, int index) {
   const Script::Message& message = script_.messages[index];
   Record::Message& times = record_.messages[index];
-  s4u::Mailbox* mailbox = mailboxes_[index];
+  Transit& transit = transits_[index];
+  const auto on_arrival = [this, index](simgrid::kernel::activity::CommImpl*,
+                                        void*, size_t) { arrived(index); };
   if (message.from == rank) {
     times.send_seconds = now();
-    posted[index] = mailbox->put_async(&payload_, message.bytes);
+    transit.send = mailbox_->put_init(&payload_, message.bytes)
+                       ->set_copy_data_callback(on_arrival);
   } else {
     times.receive_seconds = now();
-    posted[index] = mailbox->get_async(&received_);
+    transit.receive = mailbox_->get_init()
+                          ->set_dst_data(&received_, sizeof(received_))
+                          ->set_copy_data_callback(on_arrival);
+  }
+}
+
+/// SimGrid calls it, in no actor, of a message that no link's failure has
+/// ended.
+void Simulation::arrived(int message) {
+  record_.messages[message].end_seconds = now();
+  Transit& transit = transits_[message];
+  transit.arrived = true;
+  for (Pending* pending : transit.posts) count_down(*pending);
+  for (Pending* pending : transit.waits) count_down(*pending);
+  transit.send.reset();
+  transit.receive.reset();
+}
+
+void Simulation::note_stuck_ranks() {
+  for (std::size_t rank = 0; rank < steps_.size(); ++rank) {
+    const auto step =
+        std::ranges::find_if(steps_[rank], [](const Step& candidate) {
+          return candidate.waits.none_left != nullptr;
+        });
+    if (step == steps_[rank].end()) continue;
+    const auto& waits = script_.steps[rank][step - steps_[rank].begin()].waits;
+    record_.stuck[rank] = *std::ranges::find_if(
+        waits, [&](int message) { return !transits_[message].arrived; });
   }
 }
 

@@ -13,8 +13,9 @@
 
 namespace ringweave::sim {
 
-/// What the ranks do. Indices are into `messages` and `tile_seconds`. Messages
-/// between two ranks are posted in the same order on both sides.
+/// What the ranks do. Indices are into `messages` and `tile_seconds`. Each
+/// message stands once among its sender's sends, once among its receiver's
+/// receives, and in a later step among the waits of both.
 struct Script {
   struct Message {
     Rank from = 0;
@@ -51,7 +52,7 @@ struct Record {
   struct Message {
     double send_seconds = kNever;     ///< posted by the sender
     double receive_seconds = kNever;  ///< posted by the receiver
-    double end_seconds = kNever;      ///< known if one of the two waited for it
+    double end_seconds = kNever;
   };
   struct Tile {
     double start_seconds = kNever;

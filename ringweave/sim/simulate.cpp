@@ -178,25 +178,32 @@ Case make_case(const plan::Schedule& schedule, const Routes& routes,
   Case result;
   result.script.message_overhead_seconds = workload.message_overhead_seconds;
   add_messages(programs, routes, topology, workload, result);
-  std::map<std::pair<Rank, Rank>, std::vector<int>> between;
+  const std::size_t ranks = topology.ranks();
+  const auto pair_of = [&](const plan::Transfer& transfer) {
+    return transfer.from * ranks + transfer.to;
+  };
+  std::vector<std::vector<int>> between(ranks * ranks);
   for (std::size_t i = 0; i < result.messages.size(); ++i) {
-    const plan::Transfer& first = result.messages[i].first;
-    between[{first.from, first.to}].push_back(static_cast<int>(i));
+    between[pair_of(result.messages[i].first)].push_back(static_cast<int>(i));
   }
   const Compute compute(workload, options, topology.ranks());
   for (const Program& program : programs) {
     if (options.poll) options.poll();
     std::vector<int> number;  // of each of the program's messages
-    std::map<std::pair<Rank, Rank>, std::size_t> count;
+    number.reserve(program.messages.size());
+    std::vector<std::size_t> sent(ranks), received(ranks);  // by peer
     for (const plan::Message& message : program.messages) {
-      const std::pair pair(message.first.from, message.first.to);
-      number.push_back(between[pair].at(count[pair]++));
-      ensure(result.messages[number.back()].first.block == message.first.block,
-             "ranks {} and {} order their messages differently", pair.first,
-             pair.second);
+      const plan::Transfer& first = message.first;
+      std::size_t& count =
+          first.from == program.rank ? sent[first.to] : received[first.from];
+      number.push_back(between[pair_of(first)].at(count++));
+      ensure(result.messages[number.back()].first.block == first.block,
+             "ranks {} and {} order their messages differently", first.from,
+             first.to);
     }
     const auto numbers = [&](const std::vector<int>& indices) {
       std::vector<int> list;
+      list.reserve(indices.size());
       for (const int index : indices) list.push_back(number[index]);
       return list;
     };

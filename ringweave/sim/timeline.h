@@ -24,7 +24,6 @@ struct MessageTimes {
   std::int64_t bytes = 0;
   double post_seconds = kNever;   ///< by the sender
   double start_seconds = kNever;  ///< when both sides had posted it
-  /// kNever also if nobody came to wait for it, where a pass does not end.
   double end_seconds = kNever;
 };
 

@@ -131,12 +131,19 @@ class Bench(cli.CliTest):
                            (["--threads", 2**31 - 1], "threads in all"),
                            (["--tokens", 2**40], "memory"),
                            (["--head-dim", 2**40], "memory"),
-                           (["--strategy", "direct:2147483647"], "strands")):
+                           (["--strategy", "direct:2147483647"], "strands"),
+                           (["--strategy", "ring", "--plan", "p"], "--plan"),
+                           (["--strategy", "ring", "--schedule", "s"],
+                            "--schedule"),
+                           (["--strategy", "ring,direct", "--save-schedules",
+                             "s"], "2 strategies")):
             self.assert_fault(cli.run("bench", "attention", *more), word)
         self.assert_fault(cli.run("bench", "linear", "--decay", "some"),
                           "per_key")
         self.assert_fault(cli.run("bench", "linear", "--layout", "striped"),
                           "contiguous or zigzag")
+        self.assert_fault(cli.run("bench", "linear", "--plan", "p",
+                                  "--transport", "chain"), "--transport")
         self.assert_fault(cli.run("bench"), "ringweave")
 
     def test_help(self):

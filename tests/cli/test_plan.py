@@ -155,6 +155,41 @@ class File(PlanTest):
             "head_dim": 16, "linear": "gla", "compute": "bfloat16", "batch": 3})
 
 
+    def test_takes_the_run_from_a_config(self):
+        config = {"format": "ringweave.config", "version": 1,
+                  "data": {"seq_len": 5000},
+                  "model": {"heads": 4, "layers": 2, "pattern": "LN"},
+                  "parallel": {"layout": "contiguous", "topology": MESH,
+                               "device": "a100", "memory_limit_bytes": 1e9,
+                               "message_overhead_seconds": 1e-5}}
+        flags = ("--topology", MESH, "--seq-len", 5000, "--layout",
+                 "contiguous", "--device", "a100", "--memory-limit", 1e9,
+                 "--message-overhead", 1e-5)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "config.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(config, file)
+            alone = cli.run("plan", "--model", path)
+            self.assertEqual(alone.returncode, 0, alone.stderr)
+            self.assertEqual(alone.stdout,
+                             cli.run("plan", "--model", path, *flags).stdout)
+            self.assertIn("4 x 5000 tokens, causal, contiguous, device a100",
+                          alone.stdout.splitlines()[0])
+            for flag, value in (("--topology", "ring:ranks=3"),
+                                ("--seq-len", 6000), ("--layout", "zigzag"),
+                                ("--device", "h100"),
+                                ("--memory-limit", 100),
+                                ("--message-overhead", 0)):
+                other = cli.run("plan", "--model", path, flag, value)
+                self.assertNotEqual(other.stdout, alone.stdout, flag)
+
+    def test_names_what_neither_flags_nor_config_tell(self):
+        self.assert_fault(cli.run("plan", *MODEL, "--seq-len", 100),
+                          "--topology", "parallel.topology")
+        self.assert_fault(cli.run("plan", *MODEL, "--topology", MESH),
+                          "--seq-len", "data.seq_len")
+
+
 class Large(PlanTest):
     """Of many ranks. The time is printed; it never decides."""
 
@@ -176,7 +211,6 @@ class Large(PlanTest):
                     if c["verdict"] != "impossible"]
         self.assertTrue(all(c["by_formula"] for c in possible))
         self.assertGreaterEqual(len(possible), 12)
-
 
     def test_32768_ranks_by_formula(self):
         """Without tables that are quadratic in the ranks."""
