@@ -9,7 +9,7 @@
 #include "ringweave/attention/attention.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/linear_attention/linear_attention.h"
-#include "ringweave/plan/plan_file.h"
+#include "ringweave/plan/choice/plan_file.h"
 
 namespace ringweave::python {
 

@@ -5,8 +5,8 @@
 //   torch.ops.ringweave.linear_attention(q, k, v, …) -> (out, final state)
 //   torch.ops.ringweave.layout / positions / unshard
 //
-// Layouts and masks come as the JSON of plan/layout.h and plan/mask.h, plans as
-// paths of plan files.
+// Layouts and masks come as the JSON of plan/tokens/layout.h and
+// plan/tokens/mask.h, plans as paths of plan files.
 #include <optional>
 #include <string>
 #include <tuple>

@@ -9,7 +9,7 @@
 
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
-#include "ringweave/plan/validate.h"
+#include "ringweave/plan/proof/validate.h"
 
 namespace ringweave::attention {
 namespace {

@@ -14,8 +14,8 @@
 #include "ringweave/attention/work.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/executor.h"
-#include "ringweave/plan/demand.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/schedule/demand.h"
+#include "ringweave/plan/strategy/strategy.h"
 
 namespace ringweave::attention {
 

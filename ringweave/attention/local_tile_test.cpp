@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/plan/mask.h"
+#include "ringweave/plan/tokens/mask.h"
 
 namespace ringweave::attention {
 namespace {

@@ -10,8 +10,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/plan/layout.h"
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule/schedule.h"
+#include "ringweave/plan/tokens/layout.h"
 
 namespace ringweave::attention {
 

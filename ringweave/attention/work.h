@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "ringweave/attention/local_tile.h"
-#include "ringweave/plan/demand.h"
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule/demand.h"
+#include "ringweave/plan/schedule/schedule.h"
 
 namespace ringweave::attention {
 

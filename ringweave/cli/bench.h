@@ -19,9 +19,9 @@
 #include "ringweave/cli/bench_report.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/comm/communicator.h"
-#include "ringweave/plan/layout.h"
-#include "ringweave/plan/mask.h"
-#include "ringweave/plan/plan_file.h"
+#include "ringweave/plan/choice/plan_file.h"
+#include "ringweave/plan/tokens/layout.h"
+#include "ringweave/plan/tokens/mask.h"
 
 namespace ringweave::cli {
 

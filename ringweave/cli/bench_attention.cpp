@@ -18,7 +18,7 @@
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/local_transport.h"
-#include "ringweave/plan/plan_file.h"
+#include "ringweave/plan/choice/plan_file.h"
 
 namespace ringweave::cli {
 namespace {

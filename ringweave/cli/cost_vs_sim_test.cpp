@@ -7,8 +7,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/plan/attention_work.h"
-#include "ringweave/plan/cost.h"
+#include "ringweave/plan/cost/attention_work.h"
+#include "ringweave/plan/cost/cost.h"
 #include "ringweave/sim/simulate.h"
 #include "ringweave/topology/builtin.h"
 

@@ -13,7 +13,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/output_file.h"
-#include "ringweave/plan/device.h"
+#include "ringweave/plan/cost/device.h"
 
 namespace ringweave::cli {
 namespace {

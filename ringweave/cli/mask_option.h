@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "ringweave/plan/mask.h"
+#include "ringweave/plan/tokens/mask.h"
 
 namespace ringweave::cli {
 

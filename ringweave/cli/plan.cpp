@@ -12,9 +12,9 @@
 #include "ringweave/cli/mask_option.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/cli/plan_report.h"
-#include "ringweave/plan/plan_file.h"
-#include "ringweave/plan/planner.h"
-#include "ringweave/plan/searched.h"
+#include "ringweave/plan/choice/plan_file.h"
+#include "ringweave/plan/choice/planner.h"
+#include "ringweave/plan/search/searched.h"
 
 namespace ringweave::cli {
 namespace {

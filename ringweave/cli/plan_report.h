@@ -4,7 +4,7 @@
 #include <string>
 
 #include "ringweave/base/json.h"
-#include "ringweave/plan/planner.h"
+#include "ringweave/plan/choice/planner.h"
 
 namespace ringweave::cli {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule/schedule.h"
 
 namespace ringweave::cli {
 

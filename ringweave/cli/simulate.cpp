@@ -16,8 +16,8 @@
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/cli/simulate_input.h"
 #include "ringweave/cli/simulate_report.h"
-#include "ringweave/plan/attention_work.h"
-#include "ringweave/plan/demand_bytes.h"
+#include "ringweave/plan/choice/demand_bytes.h"
+#include "ringweave/plan/cost/attention_work.h"
 #include "ringweave/sim/trace.h"
 #include "ringweave/topology/lower_bound.h"
 

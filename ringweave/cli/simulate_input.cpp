@@ -8,10 +8,10 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
-#include "ringweave/plan/plan_file.h"
-#include "ringweave/plan/searched.h"
-#include "ringweave/plan/strategy.h"
-#include "ringweave/plan/validate.h"
+#include "ringweave/plan/choice/plan_file.h"
+#include "ringweave/plan/proof/validate.h"
+#include "ringweave/plan/search/searched.h"
+#include "ringweave/plan/strategy/strategy.h"
 #include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {

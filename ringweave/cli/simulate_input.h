@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "ringweave/cli/disturbances.h"
-#include "ringweave/plan/demand.h"
-#include "ringweave/plan/device.h"
-#include "ringweave/plan/mask.h"
-#include "ringweave/plan/model_shape.h"
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/cost/device.h"
+#include "ringweave/plan/cost/model_shape.h"
+#include "ringweave/plan/schedule/demand.h"
+#include "ringweave/plan/schedule/schedule.h"
+#include "ringweave/plan/tokens/mask.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::cli {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "ringweave/base/json.h"
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule/schedule.h"
 #include "ringweave/sim/timeline.h"
 #include "ringweave/topology/topology.h"
 

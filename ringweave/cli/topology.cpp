@@ -10,7 +10,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
-#include "ringweave/plan/walks.h"
+#include "ringweave/plan/strategy/walks.h"
 
 namespace ringweave::cli {
 namespace {

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "ringweave/comm/communicator.h"
-#include "ringweave/plan/demand.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/schedule/demand.h"
+#include "ringweave/plan/strategy/strategy.h"
 
 namespace ringweave::comm {
 

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "ringweave/comm/communicator.h"
-#include "ringweave/plan/program.h"
+#include "ringweave/plan/schedule/program.h"
 
 namespace ringweave::comm {
 

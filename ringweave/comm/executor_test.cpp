@@ -14,10 +14,10 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/exchange_check.h"
 #include "ringweave/comm/local_ranks.h"
-#include "ringweave/plan/demand.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/proof/validate.h"
+#include "ringweave/plan/schedule/demand.h"
+#include "ringweave/plan/strategy/strategy.h"
 #include "ringweave/plan/test_cases.h"
-#include "ringweave/plan/validate.h"
 
 namespace ringweave::comm {
 namespace {

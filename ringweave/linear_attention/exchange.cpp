@@ -8,7 +8,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/executor.h"
 #include "ringweave/linear_attention/workers.h"
-#include "ringweave/plan/chain_schedule.h"
+#include "ringweave/plan/strategy/chain_schedule.h"
 
 namespace ringweave::linear_attention {
 namespace {

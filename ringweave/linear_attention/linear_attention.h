@@ -13,9 +13,9 @@
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/comm/communicator.h"
-#include "ringweave/plan/layout.h"
-#include "ringweave/plan/mask.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/plan/tokens/layout.h"
+#include "ringweave/plan/tokens/mask.h"
 
 namespace ringweave::linear_attention {
 

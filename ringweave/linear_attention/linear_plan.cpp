@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/chain_schedule.h"
+#include "ringweave/plan/strategy/chain_schedule.h"
 
 namespace ringweave::linear_attention {
 namespace {

@@ -6,8 +6,8 @@
 
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/linear_attention/segment.h"
-#include "ringweave/plan/demand.h"
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule/demand.h"
+#include "ringweave/plan/schedule/schedule.h"
 
 namespace ringweave::linear_attention {
 

@@ -11,8 +11,8 @@
 #include "ringweave/models/compute.h"
 #include "ringweave/models/config.h"
 #include "ringweave/models/rope.h"
-#include "ringweave/plan/layout.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/plan/tokens/layout.h"
 
 namespace ringweave::models {
 

@@ -10,8 +10,8 @@
 
 #include <fmt/format.h>
 
-#include "ringweave/plan/strategy.h"
-#include "ringweave/plan/validate.h"
+#include "ringweave/plan/proof/validate.h"
+#include "ringweave/plan/strategy/strategy.h"
 
 namespace ringweave::plan {
 namespace {

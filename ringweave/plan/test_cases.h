@@ -10,9 +10,9 @@
 
 #include <fmt/format.h>
 
-#include "ringweave/plan/demand.h"
-#include "ringweave/plan/strategy.h"
-#include "ringweave/plan/walks.h"
+#include "ringweave/plan/schedule/demand.h"
+#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/plan/strategy/walks.h"
 
 namespace ringweave::plan {
 

@@ -5,7 +5,7 @@
 #include <functional>
 #include <numeric>
 
-#include "ringweave/plan/fair_share.h"
+#include "ringweave/plan/cost/fair_share.h"
 
 namespace ringweave::sim {
 namespace {

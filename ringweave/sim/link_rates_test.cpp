@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/strategy/strategy.h"
 #include "ringweave/sim/simulate.h"
 #include "ringweave/topology/builtin.h"
 

@@ -1,5 +1,5 @@
-// The timing model of plan/workload.h, played event by event without SimGrid:
-// what the tests hold the simulator against.
+// The timing model of plan/cost/workload.h, played event by event without
+// SimGrid: what the tests hold the simulator against.
 #pragma once
 
 #include <algorithm>
@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "ringweave/plan/program.h"
-#include "ringweave/plan/workload.h"
+#include "ringweave/plan/cost/workload.h"
+#include "ringweave/plan/schedule/program.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::sim {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/program.h"
+#include "ringweave/plan/schedule/program.h"
 #include "ringweave/sim/engine.h"
 #include "ringweave/sim/link_rates.h"
 

@@ -4,8 +4,8 @@
 //   const plan::Schedule schedule = plan::whole(strategy, demand, pass);
 //   const Timeline timeline = simulate(schedule, topology, workload);
 //
-// plan/workload.h states the model. SimGrid shares the links; what ranks do
-// when is decided here.
+// plan/cost/workload.h states the model. SimGrid shares the links; what ranks
+// do when is decided here.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 #include <map>
 #include <vector>
 
-#include "ringweave/plan/schedule.h"
-#include "ringweave/plan/workload.h"
+#include "ringweave/plan/cost/workload.h"
+#include "ringweave/plan/schedule/schedule.h"
 #include "ringweave/sim/timeline.h"
 #include "ringweave/topology/topology.h"
 

@@ -9,7 +9,7 @@
 #include <gmock/gmock.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/strategy/strategy.h"
 #include "ringweave/sim/reference.h"
 #include "ringweave/topology/builtin.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "ringweave/plan/schedule.h"
+#include "ringweave/plan/schedule/schedule.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::sim {

@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/json.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/strategy/strategy.h"
 #include "ringweave/sim/simulate.h"
 #include "ringweave/topology/builtin.h"
 

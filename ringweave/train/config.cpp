@@ -5,7 +5,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/linear_attention/linear_attention.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/strategy/strategy.h"
 #include "ringweave/train/parallel.h"
 
 namespace ringweave::train {

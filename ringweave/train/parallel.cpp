@@ -1,9 +1,9 @@
 #include "ringweave/train/parallel.h"
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/plan_file.h"
-#include "ringweave/plan/planner.h"
-#include "ringweave/plan/searched.h"
+#include "ringweave/plan/choice/plan_file.h"
+#include "ringweave/plan/choice/planner.h"
+#include "ringweave/plan/search/searched.h"
 
 namespace ringweave::train {
 namespace {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "ringweave/linear_attention/linear_attention.h"
-#include "ringweave/plan/model_shape.h"
-#include "ringweave/plan/strategy.h"
+#include "ringweave/plan/cost/model_shape.h"
+#include "ringweave/plan/strategy/strategy.h"
 #include "ringweave/train/config.h"
 
 namespace ringweave::train {

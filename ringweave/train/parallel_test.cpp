@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/plan_file.h"
+#include "ringweave/plan/choice/plan_file.h"
 
 namespace ringweave::train {
 namespace {

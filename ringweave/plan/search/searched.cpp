@@ -1,0 +1,53 @@
+#include "ringweave/plan/search/searched.h"
+
+#include <memory>
+
+#include "ringweave/base/error.h"
+#include "ringweave/plan/search/synthesis.h"
+#include "ringweave/topology/ring_search.h"
+#include "ringweave/topology/tree_packing.h"
+
+namespace ringweave::plan {
+namespace {
+
+Strategy rings_on(const topology::Topology& topology) {
+  return {.kind = StrategyKind::rings,
+          .rings = std::make_shared<const std::vector<topology::Ring>>(
+              topology::disjoint_rings(topology).rings)};
+}
+
+Strategy trees_on(const topology::Topology& topology) {
+  return {.kind = StrategyKind::synthesised,
+          .routes = std::make_shared<const Routes>(synthesise(topology))};
+}
+
+}  // namespace
+
+bool worth_searching(const Machine& machine) {
+  return !machine.fabric && machine.ranks() > 1 &&
+         machine.ranks() <= kSearchedRanks;
+}
+
+std::vector<Strategy> searched_strategies(const Machine& machine) {
+  require(machine.ranks() <= topology::kMaxPackedRanks,
+          "[plan] got a search for schedules on {} ranks; want at most {}",
+          machine.ranks(), topology::kMaxPackedRanks);
+  std::vector<Strategy> strategies;
+  if (machine.ranks() == 1) return strategies;
+  try {
+    strategies.push_back(rings_on(*machine.topology));
+  } catch (const NoSolution&) {
+    // No ring follows its links; trees still may.
+  }
+  strategies.push_back(trees_on(*machine.topology));
+  return strategies;
+}
+
+Strategy strategy_on(const topology::Topology& topology,
+                     const std::string& name) {
+  if (name == "rings") return rings_on(topology);
+  if (name == "synthesised") return trees_on(topology);
+  return strategy_from_name(name);
+}
+
+}  // namespace ringweave::plan

@@ -1,0 +1,34 @@
+#include "ringweave/plan/tokens/balance.h"
+
+#include <algorithm>
+
+namespace ringweave::plan {
+
+std::int64_t longest_shard(const Layout& layout) {
+  std::int64_t longest = 0;
+  for (Rank rank = 0; rank < layout.ranks(); ++rank) {
+    longest = std::max(longest, layout.shard_tokens(rank));
+  }
+  return longest;
+}
+
+std::int64_t shortest_shard(const Layout& layout) {
+  std::int64_t shortest = layout.tokens();
+  for (Rank rank = 0; rank < layout.ranks(); ++rank) {
+    shortest = std::min(shortest, layout.shard_tokens(rank));
+  }
+  return shortest;
+}
+
+bool has_even_shards(const Layout& layout) {
+  constexpr std::int64_t kRounding = 2;
+  return longest_shard(layout) - shortest_shard(layout) <= kRounding;
+}
+
+bool is_balanced(const Layout& layout, const Mask& mask) {
+  if (!mask.is_plain() || !has_even_shards(layout)) return false;
+  return !mask.is_causal() || layout.kind() == Layout::Kind::zigzag ||
+         layout.kind() == Layout::Kind::striped;
+}
+
+}  // namespace ringweave::plan
