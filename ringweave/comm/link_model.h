@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <deque>
 #include <map>
-#include <utility>
 #include <vector>
 
+#include "ringweave/plan/cost/fair_share.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::comm {
@@ -20,7 +20,9 @@ namespace ringweave::comm {
 class LinkModel {
  public:
   /// Throws InvalidArgument if a route between two ranks is missing.
-  explicit LinkModel(const topology::Topology& topology);
+  explicit LinkModel(topology::Topology topology);
+  LinkModel(const LinkModel&) = delete;
+  LinkModel& operator=(const LinkModel&) = delete;
 
   /// Since the model was made.
   double seconds() const { return now_; }
@@ -34,32 +36,25 @@ class LinkModel {
   bool advance();
 
  private:
-  struct Flow {
-    std::pair<Rank, Rank> pair;
+  struct Message {
     double bytes_left = 0;
-    double rate = 0;      ///< at present; 0: waits behind one of its pair
     double arrival = -1;  ///< once its last byte was sent
   };
+  using Pair = int;  ///< from * ranks + to
 
-  /// Links with a common capacity, by their place in capacity_.
-  using Resources = std::vector<int>;
-  struct Route {
-    Resources resources;
-    double latency_seconds = 0;
-  };
-
-  void share();
-  const Route& route(const Flow& flow) const {
-    return routes_[flow.pair.first * ranks_ + flow.pair.second];
+  Rank from(Pair pair) const { return pair / topology_.ranks(); }
+  Rank to(Pair pair) const { return pair % topology_.ranks(); }
+  double end_of(Pair pair, int message) const {
+    return now_ + messages_[message].bytes_left / share_.rate(pair);
   }
 
-  int ranks_ = 0;
+  topology::Topology topology_;
+  plan::Network network_;  ///< of topology_
+  plan::FairShare share_;  ///< of the pairs that send
   double now_ = 0;
-  std::vector<double> capacity_;  ///< bytes per second
-  std::vector<Route> routes_;     ///< [from * ranks + to]
-  std::vector<Flow> flows_;       ///< by message number
-  std::map<std::pair<Rank, Rank>, std::deque<int>> sending_;
-  std::vector<int> landing_;  ///< sent, not yet arrived
+  std::vector<Message> messages_;
+  std::map<Pair, std::deque<int>> sending_;  ///< the first one is on its way
+  std::vector<int> landing_;                 ///< sent, not yet arrived
 };
 
 }  // namespace ringweave::comm
