@@ -27,13 +27,20 @@ std::string place(std::string_view text, std::size_t offset) {
   return fmt::format("line {}, column {}", line, column);
 }
 
+constexpr std::size_t kLongest = 60;  ///< bytes of a value in an error text
+
 /// What nlohmann says after its own "[json.exception…] … : " prefix.
 std::string cause(const Json::exception& error) {
-  const std::string text = error.what();
-  const auto colon = text.find(": ");
-  if (colon != std::string::npos) return text.substr(colon + 2);
-  const auto bracket = text.find("] ");
-  return bracket == std::string::npos ? text : text.substr(bracket + 2);
+  std::string text = error.what();
+  auto begin = text.find(": ");
+  if (begin == std::string::npos) begin = text.find("] ");
+  if (begin != std::string::npos) text = text.substr(begin + 2);
+  constexpr std::size_t kMost = 3 * kLongest;
+  if (text.size() > kMost) {
+    text = text.substr(0, kMost - kLongest) + " … " +
+           text.substr(text.size() - kLongest);
+  }
+  return text;
 }
 
 /// A value for an error text: short, on one line, never throwing.
@@ -41,7 +48,6 @@ std::string shown(const Json& json) {
   if (json.is_number_float() && !std::isfinite(json.get<double>())) {
     return fmt::format("{}", json.get<double>());
   }
-  constexpr std::size_t kLongest = 60;
   std::string text = json.dump(-1, ' ', true, Json::error_handler_t::replace);
   if (text.size() > kLongest) text = text.substr(0, kLongest) + "…";
   return text;
@@ -185,7 +191,8 @@ JsonObject::JsonObject(const Json& json, std::string path)
   if (!json.is_object()) refuse(path_, shown(json), "an object {…}");
 }
 
-bool JsonObject::has(const std::string& key) const {
+bool JsonObject::has(const std::string& key) {
+  asked_.insert(key);
   return json_->contains(key);
 }
 
@@ -317,7 +324,9 @@ JsonObject JsonObject::object(const std::string& key) {
 }
 
 void JsonObject::done() const {
-  const std::vector<std::string> known(known_.begin(), known_.end());
+  std::set<std::string> all = known_;
+  all.insert(asked_.begin(), asked_.end());
+  const std::vector<std::string> known(all.begin(), all.end());
   for (const auto& item : json_->items()) {
     if (known_.contains(item.key())) continue;
     const auto near = nearest(item.key(), known);

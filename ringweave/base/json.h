@@ -38,7 +38,9 @@ class JsonObject {
   /// `json` must outlive this.
   JsonObject(const Json& json, std::string path);
 
-  bool has(const std::string& key) const;
+  /// Does not count as reading it: done() refuses a key that was only looked
+  /// for.
+  bool has(const std::string& key);
   const std::string& path() const { return path_; }
 
   std::int64_t integer(const std::string& key, std::int64_t min,
@@ -75,7 +77,8 @@ class JsonObject {
  private:
   const Json* json_;
   std::string path_;
-  std::set<std::string> known_;
+  std::set<std::string> known_;  ///< read
+  std::set<std::string> asked_;  ///< looked for; named as what there may be
 };
 
 /// Checks {"format": format, "version": version} of a file's object.

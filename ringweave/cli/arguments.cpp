@@ -1,11 +1,14 @@
 #include "ringweave/cli/arguments.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <vector>
+#include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "ringweave/base/json.h"
 
@@ -96,6 +99,18 @@ void check_values(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands({})) check_values(*command);
 }
 
+CLI::Validator one_of(std::vector<std::string> words) {
+  return CLI::Validator(
+      [words = std::move(words)](const std::string& text) {
+        if (std::ranges::find(words, text) != words.end()) return std::string();
+        const auto near = nearest(text, words);
+        return fmt::format("got \"{}\"; want {}{}", text,
+                           near ? *near + "? or one of " : "",
+                           fmt::join(words, ", "));
+      },
+      "");
+}
+
 std::string fault(const CLI::App& app, const CLI::ParseError& error) {
   const bool lacks = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
   const bool extra = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
@@ -105,6 +120,16 @@ std::string fault(const CLI::App& app, const CLI::ParseError& error) {
     if (!left.empty()) return unknown(*at, left.front());
     const std::vector<CLI::App*> chosen = at->get_subcommands();
     at = chosen.empty() ? nullptr : chosen.front();
+  }
+  if (std::string_view(error.what()) == "A subcommand is required") {
+    at = &app;
+    while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+    std::vector<std::string> commands;
+    for (const CLI::App* command : at->get_subcommands({})) {
+      commands.push_back(command->get_name());
+    }
+    return fmt::format("got nothing after `{}`; want one of {}", full_name(*at),
+                       fmt::join(commands, ", "));
   }
   return error.what();
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -13,6 +14,10 @@ namespace ringweave::cli {
 /// does not fit, which CLI11 would take for 0 or the nearest. Call it when all
 /// options have been added.
 void check_values(CLI::App& app);
+
+/// Refuses a value that is none of `words`, which the error lists, nearest
+/// first.
+CLI::Validator one_of(std::vector<std::string> words);
 
 /// What is wrong with a command line that `app` failed to parse: an unknown
 /// command or option first, since it may be why another one is missing.

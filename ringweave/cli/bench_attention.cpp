@@ -8,6 +8,8 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "ringweave/attention/attention.h"
@@ -265,8 +267,11 @@ void check_files(const AttentionBench& bench) {
     check_writable(bench.device_table, "--save-device-table", kWhere);
   }
   if (!bench.save_prefix.empty()) {
-    check_writable(schedule_path(plan::Pass::forward, bench.save_prefix),
-                   "--save-schedules", kWhere);
+    for (const plan::Pass pass : {plan::Pass::forward, plan::Pass::backward}) {
+      if (pass == plan::Pass::backward && bench.options.forward_only) continue;
+      check_writable(schedule_path(pass, bench.save_prefix), "--save-schedules",
+                     kWhere);
+    }
   }
 }
 
@@ -284,7 +289,14 @@ void prepare(AttentionBench& bench) {
           "[bench attention] got --save-schedules with {} strategies; want one",
           bench.strategies.size());
   for (const std::string& strategy : bench.strategies) {
-    plan_of(bench, strategy, 0);
+    try {
+      plan_of(bench, strategy, 0);
+    } catch (const InvalidArgument& error) {
+      if (bench.schedule_files.empty()) throw;
+      throw InvalidArgument(fmt::format("{} got {}: {}", kWhere,
+                                        fmt::join(bench.schedule_files, ", "),
+                                        error.what()));
+    }
   }
 }
 

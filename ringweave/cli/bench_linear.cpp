@@ -18,9 +18,11 @@ namespace {
 
 using linear_attention::Decay;
 
+constexpr const char* kDecay = "constant";
+
 struct LinearBench {
   BenchOptions options;
-  std::string decay = "constant";
+  std::string decay;  // empty: the plan's, or kDecay
   std::string transport_list = "all_gather";
   std::string plan_file;  // instead of transports
   std::vector<std::string> transports;
@@ -44,6 +46,11 @@ Decay decay_from_name(const std::string& name) {
 struct LinearTensors {
   at::Tensor q, k, v, gates, out_grad;
 };
+
+/// Of a kind of linear layers (models/).
+std::string decay_of(const std::string& kind) {
+  return kind == "gla" ? "per_key" : kind == "lightning" ? "constant" : "none";
+}
 
 /// Log decays of about -0.05 per token, in the type that states have.
 at::Tensor make_gates(const LinearBench& bench, at::ScalarType type) {
@@ -144,21 +151,28 @@ void run(const LinearBench& bench) {
 }
 
 void prepare(LinearBench& bench) {
-  const Decay decay = decay_from_name(bench.decay);
-  require(bench.options.mask.is_causal() || decay == Decay::none,
-          "[bench linear] got --mask full and --decay {}; want causal, or no "
-          "decay",
-          bench.decay);
   bench.transports = plan::split_strategy_names(bench.transport_list);
   if (!bench.plan_file.empty()) {
     const plan::PlanFile plan = plan::read_plan_file(bench.plan_file);
     require(plan.linear.has_value(),
             "[bench linear] got {}, a plan without linear layers",
             bench.plan_file);
+    const std::string& kind = plan.model.linear_kind;
+    if (bench.decay.empty()) bench.decay = decay_of(kind);
+    require(bench.decay == decay_of(kind),
+            "[bench linear] got {}, which is for {} layers, and --decay {}; "
+            "want --decay {}",
+            bench.plan_file, kind, bench.decay, decay_of(kind));
     // The op has as many key and value heads as heads.
     check_fits(plan, bench.plan_file, bench.options, plan.model.kv_heads);
     bench.transports = {plan.linear->name};
   }
+  if (bench.decay.empty()) bench.decay = kDecay;
+  const Decay decay = decay_from_name(bench.decay);
+  require(bench.options.mask.is_causal() || decay == Decay::none,
+          "[bench linear] got --mask full and --decay {}; want causal, or no "
+          "decay",
+          bench.decay);
   for (const std::string& transport : bench.transports) {
     linear_attention::make_linear_plan(linear_spec(bench.options, transport),
                                        0);
@@ -175,8 +189,9 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
       bench->options, [bench] { prepare(*bench); }, [bench] { run(*bench); });
   command
       ->add_option("--decay", bench->decay,
-                   "none, constant (Lightning), per_head or per_key (GLA)")
-      ->capture_default_str();
+                   "none, constant (Lightning), per_head or per_key (GLA); "
+                   "with --plan: its layers'")
+      ->default_str(kDecay);
   CLI::Option* transport =
       command->add_option("--transport", bench->transport_list,
                           "How states travel, with commas: chain, all_gather, "

@@ -87,9 +87,9 @@ void compare_outcomes(const std::string& fault, const Context& context) {
     if (!fault.empty()) throw InvalidArgument(fault);
     return;
   }
-  comm::TimeOuts time_outs;
-  time_outs.step = time_outs.start;
-  comm::Communicator communicator(context.engine.group, time_outs);
+  comm::Communicator communicator(
+      context.engine.group,
+      {.start = context.start_time_out, .step = context.start_time_out});
   const std::vector<std::string> faults = communicator.all_gather(fault);
   const auto first = std::find_if(faults.begin(), faults.end(),
                                   [](auto& text) { return !text.empty(); });

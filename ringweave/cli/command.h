@@ -5,6 +5,7 @@
 // a job: a group of ranks compares outcomes in between.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <string>
@@ -13,6 +14,7 @@
 
 #include "ringweave/base/json.h"
 #include "ringweave/cli/cli.h"
+#include "ringweave/comm/communicator.h"
 
 namespace ringweave::cli {
 
@@ -22,6 +24,8 @@ struct Context {
   std::function<void()> job;
   /// What must be equal on all ranks of a group, by name: "config" → its text.
   std::map<std::string, std::string> facts;
+  /// How long a group of ranks waits for one that has not prepared yet.
+  std::chrono::milliseconds start_time_out = comm::TimeOuts().start;
 
   /// Whether this process prints results.
   bool leads() const { return !engine.group || engine.group->rank() == 0; }

@@ -60,11 +60,19 @@ std::pair<int, int> link(const Topology& topology, const std::string& text,
   return {vertex(topology, from), vertex(topology, to)};
 }
 
+template <typename Disturbance>
+bool contains(const std::vector<Disturbance>& links, int from, int to) {
+  return std::ranges::any_of(links, [from, to](const Disturbance& link) {
+    return link.from == from && link.to == to;
+  });
+}
+
 }  // namespace
 
 sim::SimulationOptions simulation_options(const Disturbances& options,
                                           const Topology& topology) {
-  sim::SimulationOptions result{.jitter = options.jitter, .seed = options.seed};
+  sim::SimulationOptions result{.jitter = options.jitter,
+                                .seed = options.seed.value_or(0)};
   for (const std::string& text : options.stragglers) {
     const auto [name, value] = cut_at(text, '=', "--straggler", "RANK=FACTOR");
     const auto rank = number<int>(name);
@@ -78,10 +86,7 @@ sim::SimulationOptions simulation_options(const Disturbances& options,
   for (const std::string& text : options.slow_links) {
     const auto [ends, value] = cut_at(text, '=', "--slow-link", "A,B=FACTOR");
     const auto [from, to] = link(topology, ends, "--slow-link");
-    require(std::ranges::none_of(result.slow_links,
-                                 [from, to](const sim::SlowLink& slow) {
-                                   return slow.from == from && slow.to == to;
-                                 }),
+    require(!contains(result.slow_links, from, to),
             "{} got two --slow-link for the link {}; want one", kWhere, ends);
     result.slow_links.push_back({from, to, factor(value, "--slow-link")});
   }
@@ -91,6 +96,8 @@ sim::SimulationOptions simulation_options(const Disturbances& options,
     const auto seconds = number<double>(value);
     require(seconds.has_value(), "{} got --fail-link {}; want A,B@SECONDS",
             kWhere, text);
+    require(!contains(result.failing_links, from, to),
+            "{} got two --fail-link for the link {}; want one", kWhere, ends);
     result.failing_links.push_back({from, to, *seconds});
   }
   return result;

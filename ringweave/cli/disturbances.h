@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace ringweave::cli {
 
 struct Disturbances {
   double jitter = 0;
-  std::uint64_t seed = 0;
+  std::optional<std::uint64_t> seed;
   std::vector<std::string> stragglers;  ///< "RANK=FACTOR"
   std::vector<std::string> slow_links;  ///< "A,B=FACTOR"
   std::vector<std::string> fail_links;  ///< "A,B@SECONDS"

@@ -1,11 +1,14 @@
 #include "ringweave/cli/interrupt.h"
 
+#include <atomic>
 #include <csignal>
 
 namespace ringweave::cli {
 namespace {
 
-volatile std::sig_atomic_t pending = 0;
+/// Any thread may be the one that handles a signal.
+std::atomic<int> pending = 0;
+static_assert(std::atomic<int>::is_always_lock_free);
 struct sigaction former_int;
 struct sigaction former_term;
 
@@ -32,7 +35,7 @@ InterruptScope::~InterruptScope() {
 }
 
 void check_interrupted() {
-  if (pending != 0) throw Interrupted(pending);
+  if (const int signal = pending; signal != 0) throw Interrupted(signal);
 }
 
 }  // namespace ringweave::cli

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/mask_option.h"
 #include "ringweave/cli/output_file.h"
@@ -25,6 +26,7 @@ constexpr const char* kDevice = "h100";
 struct PlanFlags {
   std::optional<std::string> topology;
   std::optional<int> ranks;
+  std::optional<std::int64_t> config_ranks;  // of the config's topology
   std::string model;
   std::optional<std::int64_t> heads, kv_heads, head_dim, layers, batch;
   std::string pattern;
@@ -47,6 +49,8 @@ void read_config(PlanFlags& flags, const Json& config) {
   const auto take = [](auto& flag, const auto& value) {
     if (!flag) flag = value;
   };
+  // Another topology may have other ranks than the config's run.
+  if (!flags.topology) take(flags.config_ranks, run.ranks);
   take(flags.topology, run.topology);
   take(flags.seq_len, run.seq_len);
   take(flags.layout, run.layout);
@@ -105,6 +109,9 @@ plan::PlanRequest request_of(PlanFlags& flags) {
   require(!flags.ranks || *flags.ranks == ranks,
           "[plan] got --ranks {} for a topology of {}; want {} or no --ranks",
           flags.ranks.value_or(0), ranks, ranks);
+  require(flags.config_ranks.value_or(ranks) == ranks,
+          "[{}.parallel.ranks] got {} for a topology of {}; want {}, or none",
+          flags.model, flags.config_ranks.value_or(0), ranks, ranks);
   require(*flags.seq_len >= 1, "[plan] got --seq-len {}; want at least 1",
           *flags.seq_len);
   require(request.message_overhead_seconds >= 0,
@@ -164,10 +171,10 @@ void add_model_options(CLI::App& command, PlanFlags& flags) {
           "Letters L (linear) and N (softmax), repeated over the layers")
       ->type_name("LETTERS");
   command.add_option("--linear", flags.linear, "Kind of linear layers")
-      ->check(CLI::IsMember({"basic", "lightning", "gla"}))
+      ->check(one_of({"basic", "lightning", "gla"}))
       ->type_name("KIND");
   command.add_option("--compute", flags.compute, "Type of keys and values")
-      ->check(CLI::IsMember({"float64", "float32", "bfloat16"}))
+      ->check(one_of({"float64", "float32", "bfloat16"}))
       ->type_name("TYPE");
 }
 
@@ -185,7 +192,7 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
                   "Tokens per sequence (--model may tell)")
       ->type_name("N");
   command.add_option("--layout", flags.layout, "contiguous, zigzag or striped")
-      ->check(CLI::IsMember({"contiguous", "zigzag", "striped"}))
+      ->check(one_of({"contiguous", "zigzag", "striped"}))
       ->type_name("NAME")
       ->default_str(kLayout);
   command.add_option("--mask", flags.mask, kMaskHelp)

@@ -3,49 +3,46 @@
 #include <filesystem>
 
 #include "ringweave/base/error.h"
+#include "ringweave/cli/output_file.h"
 
 namespace ringweave::cli {
 namespace {
 
-std::ofstream opened(const std::filesystem::path& path) {
-  std::ofstream file(path);
-  if (!file) {
-    throw Error(fmt::format("[run folder] can't write {}", path.string()));
-  }
-  return file;
-}
+constexpr const char* kWhere = "[run folder]";
 
 }  // namespace
 
-void RunFolder::make(const std::string& path) {
+void RunFolder::check(const std::string& path) {
   std::error_code error;
   const bool there = std::filesystem::exists(path, error);
   require(!there || (std::filesystem::is_directory(path, error) &&
                      std::filesystem::is_empty(path, error)),
-          "[run folder] got {}, which exists; want a new or empty folder",
-          path);
+          "{} got {}, which exists; want a new or empty folder", kWhere, path);
+}
+
+void RunFolder::make(const std::string& path) {
+  check(path);
+  std::error_code error;
   std::filesystem::create_directories(path, error);
-  require(!error, "[run folder] can't make {}: {}", path, error.message());
+  require(!error, "{} can't make {}: {}", kWhere, path, error.message());
 }
 
 RunFolder::RunFolder(const std::string& path, const Json& config,
                      const Json& versions, std::int64_t seed)
     : path_(path) {
-  const std::filesystem::path folder(path);
-  opened(folder / "config.json") << config.dump(2) << "\n";
+  write_file(path + "/config.json", config.dump(2) + "\n", kWhere);
   const Json run = {{"format", "ringweave.run"},
                     {"version", 1},
                     {"versions", versions},
                     {"seed", seed}};
-  opened(folder / "run.json") << run.dump(2) << "\n";
-  metrics_ = opened(folder / "metrics.jsonl");
+  write_file(path + "/run.json", run.dump(2) + "\n", kWhere);
+  metrics_.open(path + "/metrics.jsonl");
 }
 
 void RunFolder::add(const Json& line) {
   metrics_ << line.dump() << std::endl;
   if (!metrics_) {
-    throw Error(
-        fmt::format("[run folder] can't write {}/metrics.jsonl", path_));
+    throw Error(fmt::format("{} can't write {}/metrics.jsonl", kWhere, path_));
   }
 }
 

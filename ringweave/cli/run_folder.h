@@ -11,8 +11,10 @@ namespace ringweave::cli {
 
 class RunFolder {
  public:
-  /// Makes the folder at `path`. Throws InvalidArgument if that can't be done,
-  /// or if it exists and is not an empty folder.
+  /// Throws InvalidArgument if `path` exists and is not an empty folder.
+  static void check(const std::string& path);
+  /// Makes the folder at `path`, which is checked first. Throws InvalidArgument
+  /// if that can't be done.
   static void make(const std::string& path);
 
   /// Writes config.json and run.json into a folder that make() made. Throws

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
@@ -54,10 +55,12 @@ plan::Workload workload_of(const SimulateInput& input,
 void check_files(const SimulateOptions& options) {
   if (!options.trace.empty()) check_writable(options.trace, "--trace", kWhere);
   if (options.save_prefix.empty()) return;
-  check_writable(schedule_path(options.backward_only ? plan::Pass::backward
-                                                     : plan::Pass::forward,
-                               options.save_prefix),
-                 "--save-schedules", kWhere);
+  for (const plan::Pass pass : {plan::Pass::forward, plan::Pass::backward}) {
+    const bool forward = pass == plan::Pass::forward;
+    if (forward ? options.backward_only : options.forward_only) continue;
+    check_writable(schedule_path(pass, options.save_prefix), "--save-schedules",
+                   kWhere);
+  }
 }
 
 void write_files(const SimulateOptions& options, const SimulateInput& input,
@@ -131,7 +134,8 @@ void add_sources(CLI::App& command, SimulateOptions& options) {
   command
       .add_option("--schedule", options.schedules,
                   "Schedule files instead, simulated one after another")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->type_name("FILE,...");
   command.add_flag("--transfers-only", options.transfers_only,
                    "With --schedule and --no-compute: simulate transfers that "
                    "need not amount to attention");
@@ -165,10 +169,10 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
         ->default_str(fallback);
   };
   name("--dtype", options.dtype, "float64, float32 or bfloat16", shape.dtype)
-      ->check(CLI::IsMember({"float64", "float32", "bfloat16"}));
+      ->check(one_of({"float64", "float32", "bfloat16"}));
   name("--layout", options.layout, "contiguous, zigzag or striped",
        Defaults::kLayout)
-      ->check(CLI::IsMember({"contiguous", "zigzag", "striped"}));
+      ->check(one_of({"contiguous", "zigzag", "striped"}));
   name("--mask", options.mask, kMaskHelp, Defaults::kMask)->type_name("MASK");
 }
 

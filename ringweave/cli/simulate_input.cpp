@@ -48,6 +48,18 @@ void check(const SimulateOptions& options) {
       kMaxFlops);
   require(!options.forward_only || !options.backward_only,
           "{} got --forward-only and --backward; want one of them", kWhere);
+  require(options.schedules.empty() ||
+              (!options.forward_only && !options.backward_only),
+          "{} got --schedule and {}; want one of them, since a schedule's file "
+          "says which pass it is of",
+          kWhere, options.forward_only ? "--forward-only" : "--backward");
+  const Disturbances& disturbances = options.disturbances;
+  require(disturbances.jitter > 0 || !disturbances.seed,
+          "{} got --seed without --jitter; want both", kWhere);
+  require(!options.no_compute ||
+              (disturbances.jitter == 0 && disturbances.stragglers.empty()),
+          "{} got --no-compute and {}; want one of them", kWhere,
+          disturbances.jitter > 0 ? "--jitter" : "--straggler");
 }
 
 using Plan = std::optional<plan::PlanFile>;
@@ -104,6 +116,13 @@ plan::Schedule load_schedule(const std::string& path,
   require(schedule.ranks == topology.ranks(),
           "{} got {} for {} ranks; {} has {}", kWhere, path, schedule.ranks,
           topology.name(), topology.ranks());
+  for (const plan::Transfer& transfer : schedule.transfers) {
+    require(transfer.payload == plan::Payload::kv ||
+                transfer.payload == plan::Payload::kv_grad,
+            "{} got {} with a transfer of {}; want {} and {} alone", kWhere,
+            path, plan::name(transfer.payload), plan::name(plan::Payload::kv),
+            plan::name(plan::Payload::kv_grad));
+  }
   const int strands = plan::strand_count(schedule);
   for (const plan::Block& block : schedule.blocks) {
     const auto [owner, strand, part] = block.id;

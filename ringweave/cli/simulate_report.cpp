@@ -50,6 +50,8 @@ Json classes_json(const sim::Timeline& timeline,
 Json busiest_json(const sim::Timeline& timeline,
                   const topology::Topology& topology) {
   auto links = timeline.links;
+  std::erase_if(links,
+                [](const sim::LinkUse& use) { return use.messages == 0; });
   std::ranges::stable_sort(links, std::ranges::greater(),
                            &sim::LinkUse::busy_seconds);
   links.resize(std::min(links.size(), kBusiest));
@@ -121,7 +123,7 @@ std::string pass_text(const Json& pass) {
         percent_text(use["utilisation"]),
         percent_text(use["busiest_utilisation"]));
   }
-  text += "  busiest links:\n";
+  if (!pass["busiest_links"].empty()) text += "  busiest links:\n";
   for (const Json& use : pass["busiest_links"]) {
     text += fmt::format(
         "    {} -> {}: {} bytes, busy {}\n", use["from"].get<std::string>(),

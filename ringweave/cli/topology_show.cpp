@@ -20,6 +20,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/file.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/topology/builtin.h"
 #include "ringweave/topology/nvidia_smi.h"
@@ -361,7 +362,7 @@ void add_topology_show(CLI::App& topology, Context& context) {
   command
       ->add_option("--from", options->from,
                    "FILE holds what `nvidia-smi topo -m` prints")
-      ->check(CLI::IsMember({"nvidia-smi"}));
+      ->check(one_of({"nvidia-smi"}));
   command
       ->add_option("--rate", options->rates,
                    "Bytes per second of a class of nvidia-smi; NV: of one "

@@ -193,19 +193,20 @@ class Observer {
 };
 
 train::TrainReport train_with(const train::TrainConfig& config,
+                              const train::Exchanges& chosen,
                               const train::Data& data, const Engine& engine,
                               const train::Callbacks& callbacks) {
-  if (!engine.group) return train::run_local(config, data, callbacks);
+  if (!engine.group) return train::run_local(config, chosen, data, callbacks);
   // Processes of a launcher may share this machine; how many do is not known
   // here, so 0 threads means an equal share among all of them.
   train::set_threads(config, engine.group->size());
   comm::Communicator communicator(engine.group, train::time_outs(config));
-  return train::run(config, data, communicator, callbacks);
+  return train::run(config, chosen, data, communicator, callbacks);
 }
 
 /// Of the layers that the model has.
-std::string exchange_names(const train::TrainConfig& config) {
-  const train::Exchanges chosen = train::exchanges(config);
+std::string exchange_names(const train::TrainConfig& config,
+                           const train::Exchanges& chosen) {
   std::vector<std::string> names;
   if (config.model.has_softmax()) {
     names.push_back("softmax " + plan::name(chosen.softmax));
@@ -217,16 +218,18 @@ std::string exchange_names(const train::TrainConfig& config) {
 }
 
 void train_job(const TrainFlags& flags, const train::TrainConfig& config,
-               const train::Data& data, const Context& context) {
+               const train::Exchanges& chosen, const train::Data& data,
+               const Context& context) {
   const bool leads = context.leads();
   if (leads) {
-    fmt::print(stderr, "exchanges: {}\n", exchange_names(config));
+    fmt::print(stderr, "exchanges: {}\n", exchange_names(config, chosen));
   }
   train::TrainReport report;
   std::vector<double> losses;
   {
     Observer observer(flags, config, leads);
-    report = train_with(config, data, context.engine, observer.callbacks());
+    report =
+        train_with(config, chosen, data, context.engine, observer.callbacks());
     losses = observer.losses();
   }
   if (!leads) return;
@@ -236,6 +239,8 @@ void train_job(const TrainFlags& flags, const train::TrainConfig& config,
 
 void prepare(const TrainFlags& flags, Context& context) {
   const train::TrainConfig config = resolve(flags, context);
+  context.start_time_out = train::time_outs(config).start;
+  const train::Exchanges chosen = train::exchanges(config);
   if (!flags.dry_run) {
     train::check_memory(config,
                         context.engine.group ? 1 : config.parallel.ranks);
@@ -245,11 +250,11 @@ void prepare(const TrainFlags& flags, Context& context) {
   context.facts = {{"command", "train"},
                    {"config", train::to_json(config).dump()},
                    {"data", train::hash(*data)}};
-  if (context.leads() && !flags.run_dir.empty() && !flags.dry_run) {
-    RunFolder::make(flags.run_dir);
+  if (context.leads() && !flags.run_dir.empty()) {
+    (flags.dry_run ? RunFolder::check : RunFolder::make)(flags.run_dir);
   }
-  context.job = [flags, config, data, &context] {
-    if (!flags.dry_run) return train_job(flags, config, *data, context);
+  context.job = [flags, config, chosen, data, &context] {
+    if (!flags.dry_run) return train_job(flags, config, chosen, *data, context);
     if (context.leads()) fmt::print("{}\n", train::to_json(config).dump(2));
   };
 }
@@ -298,7 +303,8 @@ void add_train(CLI::App& app, Context& context) {
   command->add_flag("--json", flags->json,
                     "Print the result as one JSON object");
   command->add_flag("--dry-run", flags->dry_run,
-                    "Check everything, print the resolved config, stop");
+                    "Check everything but the memory it takes, print the "
+                    "resolved config, stop");
   command->callback([flags, &context] { prepare(*flags, context); });
 }
 

@@ -1,5 +1,6 @@
 #include "ringweave/train/config.h"
 
+#include <algorithm>
 #include <chrono>
 #include <limits>
 
@@ -125,6 +126,10 @@ void check_data(const DataConfig& config) {
           "[data.files] got no file; want at least one text file");
   require(config.seq_len >= 1, "[data.seq_len] got {}; want at least 1",
           config.seq_len);
+  for (const auto* files : {&config.files, &config.validation_files}) {
+    require(std::ranges::find(*files, "") == files->end(),
+            "[data] got \"\" as a file; want the path of a text");
+  }
   require(config.batch >= 1, "[data.batch] got {}; want at least 1",
           config.batch);
   require(config.validation_fraction >= 0 && config.validation_fraction < 1,
@@ -153,14 +158,7 @@ void check_parallel(const TrainConfig& config) {
           "\"{}\"); want \"contiguous\" or \"zigzag\", whose shards are "
           "contiguous runs",
           config.model.pattern);
-  const Exchanges chosen = exchanges(config);
-  if (config.model.has_softmax()) {
-    plan::strand_count(chosen.softmax, parallel.ranks);
-  }
-  if (config.model.has_linear() &&
-      chosen.linear.kind == linear_attention::Transport::Kind::all_gather) {
-    plan::strand_count(chosen.linear.strategy, parallel.ranks);
-  }
+  check_exchanges(config);
 }
 
 }  // namespace

@@ -46,9 +46,10 @@ struct ParallelConfig {
   std::string softmax = "multi_ring";
   /// A name of linear_attention::Transport, or "auto".
   std::string linear = "all_gather";
-  /// For "auto": what plan::load_machine and plan::load_device take.
+  /// For "auto": what plan::load_machine and plan::load_device take; without a
+  /// device "cpu". The topology also for a plan file, which must be for it.
   std::string topology{};
-  std::string device = "cpu";
+  std::string device{};
   double memory_limit_bytes = 0;  ///< of a rank, for "auto"; 0: none
   double message_overhead_seconds = 0;
   /// A plan file, in place of softmax and linear.

@@ -1,5 +1,7 @@
 #include "ringweave/train/parallel.h"
 
+#include <type_traits>
+
 #include "ringweave/base/error.h"
 #include "ringweave/plan/choice/plan_file.h"
 #include "ringweave/plan/choice/planner.h"
@@ -9,6 +11,8 @@ namespace ringweave::train {
 namespace {
 
 constexpr const char* kAuto = "auto";
+/// What a plan at start takes without parallel.device.
+constexpr const char* kDevice = "cpu";
 
 void take(const std::optional<plan::PlanFile::Layers>& softmax,
           const std::optional<plan::PlanFile::Layers>& linear,
@@ -46,16 +50,44 @@ Exchanges planned_by_file(const TrainConfig& config) {
   return result;
 }
 
-/// Nothing but a plan made at start would keep to them.
-void check_planning_fields(const ParallelConfig& parallel, bool plans) {
-  const auto check = [&](const char* field, double value) {
-    require(value == 0 || plans,
+bool plans_at_start(const ParallelConfig& parallel) {
+  return parallel.plan.empty() &&
+         (parallel.softmax == kAuto || parallel.linear == kAuto);
+}
+
+/// Nothing but a plan would keep to them; one from a file only to the topology.
+void check_planning_fields(const ParallelConfig& parallel) {
+  const bool plans = plans_at_start(parallel);
+  const auto check = [](const char* field, const auto& value, bool used) {
+    require(value == std::decay_t<decltype(value)>{} || used,
             "[parallel.{}] got {} with neither softmax nor linear \"auto\"; "
-            "want one of them \"auto\" and no plan, or 0",
+            "want one of them \"auto\" and no plan, or not this field",
             field, value);
   };
-  check("memory_limit_bytes", parallel.memory_limit_bytes);
-  check("message_overhead_seconds", parallel.message_overhead_seconds);
+  check("topology", parallel.topology, plans || !parallel.plan.empty());
+  check("device", parallel.device, plans);
+  check("memory_limit_bytes", parallel.memory_limit_bytes, plans);
+  check("message_overhead_seconds", parallel.message_overhead_seconds, plans);
+}
+
+/// Those that have names.
+Exchanges named(const TrainConfig& config) {
+  const ParallelConfig& parallel = config.parallel;
+  Exchanges result;
+  if (parallel.softmax != kAuto) {
+    result.softmax = plan::strategy_from_name(parallel.softmax);
+    if (config.model.has_softmax()) {
+      plan::strand_count(result.softmax, parallel.ranks);
+    }
+  }
+  if (parallel.linear != kAuto) {
+    result.linear = linear_attention::transport_from_name(parallel.linear);
+    if (config.model.has_linear() &&
+        result.linear.kind == linear_attention::Transport::Kind::all_gather) {
+      plan::strand_count(result.linear.strategy, parallel.ranks);
+    }
+  }
+  return result;
 }
 
 plan::PlanFile planned_now(const TrainConfig& config) {
@@ -69,7 +101,8 @@ plan::PlanFile planned_now(const TrainConfig& config) {
       .shape = model_shape(config),
       .layout = layout_of(config),
       .mask = plan::Mask::causal(),
-      .device = plan::load_device(parallel.device),
+      .device = plan::load_device(parallel.device.empty() ? kDevice
+                                                          : parallel.device),
       .message_overhead_seconds = parallel.message_overhead_seconds};
   if (parallel.memory_limit_bytes > 0) {
     request.memory_limit_bytes = parallel.memory_limit_bytes;
@@ -84,22 +117,19 @@ plan::PlanFile planned_now(const TrainConfig& config) {
 
 Exchanges exchanges(const TrainConfig& config) {
   const ParallelConfig& parallel = config.parallel;
-  const bool plans = parallel.plan.empty() &&
-                     (parallel.softmax == kAuto || parallel.linear == kAuto);
-  check_planning_fields(parallel, plans);
+  check_planning_fields(parallel);
   if (!parallel.plan.empty()) return planned_by_file(config);
-  Exchanges result;
-  if (parallel.softmax != kAuto) {
-    result.softmax = plan::strategy_from_name(parallel.softmax);
-  }
-  if (parallel.linear != kAuto) {
-    result.linear = linear_attention::transport_from_name(parallel.linear);
-  }
-  if (!plans) return result;
+  Exchanges result = named(config);
+  if (!plans_at_start(parallel)) return result;
   const plan::PlanFile plan = planned_now(config);
   take(parallel.softmax == kAuto ? plan.softmax : std::nullopt,
        parallel.linear == kAuto ? plan.linear : std::nullopt, result);
   return result;
+}
+
+void check_exchanges(const TrainConfig& config) {
+  check_planning_fields(config.parallel);
+  if (config.parallel.plan.empty()) named(config);
 }
 
 std::string describe(const Exchanges& exchanges) {

@@ -14,11 +14,16 @@ struct Exchanges {
   linear_attention::Transport linear;
 };
 
-/// Depends on the config and the files it names only, so all ranks agree if
-/// these are equal; describe() is for making sure. Throws InvalidArgument for
-/// names, files and plans that can't be used or were made for something else,
-/// and as plan::make_plan().
+/// Reads the plan file, or plans: to be called once for a run. Depends on the
+/// config and the files it names only, so all ranks agree if these are equal;
+/// describe() is for making sure. Throws InvalidArgument for names, files and
+/// plans that can't be used or were made for something else, and as
+/// plan::make_plan().
 Exchanges exchanges(const TrainConfig& config);
+
+/// What can be told of the fields without files and plans; throws as
+/// exchanges(). check(config) calls it.
+void check_exchanges(const TrainConfig& config);
 
 /// Both in full, to be compared over ranks.
 std::string describe(const Exchanges& exchanges);

@@ -86,8 +86,17 @@ TEST(Exchanges, AutoKnowsTheMessageOverheadAndKeepsToTheMemoryLimit) {
               ThrowsMessage<NoSolution>(HasSubstr("memory limit")));
 }
 
-TEST(Exchanges, LimitsThatNoPlanWouldKeepToAreErrors) {
+TEST(Exchanges, FieldsThatNoPlanWouldKeepToAreErrors) {
   TrainConfig config = config_of_ranks(5);
+  EXPECT_THAT([&] { exchanges(config); },
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("[parallel.topology] got mesh:ranks=5")));
+  config.parallel.topology.clear();
+  config.parallel.device = "h100";
+  EXPECT_THAT(
+      [&] { exchanges(config); },
+      ThrowsMessage<InvalidArgument>(HasSubstr("[parallel.device] got h100")));
+  config.parallel.device.clear();
   config.parallel.memory_limit_bytes = 1e9;
   EXPECT_THAT([&] { exchanges(config); },
               ThrowsMessage<InvalidArgument>(

@@ -84,9 +84,8 @@ class Meter {
   std::int64_t sent_;
 };
 
-models::Context make_context(const TrainConfig& config,
+models::Context make_context(const TrainConfig& config, const Exchanges& chosen,
                              comm::Communicator& communicator) {
-  const Exchanges chosen = exchanges(config);
   const models::Split split{
       .layout = plan::Layout::named(config.parallel.layout, config.data.seq_len,
                                     config.parallel.ranks),
@@ -124,8 +123,8 @@ double least_memory(const TrainConfig& config, int ranks_here) {
          (kCopies * parameters + tokens * (vocab + layers * hidden));
 }
 
-void check_agreement(const TrainConfig& config, const Data& data,
-                     comm::Communicator& communicator) {
+void check_agreement(const TrainConfig& config, const Exchanges& chosen,
+                     const Data& data, comm::Communicator& communicator) {
   // Where the texts lie may differ between machines, what they say may not.
   Json shared = to_json(config);
   shared["data"].erase("files");
@@ -137,19 +136,19 @@ void check_agreement(const TrainConfig& config, const Data& data,
       {{"version", RINGWEAVE_VERSION},
        {"config", fmt::format("{:016x}", fnv1a(shared.dump()))},
        {"data", hash(data)},
-       {"exchanges", describe(exchanges(config))},
+       {"exchanges", describe(chosen)},
        {"seed", fmt::format("{}", config.seed)}});
 }
 
 /// One rank's state of a run.
 class Trainer {
  public:
-  Trainer(const TrainConfig& config, const Data& data,
+  Trainer(const TrainConfig& config, const Exchanges& chosen, const Data& data,
           comm::Communicator& communicator)
       : config_(config),
         data_(data),
         communicator_(communicator),
-        context_(make_context(config, communicator)),
+        context_(make_context(config, chosen, communicator)),
         model_(config.model, config.compute, config.seed),
         gradients_(model_.parameters()),
         optimizer_(model_.parameters(), gradients_, config.optimizer) {}
@@ -256,17 +255,18 @@ class Trainer {
 
 }  // namespace
 
-TrainReport run(const TrainConfig& config, const Data& data,
-                comm::Communicator& communicator, const Callbacks& callbacks) {
+TrainReport run(const TrainConfig& config, const Exchanges& chosen,
+                const Data& data, comm::Communicator& communicator,
+                const Callbacks& callbacks) {
   check(config);
   require(communicator.size() == config.parallel.ranks,
           "[train] got {} ranks running and parallel.ranks {}; want as many",
           communicator.size(), config.parallel.ranks);
-  check_agreement(config, data, communicator);
+  check_agreement(config, chosen, data, communicator);
   // A new thread learns torch's number of threads at its first parallel op;
   // until then MKL would run each matrix product with a team of its own.
   static_cast<void>(at::get_num_threads());
-  Trainer trainer(config, data, communicator);
+  Trainer trainer(config, chosen, data, communicator);
   TrainReport report;
   report.start = trainer.start();
   if (callbacks.start) callbacks.start(report.start);
@@ -303,8 +303,8 @@ TrainReport run(const TrainConfig& config, const Data& data,
   return report;
 }
 
-TrainReport run_local(const TrainConfig& config, const Data& data,
-                      const Callbacks& callbacks) {
+TrainReport run_local(const TrainConfig& config, const Exchanges& chosen,
+                      const Data& data, const Callbacks& callbacks) {
   check(config);
   set_threads(config, config.parallel.ranks);
   check_memory(config, config.parallel.ranks);
@@ -314,7 +314,7 @@ TrainReport run_local(const TrainConfig& config, const Data& data,
                     comm::Communicator communicator(std::move(transport),
                                                     time_outs(config));
                     const TrainReport mine =
-                        run(config, data, communicator,
+                        run(config, chosen, data, communicator,
                             rank == 0 ? callbacks : Callbacks{});
                     if (rank == 0) report = mine;
                   });

@@ -2,7 +2,8 @@
 //
 //   const TrainConfig config = read_config("configs/quickstart.json");
 //   const Data data = read_data(config.data);
-//   const TrainReport report = run_local(config, data, callbacks);
+//   const Exchanges chosen = exchanges(config);
+//   const TrainReport report = run_local(config, chosen, data, callbacks);
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "ringweave/comm/communicator.h"
 #include "ringweave/train/config.h"
 #include "ringweave/train/data.h"
+#include "ringweave/train/parallel.h"
 
 namespace ringweave::train {
 
@@ -62,14 +64,15 @@ struct TrainReport {
 };
 
 /// Trains as one rank of the communicator, whose size must be
-/// config.parallel.ranks; every member must call it. First all ranks compare
-/// version, config, data and seed. Throws InvalidArgument if they differ or the
-/// config can't be used, CommError if a peer fails or does not answer in time,
-/// Error after a step whose loss or gradient norm is not finite, which changes
-/// no parameter.
-/// Losses on n ranks and on one agree to rounding.
-TrainReport run(const TrainConfig& config, const Data& data,
-                comm::Communicator& communicator,
+/// config.parallel.ranks, with what exchanges(config) gave; every member must
+/// call it. First all ranks compare
+/// version, config, exchanges, data and seed. Throws InvalidArgument if they
+/// differ or the config can't be used, CommError if a peer fails or does not
+/// answer in time, Error after a step whose loss or gradient norm is not
+/// finite, which changes no parameter. Losses on n ranks and on one agree to
+/// rounding.
+TrainReport run(const TrainConfig& config, const Exchanges& chosen,
+                const Data& data, comm::Communicator& communicator,
                 const Callbacks& callbacks = {});
 
 /// Throws InvalidArgument if `ranks_here` ranks can't train in this machine's
@@ -79,8 +82,8 @@ void check_memory(const TrainConfig& config, int ranks_here);
 /// Runs config.parallel.ranks ranks as threads of this process, with rank 0's
 /// callbacks, and returns rank 0's report. Sets torch's number of threads for
 /// the whole process first (set_threads).
-TrainReport run_local(const TrainConfig& config, const Data& data,
-                      const Callbacks& callbacks = {});
+TrainReport run_local(const TrainConfig& config, const Exchanges& chosen,
+                      const Data& data, const Callbacks& callbacks = {});
 
 /// Sets torch's threads per operation to config.threads, or to
 /// cores / `ranks_here`, at least 1. To be called once, before the ranks of

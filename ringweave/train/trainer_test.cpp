@@ -76,7 +76,7 @@ Log train(const TrainConfig& config) {
           [&](const ValidationReport& validation) {
             log.validations.push_back(validation);
           }};
-  log.report = run_local(config, text(), callbacks);
+  log.report = run_local(config, exchanges(config), text(), callbacks);
   return log;
 }
 
@@ -125,7 +125,7 @@ TEST(Trainer, ReportsWhatHappened) {
   StartReport start;
   std::vector<std::int64_t> order;
   const TrainReport report = run_local(
-      config, text(),
+      config, exchanges(config), text(),
       {.start = [&](const StartReport& s) { start = s; },
        .step =
            [&](const StepReport& step) {
@@ -169,7 +169,7 @@ TEST(Trainer, ValidationIsTheMeanOverAllItsTokens) {
 TEST(Trainer, AnErrorOnOneRankEndsAll) {
   TrainConfig config = tiny(3, models::Compute::float32);
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_THROW(run_local(config, text(),
+  EXPECT_THROW(run_local(config, exchanges(config), text(),
                          {.start = {},
                           .step =
                               [](const StepReport& step) {
@@ -195,7 +195,7 @@ std::vector<std::string> disagreements(
         if (rank == 1) differ(config, data);
         comm::Communicator communicator(std::move(transport),
                                         time_outs(config));
-        run(config, data, communicator);
+        run(config, exchanges(config), data, communicator);
       });
   std::vector<std::string> texts;
   for (const auto& outcome : outcomes) {
@@ -239,7 +239,7 @@ TEST(Trainer, RanksWithDifferentConfigsOrTextsAllSaySo) {
         TrainConfig mine = config;
         mine.data.files = {fmt::format("folder-{}", rank)};
         comm::Communicator communicator(std::move(transport), time_outs(mine));
-        EXPECT_EQ(run(mine, text(), communicator).steps, 1);
+        EXPECT_EQ(run(mine, exchanges(mine), text(), communicator).steps, 1);
       });
 }
 
@@ -248,7 +248,7 @@ TEST(Trainer, WhatMemoryCannotHoldIsRefusedAtOnce) {
     TrainConfig config = tiny(2, models::Compute::float32);
     change(config);
     try {
-      run_local(config, text());
+      run_local(config, exchanges(config), text());
     } catch (const InvalidArgument& error) {
       return error.what();
     }
@@ -273,7 +273,8 @@ TEST(Trainer, WhatMemoryCannotHoldIsRefusedAtOnce) {
 TEST(Trainer, AnotherNumberOfRanksIsRefused) {
   comm::run_ranks(2, [](Rank, std::shared_ptr<comm::Transport> transport) {
     comm::Communicator communicator(std::move(transport));
-    EXPECT_THROW(run(tiny(3, models::Compute::float32), text(), communicator),
+    const TrainConfig config = tiny(3, models::Compute::float32);
+    EXPECT_THROW(run(config, exchanges(config), text(), communicator),
                  InvalidArgument);
   });
 }

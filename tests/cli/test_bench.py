@@ -144,7 +144,8 @@ class Bench(cli.CliTest):
                           "contiguous or zigzag")
         self.assert_fault(cli.run("bench", "linear", "--plan", "p",
                                   "--transport", "chain"), "--transport")
-        self.assert_fault(cli.run("bench"), "ringweave")
+        self.assert_fault(cli.run("bench"), "ringweave bench", "attention",
+                          "linear")
 
     def test_help(self):
         for bench in ("attention", "linear"):

@@ -183,6 +183,23 @@ class File(PlanTest):
                 other = cli.run("plan", "--model", path, flag, value)
                 self.assertNotEqual(other.stdout, alone.stdout, flag)
 
+    def test_reads_a_config_as_train_does(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "config.json")
+            for parallel, *words in (({"devise": "cpu"}, "devise", "device"),
+                                     ({"layout": "zigzagg"},
+                                      "parallel.layout", "zigzag"),
+                                     ({"topology": MESH, "ranks": 3},
+                                      "parallel.ranks", "got 3", "want 8")):
+                with open(path, "w", encoding="utf-8") as file:
+                    json.dump({"format": "ringweave.config", "version": 1,
+                               "data": {"seq_len": 5000},
+                               "parallel": parallel}, file)
+                topology = () if "topology" in parallel else (
+                    "--topology", MESH)
+                self.assert_fault(cli.run("plan", "--model", path, *topology),
+                                  *words)
+
     def test_names_what_neither_flags_nor_config_tell(self):
         self.assert_fault(cli.run("plan", *MODEL, "--seq-len", 100),
                           "--topology", "parallel.topology")

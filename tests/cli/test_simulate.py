@@ -285,7 +285,13 @@ class Simulate(cli.CliTest):
             self.assert_fault(cli.run(*arguments), "neither uses")
             got = self.results(*arguments, "--transfers-only", "--json")
             self.assertGreater(got["passes"][0]["seconds"], 0)
-            parts["transfers"][0]["to"] = 9
+            kind = parts["transfers"][0]["payload"]
+            parts["transfers"][0]["payload"] = "q"
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(parts, file)
+            self.assert_fault(cli.run(*arguments, "--transfers-only"), path,
+                              "transfer of q")
+            parts["transfers"][0].update(to=9, payload=kind)
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(parts, file)
             self.assert_fault(cli.run(*arguments, "--transfers-only"),
@@ -350,6 +356,15 @@ class Simulate(cli.CliTest):
         self.assertIn(" 4000 tokens, contiguous, full, 2 documents\n",
                       done.stdout)
 
+    def test_idle_links_are_not_the_busiest(self):
+        """A ring uses four of a mesh's twelve links."""
+        got = self.results(*simulate(
+            "--topology", "mesh:ranks=4", "--strategy", "ring", *SHAPE,
+            "--no-compute", "--forward-only", "--json"))
+        busiest = got["passes"][0]["busiest_links"]
+        self.assertEqual(len(busiest), 4)
+        self.assertTrue(all(link["bytes"] > 0 for link in busiest))
+
     def test_text(self):
         done = cli.run(*simulate(
             "--topology", "mesh:ranks=2,rate=1e6", "--strategy", "all_gather",
@@ -410,6 +425,15 @@ busiest 100.0 %
                 "--topology", "switch:ranks=2000", "--strategy", "direct:1",
                 "--no-compute", option, "/nonexistent/x"))
             self.assert_fault(done, option, "/nonexistent/x", "No such file")
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "x.backward.json"))
+            self.assert_fault(
+                cli.run(*simulate("--topology", "mesh:ranks=2", "--strategy",
+                                  "ring", "--no-compute", "--save-schedules",
+                                  os.path.join(folder, "x"))),
+                "x.backward.json", "Is a directory")
+            self.assertFalse(os.path.exists(
+                os.path.join(folder, "x.forward.json")))
 
     def test_signals_end_a_pass_under_way(self):
         with subprocess.Popen(
@@ -475,6 +499,20 @@ busiest 100.0 %
                     ({"--slow-link": "01=1"}, "a link A,B"),
                     ({"--fail-link": "0,1@-1"}, "fails at -1"),
                     ({"--fail-link": "0,0@1"}, "has none"),
+                    ({"--fail-link": ["0,1@1", "rank0,rank1@2"]},
+                     "two --fail-link", "rank0,rank1"),
+                    ({"--seed": "5"}, "--seed without --jitter"),
+                    ({"--flops": None, "--no-compute": True, "--jitter": 0.1},
+                     "--no-compute and --jitter"),
+                    ({"--flops": None, "--no-compute": True,
+                      "--straggler": "0=2"}, "--no-compute and --straggler"),
+                    ({"--strategy": None, "--schedule": schedule,
+                      "--backward": True}, "--schedule and --backward"),
+                    ({"--mask": '{"kind": "causal", "document_offsets": []}'},
+                     "at least two"),
+                    ({"--mask": '{"kind": "causal", "window": {"lft": 3}}'},
+                     '"lft"', '"left"'),
+                    ({"--layout": "zigzagg"}, "zigzag?", "striped"),
                     ({"--jitter": "1"}, "jitter of 1"),
                     ({"--heads": 2**63 - 1}, "[simulate.heads]", "1048576"),
                     ({"--head-dim": 2**62}, "[simulate.head_dim]"),
@@ -489,7 +527,8 @@ busiest 100.0 %
                              if values is not None
                              for value in (values if isinstance(values, list)
                                            else [values])
-                             for item in (flag, value)]
+                             for item in ((flag,) if value is True
+                                          else (flag, value))]
                 with self.subTest(changes=changes):
                     self.assert_fault(cli.run("simulate", *arguments), *words)
 

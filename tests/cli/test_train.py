@@ -202,6 +202,15 @@ class BadInput(TrainTest):
         for field in ("model.layers", "model.hidden", "data.batch"):
             self.check("memory", **{field: 2**40, "model.head_dim": 8})
 
+    def test_fields_that_nothing_would_keep_to(self):
+        for field, value in (("topology", "mesh:ranks=2"), ("device", "h100"),
+                             ("memory_limit_bytes", 1e9)):
+            self.check(field, "auto", **{f"parallel.{field}": value})
+
+    def test_a_dry_run_checks_the_run_folder(self):
+        self.check(str(self.folder), "new or empty",
+                   more=["--dry-run", "--run-dir", self.folder])
+
     def test_striped_layout_with_linear_layers(self):
         self.check("striped", **{"parallel.layout": "striped"})
 

@@ -10,6 +10,7 @@ namespace ringweave::plan {
 namespace {
 
 const std::vector<std::string> kTypes = {"float64", "float32", "bfloat16"};
+const std::vector<std::string> kLayouts = {"contiguous", "zigzag", "striped"};
 const std::vector<std::string> kKinds = {"basic", "lightning", "gla"};
 
 constexpr std::int64_t kMaxLayers = 1 << 20;
@@ -179,13 +180,21 @@ RunSettings run_settings_from_json(const Json& json, const std::string& path) {
     }
   };
   text("topology", run.topology);
-  text("layout", run.layout);
   text("device", run.device);
+  if (parallel.has("layout")) {
+    run.layout = parallel.choice("layout", kLayouts);
+  }
+  if (parallel.has("ranks")) run.ranks = parallel.integer("ranks", 1);
   const auto number = [&](const char* key, std::optional<double>& value) {
     if (const double got = parallel.number(key, 0, 0); got > 0) value = got;
   };
   number("memory_limit_bytes", run.memory_limit_bytes);
   number("message_overhead_seconds", run.message_overhead_seconds);
+  // These say how the run is to travel, which a plan is to find.
+  for (const char* key : {"softmax", "linear", "plan", "grad_payload"}) {
+    parallel.string(key, "");
+  }
+  parallel.done();
   return run;
 }
 

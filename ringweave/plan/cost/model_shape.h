@@ -56,12 +56,14 @@ ModelShape model_shape_from_json(const Json& json, const std::string& path);
 struct RunSettings {
   std::optional<std::int64_t> seq_len;  ///< data.seq_len
   /// Of the section "parallel".
+  std::optional<std::int64_t> ranks;
   std::optional<std::string> topology, layout, device;
   std::optional<double> memory_limit_bytes, message_overhead_seconds;
 };
 
 /// Of what model_shape_from_json takes, which is to be called first: it finds
-/// unknown keys. All empty for a model object alone.
+/// unknown keys everywhere but in "parallel". All empty for a model object
+/// alone.
 RunSettings run_settings_from_json(const Json& json, const std::string& path);
 
 /// The shape as it stands in a plan file.

@@ -199,9 +199,10 @@ Mask Mask::from_json(const Json& json, const std::string& path) {
   mask = mask.with_window(
       {window_side(window, "left"), window_side(window, "right")});
   window.done();
+  const bool has_documents = object.has("document_offsets");
   const auto offsets = object.integers("document_offsets", {{}});
   object.done();
-  return offsets.empty() ? mask : mask.with_documents(offsets);
+  return has_documents ? mask.with_documents(offsets) : mask;
 }
 
 }  // namespace ringweave::plan
