@@ -36,7 +36,8 @@ RunFolder::RunFolder(const std::string& path, const Json& config,
                     {"versions", versions},
                     {"seed", seed}};
   write_file(path + "/run.json", run.dump(2) + "\n", kWhere);
-  metrics_.open(path + "/metrics.jsonl");
+  write_file(path + "/metrics.jsonl", "", kWhere);
+  metrics_.open(path + "/metrics.jsonl", std::ios::app);
 }
 
 void RunFolder::add(const Json& line) {

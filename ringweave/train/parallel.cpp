@@ -55,19 +55,20 @@ bool plans_at_start(const ParallelConfig& parallel) {
          (parallel.softmax == kAuto || parallel.linear == kAuto);
 }
 
-/// Nothing but a plan would keep to them; one from a file only to the topology.
+/// Nothing but a plan keeps to them: one made at start, or a file, which was
+/// made with them.
 void check_planning_fields(const ParallelConfig& parallel) {
-  const bool plans = plans_at_start(parallel);
-  const auto check = [](const char* field, const auto& value, bool used) {
-    require(value == std::decay_t<decltype(value)>{} || used,
+  if (plans_at_start(parallel) || !parallel.plan.empty()) return;
+  const auto check = [](const char* field, const auto& value) {
+    require(value == std::decay_t<decltype(value)>{},
             "[parallel.{}] got {} with neither softmax nor linear \"auto\"; "
-            "want one of them \"auto\" and no plan, or not this field",
+            "want one of them \"auto\", a plan, or not this field",
             field, value);
   };
-  check("topology", parallel.topology, plans || !parallel.plan.empty());
-  check("device", parallel.device, plans);
-  check("memory_limit_bytes", parallel.memory_limit_bytes, plans);
-  check("message_overhead_seconds", parallel.message_overhead_seconds, plans);
+  check("topology", parallel.topology);
+  check("device", parallel.device);
+  check("memory_limit_bytes", parallel.memory_limit_bytes);
+  check("message_overhead_seconds", parallel.message_overhead_seconds);
 }
 
 /// Those that have names.
