@@ -12,14 +12,15 @@ namespace {
 using topology::Topology;
 using topology::VertexKind;
 
-/// `ranks` ranks with a port of 100 bytes per second, latency 1 s, to a switch.
-Topology star(int ranks) {
+/// `ranks` ranks with a port of 100 bytes per second to a switch. `latency`, in
+/// seconds, is of each way through a port.
+Topology star(int ranks, double latency = 0.5) {
   Topology::Spec spec{
       .name = "star", .source = {}, .vertices = {}, .links = {}};
   for (Rank rank = 0; rank < ranks; ++rank) {
     spec.vertices.push_back({VertexKind::rank, fmt::format("r{}", rank), 0});
-    spec.links.push_back({rank, ranks, 100, 0.5, "port"});
-    spec.links.push_back({ranks, rank, 100, 0.5, "port"});
+    spec.links.push_back({rank, ranks, 100, latency, "port"});
+    spec.links.push_back({ranks, rank, 100, latency, "port"});
   }
   spec.vertices.push_back({VertexKind::switch_, "switch", -1});
   return Topology(std::move(spec));
@@ -64,6 +65,15 @@ TEST(LinkModel, MessagesOfAPairFollowEachOther) {
   const int second = model.start(0, 1, 100);
   EXPECT_DOUBLE_EQ(arrival(model, first), 2);
   EXPECT_DOUBLE_EQ(arrival(model, second), 3);
+}
+
+TEST(LinkModel, APairThatStartsAgainCountsOnce) {
+  LinkModel model(star(3, 0));
+  EXPECT_DOUBLE_EQ(arrival(model, model.start(0, 1, 100)), 1);
+  const int again = model.start(0, 1, 100);
+  const int other = model.start(0, 2, 100);
+  EXPECT_DOUBLE_EQ(arrival(model, again), 3);
+  EXPECT_DOUBLE_EQ(arrival(model, other), 3);
 }
 
 TEST(LinkModel, SharedCapacityIsOne) {

@@ -106,7 +106,7 @@ class Papers(unittest.TestCase):
         # The quick ones; benchmarks/papers/run_all --check compares all.
         done = subprocess.run(
             [sys.executable, BENCHMARKS / "papers/run_all", "--check", BINARY,
-             "lasp2", "zeco", "slow-link"], text=True, capture_output=True,
+             "lasp2", "zeco", "slow-link", "strategies", "scaling"], text=True, capture_output=True,
             timeout=600, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
 
