@@ -23,7 +23,7 @@ constexpr const char* kDescription =
     "travel.";
 constexpr const char* kFooter =
     "Results go to stdout, log and errors to stderr. Exit code: 0 done, "
-    "2 arguments or files that can't be used, 1 failure.";
+    "2 arguments or files that can't be used, 1 failure, 130 or 143 a signal.";
 
 constexpr int kFailure = 1;
 constexpr int kUsage = 2;

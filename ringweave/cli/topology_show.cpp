@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,6 +21,7 @@
 #include "ringweave/base/file.h"
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
+#include "ringweave/cli/output_file.h"
 #include "ringweave/topology/builtin.h"
 #include "ringweave/topology/nvidia_smi.h"
 #include "ringweave/topology/topology_file.h"
@@ -30,6 +30,8 @@ extern char** environ;
 
 namespace ringweave::cli {
 namespace {
+
+constexpr const char* kWhere = "[topology show]";
 
 using topology::Link;
 using topology::Topology;
@@ -220,13 +222,6 @@ std::string dot(const Topology& topology) {
   return text + "}\n";
 }
 
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  require(bool(file), "[{}] could not be written; want a writable path", path);
-}
-
 /// Runs Graphviz, which reads `drawing` from an unnamed file.
 void draw_svg(const std::string& drawing, const std::string& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> input(std::tmpfile(),
@@ -254,9 +249,9 @@ void draw_svg(const std::string& drawing, const std::string& path) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  require(WIFEXITED(status) && WEXITSTATUS(status) == 0,
-          "[topology show] Graphviz could not write {}; want a writable path",
-          path);
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    throw Error(fmt::format("{} Graphviz could not write {}", kWhere, path));
+  }
 }
 
 std::string list(const std::vector<topology::BuiltinName>& names) {
@@ -333,9 +328,15 @@ Topology load(const ShowOptions& options) {
       parse_rates(options.rates), options.name);
 }
 
+void check_files(const ShowOptions& options) {
+  if (!options.save.empty()) check_writable(options.save, "--save", kWhere);
+  if (!options.svg.empty()) check_writable(options.svg, "--svg", kWhere);
+}
+
 void show(const ShowOptions& options, const Topology& topology) {
   if (!options.save.empty()) {
-    write_file(options.save, to_json(topology).dump(2) + "\n");
+    write_file(options.save, to_json(topology).dump(2) + "\n", kWhere);
+    fmt::print(stderr, "wrote {}\n", options.save);
   }
   if (!options.svg.empty()) draw_svg(dot(topology), options.svg);
   if (options.json) {
@@ -387,6 +388,7 @@ void add_topology_show(CLI::App& topology, Context& context) {
       return;
     }
     const auto topology = std::make_shared<Topology>(load(*options));
+    if (context.leads()) check_files(*options);
     context.job = [&context, options, topology] {
       if (context.leads()) show(*options, *topology);
     };
