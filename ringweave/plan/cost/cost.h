@@ -40,7 +40,7 @@ struct CostOptions {
   /// spent, rates are set less often: such that it costs as much again each
   /// time that the busiest link could have carried all its bytes.
   double least_budget = 3e6;
-  double visits_per_hop = 10;
+  double visits_per_hop = 6;
 };
 
 PassCost pass_cost(const Traffic& traffic, const Network& network,
