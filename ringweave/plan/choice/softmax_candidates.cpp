@@ -16,7 +16,7 @@ namespace {
 
 /// Transfers of a pass, over all strategies that are compared, up to which the
 /// recurrence times them where formulas hold; and where none does: there the
-/// strategies with most are left out. 64 ranks have about 1.4e6 in all.
+/// strategies with most are left out. 64 ranks have about 1.3e6 in all.
 constexpr double kManyTransfers = 5e5;
 constexpr double kTooManyTransfers = 2e6;
 /// Formulas give 0.85 to 1.14 times the recurrence (closed_form_test.cpp), so
