@@ -155,5 +155,44 @@ TEST(CostVsSim, HundredsOfRandomCases) {
   RecordProperty("far", far);
 }
 
+// At 32 and 64 ranks rates are set at intervals: the other approximation.
+TEST(CostVsSim, ManyRanks) {
+  struct Large {
+    const char* topology;
+    const char* strategy;
+    Pass pass;
+  };
+  constexpr double kOverhead = 3e-6;
+  for (const Large& large : {
+           Large{"dgx-h100:nodes=4", "multi_ring", Pass::forward},
+           {"dgx-h100:nodes=4", "hierarchical:nodes=4,slices=4", Pass::forward},
+           {"dgx-h100:nodes=4",
+            "hierarchical:nodes=4,slices=4,inner=multi_ring", Pass::backward},
+           {"mesh:ranks=32,rate=5e10", "multi_ring", Pass::backward},
+           {"switch:ranks=32,rate=5e10", "direct:8", Pass::forward},
+           {"dgx-h100:nodes=8", "paths:nodes=8", Pass::backward},
+           {"dgx-h100:nodes=8",
+            "hierarchical:nodes=8,slices=4,inner=multi_ring", Pass::forward},
+           {"dgx-h100:nodes=8",
+            "hierarchical:nodes=8,slices=4,inner=multi_ring", Pass::backward},
+       }) {
+    topology::Topology topology = topology::builtin(large.topology);
+    const int n = topology.ranks();
+    const Layout layout = Layout::zigzag(8192 * n, n);
+    const Case c{
+        std::move(topology),
+        plan::strategy_from_name(large.strategy),
+        plan::AttentionDemand(layout, layout, Mask::causal()),
+        {.heads = 64, .kv_heads = 8, .head_dim = 128},
+        {.name = "none", .source = "", .dtype = "", .flops_per_second = 1e30},
+        large.pass,
+        kOverhead,
+        fmt::format("{} {} {}", large.topology, large.strategy,
+                    plan::name(large.pass))};
+    const double want = simulated(c);
+    EXPECT_NEAR(predicted(c), want, kClose * want) << c.name;
+  }
+}
+
 }  // namespace
 }  // namespace ringweave::cli

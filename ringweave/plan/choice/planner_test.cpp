@@ -160,6 +160,29 @@ TEST(Planner, UnevenShardsAreNotBalanced) {
               ThrowsMessage<InvalidArgument>(HasSubstr("unequal work")));
 }
 
+// A listed machine of 128 ranks and unequal work: neither minutes nor silence.
+TEST(Planner, LeavesOutWhatHasTooManyTransfers) {
+  PlanRequest request = request_for("switch:ranks=128,rate=5e10", 128 * 64);
+  request.shape.pattern = "N";
+  request.layout = Layout::contiguous(128 * 64, 128);
+  const LayerPlan plan = make_plan(request).softmax;
+  const Candidate& many = candidate(plan, "multi_ring");
+  EXPECT_EQ(many.verdict, Verdict::impossible);
+  EXPECT_THAT(many.reason, HasSubstr("too many to predict one by one"));
+  for (const char* few : {"ring", "direct:8", "all_gather"}) {
+    EXPECT_NE(candidate(plan, few).verdict, Verdict::impossible) << few;
+    EXPECT_FALSE(candidate(plan, few).by_formula) << few;
+  }
+  // All of 64 ranks' are priced.
+  request = request_for("dgx-h100:nodes=8", 64 * 64);
+  request.shape.pattern = "N";
+  request.layout = Layout::contiguous(64 * 64, 64);
+  for (const Candidate& c : make_plan(request).softmax.candidates) {
+    if (!c.strategy) continue;
+    EXPECT_NE(c.verdict, Verdict::impossible) << c.name << " " << c.reason;
+  }
+}
+
 // Whatever is near the fastest has been priced by the same method: the
 // recurrence, but where too many large schedules are. With much to compute all
 // strategies are near.

@@ -15,6 +15,11 @@ struct Phase {
   double compute = 0;
   Load load = {};       ///< of the bytes that travel
   double messages = 0;  ///< that a rank sends
+  /// From posting the first to the last one's end, without latency; 0: posting
+  /// and then the busiest link's load, as the last messages that are posted may
+  /// share a link.
+  double transfer = 0;
+  std::optional<double> latency = {};  ///< if not the slowest route's
 };
 
 class Formula {
@@ -25,9 +30,12 @@ class Formula {
   void add(const Phase& phase) {
     if (phase.repeat <= 0) return;
     const double posting = phase.messages * pass_.message_overhead_seconds;
-    const double transfer =
-        phase.messages > 0 ? posting + loads_.latency() + phase.load.seconds()
-                           : 0;
+    double transfer = 0;
+    if (phase.messages > 0) {
+      transfer = phase.latency.value_or(loads_.latency()) +
+                 (phase.transfer > 0 ? phase.transfer
+                                     : posting + phase.load.seconds());
+    }
     cost_.seconds += phase.repeat * std::max(posting + phase.compute, transfer);
     cost_.compute_seconds += phase.repeat * phase.compute;
     bytes_ += phase.load * phase.repeat;
@@ -60,9 +68,10 @@ class Formula {
 };
 
 // Blocks that walk: `hop` is the load of one byte of every shard, all strands
-// together, going one hop; a rank then sends `strands` messages.
+// together, going one hop; a rank then sends `strands` messages. `again`: how
+// long backward waits in each step for what its owner sends again.
 PassCost walk_form(const Loads& loads, const BalancedPass& pass,
-                   const Load& hop, int strands) {
+                   const Load& hop, int strands, double again) {
   Formula formula(loads, pass);
   const int n = loads.ranks();
   const Load kv = hop * pass.kv_bytes;
@@ -79,33 +88,75 @@ PassCost walk_form(const Loads& loads, const BalancedPass& pass,
   if (n == 2) {
     formula.add({1, block});
   } else {
-    formula.add({1, block, kv, 1.0 * strands});
-    formula.add({n - 3.0, block, both, 2.0 * strands});
+    const auto hops = [&](double repeat, const Load& load, double messages) {
+      const double transfer =
+          messages * pass.message_overhead_seconds + load.seconds() + again;
+      formula.add({repeat, block, load, messages, transfer});
+    };
+    hops(1, kv, strands);
+    hops(n - 3.0, both, 2.0 * strands);
     formula.add({1, block, grad, 1.0 * strands});
   }
   formula.add({1, pass.own_seconds, grad, 1.0 * strands});
   return formula.finish();
 }
 
+// Messages straight to every other rank: all ranks post that to rank 0 first,
+// then that to rank 1, ….
+class AllPairs {
+ public:
+  AllPairs(const Loads& loads, const BalancedPass& pass)
+      : others_(loads.ranks() - 1),
+        all_(loads.pairs(loads.ranks())),
+        one_(loads.shift(1, loads.ranks()).seconds()),
+        least_(pass.least_need),
+        overhead_(pass.message_overhead_seconds) {}
+
+  double others() const { return others_; }
+
+  /// `kv` and `grad` bytes to each. No rank sends and receives all of both:
+  /// gradients come from who needed the keys, and the rank r that needs least
+  /// is needed by all the most. Rank r gets the share s of others' keys, and
+  /// all their gradients; another sends all its keys to the rest but only the
+  /// share s of the gradients. What goes to the last rank starts when all has
+  /// been posted; and as long as that takes, a rank that sends to all has on
+  /// average half of its messages under way.
+  void ask(Phase& phase, double kv, double grad) const {
+    phase.messages += others_ * ((kv > 0 ? 1 : 0) + (grad > 0 ? 1 : 0));
+    const double received = least_ * kv + grad;
+    const double sent = kv + least_ * grad;
+    phase.load += all_ * std::max(received, sent);
+    const double posting = phase.messages * overhead_;
+    const double all = all_.seconds();
+    phase.transfer =
+        std::max({posting + one_ * std::max(kv, grad), posting + all * received,
+                  posting / 2 + all * sent});
+  }
+
+ private:
+  double others_;
+  Load all_;    // of one byte to each
+  double one_;  // of a byte to the next rank alone
+  double least_;
+  double overhead_;
+};
+
 PassCost direct_form(const Loads& loads, const BalancedPass& pass,
                      int strands) {
   Formula formula(loads, pass);
-  const double others = loads.ranks() - 1;
-  const Load strand = loads.pairs(loads.ranks()) * (1.0 / strands);
-  const double strand_seconds = others * pass.block_seconds / strands;
+  const AllPairs pairs(loads, pass);
+  const double strand_seconds = pairs.others() * pass.block_seconds / strands;
   const int steps = strands + (pass.pass == Pass::forward ? 1 : 2);
   // Steps in the middle are alike; only the ends are told apart.
   for (int step = 0; step < steps; ++step) {
     const bool middle = step >= 2 && step < strands;
     if (middle && step > 2) continue;
     Phase phase{.repeat = middle ? strands - 2.0 : 1};
-    if (step < strands) {
-      phase.load += strand * pass.kv_bytes;
-      phase.messages += others;
-    }
-    if (pass.pass == Pass::backward && step >= 2) {
-      phase.load += strand * pass.grad_bytes;
-      phase.messages += others;
+    const bool sends = step < strands;
+    const bool returns = pass.pass == Pass::backward && step >= 2;
+    if (sends || returns) {
+      pairs.ask(phase, sends ? pass.kv_bytes / strands : 0,
+                returns ? pass.grad_bytes / strands : 0);
     }
     if (step == 0) phase.compute = pass.own_seconds;
     if (step > 0 && step <= strands) phase.compute = strand_seconds;
@@ -116,15 +167,18 @@ PassCost direct_form(const Loads& loads, const BalancedPass& pass,
 
 PassCost all_gather_form(const Loads& loads, const BalancedPass& pass) {
   Formula formula(loads, pass);
-  const double others = loads.ranks() - 1;
-  const Load all = loads.pairs(loads.ranks());
-  const double foreign = others * pass.block_seconds;
+  const AllPairs pairs(loads, pass);
+  const double foreign = pairs.others() * pass.block_seconds;
+  Phase sends;
   if (pass.pass == Pass::forward) {
-    formula.add({1, 0, all * pass.kv_bytes, others});
+    pairs.ask(sends, pass.kv_bytes, 0);
+    formula.add(sends);
     formula.add({1, pass.own_seconds + foreign});
   } else {
     formula.add({1, foreign});
-    formula.add({1, pass.own_seconds, all * pass.grad_bytes, others});
+    sends.compute = pass.own_seconds;
+    pairs.ask(sends, 0, pass.grad_bytes);
+    formula.add(sends);
   }
   return formula.finish();
 }
@@ -154,6 +208,11 @@ struct Nodes {
   double hop_messages() const {
     return m == 1 ? 0 : direct() ? m - 1 : strands();
   }
+  double latency(const Loads& loads) const { return loads.latency(m); }
+  /// Of one byte of every shard, a message of a spread alone.
+  double one_message(const Loads& loads) const {
+    return m == 1 ? 0 : loads.shift(1, m).seconds() / strands();
+  }
   Load rail(const Loads& loads) const {
     return nodes > 1 ? loads.shift(m, nodes * m) : Load{};
   }
@@ -165,35 +224,62 @@ struct Nodes {
 
 // Slices of shards go round the nodes on rails, and are spread inside a node
 // while the next ones travel; the last slice's spread is exposed.
+//
+// In a step of a spread all ranks that are in step post to the same peer first
+// and to the same one last, whose port then gets all it gets when all is
+// posted: posting + load. Ranks that are apart post while others' messages
+// move: the longer of the two. Full masks keep ranks in step. Causal ones,
+// which give them unequal bytes, let them drift apart: about half of what can
+// overlap does (measured: a mean of both is within a few percent).
 PassCost nodes_forward(const Nodes& nodes, const Loads& loads,
                        const BalancedPass& pass) {
   Formula formula(loads, pass);
   const double u = nodes.nodes, slices = nodes.slices;
   const double bytes = pass.kv_bytes / slices;
   const double steps = nodes.m == 1 ? 0 : nodes.spread_steps();
-  const Load spread = nodes.hop(loads) * (bytes * steps);
-  const double messages = nodes.hop_messages() * steps;
+  const Load hop = nodes.hop(loads) * bytes;
+  const double overhead = pass.message_overhead_seconds;
   const double compute = nodes.m * pass.block_seconds / slices;
   const Load rail = nodes.rail(loads) * bytes;
-  // Turns of a rail's slice, beside which slices are spread; what is spread in
-  // a turn is computed in the next.
-  const auto turns = [&](double repeat, double computed, double spreads) {
-    Load load = spread * spreads;
-    load += rail;
-    formula.add({repeat, computed * compute, load,
-                 spreads * messages + (u > 1 ? 1 : 0)});
+  // Turns, in each of which a slice goes over the rail from the first step on,
+  // while slices hop from step to step inside; what is spread in a turn is
+  // computed in the next.
+  const auto turns = [&](double repeat, double computed, double spreads,
+                         bool uses_rail) {
+    Phase turn{.repeat = repeat, .compute = computed * compute};
+    turn.load = hop * (spreads * steps);
+    const double hops = spreads * nodes.hop_messages();
+    turn.messages = hops * steps;
+    turn.latency = 0;  // each of the two has its own
+    const double posting = hops * overhead;
+    const double load = spreads * hop.seconds();
+    turn.transfer = posting + load;
+    if (pass.least_need < 1 && hops > 0) {
+      const double one = nodes.one_message(loads) * bytes;
+      turn.transfer += std::max(posting + one, overhead + load);
+      turn.transfer /= 2;
+    }
+    turn.transfer = steps * (turn.transfer + nodes.latency(loads));
+    if (uses_rail) {
+      turn.load += rail;
+      turn.messages += 1;
+      turn.transfer =
+          std::max(turn.transfer + overhead,
+                   (hops + 1) * overhead + rail.seconds() + loads.latency());
+    }
+    formula.add(turn);
   };
   const double own =
       compute > 0 ? (pass.own_seconds - pass.block_seconds) / compute : 0;
   if (u == 1) {
-    formula.add({slices - 1, compute, spread, messages});
-    formula.add({1, own * compute, spread, messages});
+    turns(slices - 1, 1, 1, false);
+    turns(1, own, 1, false);
   } else {
     // The own node's slices are spread in the first turns, too.
-    turns(1, own, 1);
-    turns(slices - 1, 2, 2);
-    turns((u - 2) * slices, 1, 1);
-    formula.add({1, compute, spread, messages});
+    turns(1, own, 1, true);
+    turns(slices - 1, 2, 2, true);
+    turns((u - 2) * slices, 1, 1, true);
+    turns(1, 1, 1, false);
   }
   formula.add({1, compute});
   return formula.finish();
@@ -244,7 +330,7 @@ PassCost nodes_backward(const Nodes& nodes, const Loads& loads,
       const bool last = sum >= (u - 2) * k * turn;
       post(grad, step + k * turn + (last ? slack : 0));
     }
-    Phase phase;
+    Phase phase{.latency = nodes.latency(loads)};
     if (turns && step < spread_end) {
       const bool own = step >= spread_end - k * turn;
       phase.compute += own ? pass.own_seconds / k : block;
@@ -306,6 +392,20 @@ std::optional<Load> hop_load(const Strategy& strategy, const Loads& loads) {
       break;
   }
   return std::nullopt;
+}
+
+// Backward, a part that the mask cuts short is sent again by its owner
+// (walk_schedule.h): with strands over every link in most steps over some link
+// that carries a strand as well. Of the ranks one then posts about three.
+double sent_again(const Strategy& strategy, const Loads& loads,
+                  const BalancedPass& pass, int strands) {
+  const bool everywhere =
+      strategy.kind == StrategyKind::multi_ring ||
+      strategy.kind == StrategyKind::time_varying_multi_ring;
+  if (!everywhere || pass.least_need == 1) return 0;
+  const double one = loads.shift(1, loads.ranks()).seconds() / strands;
+  return 3 * pass.message_overhead_seconds +
+         (1 - pass.least_need) * one * pass.kv_bytes;
 }
 
 /// A rank's buffers in shards of keys and values, and of gradients.
@@ -382,7 +482,8 @@ std::optional<ClosedForm> closed_form(const Strategy& strategy,
     form.cost = pass.pass == Pass::forward ? nodes_forward(nodes, loads, pass)
                                            : nodes_backward(nodes, loads, pass);
   } else if (const auto hop = hop_load(strategy, loads)) {
-    form.cost = walk_form(loads, pass, *hop, strands);
+    form.cost = walk_form(loads, pass, *hop, strands,
+                          sent_again(strategy, loads, pass, strands));
   } else {
     return std::nullopt;
   }

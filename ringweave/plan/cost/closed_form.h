@@ -19,6 +19,8 @@ struct BalancedPass {
   double own_seconds = 0;    ///< of the tile of one's own block
   double block_seconds = 0;  ///< of the tile of another rank's
   double message_overhead_seconds = 0;
+  /// least_need() of the layout and the mask (plan/tokens/balance.h).
+  double least_need = 1;
 };
 
 /// A pass whose buffers are known too, in bytes of a rank.

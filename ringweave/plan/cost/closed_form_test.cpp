@@ -1,11 +1,13 @@
 #include "ringweave/plan/cost/closed_form.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "ringweave/plan/cost/attention_work.h"
+#include "ringweave/plan/tokens/balance.h"
 #include "ringweave/topology/builtin.h"
 
 namespace ringweave::plan {
@@ -97,6 +99,112 @@ INSTANTIATE_TEST_SUITE_P(
                     "double_ring:nodes=3", "hierarchical:nodes=3,slices=1",
                     "hierarchical:nodes=3,slices=4",
                     "hierarchical:nodes=3,slices=3,inner=multi_ring"));
+
+/// Where formulas are used: nodes and meshes of 32 ranks and more, keys of 8192
+/// tokens a rank, causal masks, messages that take time to post.
+struct Regime {
+  const char* topology;
+  std::vector<std::string> strategies;
+  bool causal;
+  double overhead;
+  double compute;  ///< over the seconds of receiving all keys at 50 GB/s
+};
+
+void expect_close(const Regime& regime) {
+  const topology::Topology topology = topology::builtin(regime.topology);
+  const Network network(topology);
+  const Loads loads(network);
+  const int n = topology.ranks();
+  constexpr std::int64_t kTokens = 8192;
+  const ModelShape shape{.heads = 64, .kv_heads = 8, .head_dim = 128};
+  const Layout layout = Layout::zigzag(kTokens * n, n);
+  const Mask mask = regime.causal ? Mask::causal() : Mask::full();
+  const AttentionDemand demand(layout, layout, mask);
+  const double own = pair_area(demand, n / 2, n / 2);
+  double all = 0;
+  for (Rank owner = 0; owner < n; ++owner) {
+    all += pair_area(demand, n / 2, owner);
+  }
+  Device device{.name = "test", .source = "", .dtype = ""};
+  const double kv = static_cast<double>(kTokens * shape.kv_token_bytes());
+  device.flops_per_second = 1e30;
+  if (regime.compute > 0) {
+    const double flop = 4.0 * 128 * 64 * all;
+    device.flops_per_second = flop / (regime.compute * n * kv / 5e10);
+  }
+  for (const std::string& text : regime.strategies) {
+    const Strategy strategy = strategy_from_name(text);
+    for (const Pass pass : {Pass::forward, Pass::backward}) {
+      const auto seconds = [&](double area) {
+        return device.tile_seconds(area * 64, 128, pass == Pass::backward);
+      };
+      const double form =
+          closed_form(strategy, loads,
+                      {.pass = pass,
+                       .kv_bytes = kv,
+                       .grad_bytes = static_cast<double>(
+                           kTokens * shape.grad_token_bytes()),
+                       .own_seconds = seconds(own),
+                       .block_seconds = seconds((all - own) / (n - 1)),
+                       .message_overhead_seconds = regime.overhead,
+                       .least_need = least_need(layout, mask)})
+              ->cost.seconds;
+      const double exact =
+          pass_cost(attention_traffic(strategy, demand, shape, device, pass,
+                                      regime.overhead),
+                    network, {.message_overhead_seconds = regime.overhead})
+              .seconds;
+      const std::string what = fmt::format(
+          "{} on {}, {}, {}, overhead {}, compute {}", text, regime.topology,
+          name(pass), regime.causal ? "causal" : "full", regime.overhead,
+          regime.compute);
+      // docs/algorithms.md, "Cost model"; the planner's kCoarse.
+      EXPECT_GE(form, 0.85 * exact) << what;
+      EXPECT_LE(form, 1.14 * exact) << what;
+    }
+  }
+}
+
+TEST(ClosedForm, WhereItIsUsed) {
+  const std::vector<std::string> flat = {
+      "multi_ring", "time_varying_multi_ring",
+      "ring",       "ring_reverse",
+      "direct:1",   "direct:2",
+      "direct",     "all_gather"};
+  std::vector<std::string> nodes = flat;
+  for (const char* name :
+       {"paths:nodes=4", "double_ring:nodes=4", "hierarchical:nodes=4,slices=1",
+        "hierarchical:nodes=4,slices=4", "hierarchical:nodes=4,slices=8",
+        "hierarchical:nodes=4,slices=1,inner=multi_ring",
+        "hierarchical:nodes=4,slices=4,inner=multi_ring",
+        "hierarchical:nodes=4,slices=8,inner=multi_ring"}) {
+    nodes.emplace_back(name);
+  }
+  for (const auto& [causal, overhead, compute] : {std::tuple{true, 0.0, 0.0},
+                                                  {true, 3e-6, 0.0},
+                                                  {true, 3e-6, 0.05},
+                                                  {false, 3e-6, 0.0}}) {
+    expect_close({"dgx-h100:nodes=4", nodes, causal, overhead, compute});
+    expect_close({"mesh:ranks=32,rate=5e10", flat, causal, overhead, compute});
+    expect_close(
+        {"switch:ranks=32,rate=5e10", flat, causal, overhead, compute});
+  }
+}
+
+TEST(ClosedForm, Of64Ranks) {
+  for (const double overhead : {0.0, 3e-6}) {
+    expect_close(
+        {"dgx-h100:nodes=8",
+         {"multi_ring", "direct:8", "direct", "paths:nodes=8",
+          "hierarchical:nodes=8,slices=4", "hierarchical:nodes=8,slices=8",
+          "hierarchical:nodes=8,slices=1,inner=multi_ring",
+          "hierarchical:nodes=8,slices=4,inner=multi_ring",
+          "hierarchical:nodes=8,slices=8,inner=multi_ring"},
+         true,
+         overhead,
+         0});
+  }
+}
 
 TEST(Loads, AFabricEqualsItsLinks) {
   for (const char* text :

@@ -57,10 +57,11 @@ struct Later {
 class Recurrence {
  public:
   Recurrence(const Traffic& traffic, const Network& network,
-             const CostOptions& options)
+             double busy_seconds, const CostOptions& options)
       : traffic_(traffic),
         network_(network),
         options_(options),
+        busy_seconds_(busy_seconds),
         n_(traffic.ranks),
         share_(network.capacities(), static_cast<int>(traffic.flows.size())),
         sends_(cells(), traffic.flows,
@@ -73,11 +74,13 @@ class Recurrence {
     for (const Flow& flow : traffic.flows) {
       ++waits_[cell(flow.from, flow.wait_step)];
       ++waits_[cell(flow.to, flow.wait_step)];
+      budget_ += options.visits_per_hop *
+                 static_cast<double>(network.route(flow.from, flow.to).size());
     }
+    budget_ = std::max(budget_, options.least_budget);
   }
 
   double run() {
-    quantum_ = quantum();
     for (Rank rank = 0; rank < n_; ++rank) events_.push({0, {}, rank, 0});
     while (!events_.empty()) {
       const double now = events_.top().time;
@@ -116,29 +119,6 @@ class Recurrence {
   }
   std::size_t cell(Rank rank, int step) const {
     return static_cast<std::size_t>(rank) * (traffic_.steps + 1) + step;
-  }
-
-  // The least time between two settings of the rates: 0 if all can be afforded.
-  double quantum() const {
-    double hops = 0;
-    bool shared = false;
-    std::vector<double> load(network_.resources());
-    std::vector<std::pair<Rank, Rank>> user(network_.resources(), {-1, -1});
-    for (const Flow& flow : traffic_.flows) {
-      const std::pair pair(flow.from, flow.to);
-      for (const int resource : network_.route(flow.from, flow.to)) {
-        load[resource] += flow.bytes / network_.capacity(resource);
-        shared |= user[resource].first >= 0 && user[resource] != pair;
-        user[resource] = pair;
-        ++hops;
-      }
-    }
-    if (!shared) return 0;  // a change touches few others
-    const double at_once = hops / std::max(1, traffic_.steps);
-    const double settings = options_.budget / std::max(1.0, at_once);
-    const auto changes = 2 * static_cast<double>(traffic_.flows.size());
-    const double busy = *std::ranges::max_element(load);
-    return changes <= settings ? 0 : busy / settings;
   }
 
   void handle(const Event& event, double now) {
@@ -241,13 +221,17 @@ class Recurrence {
       moving.since = now;
       go_on(index, share_.rate(index));
     }
-    next_setting_ = now + quantum_;
+    // The budget at once, and as much again in the busiest link's time.
+    const auto spent = static_cast<double>(share_.visits()) / budget_;
+    next_setting_ = std::max(now, busy_seconds_ * (spent - 1));
     setting_planned_ = false;
   }
 
   const Traffic& traffic_;
   const Network& network_;
   const CostOptions& options_;
+  double busy_seconds_;  // of the busiest link
+  double budget_ = 0;    // visits
   int n_;
   FairShare share_;
   FlowLists sends_;
@@ -256,7 +240,6 @@ class Recurrence {
   std::vector<int> waits_;  // transfers that are still waited for, by cell
   std::vector<RankState> ranks_;
   std::priority_queue<Event, std::vector<Event>, Later> events_;
-  double quantum_ = 0;
   double next_setting_ = 0;
   bool setting_planned_ = false;
 };
@@ -306,9 +289,9 @@ PassCost pass_cost(const Traffic& traffic, const Network& network,
     cost.compute_seconds =
         std::max(cost.compute_seconds, traffic.compute_seconds(rank));
   }
-  cost.seconds = Recurrence(traffic, network, options).run();
   cost.bytes = link_class_bytes(traffic, network);
   cost.link_seconds = busiest_seconds(traffic, network);
+  cost.seconds = Recurrence(traffic, network, cost.link_seconds, options).run();
   return cost;
 }
 

@@ -35,9 +35,12 @@ struct PassCost {
 
 struct CostOptions {
   double message_overhead_seconds = 0;
-  /// About how many visits of a transfer to a link setting rates right may
-  /// cost; above, it is done less often.
-  double budget = 1e6;
+  /// What setting rates right may cost, in visits of a transfer to a link:
+  /// `least_budget`, or so many per link of each transfer's route. When that is
+  /// spent, rates are set less often: such that it costs as much again each
+  /// time that the busiest link could have carried all its bytes.
+  double least_budget = 3e6;
+  double visits_per_hop = 6;
 };
 
 PassCost pass_cost(const Traffic& traffic, const Network& network,

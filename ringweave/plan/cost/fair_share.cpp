@@ -100,6 +100,7 @@ void FairShare::collect() {
   for (std::size_t i = 0; i < touched_.size(); ++i) {
     std::vector<int>& transfers = resources_[touched_[i]].transfers;
     std::erase_if(transfers, [&](int t) { return !active_[t].running; });
+    visits_ += transfers.size();
     for (const int transfer : transfers) {
       resources_[touched_[i]].waiting += active_[transfer].weight;
       if (active_[transfer].seen == round_) continue;
@@ -143,6 +144,7 @@ std::span<const int> FairShare::update() {
       if (resource.waiting < 0.5 || share_of(index) > least * (1 + kTie)) {
         continue;
       }
+      visits_ += resource.transfers.size();
       for (const int transfer : resource.transfers) {
         if (active_[transfer].fixed) continue;
         fix(transfer, least);

@@ -5,6 +5,7 @@
 // only those that share links with it, directly or through others, change.
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <vector>
 
@@ -66,6 +67,8 @@ class FairShare {
   /// Sets all rates right. Returns the transfers whose rates have changed;
   /// valid until the next call.
   std::span<const int> update();
+  /// Of a transfer to a link, by all updates: what they have cost.
+  std::size_t visits() const { return visits_; }
 
  private:
   struct Active {
@@ -95,6 +98,7 @@ class FairShare {
   std::vector<int> affected_;  // its transfers
   std::vector<int> changed_;
   unsigned round_ = 0;
+  std::size_t visits_ = 0;
 };
 
 }  // namespace ringweave::plan

@@ -100,11 +100,7 @@ Loads::Loads(const Network& network)
       break;
     }
   }
-  for (Rank from = 0; from < ranks_; ++from) {
-    for (Rank to = 0; to < ranks_; ++to) {
-      latency_ = std::max(latency_, network.latency(from, to));
-    }
-  }
+  latency_ = latency(ranks_);
 }
 
 Loads::Loads(const Fabric& fabric)
@@ -113,6 +109,22 @@ Loads::Loads(const Fabric& fabric)
       ranks_per_node_(fabric.ranks_per_node()),
       latency_(latency_of(fabric)) {
   topology::check(fabric);
+}
+
+double Loads::latency(int group) const {
+  if (network_ == nullptr) {
+    const bool inside = fabric_->kind == FabricKind::two_level &&
+                        group <= fabric_->ranks_per_node();
+    return inside ? fabric_->link_latency_seconds : latency_;
+  }
+  double slowest = 0;
+  for (Rank from = 0; from < ranks_; ++from) {
+    const Rank first = from / group * group;
+    for (Rank to = first; to < std::min(first + group, ranks_); ++to) {
+      slowest = std::max(slowest, network_->latency(from, to));
+    }
+  }
+  return slowest;
 }
 
 double Loads::best_in_rate() const {

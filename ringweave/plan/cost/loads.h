@@ -39,6 +39,9 @@ class Loads {
   int ranks_per_node() const { return ranks_per_node_; }
   /// Of the slowest route.
   double latency() const { return latency_; }
+  /// Of the slowest route inside groups of `group` consecutive ranks: a node's,
+  /// or all of them.
+  double latency(int group) const;
   /// Bytes per second of all links into the best connected rank.
   double best_in_rate() const;
 

@@ -31,4 +31,9 @@ bool is_balanced(const Layout& layout, const Mask& mask) {
          layout.kind() == Layout::Kind::striped;
 }
 
+double least_need(const Layout& layout, const Mask& mask) {
+  constexpr double kHalf = 0.5;
+  return mask.is_causal() && layout.kind() == Layout::Kind::zigzag ? kHalf : 1;
+}
+
 }  // namespace ringweave::plan

@@ -17,4 +17,9 @@ bool has_even_shards(const Layout& layout);
 /// Whether every rank has the same work, to rounding: what closed forms want.
 bool is_balanced(const Layout& layout, const Mask& mask);
 
+/// Of a balanced layout: the share of others' keys that the rank needs which
+/// needs least. Under a causal mask on zigzag shards the last rank's queries,
+/// all in the middle, see the first half of each.
+double least_need(const Layout& layout, const Mask& mask);
+
 }  // namespace ringweave::plan
