@@ -92,8 +92,8 @@ def whole_text(lab):
 def report(lab):
     return f"""# From 8 to 1024 ranks
 
-By `ringweave plan` on `dgx-h100:nodes=1 … 128`; from 129 ranks on by closed forms
-(docs/algorithms.md). {SHARD_TOKENS:,} tokens per rank, 64 query heads of 128, 8 of keys and
+By `ringweave plan` on `dgx-h100:nodes=1 … 128`; from 64 ranks on by closed forms
+(docs/algorithms.md says how near they are). {SHARD_TOKENS:,} tokens per rank, 64 query heads of 128, 8 of keys and
 values, causal, zigzag, bf16, forward. Unless said, a message costs its sender
 {MESSAGE_SECONDS * 1e6:.0f} us (assumed).
 
@@ -102,10 +102,10 @@ values, causal, zigzag, bf16, forward. Unless said, a message costs its sender
 {softmax_text(lab)}
 Ring pushes all blocks through one NIC per node, multi_ring and direct send every
 block to each rank of the other nodes: they need 5 to 10 times the bound, multi_ring
-more as its pieces get small and messages count. Paths and the schedules in two levels
+ever more as its pieces get small and messages count. Paths and the schedules in two levels
 stay near the bound at any size; double ring, with the fewest messages, is nearest.
 Slices are messages: 8 of them cost more here than the tail they save. (–: does not
-apply or is not planned; rings disjoint over more than 128 ranks are not looked for.)
+apply.)
 
 ## Softmax layers: with computation, time over computation alone
 
