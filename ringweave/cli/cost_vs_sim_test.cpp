@@ -157,6 +157,9 @@ TEST(CostVsSim, HundredsOfRandomCases) {
 
 // At 32 and 64 ranks rates are set at intervals: the other approximation.
 TEST(CostVsSim, ManyRanks) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "takes minutes, on paths that the random cases take too";
+#endif
   struct Large {
     const char* topology;
     const char* strategy;
