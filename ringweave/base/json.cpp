@@ -214,14 +214,14 @@ const Json& JsonObject::value(const std::string& key) {
 std::int64_t JsonObject::integer(const std::string& key, std::int64_t min,
                                  std::optional<std::int64_t> fallback) {
   known_.insert(key);
-  if (!has(key) && fallback) return *fallback;
+  if (!json_->contains(key) && fallback) return *fallback;
   return to_integer(value(key), path_ + "." + key, min);
 }
 
 double JsonObject::number(const std::string& key, double min,
                           std::optional<double> fallback) {
   known_.insert(key);
-  if (!has(key) && fallback) return *fallback;
+  if (!json_->contains(key) && fallback) return *fallback;
   const Json& json = value(key);
   std::string want = "a finite number";
   if (min != -std::numeric_limits<double>::infinity()) {
@@ -236,7 +236,7 @@ double JsonObject::number(const std::string& key, double min,
 
 bool JsonObject::boolean(const std::string& key, std::optional<bool> fallback) {
   known_.insert(key);
-  if (!has(key) && fallback) return *fallback;
+  if (!json_->contains(key) && fallback) return *fallback;
   const Json& json = value(key);
   if (!json.is_boolean()) {
     refuse(path_ + "." + key, shown(json), "true or false");
@@ -247,7 +247,7 @@ bool JsonObject::boolean(const std::string& key, std::optional<bool> fallback) {
 std::string JsonObject::string(const std::string& key,
                                std::optional<std::string> fallback) {
   known_.insert(key);
-  if (!has(key) && fallback) return *fallback;
+  if (!json_->contains(key) && fallback) return *fallback;
   return to_string(value(key), path_ + "." + key);
 }
 
@@ -271,7 +271,7 @@ std::string JsonObject::choice(const std::string& key,
                                const std::vector<std::string>& words,
                                std::optional<std::string> fallback) {
   known_.insert(key);
-  if (!has(key) && fallback) return *fallback;
+  if (!json_->contains(key) && fallback) return *fallback;
   const Json& json = value(key);
   const bool known =
       json.is_string() && std::find(words.begin(), words.end(),
@@ -291,7 +291,7 @@ std::string JsonObject::choice(const std::string& key,
 std::vector<std::int64_t> JsonObject::integers(
     const std::string& key, std::optional<std::vector<std::int64_t>> fallback) {
   known_.insert(key);
-  if (!has(key) && fallback) return *fallback;
+  if (!json_->contains(key) && fallback) return *fallback;
   const Json& json = value(key);
   const std::string path = path_ + "." + key;
   if (!json.is_array()) refuse(path, shown(json), "a list of integers […]");
@@ -306,7 +306,7 @@ std::vector<std::int64_t> JsonObject::integers(
 std::vector<std::string> JsonObject::strings(
     const std::string& key, std::optional<std::vector<std::string>> fallback) {
   known_.insert(key);
-  if (!has(key) && fallback) return *fallback;
+  if (!json_->contains(key) && fallback) return *fallback;
   const Json& json = value(key);
   const std::string path = path_ + "." + key;
   if (!json.is_array()) refuse(path, shown(json), "a list of strings […]");
@@ -320,15 +320,16 @@ std::vector<std::string> JsonObject::strings(
 JsonObject JsonObject::object(const std::string& key) {
   static const Json kEmpty = Json::object();
   known_.insert(key);
-  return JsonObject(has(key) ? json_->at(key) : kEmpty, path_ + "." + key);
+  return JsonObject(json_->contains(key) ? json_->at(key) : kEmpty,
+                    path_ + "." + key);
 }
 
 void JsonObject::done() const {
-  std::set<std::string> all = known_;
-  all.insert(asked_.begin(), asked_.end());
-  const std::vector<std::string> known(all.begin(), all.end());
   for (const auto& item : json_->items()) {
     if (known_.contains(item.key())) continue;
+    std::set<std::string> all = known_;
+    all.insert(asked_.begin(), asked_.end());
+    const std::vector<std::string> known(all.begin(), all.end());
     const auto near = nearest(item.key(), known);
     refuse(path_, "the unknown key " + shown(Json(item.key())),
            near ? fmt::format("\"{}\"?", *near) : "one of " + quoted(known));

@@ -267,11 +267,9 @@ void check_files(const AttentionBench& bench) {
     check_writable(bench.device_table, "--save-device-table", kWhere);
   }
   if (!bench.save_prefix.empty()) {
-    for (const plan::Pass pass : {plan::Pass::forward, plan::Pass::backward}) {
-      if (pass == plan::Pass::backward && bench.options.forward_only) continue;
-      check_writable(schedule_path(pass, bench.save_prefix), "--save-schedules",
-                     kWhere);
-    }
+    std::vector<plan::Pass> passes = {plan::Pass::forward};
+    if (!bench.options.forward_only) passes.push_back(plan::Pass::backward);
+    check_schedules_writable(passes, bench.save_prefix, kWhere);
   }
 }
 

@@ -10,6 +10,14 @@ std::string schedule_path(plan::Pass pass, const std::string& prefix) {
   return fmt::format("{}.{}.json", prefix, plan::name(pass));
 }
 
+void check_schedules_writable(const std::vector<plan::Pass>& passes,
+                              const std::string& prefix,
+                              const std::string& where) {
+  for (const plan::Pass pass : passes) {
+    check_writable(schedule_path(pass, prefix), "--save-schedules", where);
+  }
+}
+
 void save_schedule(const plan::Schedule& schedule, const std::string& prefix,
                    const std::string& where) {
   const std::string path = schedule_path(schedule.pass, prefix);

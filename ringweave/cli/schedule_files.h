@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "ringweave/plan/schedule/schedule.h"
 
@@ -14,6 +15,11 @@ inline constexpr const char* kSaveSchedulesHelp =
 
 /// PREFIX.forward.json or PREFIX.backward.json.
 std::string schedule_path(plan::Pass pass, const std::string& prefix);
+
+/// As check_writable(), of the schedules of these passes.
+void check_schedules_writable(const std::vector<plan::Pass>& passes,
+                              const std::string& prefix,
+                              const std::string& where);
 
 /// Writes the schedule there, and says so on stderr; throws as write_file().
 void save_schedule(const plan::Schedule& schedule, const std::string& prefix,

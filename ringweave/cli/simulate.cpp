@@ -55,12 +55,7 @@ plan::Workload workload_of(const SimulateInput& input,
 void check_files(const SimulateOptions& options) {
   if (!options.trace.empty()) check_writable(options.trace, "--trace", kWhere);
   if (options.save_prefix.empty()) return;
-  for (const plan::Pass pass : {plan::Pass::forward, plan::Pass::backward}) {
-    const bool forward = pass == plan::Pass::forward;
-    if (forward ? options.backward_only : options.forward_only) continue;
-    check_writable(schedule_path(pass, options.save_prefix), "--save-schedules",
-                   kWhere);
-  }
+  check_schedules_writable(chosen_passes(options), options.save_prefix, kWhere);
 }
 
 void write_files(const SimulateOptions& options, const SimulateInput& input,

@@ -164,9 +164,7 @@ std::vector<Pass> passes_of(const plan::Strategy& strategy,
                             const SimulateOptions& options) {
   std::vector<Pass> passes;
   const int strands = plan::strand_count(strategy, demand.ranks());
-  for (const plan::Pass pass : {plan::Pass::forward, plan::Pass::backward}) {
-    const bool forward = pass == plan::Pass::forward;
-    if (forward ? options.backward_only : options.forward_only) continue;
+  for (const plan::Pass pass : chosen_passes(options)) {
     passes.push_back(
         {plan::whole(strategy, demand, pass, !options.forward_only), strands});
   }
@@ -174,6 +172,13 @@ std::vector<Pass> passes_of(const plan::Strategy& strategy,
 }
 
 }  // namespace
+
+std::vector<plan::Pass> chosen_passes(const SimulateOptions& options) {
+  std::vector<plan::Pass> passes;
+  if (!options.backward_only) passes.push_back(plan::Pass::forward);
+  if (!options.forward_only) passes.push_back(plan::Pass::backward);
+  return passes;
+}
 
 SimulateInput simulate_input(const SimulateOptions& options) {
   check(options);

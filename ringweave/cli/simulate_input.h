@@ -71,6 +71,9 @@ struct SimulateInput {
   sim::SimulationOptions options;
 };
 
+/// Of a strategy or a plan, in the order in which they are simulated.
+std::vector<plan::Pass> chosen_passes(const SimulateOptions& options);
+
 /// Throws InvalidArgument naming the first option that can't be used, or
 /// contradicts the plan.
 SimulateInput simulate_input(const SimulateOptions& options);

@@ -125,7 +125,6 @@ class Simulation {
   /// A message on its way, with who counts it at its two ends.
   struct Transit {
     s4u::CommPtr send, receive;
-    bool arrived = false;
     std::array<Pending*, 2> posts{}, waits{};
   };
 
@@ -409,7 +408,6 @@ void Simulation::prepare(Rank rank, int index) {
 void Simulation::arrived(int message) {
   record_.messages[message].end_seconds = now();
   Transit& transit = transits_[message];
-  transit.arrived = true;
   for (Pending* pending : transit.posts) count_down(*pending);
   for (Pending* pending : transit.waits) count_down(*pending);
   transit.send.reset();
@@ -424,8 +422,9 @@ void Simulation::note_stuck_ranks() {
         });
     if (step == steps_[rank].end()) continue;
     const auto& waits = script_.steps[rank][step - steps_[rank].begin()].waits;
-    record_.stuck[rank] = *std::ranges::find_if(
-        waits, [&](int message) { return !transits_[message].arrived; });
+    record_.stuck[rank] = *std::ranges::find_if(waits, [&](int message) {
+      return record_.messages[message].end_seconds == kNever;
+    });
   }
 }
 

@@ -65,12 +65,11 @@ struct TrainReport {
 
 /// Trains as one rank of the communicator, whose size must be
 /// config.parallel.ranks, with what exchanges(config) gave; every member must
-/// call it. First all ranks compare
-/// version, config, exchanges, data and seed. Throws InvalidArgument if they
-/// differ or the config can't be used, CommError if a peer fails or does not
-/// answer in time, Error after a step whose loss or gradient norm is not
-/// finite, which changes no parameter. Losses on n ranks and on one agree to
-/// rounding.
+/// call it. First all ranks compare version, config, exchanges, data and seed.
+/// Throws InvalidArgument if they differ or the config can't be used, CommError
+/// if a peer fails or does not answer in time, Error after a step whose loss or
+/// gradient norm is not finite, which changes no parameter.
+/// Losses on n ranks and on one agree to rounding.
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Data& data, comm::Communicator& communicator,
                 const Callbacks& callbacks = {});
