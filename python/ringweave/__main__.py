@@ -9,13 +9,37 @@ RINGWEAVE_TIMEOUT_SECONDS, 60 by default, is how long ranks wait for each other
 to start.
 """
 
+import contextlib
 import datetime
 import os
 import sys
+import threading
 
 import torch.distributed as dist
 
 import ringweave
+
+LEAVING_SECONDS = 2.0
+
+
+def leave(store, rank, size):
+    """Ends the group of a rank that failed, in LEAVING_SECONDS at most.
+
+    Peers notice by the closed connections, then ask the store which rank failed
+    first. Rank 0's process has the store, so it stays until they have read it.
+    """
+    def work():
+        with contextlib.suppress(Exception):  # the store's host may be gone
+            dist.destroy_process_group()
+            store.set(f"ringweave/left/{rank}", "")
+            if rank == 0:
+                store.wait([f"ringweave/left/{peer}" for peer in range(size)],
+                           datetime.timedelta(seconds=LEAVING_SECONDS))
+
+    # A store whose host is stopped blocks for good.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(LEAVING_SECONDS)
 
 
 def main():
@@ -29,8 +53,10 @@ def main():
               file=sys.stderr)
         return 2
     try:
-        dist.init_process_group(
-            "gloo", timeout=datetime.timedelta(seconds=seconds))
+        timeout = datetime.timedelta(seconds=seconds)
+        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+        dist.init_process_group("gloo", store=store, rank=rank,
+                                world_size=size, timeout=timeout)
     except Exception as error:  # c10d has no common class of errors
         text = str(error).splitlines()[0]
         print(f"ringweave: can't join the group of processes: {text}",
@@ -39,8 +65,8 @@ def main():
     code = ringweave._ops.main(arguments, dist.group.WORLD.group_name)
     sys.stdout.flush()
     if code not in (0, 2):
-        # Peers may be gone: an orderly end of the group could wait for them.
-        os._exit(code)
+        leave(store, rank, size)
+        os._exit(code)  # peers may be gone: the interpreter's end could wait
     dist.destroy_process_group()
     return code
 

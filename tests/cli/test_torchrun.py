@@ -175,6 +175,7 @@ class WithoutALauncher(ProcessTest):
         for code, _, err in done:
             self.assertEqual(code, 1, err)
             self.assertEqual(len(self.ringweave_lines(err)), 1, err)
+            self.assertNotIn("Traceback", err)
             self.assertRegex(
                 self.ringweave_lines(err)[0],
                 r"^ringweave: rank [013]: \[[^]]*: (send|receive)\] "
