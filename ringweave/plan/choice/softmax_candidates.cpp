@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/parallel.h"
 #include "ringweave/plan/choice/exchange_bound.h"
 #include "ringweave/plan/cost/attention_work.h"
 #include "ringweave/plan/cost/closed_form.h"
@@ -190,16 +191,20 @@ class SoftmaxPlanner {
       return transfers_of(*candidate->strategy, request_.machine.ranks());
     });
     double transfers = 0;
+    std::vector<Candidate*> few;
     for (Candidate* candidate : open) {
       const double more =
           transfers_of(*candidate->strategy, request_.machine.ranks());
       if (network_ && transfers + more <= kTooManyTransfers) {
         transfers += more;
-        predict(*candidate);
+        few.push_back(candidate);
       } else {
         leave_out(*candidate, more);
       }
     }
+    std::ranges::reverse(few);  // what takes longest begins first
+    for_each_on_all_cores(static_cast<int>(few.size()),
+                          [&](int i) { predict(*few[i]); });
   }
 
   void leave_out(Candidate& result, double transfers) const {

@@ -221,7 +221,7 @@ class Recurrence {
       moving.since = now;
       go_on(index, share_.rate(index));
     }
-    // The budget at once, and as much again in the busiest link's time.
+    // The budget at once, and as much again in the time it takes at least.
     const auto spent = static_cast<double>(share_.visits()) / budget_;
     next_setting_ = std::max(now, busy_seconds_ * (spent - 1));
     setting_planned_ = false;
@@ -230,7 +230,7 @@ class Recurrence {
   const Traffic& traffic_;
   const Network& network_;
   const CostOptions& options_;
-  double busy_seconds_;  // of the busiest link
+  double busy_seconds_;  // of the busiest link or rank
   double budget_ = 0;    // visits
   int n_;
   FairShare share_;
@@ -291,7 +291,8 @@ PassCost pass_cost(const Traffic& traffic, const Network& network,
   }
   cost.bytes = link_class_bytes(traffic, network);
   cost.link_seconds = busiest_seconds(traffic, network);
-  cost.seconds = Recurrence(traffic, network, cost.link_seconds, options).run();
+  const double busy_seconds = std::max(cost.compute_seconds, cost.link_seconds);
+  cost.seconds = Recurrence(traffic, network, busy_seconds, options).run();
   return cost;
 }
 

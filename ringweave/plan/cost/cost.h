@@ -38,7 +38,7 @@ struct CostOptions {
   /// What setting rates right may cost, in visits of a transfer to a link:
   /// `least_budget`, or so many per link of each transfer's route. When that is
   /// spent, rates are set less often: such that it costs as much again each
-  /// time that the busiest link could have carried all its bytes.
+  /// time that the busiest link or rank could have done all its work.
   double least_budget = 3e6;
   double visits_per_hop = 6;
 };
