@@ -39,7 +39,7 @@ class Lab:
     def simulate(self, topology, strategy, flops=None, backward=False,
                  **options):
         """One pass. `flops`: of a rank's attention per second; None: transfers
-        alone. Options are the program's: tokens=…, mask="full", …"""
+        alone. Options are the program's: seq_len=…, mask="full", …"""
         arguments = ["simulate", "--topology", topology, "--strategy", strategy,
                      "--backward" if backward else "--forward-only"]
         return self._simulate(arguments, flops, options)
@@ -53,7 +53,7 @@ class Lab:
             file.flush()
             return self._simulate(["simulate", "--topology", topology,
                                    "--schedule", file.name, "--transfers-only",
-                                   "--tokens", tokens, "--mask", "full",
+                                   "--seq-len", tokens, "--mask", "full",
                                    "--layout", "contiguous"], None, options)
 
     def _simulate(self, arguments, flops, options):

@@ -49,5 +49,5 @@ def sharded_scan(ranks, state_bytes):
 def gather_options(ranks, state_bytes):
     """Options for Lab.simulate() under which the K and V of a rank weigh one
     state, and every rank needs every other's."""
-    return dict(OPTIONS, tokens=ranks * (state_bytes // UNIT_BYTES),
+    return dict(OPTIONS, seq_len=ranks * (state_bytes // UNIT_BYTES),
                 mask="full", layout="contiguous")

@@ -114,7 +114,7 @@ def ring_gain(lab, tokens):
     """Of LASP-2 over Ring with the products in softmax's order."""
     seconds = sum(
         lab.simulate(topology(RANKS), "ring", FLOPS, backward=backward,
-                     tokens=tokens, heads=HEADS, head_dim=HEAD_DIM,
+                     seq_len=tokens, heads=HEADS, head_dim=HEAD_DIM,
                      layout="zigzag", mask="causal",
                      message_overhead=SEND_SECONDS)["seconds"]
         for backward in (False, True))

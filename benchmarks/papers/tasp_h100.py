@@ -35,7 +35,7 @@ def strategies(ranks):
 
 
 def run(lab, machine, ranks, strategy, tokens, flops=None):
-    return lab.simulate(machine, strategy, flops, tokens=tokens, batch=BATCH,
+    return lab.simulate(machine, strategy, flops, seq_len=tokens, batch=BATCH,
                         heads=HEADS, head_dim=HEAD_DIM, mask="full",
                         layout="contiguous")
 

@@ -56,7 +56,7 @@ class Times:
         flops = block_flop(tokens, batch, heads, head_dim) / block_seconds
         # One start per step, however many messages the step has.
         messages = RANKS - 1 if strategy == "multi_ring" else 1
-        options = dict(tokens=tokens, batch=batch, heads=heads,
+        options = dict(seq_len=tokens, batch=batch, heads=heads,
                        head_dim=head_dim, mask="full", layout="contiguous",
                        message_overhead=send_seconds / messages)
         self.overlapped = lab.simulate(TOPOLOGY, strategy, flops,

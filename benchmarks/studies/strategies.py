@@ -30,7 +30,7 @@ def strategies(ranks):
 
 def run(lab, machine, strategy, flops, kv_heads, backward):
     return lab.simulate(machine, strategy, flops, backward=backward,
-                        tokens=SHARD_TOKENS * MACHINES[machine], heads=HEADS,
+                        seq_len=SHARD_TOKENS * MACHINES[machine], heads=HEADS,
                         head_dim=HEAD_DIM, kv_heads=kv_heads, mask="causal",
                         layout="zigzag")
 

@@ -13,6 +13,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
 #include "ringweave/comm/local_ranks.h"
@@ -144,7 +145,7 @@ void add_options(CLI::App& command, BenchOptions& options) {
   number("--ranks", options.ranks, "Ranks, as threads of this process");
   number("--threads", options.threads,
          "Threads per rank; one device gets ranks x threads");
-  number("--tokens", options.tokens, "Tokens of the whole sequence");
+  number("--seq-len", options.seq_len, "Tokens of each whole sequence");
   number("--batch", options.batch, "Sequences");
   number("--heads", options.heads, "Heads");
   number("--head-dim", options.head_dim, "Numbers per head and token");
@@ -153,6 +154,7 @@ void add_options(CLI::App& command, BenchOptions& options) {
       ->capture_default_str();
   command
       .add_option("--layout", options.layout, "contiguous, zigzag or striped")
+      ->check(one_of(plan::Layout::names()))
       ->capture_default_str();
   command.add_option("--mask", options.mask_argument, kMaskHelp)
       ->type_name("MASK")
@@ -172,7 +174,7 @@ void check(const BenchOptions& options, const Context& context) {
   };
   positive("--ranks", options.ranks);
   positive("--threads", options.threads);
-  positive("--tokens", options.tokens);
+  positive("--seq-len", options.seq_len);
   positive("--batch", options.batch);
   positive("--heads", options.heads);
   positive("--head-dim", options.head_dim);
@@ -185,7 +187,7 @@ void check(const BenchOptions& options, const Context& context) {
           options.ranks, options.threads, kMaxThreads);
   // q, k, v and a gradient of the whole, each drawn in fp64.
   require_memory(4.0 * sizeof(double) * static_cast<double>(options.batch) *
-                     static_cast<double>(options.tokens) *
+                     static_cast<double>(options.seq_len) *
                      static_cast<double>(options.heads) *
                      static_cast<double>(options.head_dim),
                  "[bench] got a size");
@@ -203,7 +205,7 @@ void check_fits(const plan::PlanFile& plan, const std::string& path,
   shape.head_dim = options.head_dim;
   shape.batch = options.batch;
   shape.dtype = options.dtype;
-  plan::check_fits(plan, path, options.ranks, shape, options.tokens,
+  plan::check_fits(plan, path, options.ranks, shape, options.seq_len,
                    options.layout, options.mask);
 }
 
@@ -212,7 +214,7 @@ at::ScalarType scalar_type(const BenchOptions& options) {
 }
 
 plan::Layout layout_of(const BenchOptions& options) {
-  return plan::Layout::named(options.layout, options.tokens, options.ranks);
+  return plan::Layout::named(options.layout, options.seq_len, options.ranks);
 }
 
 at::Tensor random_tensor(std::vector<std::int64_t> shape, at::ScalarType type,
@@ -251,7 +253,7 @@ BenchReport run_case(const BenchOptions& options, const BenchCase& bench_case,
 void print_reports(const std::string& bench, const BenchOptions& options,
                    const std::string& baseline,
                    const std::vector<BenchReport>& reports) {
-  const std::int64_t tokens = options.tokens * options.batch;
+  const std::int64_t tokens = options.seq_len * options.batch;
   if (options.json) {
     Json cases = Json::array();
     for (const BenchReport& report : reports) {
@@ -261,7 +263,7 @@ void print_reports(const std::string& bench, const BenchOptions& options,
                       {"baseline", baseline},
                       {"ranks", options.ranks},
                       {"threads", options.threads},
-                      {"tokens", options.tokens},
+                      {"seq_len", options.seq_len},
                       {"batch", options.batch},
                       {"heads", options.heads},
                       {"head_dim", options.head_dim},
@@ -278,7 +280,7 @@ void print_reports(const std::string& bench, const BenchOptions& options,
       "{} of {} x {} tokens, {} heads of {}, {}, {}, {}{}\n"
       "split: {} ranks of {} thread(s); whole: {}, {} threads\n"
       "medians of {} pairs\n\n{}",
-      bench, options.batch, options.tokens, options.heads, options.head_dim,
+      bench, options.batch, options.seq_len, options.heads, options.head_dim,
       options.dtype, mask_text(options.mask), options.layout,
       options.forward_only ? ", forward" : ", forward and backward",
       options.ranks, options.threads, baseline, options.ranks * options.threads,

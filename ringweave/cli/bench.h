@@ -28,7 +28,7 @@ namespace ringweave::cli {
 struct BenchOptions {
   int ranks = 2;
   int threads = 1;  ///< per rank; the whole gets ranks · threads
-  std::int64_t tokens = 8192;
+  std::int64_t seq_len = 8192;
   std::int64_t batch = 1;
   std::int64_t heads = 8;
   std::int64_t head_dim = 64;

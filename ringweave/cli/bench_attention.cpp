@@ -52,7 +52,7 @@ AttentionTensors make_tensors(const AttentionBench& bench) {
   const BenchOptions& options = bench.options;
   const auto make = [&](std::int64_t heads, std::uint64_t seed) {
     return random_tensor(
-        {options.batch, options.tokens, heads, options.head_dim},
+        {options.batch, options.seq_len, heads, options.head_dim},
         scalar_type(options), seed);
   };
   return {make(options.heads, 1), make(bench.kv_heads, 2),
@@ -152,7 +152,7 @@ Baseline make_baseline(const AttentionBench& bench,
   }
   auto alone =
       std::make_unique<comm::Communicator>(comm::LocalWorld(1).transport(0));
-  const auto layout = plan::Layout::contiguous(bench.options.tokens, 1);
+  const auto layout = plan::Layout::contiguous(bench.options.seq_len, 1);
   const Plan plan =
       attention::make_attention_plan({.strategy = {},
                                       .q_layout = layout,
@@ -321,7 +321,7 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
   plan_file->type_name("FILE")->excludes(strategy);
   CLI::Option* device_table = command->add_option(
       "--save-device-table", bench->device_table,
-      "Measure single tiles up to --tokens instead, on one device, and write "
+      "Measure single tiles up to --seq-len instead, on one device, and write "
       "the times for `ringweave plan --device`");
   device_table->type_name("FILE");
   CLI::Option* schedules = command->add_option(

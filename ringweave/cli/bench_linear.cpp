@@ -63,10 +63,10 @@ at::Tensor make_gates(const LinearBench& bench, at::ScalarType type) {
       shape = {options.heads};
       break;
     case Decay::per_head:
-      shape = {options.batch, options.tokens, options.heads};
+      shape = {options.batch, options.seq_len, options.heads};
       break;
     case Decay::per_key:
-      shape = {options.batch, options.tokens, options.heads, options.head_dim};
+      shape = {options.batch, options.seq_len, options.heads, options.head_dim};
       break;
   }
   return random_tensor(shape, type, 5).abs().mul(-0.05);
@@ -78,7 +78,7 @@ LinearTensors make_tensors(const LinearBench& bench) {
   const at::ScalarType precise = type == at::kDouble ? at::kDouble : at::kFloat;
   const auto make = [&](std::uint64_t seed) {
     return random_tensor(
-        {options.batch, options.tokens, options.heads, options.head_dim}, type,
+        {options.batch, options.seq_len, options.heads, options.head_dim}, type,
         seed);
   };
   return {make(1), make(2), make(3), make_gates(bench, precise), make(4)};
@@ -133,7 +133,7 @@ void run(const LinearBench& bench) {
   comm::Communicator alone(comm::LocalWorld(1).transport(0));
   const linear_attention::LinearSpec whole_spec = {
       .transport = {},
-      .layout = plan::Layout::contiguous(bench.options.tokens, 1),
+      .layout = plan::Layout::contiguous(bench.options.seq_len, 1),
       .mask = bench.options.mask};
   const auto whole_operation =
       part_of(bench, whole_spec, whole, alone).operation;

@@ -72,17 +72,18 @@ void measure(const BenchOptions& options, std::int64_t kv_heads,
 
 void save_device_table(const BenchOptions& options, std::int64_t kv_heads,
                        const std::string& path) {
-  require(options.tokens >= kSmallest,
-          "[bench attention] got --tokens {} with --save-device-table; want at "
-          "least {}",
-          options.tokens, kSmallest);
+  require(
+      options.seq_len >= kSmallest,
+      "[bench attention] got --seq-len {} with --save-device-table; want at "
+      "least {}",
+      options.seq_len, kSmallest);
   const at::NoGradGuard no_grad;
   at::set_num_threads(options.threads);
   plan::Device device{.name = fmt::format("cpu, {} threads", options.threads),
                       .source = "measured",
                       .dtype = options.dtype};
   device.head_dim = static_cast<int>(options.head_dim);
-  for (std::int64_t rows = kSmallest; rows <= options.tokens; rows *= 2) {
+  for (std::int64_t rows = kSmallest; rows <= options.seq_len; rows *= 2) {
     measure(options, kv_heads, rows, device);
     check_interrupted();
   }

@@ -192,7 +192,7 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
                   "Tokens per sequence (--model may tell)")
       ->type_name("N");
   command.add_option("--layout", flags.layout, "contiguous, zigzag or striped")
-      ->check(one_of({"contiguous", "zigzag", "striped"}))
+      ->check(one_of(plan::Layout::names()))
       ->type_name("NAME")
       ->default_str(kLayout);
   command.add_option("--mask", flags.mask, kMaskHelp)

@@ -71,12 +71,12 @@ void write_files(const SimulateOptions& options, const SimulateInput& input,
 }
 
 void print_passes(const SimulateInput& input, Json passes, bool json) {
-  const std::int64_t tokens = input.demand.kv_layout().tokens();
+  const std::int64_t seq_len = input.demand.kv_layout().tokens();
   if (json) {
     fmt::print("{}\n", Json{{"topology", input.topology.name()},
                             {"ranks", input.topology.ranks()},
                             {"strategy", input.strategy},
-                            {"tokens", tokens},
+                            {"seq_len", seq_len},
                             {"passes", std::move(passes)}}
                            .dump());
     return;
@@ -84,7 +84,7 @@ void print_passes(const SimulateInput& input, Json passes, bool json) {
   fmt::print("{} on {}: {} ranks, {} x {} tokens, {}, {}\n",
              input.strategy.empty() ? "schedule" : input.strategy,
              input.topology.name(), input.topology.ranks(), input.shape.batch,
-             tokens, input.layout, mask_text(input.demand.mask()));
+             seq_len, input.layout, mask_text(input.demand.mask()));
   for (const Json& pass : passes) fmt::print("{}", pass_text(pass));
 }
 
@@ -150,8 +150,8 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
         ->default_str(std::to_string(fallback));
   };
   const plan::ModelShape shape;
-  add("--tokens", options.tokens, "Tokens of the whole sequence",
-      Defaults::kTokens);
+  add("--seq-len", options.seq_len, "Tokens of each whole sequence",
+      Defaults::kSeqLen);
   add("--batch", options.batch, "Sequences", shape.batch);
   add("--heads", options.heads, "Query heads", Defaults::kHeads);
   add("--kv-heads", options.kv_heads, "Key and value heads; 0: as many", 0);
@@ -167,7 +167,7 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
       ->check(one_of({"float64", "float32", "bfloat16"}));
   name("--layout", options.layout, "contiguous, zigzag or striped",
        Defaults::kLayout)
-      ->check(one_of({"contiguous", "zigzag", "striped"}));
+      ->check(one_of(plan::Layout::names()));
   name("--mask", options.mask, kMaskHelp, Defaults::kMask)->type_name("MASK");
 }
 

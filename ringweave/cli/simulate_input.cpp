@@ -80,7 +80,7 @@ Topology topology_of(const SimulateOptions& options, const Plan& plan) {
 }
 
 plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan,
-                          std::int64_t tokens) {
+                          std::int64_t seq_len) {
   plan::ModelShape shape = {.heads = AttentionDefaults::kHeads,
                             .kv_heads = 0,
                             .head_dim = AttentionDefaults::kHeadDim};
@@ -91,7 +91,7 @@ plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan,
   if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
   shape.head_dim = options.head_dim.value_or(shape.head_dim);
   if (!options.dtype.empty()) shape.dtype = options.dtype;
-  plan::check(shape, "simulate", tokens);
+  plan::check(shape, "simulate", seq_len);
   return shape;
 }
 
@@ -184,14 +184,15 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   check(options);
   const Plan plan = plan_of(options);
   Topology topology = topology_of(options, plan);
-  const std::int64_t tokens = options.tokens.value_or(
-      plan ? plan->seq_len : AttentionDefaults::kTokens);
-  require(tokens >= 1, "{} got --tokens {}; want at least 1", kWhere, tokens);
-  const plan::ModelShape shape = shape_of(options, plan, tokens);
+  const std::int64_t seq_len = options.seq_len.value_or(
+      plan ? plan->seq_len : AttentionDefaults::kSeqLen);
+  require(seq_len >= 1, "{} got --seq-len {}; want at least 1", kWhere,
+          seq_len);
+  const plan::ModelShape shape = shape_of(options, plan, seq_len);
   const std::string layout_name = layout_of(options, plan);
   const plan::Mask mask = mask_of(options, plan);
   if (plan) {
-    plan::check_fits(*plan, options.plan, topology.ranks(), shape, tokens,
+    plan::check_fits(*plan, options.plan, topology.ranks(), shape, seq_len,
                      layout_name, mask);
   }
   std::optional<plan::Device> device;
@@ -201,7 +202,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   }
   if (options.flops) device.emplace().flops_per_second = *options.flops;
   const auto layout =
-      plan::Layout::named(layout_name, tokens, topology.ranks());
+      plan::Layout::named(layout_name, seq_len, topology.ranks());
   plan::AttentionDemand demand(layout, layout, mask);
   std::vector<Pass> passes;
   std::string name = options.strategy;

@@ -25,7 +25,7 @@ struct SimulateOptions {
   std::string strategy;                ///< or
   std::vector<std::string> schedules;  ///< files
   bool transfers_only = false;         ///< they need not compute attention
-  std::optional<std::int64_t> tokens;
+  std::optional<std::int64_t> seq_len;
   std::optional<std::int64_t> batch;
   std::optional<std::int64_t> heads;
   std::optional<std::int64_t> kv_heads;
@@ -47,7 +47,7 @@ struct SimulateOptions {
 
 /// One layer's attention, without a plan.
 struct AttentionDefaults {
-  static constexpr std::int64_t kTokens = 65536;
+  static constexpr std::int64_t kSeqLen = 65536;
   static constexpr std::int64_t kHeads = 32;
   static constexpr std::int64_t kHeadDim = 128;
   static constexpr const char* kLayout = "zigzag";

@@ -55,8 +55,7 @@ int small_integer(JsonObject& object, const std::string& key, int min,
 ParallelConfig parallel_from_json(JsonObject object) {
   ParallelConfig config;
   config.ranks = small_integer(object, "ranks", 1, config.ranks);
-  config.layout = object.choice("layout", {"contiguous", "zigzag", "striped"},
-                                config.layout);
+  config.layout = object.choice("layout", plan::Layout::names(), config.layout);
   config.softmax = object.string("softmax", config.softmax);
   config.linear = object.string("linear", config.linear);
   config.topology = object.string("topology", config.topology);

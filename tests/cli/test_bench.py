@@ -8,7 +8,7 @@ import unittest
 
 import cli
 
-SMALL = ["--tokens", 130, "--heads", 4, "--head-dim", 8, "--repeat", 2]
+SMALL = ["--seq-len", 130, "--heads", 4, "--head-dim", 8, "--repeat", 2]
 
 
 @unittest.skipUnless(cli.built_with_torch(), "built without torch")
@@ -129,7 +129,7 @@ class Bench(cli.CliTest):
                            (["--layout", "zigzog"], "zigzag"),
                            (["--ranks", 2**31 - 1], "--ranks"),
                            (["--threads", 2**31 - 1], "threads in all"),
-                           (["--tokens", 2**40], "memory"),
+                           (["--seq-len", 2**40], "memory"),
                            (["--head-dim", 2**40], "memory"),
                            (["--strategy", "direct:2147483647"], "strands"),
                            (["--strategy", "ring", "--plan", "p"], "--plan"),
@@ -151,7 +151,7 @@ class Bench(cli.CliTest):
         for bench in ("attention", "linear"):
             done = cli.run("bench", bench, "--help")
             self.assertEqual(done.returncode, 0)
-            self.assertIn("--tokens", done.stdout)
+            self.assertIn("--seq-len", done.stdout)
 
 
 if __name__ == "__main__":

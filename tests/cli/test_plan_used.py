@@ -13,7 +13,7 @@ CONFIG = {"format": "ringweave.config", "version": 1,
           "data": {"seq_len": 37, "batch": 2, "validation_fraction": 0},
           "steps": 2, "parallel": {"ranks": 3}}
 TOPOLOGY = "mesh:ranks=3,rate=1e9"
-SHAPE = ("--tokens", 37, "--batch", 2, "--heads", 4, "--head-dim", 8,
+SHAPE = ("--seq-len", 37, "--batch", 2, "--heads", 4, "--head-dim", 8,
          "--repeat", 1)
 
 
@@ -112,7 +112,7 @@ class PlanUsed(cli.CliTest):
     def test_a_device_table_that_plan_takes(self):
         table = self.path("device.json")
         done = cli.run("bench", "attention", "--save-device-table", table,
-                       "--tokens", 128, "--heads", 2, "--head-dim", 8,
+                       "--seq-len", 128, "--heads", 2, "--head-dim", 8,
                        "--repeat", 1)
         self.assertEqual(done.returncode, 0, done.stderr)
         with open(table, encoding="utf-8") as file:
@@ -130,7 +130,7 @@ class PlanUsed(cli.CliTest):
             "measured with float32", "computes in bfloat16")
         self.assert_fault(
             cli.run("bench", "attention", "--save-device-table", table,
-                    "--tokens", 63), "--tokens 63")
+                    "--seq-len", 63), "--seq-len 63")
         for other in (("--json",), ("--strategy", "ring"),
                       ("--save-schedules", self.path("schedules"))):
             self.assert_fault(

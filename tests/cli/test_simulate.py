@@ -1,4 +1,5 @@
-"""`ringweave simulate`: simulated times, which are the same everywhere."""
+"""`ringweave simulate`: simulated times, which are the same everywhere. Of
+schedule files: test_simulate_schedules.py."""
 
 import json
 import os
@@ -19,13 +20,15 @@ def simulate(*arguments):
     return ("simulate", *arguments)
 
 
-class Simulate(cli.CliTest):
+class SimulateTest(cli.CliTest):
     def passes(self, topology, strategy, *arguments, tokens=4000):
         done = self.results(*simulate("--topology", topology, "--strategy",
-                                      strategy, "--tokens", tokens, *SHAPE,
+                                      strategy, "--seq-len", tokens, *SHAPE,
                                       "--json", *arguments))
         return {one["pass"]: one for one in done["passes"]}
 
+
+class Simulate(SimulateTest):
     def test_closed_forms(self):
         mesh = "mesh:ranks=4,rate=1e6"
         for strategy, topology, seconds in (
@@ -109,7 +112,7 @@ class Simulate(cli.CliTest):
 
     def test_what_never_ends_has_no_figures(self):
         arguments = simulate("--topology", "mesh:ranks=4,rate=1e6",
-                             "--strategy", "ring", "--tokens", 4000, *SHAPE,
+                             "--strategy", "ring", "--seq-len", 4000, *SHAPE,
                              "--no-compute", "--fail-link",
                              "rank0,rank1@0.001")
         done = cli.run(*arguments, "--json")
@@ -168,7 +171,7 @@ class Simulate(cli.CliTest):
             got = self.results(*simulate("--plan", path, "--device",
                                          "custom:rate=1e9", "--json"))
             chosen = planned["softmax"]["chosen"]
-            self.assertEqual((got["strategy"], got["tokens"], got["topology"]),
+            self.assertEqual((got["strategy"], got["seq_len"], got["topology"]),
                              (chosen, 1000, mesh))
             want = next(one for one in planned["softmax"]["candidates"]
                         if one["name"] == chosen)
@@ -178,7 +181,7 @@ class Simulate(cli.CliTest):
             # What says the same is no contradiction.
             again = self.results(*simulate(
                 "--plan", path, "--device", "custom:rate=1e9", "--json",
-                "--topology", mesh, "--heads", 4, "--tokens", 1000, "--mask",
+                "--topology", mesh, "--heads", 4, "--seq-len", 1000, "--mask",
                 mask, "--layout", "contiguous"))
             self.assertEqual(again, got)
             for more, *words in (
@@ -187,7 +190,7 @@ class Simulate(cli.CliTest):
                     (("--head-dim", 8), "head_dim 16", "8"),
                     (("--batch", 1), "batch 3", "1"),
                     (("--dtype", "bfloat16"), "compute float32", "bfloat16"),
-                    (("--tokens", 1001), "seq_len 1000", "1001"),
+                    (("--seq-len", 1001), "seq_len 1000", "1001"),
                     (("--layout", "zigzag"), "layout contiguous", "zigzag"),
                     (("--mask", "causal"), "mask", "99"),
                     (("--topology", "mesh:ranks=4,rate=2e6"), "topology",
@@ -197,144 +200,12 @@ class Simulate(cli.CliTest):
                         cli.run(*simulate("--plan", path, "--no-compute",
                                           *more)), path, *words)
 
-    def schedule_file(self, folder, ranks, size=500):
-        """Every rank sends its block to every other."""
-        path = os.path.join(folder, "schedule.json")
-        blocks = [[rank, 0, 0] for rank in range(ranks)]
-        pairs = [(a, b) for a in range(ranks) for b in range(ranks) if a != b]
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"format": "ringweave.schedule", "version": 1,
-                       "ranks": ranks, "pass": "forward", "steps": 2,
-                       "blocks": [{"block": block, "size": size}
-                                  for block in blocks],
-                       "transfers": [
-                           {"from": a, "to": b, "block": blocks[a],
-                            "payload": "kv", "action": "copy", "post_step": 0,
-                            "wait_step": 1, "source_slot": -1, "slot": a}
-                           for a, b in pairs],
-                       "tiles": [
-                           {"rank": b, "step": 0 if a == b else 1,
-                            "block": blocks[a], "slot": -1 if a == b else a,
-                            "grad_slot": -1 if a == b else 0}
-                           for a in range(ranks) for b in range(ranks)],
-                       "retained": []}, file)
-        return path
-
-    def test_schedule_files(self):
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.schedule_file(folder, 2)
-            got = self.results(*simulate(
-                "--topology", "mesh:ranks=2,rate=1e6", "--schedule",
-                f"{path},{path}", "--tokens", 1000, *SHAPE, "--no-compute",
-                "--json"))
-            for one in got["passes"]:
-                self.assertAlmostEqual(one["seconds"], 4e-3, places=9)
-            self.assertEqual(len(got["passes"]), 2)
-            self.assert_fault(
-                cli.run(*simulate("--topology", "mesh:ranks=2", "--schedule",
-                                  path, "--tokens", 1002, *SHAPE,
-                                  "--no-compute")),
-                "500 tokens in part 0 of strand 0 of rank 0", "501")
-
-    def test_schedule_files_that_do_not_do_the_work(self):
-        """A time of what is no attention would be worth nothing."""
-        def change(entry, **fields):
-            return lambda good: good[entry][0].update(fields)
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.schedule_file(folder, 3)
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
-            for spoil, *words in (
-                    (change("transfers", to=9), "two different ranks 0 … 2"),
-                    (change("transfers", wait_step=99), "wait step <= 2"),
-                    (change("transfers", source_slot=7), "impossible"),
-                    (change("transfers", action="add"), "action add"),
-                    (change("tiles", rank=9), "a rank of 0 … 2"),
-                    (change("tiles", step=2), "a step of 0 … 1"),
-                    (lambda good: good.update(steps=99), "got 99 steps"),
-                    (lambda good: good.update(steps=10 ** 9),
-                     ".steps] got 1000000000; want 1 … 1048576"),
-                    (lambda good: good["transfers"].pop(), "impossible tile"),
-                    (lambda good: good["tiles"].pop(1), "neither uses"),
-                    (lambda good: good["tiles"].pop(0), "missing tile"),
-                    (lambda good: good["transfers"].append(
-                        good["transfers"][0]), "doubled"),
-                    (lambda good: good["tiles"].append(good["tiles"][0]),
-                     "doubled tile")):
-                spoilt = json.loads(text)
-                spoil(spoilt)
-                with open(path, "w", encoding="utf-8") as file:
-                    json.dump(spoilt, file)
-                with self.subTest(words=words):
-                    self.assert_fault(
-                        cli.run(*simulate("--topology", "mesh:ranks=3",
-                                          "--schedule", path, "--tokens", 1500,
-                                          *SHAPE, "--no-compute")),
-                        path, *words)
-
-    def test_transfers_only(self):
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.schedule_file(folder, 3)
-            with open(path, encoding="utf-8") as file:
-                parts = json.load(file)
-            parts["tiles"] = []
-            arguments = simulate("--topology", "mesh:ranks=3", "--schedule",
-                                 path, "--tokens", 1500, *SHAPE, "--no-compute")
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(parts, file)
-            self.assert_fault(cli.run(*arguments), "neither uses")
-            got = self.results(*arguments, "--transfers-only", "--json")
-            self.assertGreater(got["passes"][0]["seconds"], 0)
-            kind = parts["transfers"][0]["payload"]
-            parts["transfers"][0]["payload"] = "q"
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(parts, file)
-            self.assert_fault(cli.run(*arguments, "--transfers-only"), path,
-                              "transfer of q")
-            parts["transfers"][0].update(to=9, payload=kind)
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(parts, file)
-            self.assert_fault(cli.run(*arguments, "--transfers-only"),
-                              "two different ranks 0 … 2")
-            self.assert_fault(
-                cli.run("simulate", "--topology", "mesh:ranks=3", "--strategy",
-                        "ring", "--no-compute", "--transfers-only"),
-                "--transfers-only without --schedule")
-
-    def test_saved_schedules_give_the_same_times(self):
-        mesh = "mesh:ranks=3,rate=1e6"
-        with tempfile.TemporaryDirectory() as folder:
-            prefix = os.path.join(folder, "multi")
-            want = self.passes(mesh, "multi_ring", "--no-compute",
-                               "--save-schedules", prefix, tokens=1000)
-            self.assertEqual(sorted(os.listdir(folder)),
-                             ["multi.backward.json", "multi.forward.json"])
-            files = [f"{prefix}.{one}.json" for one in want]
-            got = self.results(*simulate(
-                "--topology", mesh, "--schedule", ",".join(files), "--tokens",
-                1000, *SHAPE, "--no-compute", "--json"))
-            self.assertEqual(got["passes"], list(want.values()))
-            self.assert_fault(
-                cli.run(*simulate("--topology", mesh, "--schedule", files[0],
-                                  "--no-compute", "--save-schedules",
-                                  prefix)),
-                "--save-schedules and --schedule")
-            # Forward alone keeps nothing for backward.
-            self.passes(mesh, "multi_ring", "--no-compute", "--forward-only",
-                        "--save-schedules", f"{prefix}.alone", tokens=1000)
-            retained = []
-            for name in (f"{prefix}.alone.forward.json", files[0]):
-                with open(name, encoding="utf-8") as file:
-                    retained.append(len(json.load(file)["retained"]))
-            self.assertEqual(retained[0], 0)
-            self.assertGreater(retained[1], 0)
-
     def test_masks(self):
         mesh = "mesh:ranks=4,rate=1e6"
 
         def bytes_of(mask):
             got = self.results(*simulate(
-                "--topology", mesh, "--strategy", "direct", "--tokens", 4000,
+                "--topology", mesh, "--strategy", "direct", "--seq-len", 4000,
                 *SHAPE[:-2], "--no-compute", "--forward-only", "--json",
                 "--mask", mask))["passes"][0]
             return got["link_classes"][0]["bytes"]
@@ -351,7 +222,7 @@ class Simulate(cli.CliTest):
                 json.dump(documents, file)
             self.assertEqual(bytes_of(path), 4 * 8000)
             done = cli.run(*simulate(
-                "--topology", mesh, "--strategy", "direct", "--tokens", 4000,
+                "--topology", mesh, "--strategy", "direct", "--seq-len", 4000,
                 *SHAPE[:-2], "--flops", 1e9, "--mask", path))
         self.assertIn(" 4000 tokens, contiguous, full, 2 documents\n",
                       done.stdout)
@@ -368,7 +239,7 @@ class Simulate(cli.CliTest):
     def test_text(self):
         done = cli.run(*simulate(
             "--topology", "mesh:ranks=2,rate=1e6", "--strategy", "all_gather",
-            "--tokens", 2000, *SHAPE, "--no-compute", "--forward-only"))
+            "--seq-len", 2000, *SHAPE, "--no-compute", "--forward-only"))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertEqual(done.stdout, """\
 all_gather on mesh:ranks=2,rate=1e6: 2 ranks, 1 x 2000 tokens, contiguous, full
@@ -388,7 +259,7 @@ busiest 100.0 %
     def test_long_times_are_in_seconds(self):
         done = cli.run(*simulate(
             "--topology", "mesh:ranks=2,rate=1e3", "--strategy", "all_gather",
-            "--tokens", 3862, *SHAPE, "--no-compute", "--forward-only"))
+            "--seq-len", 3862, *SHAPE, "--no-compute", "--forward-only"))
         self.assertIn("\nforward: 15.45 s\n", done.stdout)
         self.assertIn("rank0 -> rank1: 15448 bytes, busy 15.45 s\n",
                       done.stdout)
@@ -460,77 +331,71 @@ busiest 100.0 %
     def test_bad_input(self):
         good = {"--topology": "mesh:ranks=4", "--strategy": "ring",
                 "--flops": "1e9"}
-        with tempfile.TemporaryDirectory() as folder:
-            schedule = self.schedule_file(folder, 3)
-            for changes, *words in (
-                    ({"--topology": "mash:ranks=4"}, "mash"),
-                    ({"--strategy": "rong"}, "rong", "ring"),
-                    ({"--strategy": None}, "got 0 of --strategy, --schedule"),
-                    ({"--plan": "plan.json"}, "got 2 of --strategy"),
-                    ({"--topology": None}, "neither --topology"),
-                    ({"--strategy": None, "--schedule": schedule}, "3 ranks",
-                     "has 4"),
-                    ({"--flops": None}, "got 0 of --device, --flops"),
-                    ({"--device": "h100"}, "got 2 of --device, --flops"),
-                    ({"--flops": None, "--device": "h10"}, "h10"),
-                    ({"--flops": "0"}, "--flops 0"),
-                    ({"--tokens": "0"}, "--tokens 0"),
-                    ({"--heads": "3", "--kv-heads": "2"}, "kv_heads"),
-                    ({"--dtype": "int8"}, "int8"),
-                    ({"--mask": "half"}, "--mask half", "causal, full"),
-                    ({"--mask": '{"kind": "some"}'}, "--mask.kind", "causal"),
-                    ({"--mask": '{"kind": "full", "document_offsets": [0, 9]}'},
-                     "end at 9", "65536"),
-                    ({"--layout": "spiral"}, "spiral"),
-                    ({"--straggler": "0=0"}, "factor of 0"),
-                    ({"--straggler": "7=2"}, "straggler 7"),
-                    ({"--straggler": "two"}, "RANK=FACTOR"),
-                    ({"--straggler": ["1=2", "1=3"]},
-                     "two --straggler for rank 1"),
-                    ({"--slow-link": ["0,1=2", "rank0,rank1=3"]},
-                     "two --slow-link", "rank0,rank1"),
-                    ({"--heads": "0"}, "[simulate.heads]"),
-                    ({"--strategy": "direct:0"}, "at most 4096"),
-                    ({"--topology": "torus:dimensions=3x"},
-                     "got dimensions=3x for torus", "4x4x2"),
-                    ({"--flops": "fast"}, "--flops", "operations per second"),
-                    ({"--slow-link": "0,1=-1"}, "factor of -1"),
-                    ({"--slow-link": "0,9=1"}, "got 9"),
-                    ({"--slow-link": "01=1"}, "a link A,B"),
-                    ({"--fail-link": "0,1@-1"}, "fails at -1"),
-                    ({"--fail-link": "0,0@1"}, "has none"),
-                    ({"--fail-link": ["0,1@1", "rank0,rank1@2"]},
-                     "two --fail-link", "rank0,rank1"),
-                    ({"--seed": "5"}, "--seed without --jitter"),
-                    ({"--flops": None, "--no-compute": True, "--jitter": 0.1},
-                     "--no-compute and --jitter"),
-                    ({"--flops": None, "--no-compute": True,
-                      "--straggler": "0=2"}, "--no-compute and --straggler"),
-                    ({"--strategy": None, "--schedule": schedule,
-                      "--backward": True}, "--schedule and --backward"),
-                    ({"--mask": '{"kind": "causal", "document_offsets": []}'},
-                     "at least two"),
-                    ({"--mask": '{"kind": "causal", "window": {"lft": 3}}'},
-                     '"lft"', '"left"'),
-                    ({"--layout": "zigzagg"}, "zigzag?", "striped"),
-                    ({"--jitter": "1"}, "jitter of 1"),
-                    ({"--heads": 2**63 - 1}, "[simulate.heads]", "1048576"),
-                    ({"--head-dim": 2**62}, "[simulate.head_dim]"),
-                    ({"--topology": "mesh:ranks=4,rate=5e-324"}, "5e-324"),
-                    ({"--topology": "mesh:ranks=4,latency=1e308"}, "1e+308"),
-                    ({"--flops": "1e-320"}, "--flops 1e-320", "1 …"),
-                    ({"--slow-link": "0,1=1e-320"}, "factor of 1e-320"),
-                    ({"--straggler": "0=1e300"}, "factor of 1e+300"),
-                    ({"--message-overhead": "inf"}, "overhead of inf"),
-                    ({"--message-overhead": "-1"}, "overhead of -1")):
-                arguments = [item for flag, values in (good | changes).items()
-                             if values is not None
-                             for value in (values if isinstance(values, list)
-                                           else [values])
-                             for item in ((flag,) if value is True
-                                          else (flag, value))]
-                with self.subTest(changes=changes):
-                    self.assert_fault(cli.run("simulate", *arguments), *words)
+        for changes, *words in (
+                ({"--topology": "mash:ranks=4"}, "mash"),
+                ({"--strategy": "rong"}, "rong", "ring"),
+                ({"--strategy": None}, "got 0 of --strategy, --schedule"),
+                ({"--plan": "plan.json"}, "got 2 of --strategy"),
+                ({"--topology": None}, "neither --topology"),
+                ({"--flops": None}, "got 0 of --device, --flops"),
+                ({"--device": "h100"}, "got 2 of --device, --flops"),
+                ({"--flops": None, "--device": "h10"}, "h10"),
+                ({"--flops": "0"}, "--flops 0"),
+                ({"--seq-len": "0"}, "--seq-len 0"),
+                ({"--heads": "3", "--kv-heads": "2"}, "kv_heads"),
+                ({"--dtype": "int8"}, "int8"),
+                ({"--mask": "half"}, "--mask half", "causal, full"),
+                ({"--mask": '{"kind": "some"}'}, "--mask.kind", "causal"),
+                ({"--mask": '{"kind": "full", "document_offsets": [0, 9]}'},
+                 "end at 9", "65536"),
+                ({"--layout": "spiral"}, "spiral"),
+                ({"--straggler": "0=0"}, "factor of 0"),
+                ({"--straggler": "7=2"}, "straggler 7"),
+                ({"--straggler": "two"}, "RANK=FACTOR"),
+                ({"--straggler": ["1=2", "1=3"]},
+                 "two --straggler for rank 1"),
+                ({"--slow-link": ["0,1=2", "rank0,rank1=3"]},
+                 "two --slow-link", "rank0,rank1"),
+                ({"--heads": "0"}, "[simulate.heads]"),
+                ({"--strategy": "direct:0"}, "at most 4096"),
+                ({"--topology": "torus:dimensions=3x"},
+                 "got dimensions=3x for torus", "4x4x2"),
+                ({"--flops": "fast"}, "--flops", "operations per second"),
+                ({"--slow-link": "0,1=-1"}, "factor of -1"),
+                ({"--slow-link": "0,9=1"}, "got 9"),
+                ({"--slow-link": "01=1"}, "a link A,B"),
+                ({"--fail-link": "0,1@-1"}, "fails at -1"),
+                ({"--fail-link": "0,0@1"}, "has none"),
+                ({"--fail-link": ["0,1@1", "rank0,rank1@2"]},
+                 "two --fail-link", "rank0,rank1"),
+                ({"--seed": "5"}, "--seed without --jitter"),
+                ({"--flops": None, "--no-compute": True, "--jitter": 0.1},
+                 "--no-compute and --jitter"),
+                ({"--flops": None, "--no-compute": True,
+                  "--straggler": "0=2"}, "--no-compute and --straggler"),
+                ({"--mask": '{"kind": "causal", "document_offsets": []}'},
+                 "at least two"),
+                ({"--mask": '{"kind": "causal", "window": {"lft": 3}}'},
+                 '"lft"', '"left"'),
+                ({"--layout": "zigzagg"}, "zigzag?", "striped"),
+                ({"--jitter": "1"}, "jitter of 1"),
+                ({"--heads": 2**63 - 1}, "[simulate.heads]", "1048576"),
+                ({"--head-dim": 2**62}, "[simulate.head_dim]"),
+                ({"--topology": "mesh:ranks=4,rate=5e-324"}, "5e-324"),
+                ({"--topology": "mesh:ranks=4,latency=1e308"}, "1e+308"),
+                ({"--flops": "1e-320"}, "--flops 1e-320", "1 …"),
+                ({"--slow-link": "0,1=1e-320"}, "factor of 1e-320"),
+                ({"--straggler": "0=1e300"}, "factor of 1e+300"),
+                ({"--message-overhead": "inf"}, "overhead of inf"),
+                ({"--message-overhead": "-1"}, "overhead of -1")):
+            arguments = [item for flag, values in (good | changes).items()
+                         if values is not None
+                         for value in (values if isinstance(values, list)
+                                       else [values])
+                         for item in ((flag,) if value is True
+                                      else (flag, value))]
+            with self.subTest(changes=changes):
+                self.assert_fault(cli.run("simulate", *arguments), *words)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ PlanFile plan_file_from_json(const Json& json, const std::string& path) {
   plan.ranks = static_cast<int>(ranks);
   topology.done();
   plan.model = saved_model_shape(object.value("model"), path + ".model");
-  plan.layout = object.choice("layout", {"contiguous", "zigzag", "striped"});
+  plan.layout = object.choice("layout", Layout::names());
   plan.mask = Mask::from_json(object.value("mask"), path + ".mask");
   plan.seq_len = object.integer("seq_len", 1);
   check(plan.model, path + ".model", plan.seq_len);

@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "ringweave/base/error.h"
+#include "ringweave/plan/tokens/layout.h"
 
 namespace ringweave::plan {
 namespace {
 
 const std::vector<std::string> kTypes = {"float64", "float32", "bfloat16"};
-const std::vector<std::string> kLayouts = {"contiguous", "zigzag", "striped"};
 const std::vector<std::string> kKinds = {"basic", "lightning", "gla"};
 
 constexpr std::int64_t kMaxLayers = 1 << 20;
@@ -182,7 +182,7 @@ RunSettings run_settings_from_json(const Json& json, const std::string& path) {
   text("topology", run.topology);
   text("device", run.device);
   if (parallel.has("layout")) {
-    run.layout = parallel.choice("layout", kLayouts);
+    run.layout = parallel.choice("layout", Layout::names());
   }
   if (parallel.has("ranks")) run.ranks = parallel.integer("ranks", 1);
   const auto number = [&](const char* key, std::optional<double>& value) {

@@ -135,8 +135,14 @@ Layout Layout::named(const std::string& name, std::int64_t tokens, int ranks) {
   if (name == "contiguous") return contiguous(tokens, ranks);
   if (name == "zigzag") return zigzag(tokens, ranks);
   if (name == "striped") return striped(tokens, ranks);
-  throw InvalidArgument(fmt::format(
-      "[layout] got \"{}\"; want contiguous, zigzag or striped", name));
+  throw InvalidArgument(fmt::format("[layout] got \"{}\"; want one of {}", name,
+                                    fmt::join(names(), ", ")));
+}
+
+const std::vector<std::string>& Layout::names() {
+  static const std::vector<std::string> names = {"contiguous", "zigzag",
+                                                 "striped"};
+  return names;
 }
 
 std::int64_t Layout::shard_tokens(Rank rank) const {
@@ -228,8 +234,9 @@ Json Layout::to_json() const {
 
 Layout Layout::from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
-  const std::string kind =
-      object.choice("kind", {"contiguous", "zigzag", "striped", "explicit"});
+  std::vector<std::string> kinds = names();
+  kinds.emplace_back("explicit");
+  const std::string kind = object.choice("kind", kinds);
   const std::int64_t tokens = object.integer("tokens", 0);
   if (kind != "explicit") {
     const auto ranks = object.integer("ranks", 1);

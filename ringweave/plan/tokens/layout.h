@@ -66,8 +66,11 @@ class Layout {
   /// run of one rank.
   static Layout from_runs(std::int64_t tokens,
                           std::vector<std::vector<Run>> runs);
-  /// By name: "contiguous", "zigzag", "striped".
+  /// Of `name`, one of names().
   static Layout named(const std::string& name, std::int64_t tokens, int ranks);
+
+  /// "contiguous", "zigzag", "striped".
+  static const std::vector<std::string>& names();
 
   Kind kind() const { return kind_; }
   std::int64_t tokens() const { return tokens_; }
