@@ -135,7 +135,7 @@ Layout Layout::named(const std::string& name, std::int64_t tokens, int ranks) {
   if (name == "contiguous") return contiguous(tokens, ranks);
   if (name == "zigzag") return zigzag(tokens, ranks);
   if (name == "striped") return striped(tokens, ranks);
-  throw InvalidArgument(fmt::format("[layout] got \"{}\"; want one of {}", name,
+  throw InvalidArgument(fmt::format("[layout] got \"{}\"; want {}", name,
                                     fmt::join(names(), ", ")));
 }
 
