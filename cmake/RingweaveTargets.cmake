@@ -38,7 +38,7 @@ endfunction()
 
 # Tests of which the thread sanitizer has nothing to say: of one thread, or (plan)
 # of threads that cli_plan starts as well.
-set(RINGWEAVE_NOT_FOR_TSAN
+set(RINGWEAVE_NO_TSAN
   topology plan cli_simulate cli_simulate_schedules cli_topology
   cli_topology_show)
 
@@ -46,7 +46,7 @@ set(RINGWEAVE_NOT_FOR_TSAN
 # The test program ringweave_<name>_test, run once by ctest; its count of
 # tests goes to a JSON file that tools/test adds up.
 function(ringweave_test name)
-  if(RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NOT_FOR_TSAN)
+  if(RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NO_TSAN)
     return()
   endif()
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
@@ -64,7 +64,7 @@ endfunction()
 # A file of Python unittests that run the built program, found by them in the
 # environment; counted like the C++ tests.
 function(ringweave_python_test name file)
-  if(RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NOT_FOR_TSAN)
+  if(RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NO_TSAN)
     return()
   endif()
   if(TARGET ringweave_ops)

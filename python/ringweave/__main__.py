@@ -33,10 +33,9 @@ def leave(store, rank, size):
             dist.destroy_process_group()
             store.set(f"ringweave/left/{rank}", "")
             if rank == 0:
-                store.wait([f"ringweave/left/{peer}" for peer in range(size)],
-                           datetime.timedelta(seconds=LEAVING_SECONDS))
+                store.wait([f"ringweave/left/{peer}" for peer in range(size)])
 
-    # A store whose host is stopped blocks for good.
+    # A dead peer never leaves, and the store of a stopped host blocks for good.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(LEAVING_SECONDS)

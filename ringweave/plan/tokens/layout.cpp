@@ -208,18 +208,10 @@ std::vector<Segment> Layout::segments() const {
 }
 
 Json Layout::to_json() const {
-  const auto symbolic = [&](const char* kind) {
-    return Json{{"kind", kind}, {"tokens", tokens_}, {"ranks", ranks()}};
-  };
-  switch (kind_) {
-    case Kind::contiguous:
-      return symbolic("contiguous");
-    case Kind::zigzag:
-      return symbolic("zigzag");
-    case Kind::striped:
-      return symbolic("striped");
-    case Kind::explicit_runs:
-      break;
+  if (kind_ != Kind::explicit_runs) {
+    return {{"kind", names()[static_cast<std::size_t>(kind_)]},
+            {"tokens", tokens_},
+            {"ranks", ranks()}};
   }
   Json runs = Json::array();
   for (const auto& rank_runs : runs_) {

@@ -69,7 +69,7 @@ class Layout {
   /// Of `name`, one of names().
   static Layout named(const std::string& name, std::int64_t tokens, int ranks);
 
-  /// "contiguous", "zigzag", "striped".
+  /// "contiguous", "zigzag", "striped": of the kinds, in their order.
   static const std::vector<std::string>& names();
 
   Kind kind() const { return kind_; }
