@@ -31,7 +31,7 @@ GroupState::GroupState(const std::string& group)
 std::shared_ptr<const attention::AttentionPlan> GroupState::attention_plan(
     const attention::AttentionSpec& spec) {
   const std::string key = fmt::format(
-      "{} {} {} {} {}", plan::to_json(spec.strategy).dump(),
+      "{} {} {} {} {}", schedule::to_json(spec.strategy).dump(),
       spec.q_layout.to_json().dump(), spec.kv_layout.to_json().dump(),
       spec.mask.to_json().dump(), spec.backward);
   return attention_.get(key, [&] {
@@ -49,14 +49,15 @@ std::shared_ptr<const linear_attention::LinearPlan> GroupState::linear_plan(
   });
 }
 
-std::shared_ptr<const plan::PlanFile> GroupState::plan_file(
+std::shared_ptr<const planner::PlanFile> GroupState::plan_file(
     const std::string& path) {
   std::error_code absent;  // said below, and better
   const auto written = std::filesystem::last_write_time(path, absent);
   const std::string key =
       fmt::format("{} {}", written.time_since_epoch().count(), path);
   return files_.get(key, [&] {
-    return std::make_shared<const plan::PlanFile>(plan::read_plan_file(path));
+    return std::make_shared<const planner::PlanFile>(
+        planner::read_plan_file(path));
   });
 }
 

@@ -9,7 +9,7 @@
 #include "ringweave/attention/attention.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/linear_attention/linear_attention.h"
-#include "ringweave/plan/choice/plan_file.h"
+#include "ringweave/planner/plan_file.h"
 
 namespace ringweave::python {
 
@@ -44,13 +44,13 @@ class GroupState {
   std::shared_ptr<const linear_attention::LinearPlan> linear_plan(
       const linear_attention::LinearSpec& spec);
   /// Read anew when the file has changed.
-  std::shared_ptr<const plan::PlanFile> plan_file(const std::string& path);
+  std::shared_ptr<const planner::PlanFile> plan_file(const std::string& path);
 
  private:
   comm::Communicator communicator_;
   PlanCache<attention::AttentionPlan> attention_;
   PlanCache<linear_attention::LinearPlan> linear_;
-  PlanCache<plan::PlanFile> files_;
+  PlanCache<planner::PlanFile> files_;
 };
 
 /// The state of the process group of that name. Lives until the process ends,

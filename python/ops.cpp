@@ -5,8 +5,8 @@
 //   torch.ops.ringweave.linear_attention(q, k, v, …) -> (out, final state)
 //   torch.ops.ringweave.layout / positions / unshard
 //
-// Layouts and masks come as the JSON of plan/tokens/layout.h and
-// plan/tokens/mask.h, plans as paths of plan files.
+// Layouts and masks come as the JSON of schedule/layout/layout.h and
+// schedule/mask/mask.h, plans as paths of plan files.
 #include <optional>
 #include <string>
 #include <tuple>
@@ -24,12 +24,12 @@
 namespace ringweave::python {
 namespace {
 
-plan::Layout layout_from(const std::string& json) {
-  return plan::Layout::from_json(parse_json(json, "layout"), "layout");
+schedule::Layout layout_from(const std::string& json) {
+  return schedule::Layout::from_json(parse_json(json, "layout"), "layout");
 }
 
-plan::Mask mask_from(const std::string& json) {
-  return plan::Mask::from_json(parse_json(json, "mask"), "mask");
+schedule::Mask mask_from(const std::string& json) {
+  return schedule::Mask::from_json(parse_json(json, "mask"), "mask");
 }
 
 int64_t main_op(const std::vector<std::string>& argv,
@@ -60,20 +60,20 @@ std::string type_name(const at::Tensor& x) {
 }
 
 /// Of the model, what can be seen in one call is compared.
-void check_fits(const plan::PlanFile& plan, const std::string& path,
+void check_fits(const planner::PlanFile& plan, const std::string& path,
                 const at::Tensor& q, std::int64_t kv_heads,
-                const plan::Layout& layout, const plan::Mask& mask,
+                const schedule::Layout& layout, const schedule::Mask& mask,
                 GroupState& state) {
   if (q.dim() != 4) return;  // refused with the other shapes
-  plan::ModelShape shape = plan.model;
+  planner::ModelShape shape = plan.model;
   shape.heads = q.size(2);
   shape.kv_heads = kv_heads;
   shape.head_dim = q.size(3);
   shape.batch = q.size(0);
   shape.dtype = type_name(q);
-  plan::check_fits(plan, path, state.communicator().size(), shape,
-                   layout.tokens(),
-                   layout.to_json().at("kind").get<std::string>(), mask);
+  planner::check_fits(plan, path, state.communicator().size(), shape,
+                      layout.tokens(),
+                      layout.to_json().at("kind").get<std::string>(), mask);
 }
 
 at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
@@ -86,7 +86,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
   const bool backward =
       at::GradMode::is_enabled() &&
       (q.requires_grad() || k.requires_grad() || v.requires_grad());
-  const plan::Layout tokens = layout_from(layout);
+  const schedule::Layout tokens = layout_from(layout);
   attention::AttentionSpec spec{.strategy = {},  // set below
                                 .q_layout = tokens,
                                 .kv_layout = tokens,
@@ -99,7 +99,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
     check_fits(*plan, *plan_file, q, heads_of(k), tokens, spec.mask, state);
     spec.strategy = *plan->softmax->strategy;
   } else {
-    spec.strategy = plan::strategy_from_name(strategy);
+    spec.strategy = schedule::strategy_from_name(strategy);
   }
   return attention::attention(q, k, v, state.attention_plan(spec),
                               state.communicator(), {.scale = scale})
@@ -132,8 +132,8 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
     const std::string& transport, bool final_state,
     const std::optional<std::string>& plan_file) {
   GroupState& state = group_state(group);
-  const plan::Layout tokens = layout_from(layout);
-  const plan::Mask seen = mask_from(mask);
+  const schedule::Layout tokens = layout_from(layout);
+  const schedule::Mask seen = mask_from(mask);
   std::string way = transport;
   if (plan_file) {
     const auto file = state.plan_file(*plan_file);
@@ -158,11 +158,11 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
 
 std::string layout_op(const std::string& kind, int64_t tokens, int64_t ranks) {
   const Json json = {{"kind", kind}, {"tokens", tokens}, {"ranks", ranks}};
-  return plan::Layout::from_json(json, "layout").to_json().dump();
+  return schedule::Layout::from_json(json, "layout").to_json().dump();
 }
 
 at::Tensor positions_op(const std::string& layout, int64_t rank) {
-  const plan::Layout tokens = layout_from(layout);
+  const schedule::Layout tokens = layout_from(layout);
   require(rank >= 0 && rank < tokens.ranks(),
           "[positions] got rank {}; want 0 to {}", rank, tokens.ranks() - 1);
   return at::tensor(tokens.positions(static_cast<Rank>(rank)), at::kLong);
@@ -173,7 +173,7 @@ at::Tensor positions_op(const std::string& layout, int64_t rank) {
 at::Tensor unshard_op(const at::Tensor& part, const std::string& group,
                       const std::string& layout, int64_t dim) {
   comm::Communicator& communicator = group_state(group).communicator();
-  const plan::Layout tokens = layout_from(layout);
+  const schedule::Layout tokens = layout_from(layout);
   require(tokens.ranks() == communicator.size(),
           "[unshard] got a layout of {} ranks in a group of {}", tokens.ranks(),
           communicator.size());

@@ -9,7 +9,7 @@
 
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
-#include "ringweave/plan/proof/validate.h"
+#include "ringweave/schedule/proof/validate.h"
 
 namespace ringweave::attention {
 namespace {
@@ -152,58 +152,59 @@ std::shared_ptr<AttentionPlan> start_plan(const AttentionSpec& spec, Rank rank,
 
 /// Works out what to do from the plan's schedules.
 std::shared_ptr<const AttentionPlan> finish_plan(
-    std::shared_ptr<AttentionPlan> plan, const plan::AttentionDemand& demand) {
+    std::shared_ptr<AttentionPlan> plan,
+    const schedule::AttentionDemand& demand) {
   const Rank rank = plan->rank;
-  plan->forward_program = plan::make_program(plan->forward, rank);
+  plan->forward_program = schedule::make_program(plan->forward, rank);
   plan->forward_work =
       make_pass_work(plan->forward, rank, demand, plan->strands);
   if (plan->spec.backward) {
-    plan->backward_program = plan::make_program(plan->backward, rank);
+    plan->backward_program = schedule::make_program(plan->backward, rank);
     plan->backward_work =
         make_pass_work(plan->backward, rank, demand, plan->strands);
   }
   return plan;
 }
 
-plan::AttentionDemand demand_of(const AttentionSpec& spec) {
+schedule::AttentionDemand demand_of(const AttentionSpec& spec) {
   return {spec.q_layout, spec.kv_layout, spec.mask};
 }
 
-void check_pass(const plan::Schedule& schedule, plan::Pass pass) {
+void check_pass(const schedule::Schedule& schedule, schedule::Pass pass) {
   require(schedule.pass == pass,
           "[attention] got a schedule of the {} pass; want the {} pass",
-          plan::name(schedule.pass), plan::name(pass));
+          schedule::name(schedule.pass), schedule::name(pass));
 }
 
 }  // namespace
 
 std::shared_ptr<const AttentionPlan> make_attention_plan(
     const AttentionSpec& spec, Rank rank) {
-  const plan::AttentionDemand demand = demand_of(spec);
-  auto plan =
-      start_plan(spec, rank, plan::strand_count(spec.strategy, demand.ranks()));
-  plan->forward = plan::rank_part(spec.strategy, demand, plan::Pass::forward,
-                                  rank, spec.backward);
+  const schedule::AttentionDemand demand = demand_of(spec);
+  auto plan = start_plan(spec, rank,
+                         schedule::strand_count(spec.strategy, demand.ranks()));
+  plan->forward = schedule::rank_part(
+      spec.strategy, demand, schedule::Pass::forward, rank, spec.backward);
   if (spec.backward) {
-    plan->backward =
-        plan::rank_part(spec.strategy, demand, plan::Pass::backward, rank);
+    plan->backward = schedule::rank_part(spec.strategy, demand,
+                                         schedule::Pass::backward, rank);
   }
   return finish_plan(std::move(plan), demand);
 }
 
 std::shared_ptr<const AttentionPlan> make_attention_plan(
-    const AttentionSpec& spec, const plan::Schedule& forward,
-    const std::optional<plan::Schedule>& backward, Rank rank) {
-  const plan::AttentionDemand demand = demand_of(spec);
-  check_pass(forward, plan::Pass::forward);
-  const int strands = plan::strand_count(forward);
-  plan::validate(forward, demand, strands);
+    const AttentionSpec& spec, const schedule::Schedule& forward,
+    const std::optional<schedule::Schedule>& backward, Rank rank) {
+  const schedule::AttentionDemand demand = demand_of(spec);
+  check_pass(forward, schedule::Pass::forward);
+  const int strands = schedule::strand_count(forward);
+  schedule::validate(forward, demand, strands);
   auto plan = start_plan(spec, rank, strands);
   plan->forward = forward;
   plan->spec.backward = backward.has_value();
   if (backward) {
-    check_pass(*backward, plan::Pass::backward);
-    plan::validate(*backward, demand, strands);
+    check_pass(*backward, schedule::Pass::backward);
+    schedule::validate(*backward, demand, strands);
     require(backward->retained == forward.retained,
             "[attention] got a backward schedule that finds other keys and "
             "values retained than the forward schedule leaves");

@@ -14,18 +14,18 @@
 #include "ringweave/attention/work.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/executor.h"
-#include "ringweave/plan/schedule/demand.h"
-#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::attention {
 
 /// What fixes an attention's communication, and nothing that differs between
 /// layers or batches.
 struct AttentionSpec {
-  plan::Strategy strategy;
-  plan::Layout q_layout;
-  plan::Layout kv_layout;
-  plan::Mask mask = plan::Mask::causal();
+  schedule::Strategy strategy;
+  schedule::Layout q_layout;
+  schedule::Layout kv_layout;
+  schedule::Mask mask = schedule::Mask::causal();
   bool backward = true;  ///< false: forward only, nothing is retained
 };
 
@@ -35,10 +35,10 @@ struct AttentionPlan {
   AttentionSpec spec;
   Rank rank = 0;
   int strands = 1;
-  plan::Schedule forward = {};
-  plan::Schedule backward = {};
-  plan::Program forward_program = {};
-  plan::Program backward_program = {};
+  schedule::Schedule forward = {};
+  schedule::Schedule backward = {};
+  schedule::Program forward_program = {};
+  schedule::Program backward_program = {};
   PassWork forward_work = {};
   PassWork backward_work = {};
 };
@@ -50,10 +50,10 @@ std::shared_ptr<const AttentionPlan> make_attention_plan(
 
 /// The same with schedules of all ranks that came from elsewhere, such as a
 /// file; `spec.strategy` is not used. Throws InvalidArgument unless they are
-/// valid for the layouts and the mask (plan::validate).
+/// valid for the layouts and the mask (schedule::validate).
 std::shared_ptr<const AttentionPlan> make_attention_plan(
-    const AttentionSpec& spec, const plan::Schedule& forward,
-    const std::optional<plan::Schedule>& backward, Rank rank);
+    const AttentionSpec& spec, const schedule::Schedule& forward,
+    const std::optional<schedule::Schedule>& backward, Rank rank);
 
 struct AttentionOptions {
   std::optional<double> scale = {};  ///< default: 1 / sqrt(head_dim)

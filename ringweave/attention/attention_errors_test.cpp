@@ -12,8 +12,8 @@
 namespace ringweave::attention {
 namespace {
 
-using plan::Layout;
-using plan::Mask;
+using schedule::Layout;
+using schedule::Mask;
 using ::testing::HasSubstr;
 
 std::string error_of(const auto& call) {

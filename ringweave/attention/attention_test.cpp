@@ -10,15 +10,15 @@
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
-#include "ringweave/plan/test_cases.h"
+#include "ringweave/schedule/test_cases.h"
 
 namespace ringweave::attention {
 namespace {
 
-using plan::Layout;
-using plan::Mask;
-using plan::Strategy;
-using plan::StrategyKind;
+using schedule::Layout;
+using schedule::Mask;
+using schedule::Strategy;
+using schedule::StrategyKind;
 
 constexpr double kExact = 1e-10;
 
@@ -188,10 +188,10 @@ class AttentionOnRanks : public ::testing::TestWithParam<int> {};
 
 TEST_P(AttentionOnRanks, EqualsOneDeviceForEveryStrategyLayoutAndMask) {
   const int ranks = GetParam();
-  for (const Strategy& strategy : plan::test_strategies(ranks)) {
+  for (const Strategy& strategy : schedule::test_strategies(ranks)) {
     for (const Layout& layout : layouts(ranks)) {
       for (const Mask& mask : masks(layout.tokens())) {
-        SCOPED_TRACE(fmt::format("{} {} {}", plan::name(strategy),
+        SCOPED_TRACE(fmt::format("{} {} {}", schedule::name(strategy),
                                  layout.to_json().dump(),
                                  mask.to_json().dump()));
         expect_exact({.spec = {strategy, layout, layout, mask}});
@@ -205,8 +205,8 @@ INSTANTIATE_TEST_SUITE_P(Ranks, AttentionOnRanks,
                          ::testing::Values(1, 2, 3, 4, 5, 6, 7, 8));
 
 TEST(Attention, QueriesAndKeysMayHaveDifferentLayouts) {
-  for (const Strategy& strategy : plan::test_strategies(4)) {
-    SCOPED_TRACE(plan::name(strategy));
+  for (const Strategy& strategy : schedule::test_strategies(4)) {
+    SCOPED_TRACE(schedule::name(strategy));
     for (const Mask& mask : {Mask::causal(), Mask::full()}) {
       expect_exact({.spec = {strategy, Layout::zigzag(33, 4),
                              Layout::contiguous({3, 20, 0, 10}), mask}});
@@ -256,7 +256,7 @@ TEST(Attention, SinglePrecisionAndBfloat16AccumulateInSinglePrecision) {
 }
 
 TEST(Attention, LateAndReorderedMessagesChangeNothing) {
-  for (const Strategy& strategy : plan::test_strategies(5)) {
+  for (const Strategy& strategy : schedule::test_strategies(5)) {
     for (int seed = 0; seed < 3; ++seed) {
       const Layout layout = Layout::zigzag(43, 5);
       Scenario scenario = {.spec = {strategy, layout, layout, Mask::causal()}};
@@ -270,13 +270,13 @@ TEST(Attention, LateAndReorderedMessagesChangeNothing) {
 TEST(Attention, SchedulesFromElsewhereAreValidatedAndRun) {
   const Layout layout = Layout::zigzag(21, 3);
   const AttentionSpec spec = {{}, layout, layout, Mask::causal()};
-  const plan::AttentionDemand demand(layout, layout, spec.mask);
-  const auto read_back = [&](plan::Pass pass) {
-    const auto made = plan::whole(spec.strategy, demand, pass);
-    return plan::schedule_from_json(plan::to_json(made), "schedule");
+  const schedule::AttentionDemand demand(layout, layout, spec.mask);
+  const auto read_back = [&](schedule::Pass pass) {
+    const auto made = schedule::whole(spec.strategy, demand, pass);
+    return schedule::schedule_from_json(schedule::to_json(made), "schedule");
   };
-  const auto forward = read_back(plan::Pass::forward);
-  const auto backward = read_back(plan::Pass::backward);
+  const auto forward = read_back(schedule::Pass::forward);
+  const auto backward = read_back(schedule::Pass::backward);
   const at::Tensor whole = at::randn({1, 21, 2, 3}, at::kDouble);
   comm::run_ranks(3, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
     comm::Communicator communicator(std::move(wire));
@@ -289,7 +289,7 @@ TEST(Attention, SchedulesFromElsewhereAreValidatedAndRun) {
         at::equal(gradient(make_attention_plan(spec, forward, backward, rank)),
                   gradient(make_attention_plan(spec, rank))));
   });
-  plan::Schedule broken = forward;
+  schedule::Schedule broken = forward;
   broken.transfers.pop_back();
   EXPECT_THROW(make_attention_plan(spec, broken, {}, 0), InvalidArgument);
   EXPECT_THROW(make_attention_plan(spec, backward, {}, 0), InvalidArgument);
@@ -315,20 +315,21 @@ TEST(Attention, BytesAndBuffersAreThoseOfTheSchedule) {
   const Sizes sizes;
   const std::int64_t unit =
       2 * sizes.batch * sizes.kv_heads * sizes.head_dim * 8;
-  const plan::UnitBytes unit_bytes = {{plan::Payload::kv, unit},
-                                      {plan::Payload::kv_grad, unit}};
+  const schedule::UnitBytes unit_bytes = {{schedule::Payload::kv, unit},
+                                          {schedule::Payload::kv_grad, unit}};
   for (int ranks : {2, 4, 5, 8}) {
-    for (const Strategy& strategy : plan::test_strategies(ranks)) {
+    for (const Strategy& strategy : schedule::test_strategies(ranks)) {
       for (const Mask& mask : {Mask::full(), Mask::causal()}) {
         const Layout layout = Layout::zigzag(67, ranks);
         const AttentionSpec spec = {strategy, layout, layout, mask};
-        const plan::AttentionDemand demand(layout, layout, mask);
-        const auto forward = plan::whole(strategy, demand, plan::Pass::forward);
+        const schedule::AttentionDemand demand(layout, layout, mask);
+        const auto forward =
+            schedule::whole(strategy, demand, schedule::Pass::forward);
         const auto backward =
-            plan::whole(strategy, demand, plan::Pass::backward);
+            schedule::whole(strategy, demand, schedule::Pass::backward);
         std::map<std::pair<Rank, Rank>, std::int64_t> predicted;
-        for (const plan::Schedule* schedule : {&forward, &backward}) {
-          for (const auto& [link, units] : plan::link_traffic(*schedule)) {
+        for (const schedule::Schedule* schedule : {&forward, &backward}) {
+          for (const auto& [link, units] : schedule::link_traffic(*schedule)) {
             for (const auto& [payload, count] : units) {
               predicted[link] += count * unit;
             }
@@ -355,15 +356,15 @@ TEST(Attention, BytesAndBuffersAreThoseOfTheSchedule) {
                         "backward");
           const std::lock_guard lock(mutex);
           EXPECT_EQ(first.buffer_bytes(),
-                    plan::buffer_bytes(forward, rank, unit_bytes));
+                    schedule::buffer_bytes(forward, rank, unit_bytes));
           EXPECT_EQ(second.buffer_bytes(),
-                    plan::buffer_bytes(backward, rank, unit_bytes));
+                    schedule::buffer_bytes(backward, rank, unit_bytes));
           for (const auto& [to, sent] : communicator.traffic().sent) {
             measured[{rank, to}] = sent.bytes;
           }
         });
         EXPECT_EQ(measured, predicted)
-            << plan::name(strategy) << " on " << ranks << " ranks";
+            << schedule::name(strategy) << " on " << ranks << " ranks";
       }
     }
   }

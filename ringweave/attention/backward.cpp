@@ -24,9 +24,9 @@ BackwardPass::BackwardPass(PassInput input, at::Tensor grad_out, at::Tensor out,
       out_(std::move(out)),
       lse_(std::move(lse)),
       own_(pack_own(input_, input_.plan.backward, input_.plan.backward_work)),
-      kv_slots_(input_.plan.backward, input_.rank, plan::Payload::kv,
+      kv_slots_(input_.plan.backward, input_.rank, schedule::Payload::kv,
                 input_.kv_shape(), input_.kv.k.options()),
-      grad_slots_(input_.plan.backward, input_.rank, plan::Payload::kv_grad,
+      grad_slots_(input_.plan.backward, input_.rank, schedule::Payload::kv_grad,
                   input_.kv_shape(), input_.kv.k.options().dtype(grad_payload)),
       grad_q_(zeros_to_accumulate(input_.q)),
       grad_own_{zeros_to_accumulate(input_.kv.k),
@@ -35,30 +35,30 @@ BackwardPass::BackwardPass(PassInput input, at::Tensor grad_out, at::Tensor out,
 }
 
 std::span<const std::byte> BackwardPass::outgoing(
-    const plan::Message& message) {
-  const plan::Transfer& transfer = message.first;
-  const bool own = transfer.source_slot == plan::kOwn;
-  const at::Tensor& source = transfer.payload == plan::Payload::kv_grad
+    const schedule::Message& message) {
+  const schedule::Transfer& transfer = message.first;
+  const bool own = transfer.source_slot == schedule::kOwn;
+  const at::Tensor& source = transfer.payload == schedule::Payload::kv_grad
                                  ? grad_slots_.at(transfer.source_slot)
                                  : (own ? own_.at(transfer.block.strand)
                                         : kv_slots_.at(transfer.source_slot));
   return bytes_of(source, message.offset, message.size, input_.kv_shape());
 }
 
-std::span<std::byte> BackwardPass::incoming(const plan::Message& message) {
-  const plan::Transfer& transfer = message.first;
+std::span<std::byte> BackwardPass::incoming(const schedule::Message& message) {
+  const schedule::Transfer& transfer = message.first;
   const Slots& slots =
-      transfer.payload == plan::Payload::kv_grad ? grad_slots_ : kv_slots_;
+      transfer.payload == schedule::Payload::kv_grad ? grad_slots_ : kv_slots_;
   return bytes_of(slots.at(transfer.slot), message.offset, message.size,
                   input_.kv_shape());
 }
 
-void BackwardPass::arrived(const plan::Message& message) {
-  const plan::Transfer& transfer = message.first;
-  if (transfer.action != plan::Action::add) return;
+void BackwardPass::arrived(const schedule::Message& message) {
+  const schedule::Transfer& transfer = message.first;
+  if (transfer.action != schedule::Action::add) return;
   const at::Tensor& staging = grad_slots_.at(transfer.slot);
   for (int i = 0; i < message.parts; ++i) {
-    plan::BlockId block = transfer.block;
+    schedule::BlockId block = transfer.block;
     block.part += i;
     const Place place = input_.plan.backward_work.places.at(block);
     const KvPair part =
@@ -79,7 +79,7 @@ void BackwardPass::arrived(const plan::Message& message) {
   }
 }
 
-void BackwardPass::compute(int step, std::span<const plan::Tile>) {
+void BackwardPass::compute(int step, std::span<const schedule::Tile>) {
   for (const TileWork& work : input_.plan.backward_work.steps.at(step)) {
     compute(work);
   }
@@ -102,7 +102,7 @@ void BackwardPass::compute(const TileWork& work) {
     const auto rows = [&](const at::Tensor& x, int dimension) {
       return x.narrow(dimension, tile.rows.begin, tile.rows.size());
     };
-    const plan::Run columns = {tile.keys.begin, tile.keys.size(), 1};
+    const schedule::Run columns = {tile.keys.begin, tile.keys.size(), 1};
     const KvPair seen = take(keys, columns);
     const TileGradients part =
         tile_backward(rows(grad_out_, 1), rows(input_.q, 1), seen.k, seen.v,

@@ -9,13 +9,13 @@
 namespace ringweave::attention {
 
 std::map<int, at::Tensor> pack_own(const PassInput& input,
-                                   const plan::Schedule& schedule,
+                                   const schedule::Schedule& schedule,
                                    const PassWork& work) {
   const KvShape shape = input.kv_shape();
   std::map<int, std::int64_t> strand_units;
-  for (const plan::Transfer& transfer : schedule.transfers) {
-    if (transfer.from == input.rank && transfer.source_slot == plan::kOwn &&
-        transfer.payload == plan::Payload::kv) {
+  for (const schedule::Transfer& transfer : schedule.transfers) {
+    if (transfer.from == input.rank && transfer.source_slot == schedule::kOwn &&
+        transfer.payload == schedule::Payload::kv) {
       strand_units[transfer.block.strand] = 0;
     }
   }
@@ -45,7 +45,7 @@ std::map<int, at::Tensor> pack_own(const PassInput& input,
 ForwardPass::ForwardPass(PassInput input)
     : input_(std::move(input)),
       own_(pack_own(input_, input_.plan.forward, input_.plan.forward_work)),
-      slots_(input_.plan.forward, input_.rank, plan::Payload::kv,
+      slots_(input_.plan.forward, input_.rank, schedule::Payload::kv,
              input_.kv_shape(), input_.kv.k.options()) {
   const auto options =
       input_.q.options().dtype(accumulate_type(input_.q.scalar_type()));
@@ -55,20 +55,21 @@ ForwardPass::ForwardPass(PassInput input)
                          -std::numeric_limits<double>::infinity(), options);
 }
 
-std::span<const std::byte> ForwardPass::outgoing(const plan::Message& message) {
-  const plan::Transfer& transfer = message.first;
-  const at::Tensor& source = transfer.source_slot == plan::kOwn
+std::span<const std::byte> ForwardPass::outgoing(
+    const schedule::Message& message) {
+  const schedule::Transfer& transfer = message.first;
+  const at::Tensor& source = transfer.source_slot == schedule::kOwn
                                  ? own_.at(transfer.block.strand)
                                  : slots_.at(transfer.source_slot);
   return bytes_of(source, message.offset, message.size, input_.kv_shape());
 }
 
-std::span<std::byte> ForwardPass::incoming(const plan::Message& message) {
+std::span<std::byte> ForwardPass::incoming(const schedule::Message& message) {
   return bytes_of(slots_.at(message.first.slot), message.offset, message.size,
                   input_.kv_shape());
 }
 
-void ForwardPass::compute(int step, std::span<const plan::Tile>) {
+void ForwardPass::compute(int step, std::span<const schedule::Tile>) {
   for (const TileWork& work : input_.plan.forward_work.steps.at(step)) {
     compute(work);
   }
@@ -83,7 +84,7 @@ void ForwardPass::compute(const TileWork& work) {
     const auto rows = [&](const at::Tensor& x, int dimension) {
       return x.narrow(dimension, tile.rows.begin, tile.rows.size());
     };
-    const plan::Run columns = {tile.keys.begin, tile.keys.size(), 1};
+    const schedule::Run columns = {tile.keys.begin, tile.keys.size(), 1};
     const KvPair seen = take(keys, columns);
     merge_into(
         {rows(result_.out, 1), rows(result_.lse, 2)},
@@ -93,7 +94,7 @@ void ForwardPass::compute(const TileWork& work) {
 
 std::map<int, at::Tensor> ForwardPass::retained() const {
   std::map<int, at::Tensor> retained;
-  for (const plan::Retained& kept : input_.plan.forward.retained) {
+  for (const schedule::Retained& kept : input_.plan.forward.retained) {
     if (kept.rank == input_.rank) retained[kept.slot] = slots_.at(kept.slot);
   }
   return retained;

@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/plan/tokens/mask.h"
+#include "ringweave/schedule/mask/mask.h"
 
 namespace ringweave::attention {
 namespace {
@@ -76,7 +76,7 @@ TEST(LocalTile, NothingVisibleIsNoTile) {
 }
 
 TEST(LocalTile, WindowsBecomeNarrowBands) {
-  const auto mask = plan::Mask::causal().with_window({50, {}});
+  const auto mask = schedule::Mask::causal().with_window({50, {}});
   const auto rows = mask.intervals({0, 1000, 1}, {0, 1000, 1}, 1000);
   expect_exact_cover(rows);
   for (const LocalTile& tile : local_tiles(rows)) {

@@ -6,11 +6,11 @@
 
 namespace ringweave::attention {
 
-at::Tensor take(const at::Tensor& x, const plan::Run& local) {
+at::Tensor take(const at::Tensor& x, const schedule::Run& local) {
   return x.slice(1, local.begin, local.end(), local.stride);
 }
 
-KvPair take(const KvPair& x, const plan::Run& local) {
+KvPair take(const KvPair& x, const schedule::Run& local) {
   return {take(x.k, local), take(x.v, local)};
 }
 
@@ -33,9 +33,11 @@ std::span<std::byte> bytes_of(const at::Tensor& buffer, std::int64_t offset,
           static_cast<std::size_t>(size * shape.unit() * element)};
 }
 
-Slots::Slots(const plan::Schedule& schedule, Rank rank, plan::Payload payload,
-             const KvShape& shape, const at::TensorOptions& options) {
-  for (const auto& [slot, size] : plan::slot_sizes(schedule, rank, payload)) {
+Slots::Slots(const schedule::Schedule& schedule, Rank rank,
+             schedule::Payload payload, const KvShape& shape,
+             const at::TensorOptions& options) {
+  for (const auto& [slot, size] :
+       schedule::slot_sizes(schedule, rank, payload)) {
     buffers_[slot] = at::empty({size * shape.unit()}, options);
   }
 }

@@ -10,8 +10,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/plan/schedule/schedule.h"
-#include "ringweave/plan/tokens/layout.h"
+#include "ringweave/schedule/layout/layout.h"
+#include "ringweave/schedule/schedule.h"
 
 namespace ringweave::attention {
 
@@ -31,8 +31,8 @@ struct KvPair {
 };
 
 /// The tokens `local` of x (batch, tokens, …), as a view.
-at::Tensor take(const at::Tensor& x, const plan::Run& local);
-KvPair take(const KvPair& x, const plan::Run& local);
+at::Tensor take(const at::Tensor& x, const schedule::Run& local);
+KvPair take(const KvPair& x, const schedule::Run& local);
 
 /// Views of one part in a flat buffer; offset and tokens in units.
 KvPair view_part(const at::Tensor& buffer, std::int64_t offset,
@@ -45,8 +45,9 @@ std::span<std::byte> bytes_of(const at::Tensor& buffer, std::int64_t offset,
 /// Flat buffers by slot number, as large as the schedule says.
 class Slots {
  public:
-  Slots(const plan::Schedule& schedule, Rank rank, plan::Payload payload,
-        const KvShape& shape, const at::TensorOptions& options);
+  Slots(const schedule::Schedule& schedule, Rank rank,
+        schedule::Payload payload, const KvShape& shape,
+        const at::TensorOptions& options);
 
   const at::Tensor& at(int slot) const { return buffers_.at(slot); }
   /// Puts what a former pass left in `slot` there; no copy if the size fits.

@@ -27,17 +27,18 @@ struct PassInput {
 /// The rank's own block packed for the wire, by strand; strands that it sends
 /// to nobody are left out.
 std::map<int, at::Tensor> pack_own(const PassInput& input,
-                                   const plan::Schedule& schedule,
+                                   const schedule::Schedule& schedule,
                                    const PassWork& work);
 
 class ForwardPass final : public comm::Worker {
  public:
   explicit ForwardPass(PassInput input);
 
-  std::span<const std::byte> outgoing(const plan::Message& message) override;
-  std::span<std::byte> incoming(const plan::Message& message) override;
-  void arrived(const plan::Message&) override {}
-  void compute(int step, std::span<const plan::Tile>) override;
+  std::span<const std::byte> outgoing(
+      const schedule::Message& message) override;
+  std::span<std::byte> incoming(const schedule::Message& message) override;
+  void arrived(const schedule::Message&) override {}
+  void compute(int step, std::span<const schedule::Tile>) override;
 
   const Partial& result() const { return result_; }
   /// Slots that backward wants back, by number.
@@ -61,10 +62,11 @@ class BackwardPass final : public comm::Worker {
                at::Tensor lse, const std::map<int, at::Tensor>& retained,
                at::ScalarType grad_payload);
 
-  std::span<const std::byte> outgoing(const plan::Message& message) override;
-  std::span<std::byte> incoming(const plan::Message& message) override;
-  void arrived(const plan::Message& message) override;
-  void compute(int step, std::span<const plan::Tile>) override;
+  std::span<const std::byte> outgoing(
+      const schedule::Message& message) override;
+  std::span<std::byte> incoming(const schedule::Message& message) override;
+  void arrived(const schedule::Message& message) override;
+  void compute(int step, std::span<const schedule::Tile>) override;
 
   const at::Tensor& grad_q() const { return grad_q_; }
   const KvPair& grad_kv() const { return grad_own_; }

@@ -14,8 +14,8 @@
 namespace ringweave::attention {
 namespace {
 
-using plan::Layout;
-using plan::Mask;
+using schedule::Layout;
+using schedule::Mask;
 
 constexpr int kRanks = 3;
 constexpr int kMutations = 150;  // per strategy and mask
@@ -77,8 +77,8 @@ class Mutations : public ::testing::Test {
                               const Json& backward) const {
     std::vector<std::shared_ptr<const AttentionPlan>> plans;
     try {
-      const auto first = plan::schedule_from_json(forward, "forward");
-      const auto second = plan::schedule_from_json(backward, "backward");
+      const auto first = schedule::schedule_from_json(forward, "forward");
+      const auto second = schedule::schedule_from_json(backward, "backward");
       for (Rank rank = 0; rank < kRanks; ++rank) {
         plans.push_back(make_attention_plan(spec, first, second, rank));
       }
@@ -112,14 +112,14 @@ TEST_F(Mutations, AreRefusedOrExact) {
   const Layout layout = Layout::zigzag(22, kRanks);
   for (const char* name : {"ring", "multi_ring", "direct:2", "all_gather"}) {
     for (const Mask& mask : {Mask::causal(), Mask::full()}) {
-      const AttentionSpec spec = {plan::strategy_from_name(name), layout,
+      const AttentionSpec spec = {schedule::strategy_from_name(name), layout,
                                   layout, mask};
-      const plan::AttentionDemand demand(layout, layout, mask);
-      const auto schedule = [&](plan::Pass pass) {
-        return plan::to_json(plan::whole(spec.strategy, demand, pass));
+      const schedule::AttentionDemand demand(layout, layout, mask);
+      const auto schedule = [&](schedule::Pass pass) {
+        return schedule::to_json(schedule::whole(spec.strategy, demand, pass));
       };
-      const Json forward = schedule(plan::Pass::forward);
-      const Json backward = schedule(plan::Pass::backward);
+      const Json forward = schedule(schedule::Pass::forward);
+      const Json backward = schedule(schedule::Pass::backward);
       const std::vector<at::Tensor> want = run(spec, forward, backward);
       ASSERT_FALSE(want.empty());
       for (int i = 0; i < kMutations; ++i) {

@@ -6,12 +6,12 @@ namespace ringweave::attention {
 namespace {
 
 /// The keys that each of the rank's queries sees, in the order of its tokens.
-std::vector<Range> row_intervals(const plan::AttentionDemand& demand, Rank rank,
-                                 const plan::Run& keys) {
-  const plan::Mask& mask = demand.mask();
+std::vector<Range> row_intervals(const schedule::AttentionDemand& demand,
+                                 Rank rank, const schedule::Run& keys) {
+  const schedule::Mask& mask = demand.mask();
   const bool plain = mask.is_plain();
   std::vector<Range> rows;
-  for (const plan::Run& queries : demand.q_layout().runs(rank)) {
+  for (const schedule::Run& queries : demand.q_layout().runs(rank)) {
     const bool sees_all =
         plain && (!mask.is_causal() || keys.end() - 1 <= queries.begin);
     const auto intervals =
@@ -26,7 +26,7 @@ std::vector<Range> row_intervals(const plan::AttentionDemand& demand, Rank rank,
 /// strands are computed in the same step, as every generator has it: fewer and
 /// larger tiles.
 std::vector<TileWork> join_own(std::vector<TileWork> works,
-                               const plan::Layout& layout, Rank rank) {
+                               const schedule::Layout& layout, Rank rank) {
   std::vector<TileWork> joined;
   std::map<int, std::vector<TileWork>> own;
   for (TileWork& work : works) {
@@ -50,8 +50,8 @@ std::vector<TileWork> join_own(std::vector<TileWork> works,
 }
 
 /// Positions of the keys at `local` among the owner's tokens.
-plan::Run positions_of(const plan::Layout& layout, const TileWork& work,
-                       int strands) {
+schedule::Run positions_of(const schedule::Layout& layout, const TileWork& work,
+                           int strands) {
   const auto part = layout.block_part(work.block.owner, work.block.strand,
                                       strands, work.block.part);
   if (part.local == work.local) return part.positions;
@@ -60,20 +60,20 @@ plan::Run positions_of(const plan::Layout& layout, const TileWork& work,
 
 }  // namespace
 
-PassWork make_pass_work(const plan::Schedule& part, Rank rank,
-                        const plan::AttentionDemand& demand, int strands) {
-  const plan::Layout& layout = demand.kv_layout();
+PassWork make_pass_work(const schedule::Schedule& part, Rank rank,
+                        const schedule::AttentionDemand& demand, int strands) {
+  const schedule::Layout& layout = demand.kv_layout();
   PassWork work;
-  for (const plan::Block& block : part.blocks) {
-    work.places[block.id] = {plan::part_offset(part, block.id), block.size};
+  for (const schedule::Block& block : part.blocks) {
+    work.places[block.id] = {schedule::part_offset(part, block.id), block.size};
   }
   work.steps.resize(part.steps);
-  for (const plan::Tile& tile : part.tiles) {
+  for (const schedule::Tile& tile : part.tiles) {
     if (tile.rank != rank) continue;
-    const plan::BlockId& id = tile.block;
+    const schedule::BlockId& id = tile.block;
     work.steps.at(tile.step).push_back(
         {id,
-         id.owner == rank && tile.slot == plan::kOwn,
+         id.owner == rank && tile.slot == schedule::kOwn,
          layout.block_part(id.owner, id.strand, strands, id.part).local,
          tile.slot,
          tile.grad_slot,
@@ -81,9 +81,9 @@ PassWork make_pass_work(const plan::Schedule& part, Rank rank,
          {}});
     work.grad_slots[id] = tile.grad_slot;
   }
-  for (const plan::Transfer& transfer : part.transfers) {
-    if (transfer.to == rank && transfer.payload == plan::Payload::kv_grad &&
-        transfer.action == plan::Action::copy) {
+  for (const schedule::Transfer& transfer : part.transfers) {
+    if (transfer.to == rank && transfer.payload == schedule::Payload::kv_grad &&
+        transfer.action == schedule::Action::copy) {
       work.grad_slots.emplace(transfer.block, transfer.slot);
     }
   }

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "ringweave/attention/local_tile.h"
-#include "ringweave/plan/schedule/demand.h"
-#include "ringweave/plan/schedule/schedule.h"
+#include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/schedule.h"
 
 namespace ringweave::attention {
 
@@ -19,11 +19,11 @@ struct Place {
 /// All of the rank's queries against the keys of one block part; or, as they
 /// need not be packed, against several neighbouring parts of the own shard.
 struct TileWork {
-  plan::BlockId block;
+  schedule::BlockId block;
   bool own = false;
-  plan::Run local;  ///< the keys among the owner's tokens
-  int slot = plan::kOwn;
-  int grad_slot = plan::kOwn;
+  schedule::Run local;  ///< the keys among the owner's tokens
+  int slot = schedule::kOwn;
+  int grad_slot = schedule::kOwn;
   Place place;
   std::vector<LocalTile> tiles;
 };
@@ -31,13 +31,13 @@ struct TileWork {
 /// One pass of one rank: [step] → its work, and where each part lies.
 struct PassWork {
   std::vector<std::vector<TileWork>> steps;
-  std::map<plan::BlockId, Place> places;
+  std::map<schedule::BlockId, Place> places;
   /// Where gradients of a part are added: of the parts it computes, and of
   /// those that it only passes on.
-  std::map<plan::BlockId, int> grad_slots;
+  std::map<schedule::BlockId, int> grad_slots;
 };
 
-PassWork make_pass_work(const plan::Schedule& part, Rank rank,
-                        const plan::AttentionDemand& demand, int strands);
+PassWork make_pass_work(const schedule::Schedule& part, Rank rank,
+                        const schedule::AttentionDemand& demand, int strands);
 
 }  // namespace ringweave::attention

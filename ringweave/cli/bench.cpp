@@ -39,7 +39,7 @@ double seconds_of(const std::function<void()>& work) {
 
 double error_of(const std::vector<at::Tensor>& split,
                 const std::vector<at::Tensor>& whole,
-                const plan::Layout& layout, Rank rank) {
+                const schedule::Layout& layout, Rank rank) {
   ensure(split.size() == whole.size(), "{} results of a split, {} of the whole",
          split.size(), whole.size());
   double worst = 0;
@@ -154,7 +154,7 @@ void add_options(CLI::App& command, BenchOptions& options) {
       ->capture_default_str();
   command
       .add_option("--layout", options.layout, "contiguous, zigzag or striped")
-      ->check(one_of(plan::Layout::names()))
+      ->check(one_of(schedule::Layout::names()))
       ->capture_default_str();
   command.add_option("--mask", options.mask_argument, kMaskHelp)
       ->type_name("MASK")
@@ -197,24 +197,25 @@ void check(const BenchOptions& options, const Context& context) {
 
 }  // namespace
 
-void check_fits(const plan::PlanFile& plan, const std::string& path,
+void check_fits(const planner::PlanFile& plan, const std::string& path,
                 const BenchOptions& options, std::int64_t kv_heads) {
-  plan::ModelShape shape = plan.model;
+  planner::ModelShape shape = plan.model;
   shape.heads = options.heads;
   shape.kv_heads = kv_heads;
   shape.head_dim = options.head_dim;
   shape.batch = options.batch;
   shape.dtype = options.dtype;
-  plan::check_fits(plan, path, options.ranks, shape, options.seq_len,
-                   options.layout, options.mask);
+  planner::check_fits(plan, path, options.ranks, shape, options.seq_len,
+                      options.layout, options.mask);
 }
 
 at::ScalarType scalar_type(const BenchOptions& options) {
   return models::activation_type(models::compute_from_name(options.dtype));
 }
 
-plan::Layout layout_of(const BenchOptions& options) {
-  return plan::Layout::named(options.layout, options.seq_len, options.ranks);
+schedule::Layout layout_of(const BenchOptions& options) {
+  return schedule::Layout::named(options.layout, options.seq_len,
+                                 options.ranks);
 }
 
 at::Tensor random_tensor(std::vector<std::int64_t> shape, at::ScalarType type,
@@ -223,8 +224,8 @@ at::Tensor random_tensor(std::vector<std::int64_t> shape, at::ScalarType type,
   return at::randn(shape, generator, at::kDouble).to(type);
 }
 
-at::Tensor shard(const at::Tensor& whole, const plan::Layout& layout, Rank rank,
-                 bool gradient) {
+at::Tensor shard(const at::Tensor& whole, const schedule::Layout& layout,
+                 Rank rank, bool gradient) {
   const std::vector<std::int64_t> positions = layout.positions(rank);
   const at::Tensor index = at::tensor(positions, at::kLong);
   return whole.detach().index_select(1, index).set_requires_grad(gradient);

@@ -19,9 +19,9 @@
 #include "ringweave/cli/bench_report.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/comm/communicator.h"
-#include "ringweave/plan/choice/plan_file.h"
-#include "ringweave/plan/tokens/layout.h"
-#include "ringweave/plan/tokens/mask.h"
+#include "ringweave/planner/plan_file.h"
+#include "ringweave/schedule/layout/layout.h"
+#include "ringweave/schedule/mask/mask.h"
 
 namespace ringweave::cli {
 
@@ -35,7 +35,8 @@ struct BenchOptions {
   std::string dtype = "float32";
   std::string layout = "zigzag";
   std::string mask_argument = "causal";
-  plan::Mask mask = plan::Mask::causal();  ///< read from it before prepare()
+  schedule::Mask mask =
+      schedule::Mask::causal();  ///< read from it before prepare()
   bool forward_only = false;
   int repeat = 5;
   bool json = false;
@@ -43,18 +44,18 @@ struct BenchOptions {
 
 /// Throws InvalidArgument unless the plan, read from `path`, was made for the
 /// options; what is said of other layers is not compared.
-void check_fits(const plan::PlanFile& plan, const std::string& path,
+void check_fits(const planner::PlanFile& plan, const std::string& path,
                 const BenchOptions& options, std::int64_t kv_heads);
 
 at::ScalarType scalar_type(const BenchOptions& options);
-plan::Layout layout_of(const BenchOptions& options);
+schedule::Layout layout_of(const BenchOptions& options);
 /// Normally distributed numbers, the same for the same seed.
 at::Tensor random_tensor(std::vector<std::int64_t> shape, at::ScalarType type,
                          std::uint64_t seed);
 /// The rank's tokens (dimension 1) of a whole tensor, as a leaf that collects a
 /// gradient if `gradient`.
-at::Tensor shard(const at::Tensor& whole, const plan::Layout& layout, Rank rank,
-                 bool gradient);
+at::Tensor shard(const at::Tensor& whole, const schedule::Layout& layout,
+                 Rank rank, bool gradient);
 
 /// One way to split an operation.
 struct BenchCase {

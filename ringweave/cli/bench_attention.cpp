@@ -20,7 +20,7 @@
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/local_transport.h"
-#include "ringweave/plan/choice/plan_file.h"
+#include "ringweave/planner/plan_file.h"
 
 namespace ringweave::cli {
 namespace {
@@ -34,14 +34,14 @@ struct AttentionBench {
   BenchOptions options;
   std::int64_t kv_heads = 0;  // 0: as many as heads
   std::string strategy_list = "multi_ring";
-  std::string plan_file;                  // instead of strategies
-  std::optional<plan::Strategy> planned;  // from plan_file
-  std::string device_table;               // empty: don't measure
+  std::string plan_file;                      // instead of strategies
+  std::optional<schedule::Strategy> planned;  // from plan_file
+  std::string device_table;                   // empty: don't measure
   std::vector<std::string> strategies;
-  std::vector<std::string> schedule_files;  // instead of strategies
-  std::string save_prefix;                  // empty: don't save
-  std::optional<plan::Schedule> forward;    // from schedule_files
-  std::optional<plan::Schedule> backward;
+  std::vector<std::string> schedule_files;    // instead of strategies
+  std::string save_prefix;                    // empty: don't save
+  std::optional<schedule::Schedule> forward;  // from schedule_files
+  std::optional<schedule::Schedule> backward;
 };
 
 struct AttentionTensors {
@@ -63,8 +63,8 @@ AttentionTensors make_tensors(const AttentionBench& bench) {
 at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
 /// Whether libtorch's op has the mask.
-bool is_plain(const plan::Mask& mask) {
-  return mask.window() == plan::Window{} && mask.document_offsets().empty();
+bool is_plain(const schedule::Mask& mask) {
+  return mask.window() == schedule::Window{} && mask.document_offsets().empty();
 }
 
 BenchCase::Operation torch_operation(const AttentionBench& bench,
@@ -87,16 +87,16 @@ BenchCase::Operation torch_operation(const AttentionBench& bench,
   };
 }
 
-plan::Strategy strategy_of(const AttentionBench& bench,
-                           const std::string& strategy) {
+schedule::Strategy strategy_of(const AttentionBench& bench,
+                               const std::string& strategy) {
   if (bench.planned) return *bench.planned;
-  return strategy == kFromFile ? plan::Strategy{}
-                               : plan::strategy_from_name(strategy);
+  return strategy == kFromFile ? schedule::Strategy{}
+                               : schedule::strategy_from_name(strategy);
 }
 
 attention::AttentionSpec spec_of(const AttentionBench& bench,
                                  const std::string& strategy) {
-  const plan::Layout layout = layout_of(bench.options);
+  const schedule::Layout layout = layout_of(bench.options);
   return {.strategy = strategy_of(bench, strategy),
           .q_layout = layout,
           .kv_layout = layout,
@@ -152,7 +152,7 @@ Baseline make_baseline(const AttentionBench& bench,
   }
   auto alone =
       std::make_unique<comm::Communicator>(comm::LocalWorld(1).transport(0));
-  const auto layout = plan::Layout::contiguous(bench.options.seq_len, 1);
+  const auto layout = schedule::Layout::contiguous(bench.options.seq_len, 1);
   const Plan plan =
       attention::make_attention_plan({.strategy = {},
                                       .q_layout = layout,
@@ -166,22 +166,22 @@ Baseline make_baseline(const AttentionBench& bench,
 
 /// Bytes of one token of keys and values, and of their gradients, which travel
 /// in fp32 or better.
-plan::UnitBytes unit_bytes(const AttentionBench& bench) {
+schedule::UnitBytes unit_bytes(const AttentionBench& bench) {
   const at::ScalarType type = scalar_type(bench.options);
   const auto numbers =
       2 * bench.options.batch * bench.kv_heads * bench.options.head_dim;
   const auto bytes = static_cast<std::int64_t>(at::elementSize(type));
-  return {{plan::Payload::kv, numbers * bytes},
-          {plan::Payload::kv_grad,
+  return {{schedule::Payload::kv, numbers * bytes},
+          {schedule::Payload::kv_grad,
            numbers * std::max<std::int64_t>(bytes, sizeof(float))}};
 }
 
 /// Bytes that the plan's rank sends to each other rank.
 std::map<Rank, std::int64_t> planned_bytes(const attention::AttentionPlan& plan,
-                                           const plan::UnitBytes& units) {
+                                           const schedule::UnitBytes& units) {
   std::map<Rank, std::int64_t> bytes;
-  for (const plan::Schedule* schedule : {&plan.forward, &plan.backward}) {
-    for (const auto& [link, payloads] : plan::link_traffic(*schedule)) {
+  for (const schedule::Schedule* schedule : {&plan.forward, &plan.backward}) {
+    for (const auto& [link, payloads] : schedule::link_traffic(*schedule)) {
       if (link.first != plan.rank) continue;
       for (const auto& [payload, count] : payloads) {
         bytes[link.second] += count * units.at(payload);
@@ -192,19 +192,19 @@ std::map<Rank, std::int64_t> planned_bytes(const attention::AttentionPlan& plan,
 }
 
 std::int64_t planned_buffers(const attention::AttentionPlan& plan,
-                             const plan::UnitBytes& units) {
-  return std::max(plan::buffer_bytes(plan.forward, plan.rank, units),
-                  plan::buffer_bytes(plan.backward, plan.rank, units));
+                             const schedule::UnitBytes& units) {
+  return std::max(schedule::buffer_bytes(plan.forward, plan.rank, units),
+                  schedule::buffer_bytes(plan.backward, plan.rank, units));
 }
 
 void read_schedules(AttentionBench& bench) {
   for (const std::string& file : bench.schedule_files) {
-    const plan::Schedule schedule =
-        plan::schedule_from_json(read_json_file(file), file);
-    auto& place =
-        schedule.pass == plan::Pass::forward ? bench.forward : bench.backward;
+    const schedule::Schedule schedule =
+        schedule::schedule_from_json(read_json_file(file), file);
+    auto& place = schedule.pass == schedule::Pass::forward ? bench.forward
+                                                           : bench.backward;
     require(!place, "[bench attention] got two schedules of the {} pass",
-            plan::name(schedule.pass));
+            schedule::name(schedule.pass));
     place = schedule;
   }
   require(bench.forward.has_value(),
@@ -218,7 +218,7 @@ void read_schedules(AttentionBench& bench) {
 }
 
 void read_plan(AttentionBench& bench) {
-  const plan::PlanFile plan = plan::read_plan_file(bench.plan_file);
+  const planner::PlanFile plan = planner::read_plan_file(bench.plan_file);
   require(plan.softmax.has_value(),
           "[bench attention] got {}, a plan without softmax layers",
           bench.plan_file);
@@ -229,13 +229,14 @@ void read_plan(AttentionBench& bench) {
 
 void save_schedules(const AttentionBench& bench) {
   const auto spec = spec_of(bench, bench.strategies.front());
-  const plan::AttentionDemand demand(spec.q_layout, spec.kv_layout, spec.mask);
-  const auto save = [&](plan::Pass pass) {
-    save_schedule(plan::whole(spec.strategy, demand, pass, spec.backward),
+  const schedule::AttentionDemand demand(spec.q_layout, spec.kv_layout,
+                                         spec.mask);
+  const auto save = [&](schedule::Pass pass) {
+    save_schedule(schedule::whole(spec.strategy, demand, pass, spec.backward),
                   bench.save_prefix, "[bench attention]");
   };
-  save(plan::Pass::forward);
-  if (spec.backward) save(plan::Pass::backward);
+  save(schedule::Pass::forward);
+  if (spec.backward) save(schedule::Pass::backward);
 }
 
 void run(const AttentionBench& bench) {
@@ -249,7 +250,7 @@ void run(const AttentionBench& bench) {
   for (const std::string& strategy : bench.strategies) {
     const auto split = [&](comm::Communicator& communicator) {
       const Plan plan = plan_of(bench, strategy, communicator.rank());
-      const plan::UnitBytes units = unit_bytes(bench);
+      const schedule::UnitBytes units = unit_bytes(bench);
       return BenchCase::Part{
           .operation = split_operation(plan, whole, communicator),
           .planned_bytes = planned_bytes(*plan, units),
@@ -267,8 +268,8 @@ void check_files(const AttentionBench& bench) {
     check_writable(bench.device_table, "--save-device-table", kWhere);
   }
   if (!bench.save_prefix.empty()) {
-    std::vector<plan::Pass> passes = {plan::Pass::forward};
-    if (!bench.options.forward_only) passes.push_back(plan::Pass::backward);
+    std::vector<schedule::Pass> passes = {schedule::Pass::forward};
+    if (!bench.options.forward_only) passes.push_back(schedule::Pass::backward);
     check_schedules_writable(passes, bench.save_prefix, kWhere);
   }
 }
@@ -280,7 +281,7 @@ void prepare(AttentionBench& bench) {
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
           "divide the heads",
           bench.options.heads, bench.kv_heads);
-  bench.strategies = plan::split_strategy_names(bench.strategy_list);
+  bench.strategies = schedule::split_strategy_names(bench.strategy_list);
   if (!bench.schedule_files.empty()) read_schedules(bench);
   if (!bench.plan_file.empty()) read_plan(bench);
   require(bench.save_prefix.empty() || bench.strategies.size() == 1,

@@ -133,7 +133,7 @@ void run(const LinearBench& bench) {
   comm::Communicator alone(comm::LocalWorld(1).transport(0));
   const linear_attention::LinearSpec whole_spec = {
       .transport = {},
-      .layout = plan::Layout::contiguous(bench.options.seq_len, 1),
+      .layout = schedule::Layout::contiguous(bench.options.seq_len, 1),
       .mask = bench.options.mask};
   const auto whole_operation =
       part_of(bench, whole_spec, whole, alone).operation;
@@ -151,9 +151,9 @@ void run(const LinearBench& bench) {
 }
 
 void prepare(LinearBench& bench) {
-  bench.transports = plan::split_strategy_names(bench.transport_list);
+  bench.transports = schedule::split_strategy_names(bench.transport_list);
   if (!bench.plan_file.empty()) {
-    const plan::PlanFile plan = plan::read_plan_file(bench.plan_file);
+    const planner::PlanFile plan = planner::read_plan_file(bench.plan_file);
     require(plan.linear.has_value(),
             "[bench linear] got {}, a plan without linear layers",
             bench.plan_file);

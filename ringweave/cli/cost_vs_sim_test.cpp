@@ -7,18 +7,18 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/plan/cost/attention_work.h"
-#include "ringweave/plan/cost/cost.h"
+#include "ringweave/planner/cost/attention_work.h"
+#include "ringweave/planner/cost/cost.h"
 #include "ringweave/sim/simulate.h"
 #include "ringweave/topology/builtin.h"
 
 namespace ringweave::cli {
 namespace {
 
-using plan::Layout;
-using plan::Mask;
-using plan::Pass;
-using plan::Strategy;
+using schedule::Layout;
+using schedule::Mask;
+using schedule::Pass;
+using schedule::Strategy;
 
 /// docs/algorithms.md says what makes the two differ.
 constexpr double kClose = 0.05;
@@ -65,8 +65,8 @@ std::vector<Strategy> strategies(int ranks, int nodes) {
   }
   std::vector<Strategy> possible;
   for (const std::string& name : names) {
-    const Strategy strategy = plan::strategy_from_name(name);
-    if (!plan::why_not(strategy, ranks)) possible.push_back(strategy);
+    const Strategy strategy = schedule::strategy_from_name(name);
+    if (!schedule::why_not(strategy, ranks)) possible.push_back(strategy);
   }
   return possible;
 }
@@ -74,9 +74,9 @@ std::vector<Strategy> strategies(int ranks, int nodes) {
 struct Case {
   topology::Topology topology;
   Strategy strategy;
-  plan::AttentionDemand demand;
-  plan::ModelShape shape;
-  plan::Device device;
+  schedule::AttentionDemand demand;
+  planner::ModelShape shape;
+  planner::Device device;
   Pass pass;
   double overhead;
   std::string name;
@@ -96,43 +96,45 @@ Case draw_case(unsigned seed) {
       {Mask::full(), Mask::causal(),
        Mask::causal().with_window({tokens / 3, {}}),
        Mask::causal().with_documents({0, tokens / 4, tokens / 2, tokens})});
-  plan::ModelShape shape{.heads = 8, .kv_heads = 2, .head_dim = 64};
+  planner::ModelShape shape{.heads = 8, .kv_heads = 2, .head_dim = 64};
   // Compute over transfers: from none to more than them.
   const double ratio = draw.of<double>({1e-3, 0.3, 1, 3});
   const double bytes =
       static_cast<double>(tokens * shape.kv_token_bytes()) / 1e9;
   const double flop = 4.0 * 64 * 8 * static_cast<double>(tokens * tokens) / n;
-  plan::Device device{.name = "drawn", .source = "", .dtype = ""};
+  planner::Device device{.name = "drawn", .source = "", .dtype = ""};
   device.flops_per_second = flop / (ratio * bytes);
   const Pass pass = draw.below(2) == 0 ? Pass::forward : Pass::backward;
   const double overhead = draw.of<double>({0, 1e-6, 4e-6});
   return {
       std::move(topology),
       strategy,
-      plan::AttentionDemand(layout, layout, mask),
+      schedule::AttentionDemand(layout, layout, mask),
       shape,
       device,
       pass,
       overhead,
       fmt::format("{} {} {} {} {} {} tokens, compute {}, overhead {}", place,
-                  plan::name(strategy), plan::name(pass), layout_name,
+                  schedule::name(strategy), schedule::name(pass), layout_name,
                   mask.to_json().dump(), tokens, ratio, overhead)};
 }
 
 double predicted(const Case& c) {
-  const plan::Network network(c.topology);
-  return plan::pass_cost(plan::attention_traffic(c.strategy, c.demand, c.shape,
-                                                 c.device, c.pass, c.overhead),
-                         network, {.message_overhead_seconds = c.overhead})
+  const planner::Network network(c.topology);
+  return planner::pass_cost(
+             planner::attention_traffic(c.strategy, c.demand, c.shape, c.device,
+                                        c.pass, c.overhead),
+             network, {.message_overhead_seconds = c.overhead})
       .seconds;
 }
 
 double simulated(const Case& c) {
   const int n = c.topology.ranks();
-  const int strands = plan::strand_count(c.strategy, n);
-  return sim::simulate(plan::whole(c.strategy, c.demand, c.pass), c.topology,
-                       plan::attention_workload(c.demand, strands, c.shape,
-                                                c.device, c.pass, c.overhead))
+  const int strands = schedule::strand_count(c.strategy, n);
+  return sim::simulate(
+             schedule::whole(c.strategy, c.demand, c.pass), c.topology,
+             planner::attention_workload(c.demand, strands, c.shape, c.device,
+                                         c.pass, c.overhead))
       .seconds;
 }
 
@@ -184,14 +186,14 @@ TEST(CostVsSim, ManyRanks) {
     const Layout layout = Layout::zigzag(8192 * n, n);
     const Case c{
         std::move(topology),
-        plan::strategy_from_name(large.strategy),
-        plan::AttentionDemand(layout, layout, Mask::causal()),
+        schedule::strategy_from_name(large.strategy),
+        schedule::AttentionDemand(layout, layout, Mask::causal()),
         {.heads = 64, .kv_heads = 8, .head_dim = 128},
         {.name = "none", .source = "", .dtype = "", .flops_per_second = 1e30},
         large.pass,
         kOverhead,
         fmt::format("{} {} {}", large.topology, large.strategy,
-                    plan::name(large.pass))};
+                    schedule::name(large.pass))};
     const double want = simulated(c);
     EXPECT_NEAR(predicted(c), want, kClose * want) << c.name;
   }

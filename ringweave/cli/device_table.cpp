@@ -13,7 +13,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/output_file.h"
-#include "ringweave/plan/cost/device.h"
+#include "ringweave/planner/cost/device.h"
 
 namespace ringweave::cli {
 namespace {
@@ -37,7 +37,7 @@ double median_seconds(int repeat, Work work) {
 }
 
 void measure(const BenchOptions& options, std::int64_t kv_heads,
-             std::int64_t rows, plan::Device& device) {
+             std::int64_t rows, planner::Device& device) {
   const at::ScalarType type = scalar_type(options);
   const at::ScalarType sums = attention::accumulate_type(type);
   const auto make = [&](std::int64_t heads, at::ScalarType of,
@@ -79,15 +79,17 @@ void save_device_table(const BenchOptions& options, std::int64_t kv_heads,
       options.seq_len, kSmallest);
   const at::NoGradGuard no_grad;
   at::set_num_threads(options.threads);
-  plan::Device device{.name = fmt::format("cpu, {} threads", options.threads),
-                      .source = "measured",
-                      .dtype = options.dtype};
+  planner::Device device{
+      .name = fmt::format("cpu, {} threads", options.threads),
+      .source = "measured",
+      .dtype = options.dtype};
   device.head_dim = static_cast<int>(options.head_dim);
   for (std::int64_t rows = kSmallest; rows <= options.seq_len; rows *= 2) {
     measure(options, kv_heads, rows, device);
     check_interrupted();
   }
-  write_file(path, plan::to_json(device).dump(2) + "\n", "[bench attention]");
+  write_file(path, planner::to_json(device).dump(2) + "\n",
+             "[bench attention]");
   for (const auto& [area, seconds] : device.forward.points) {
     fmt::print("area {:.4g}: forward {:.4g} ms\n", area, 1e3 * seconds);
   }

@@ -10,21 +10,22 @@
 
 namespace ringweave::cli {
 
-plan::Mask mask_from_option(const std::string& text, const std::string& where) {
-  if (text == "causal") return plan::Mask::causal();
-  if (text == "full") return plan::Mask::full();
+schedule::Mask mask_from_option(const std::string& text,
+                                const std::string& where) {
+  if (text == "causal") return schedule::Mask::causal();
+  if (text == "full") return schedule::Mask::full();
   if (text.starts_with("{")) {
-    return plan::Mask::from_json(parse_json(text, "--mask"), "--mask");
+    return schedule::Mask::from_json(parse_json(text, "--mask"), "--mask");
   }
   std::error_code none;
   require(std::filesystem::is_regular_file(text, none),
           "{} got --mask {}; want causal, full, a file, or an object such as "
           "{{\"kind\": \"causal\", \"window\": {{\"left\": 4095}}}}",
           where, text);
-  return plan::Mask::from_json(read_json_file(text), text);
+  return schedule::Mask::from_json(read_json_file(text), text);
 }
 
-std::string mask_text(const plan::Mask& mask) {
+std::string mask_text(const schedule::Mask& mask) {
   std::string text = mask.is_causal() ? "causal" : "full";
   std::vector<std::string> sides;
   if (mask.window().left) {

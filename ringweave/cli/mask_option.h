@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "ringweave/plan/tokens/mask.h"
+#include "ringweave/schedule/mask/mask.h"
 
 namespace ringweave::cli {
 
@@ -14,9 +14,10 @@ inline constexpr const char* kMaskHelp =
 /// "causal", "full", the text of an object that Mask::from_json takes, or the
 /// path of a file of one. `where` stands in errors, such as "[plan]". Throws
 /// InvalidArgument if it is none of these.
-plan::Mask mask_from_option(const std::string& text, const std::string& where);
+schedule::Mask mask_from_option(const std::string& text,
+                                const std::string& where);
 
 /// "causal", "full, window of 3 left and 4 right", "causal, 12 documents".
-std::string mask_text(const plan::Mask& mask);
+std::string mask_text(const schedule::Mask& mask);
 
 }  // namespace ringweave::cli

@@ -13,9 +13,9 @@
 #include "ringweave/cli/mask_option.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/cli/plan_report.h"
-#include "ringweave/plan/choice/plan_file.h"
-#include "ringweave/plan/choice/planner.h"
-#include "ringweave/plan/search/searched.h"
+#include "ringweave/planner/plan_file.h"
+#include "ringweave/planner/planner.h"
+#include "ringweave/planner/search/searched.h"
 
 namespace ringweave::cli {
 namespace {
@@ -44,8 +44,8 @@ struct PlanFlags {
 
 /// What the config says where no flag does.
 void read_config(PlanFlags& flags, const Json& config) {
-  const plan::RunSettings run =
-      plan::run_settings_from_json(config, flags.model);
+  const planner::RunSettings run =
+      planner::run_settings_from_json(config, flags.model);
   const auto take = [](auto& flag, const auto& value) {
     if (!flag) flag = value;
   };
@@ -59,10 +59,10 @@ void read_config(PlanFlags& flags, const Json& config) {
   take(flags.message_overhead, run.message_overhead_seconds);
 }
 
-plan::ModelShape shape_of(const PlanFlags& flags, const Json& config) {
-  plan::ModelShape shape;
+planner::ModelShape shape_of(const PlanFlags& flags, const Json& config) {
+  planner::ModelShape shape;
   if (!flags.model.empty()) {
-    shape = plan::model_shape_from_json(config, flags.model);
+    shape = planner::model_shape_from_json(config, flags.model);
   } else {
     require(flags.heads.has_value(),
             "[plan] got neither --model nor --heads; want one of them");
@@ -79,18 +79,18 @@ plan::ModelShape shape_of(const PlanFlags& flags, const Json& config) {
     shape.normaliser = flags.linear == "basic";
   }
   if (!flags.compute.empty()) shape.dtype = flags.compute;
-  plan::check(shape, "plan");
+  planner::check(shape, "plan");
   return shape;
 }
 
 /// Fills in `flags` what the config or a default says.
-plan::PlanRequest request_of(PlanFlags& flags) {
+planner::PlanRequest request_of(PlanFlags& flags) {
   Json config;
   if (!flags.model.empty()) {
     config = read_json_file(flags.model);
     read_config(flags, config);
   }
-  const plan::ModelShape shape = shape_of(flags, config);
+  const planner::ModelShape shape = shape_of(flags, config);
   require(flags.topology.has_value(),
           "[plan] got neither --topology nor a --model CONFIG with "
           "parallel.topology; want one of them");
@@ -98,11 +98,11 @@ plan::PlanRequest request_of(PlanFlags& flags) {
           "[plan] got neither --seq-len nor a --model CONFIG with "
           "data.seq_len; want one of them");
   if (!flags.layout) flags.layout = kLayout;
-  plan::PlanRequest request{
-      .machine = plan::load_machine(*flags.topology),
+  planner::PlanRequest request{
+      .machine = planner::load_machine(*flags.topology),
       .shape = shape,
       .mask = mask_from_option(flags.mask, "[plan]"),
-      .device = plan::load_device(flags.device.value_or(kDevice)),
+      .device = planner::load_device(flags.device.value_or(kDevice)),
       .memory_limit_bytes = flags.memory_limit,
       .message_overhead_seconds = flags.message_overhead.value_or(0)};
   const int ranks = request.machine.ranks();
@@ -117,34 +117,35 @@ plan::PlanRequest request_of(PlanFlags& flags) {
   require(request.message_overhead_seconds >= 0,
           "[plan] got --message-overhead {}; want at least 0",
           request.message_overhead_seconds);
-  request.layout = plan::Layout::named(*flags.layout, *flags.seq_len, ranks);
+  request.layout =
+      schedule::Layout::named(*flags.layout, *flags.seq_len, ranks);
   return request;
 }
 
-void save(const std::string& path, const plan::PlanFile& plan) {
-  write_file(path, plan::to_json(plan).dump(2) + "\n", "[plan]");
+void save(const std::string& path, const planner::PlanFile& plan) {
+  write_file(path, planner::to_json(plan).dump(2) + "\n", "[plan]");
   fmt::print(stderr, "wrote {}\n", path);
 }
 
-void report(const PlanFlags& flags, const plan::PlanRequest& request,
-            const plan::Planned& planned) {
+void report(const PlanFlags& flags, const planner::PlanRequest& request,
+            const planner::Planned& planned) {
   const PlanReport report{request, *flags.layout, planned};
   fmt::print("{}", flags.json ? to_json(report).dump() + "\n" : table(report));
   if (!flags.save.empty()) {
-    save(flags.save, plan::plan_file(request, *flags.layout, planned));
+    save(flags.save, planner::plan_file(request, *flags.layout, planned));
   }
 }
 
 /// Planning is checking: what does not fit is an error before any work.
 void prepare(PlanFlags flags, Context& context) {
-  plan::PlanRequest request = request_of(flags);
+  planner::PlanRequest request = request_of(flags);
   if (context.leads() && !flags.save.empty()) {
     check_writable(flags.save, "--save", "[plan]");
   }
-  if (flags.synthesise || plan::worth_searching(request.machine)) {
-    request.extra = plan::searched_strategies(request.machine);
+  if (flags.synthesise || planner::worth_searching(request.machine)) {
+    request.extra = planner::searched_strategies(request.machine);
   }
-  const plan::Planned planned = plan::make_plan(request);
+  const planner::Planned planned = planner::make_plan(request);
   context.job = [flags, request, planned, &context] {
     if (context.leads()) report(flags, request, planned);
   };
@@ -192,7 +193,7 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
                   "Tokens per sequence (--model may tell)")
       ->type_name("N");
   command.add_option("--layout", flags.layout, "contiguous, zigzag or striped")
-      ->check(one_of(plan::Layout::names()))
+      ->check(one_of(schedule::Layout::names()))
       ->type_name("NAME")
       ->default_str(kLayout);
   command.add_option("--mask", flags.mask, kMaskHelp)

@@ -12,9 +12,9 @@
 namespace ringweave::cli {
 namespace {
 
-using plan::Candidate;
-using plan::LayerPlan;
-using plan::Verdict;
+using planner::Candidate;
+using planner::LayerPlan;
+using planner::Verdict;
 
 constexpr const char* kLegend =
     "* by formula; the others event by event. busiest link: how long it is in "
@@ -32,8 +32,8 @@ std::string milliseconds(double seconds) {
                           : fmt::format("{:.0f}", 1e3 * seconds);
 }
 
-std::string bytes_text(const plan::LinkClassBytes& forward,
-                       const plan::LinkClassBytes& backward) {
+std::string bytes_text(const planner::LinkClassBytes& forward,
+                       const planner::LinkClassBytes& backward) {
   std::vector<std::string> texts;
   for (const auto& [name, of_class] : forward) {
     double total = of_class.total;
@@ -66,7 +66,7 @@ std::vector<std::string> row(const Candidate& candidate, double bound) {
           candidate.is_bounded ? milliseconds(candidate.link_seconds()) : "-",
           bytes_text(candidate.forward.bytes, candidate.backward.bytes),
           with_prefix(candidate.memory_bytes) + "B",
-          plan::name(candidate.verdict),
+          planner::name(candidate.verdict),
           candidate.reason};
 }
 
@@ -108,7 +108,7 @@ std::string layer_table(const std::string& kind, const LayerPlan& plan) {
   return text + aligned(rows);
 }
 
-bool is_mesh(const plan::Machine& machine) {
+bool is_mesh(const planner::Machine& machine) {
   return machine.fabric && machine.fabric->kind == topology::FabricKind::mesh;
 }
 
@@ -122,7 +122,7 @@ std::string choice(const std::string& kind, const LayerPlan& plan) {
       time_text(plan.bound()));
 }
 
-Json to_json(const plan::PassCost& cost) {
+Json to_json(const planner::PassCost& cost) {
   Json bytes = Json::object();
   for (const auto& [name, of_class] : cost.bytes) {
     bytes[name] = {{"total", of_class.total}, {"busiest", of_class.busiest}};
@@ -137,7 +137,7 @@ Json to_json(const LayerPlan& plan) {
   Json candidates = Json::array();
   for (const Candidate& candidate : plan.candidates) {
     Json json = {{"name", candidate.name},
-                 {"verdict", plan::name(candidate.verdict)},
+                 {"verdict", planner::name(candidate.verdict)},
                  {"reason", candidate.reason}};
     if (candidate.verdict != Verdict::impossible) {
       json["forward"] = to_json(candidate.forward);
@@ -166,8 +166,8 @@ Json to_json(const LayerPlan& plan) {
 }  // namespace
 
 std::string table(const PlanReport& report) {
-  const plan::PlanRequest& request = report.request;
-  const plan::ModelShape& shape = request.shape;
+  const planner::PlanRequest& request = report.request;
+  const planner::ModelShape& shape = request.shape;
   std::string text = fmt::format(
       "{} ({} ranks), {} layers of {} heads ({} of keys and values) x {}, {}, "
       "{} x {} tokens, {}, {}, device {}\n",
@@ -189,10 +189,10 @@ std::string table(const PlanReport& report) {
 }
 
 Json to_json(const PlanReport& report) {
-  const plan::PlanRequest& request = report.request;
+  const planner::PlanRequest& request = report.request;
   return {{"topology", request.machine.name},
           {"ranks", request.machine.ranks()},
-          {"model", plan::to_json(request.shape)},
+          {"model", planner::to_json(request.shape)},
           {"seq_len", request.layout.tokens()},
           {"layout", report.layout},
           {"mask", request.mask.to_json()},

@@ -4,14 +4,14 @@
 #include <string>
 
 #include "ringweave/base/json.h"
-#include "ringweave/plan/choice/planner.h"
+#include "ringweave/planner/planner.h"
 
 namespace ringweave::cli {
 
 struct PlanReport {
-  const plan::PlanRequest& request;
+  const planner::PlanRequest& request;
   std::string layout;
-  const plan::Planned& planned;
+  const planner::Planned& planned;
 };
 
 std::string table(const PlanReport& report);

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "ringweave/plan/schedule/schedule.h"
+#include "ringweave/schedule/schedule.h"
 
 namespace ringweave::cli {
 
@@ -14,15 +14,15 @@ inline constexpr const char* kSaveSchedulesHelp =
     "PREFIX.backward.json, for --schedule";
 
 /// PREFIX.forward.json or PREFIX.backward.json.
-std::string schedule_path(plan::Pass pass, const std::string& prefix);
+std::string schedule_path(schedule::Pass pass, const std::string& prefix);
 
 /// As check_writable(), of the schedules of these passes.
-void check_schedules_writable(const std::vector<plan::Pass>& passes,
+void check_schedules_writable(const std::vector<schedule::Pass>& passes,
                               const std::string& prefix,
                               const std::string& where);
 
 /// Writes the schedule there, and says so on stderr; throws as write_file().
-void save_schedule(const plan::Schedule& schedule, const std::string& prefix,
-                   const std::string& where);
+void save_schedule(const schedule::Schedule& schedule,
+                   const std::string& prefix, const std::string& where);
 
 }  // namespace ringweave::cli

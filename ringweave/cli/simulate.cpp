@@ -17,8 +17,8 @@
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/cli/simulate_input.h"
 #include "ringweave/cli/simulate_report.h"
-#include "ringweave/plan/choice/demand_bytes.h"
-#include "ringweave/plan/cost/attention_work.h"
+#include "ringweave/planner/cost/attention_work.h"
+#include "ringweave/planner/demand_bytes.h"
 #include "ringweave/sim/trace.h"
 #include "ringweave/topology/lower_bound.h"
 
@@ -28,25 +28,26 @@ namespace {
 constexpr const char* kWhere = "[simulate]";
 
 /// Of keys and values, or in backward of their gradients.
-double transfer_bound(const SimulateInput& input, plan::Pass pass) {
-  const bool forward = pass == plan::Pass::forward;
-  const plan::ModelShape& shape = input.shape;
-  const auto bytes = plan::demand_bytes(
+double transfer_bound(const SimulateInput& input, schedule::Pass pass) {
+  const bool forward = pass == schedule::Pass::forward;
+  const planner::ModelShape& shape = input.shape;
+  const auto bytes = planner::demand_bytes(
       input.demand, static_cast<double>(forward ? shape.kv_token_bytes()
                                                 : shape.grad_token_bytes()));
-  return topology::lower_bound(
-             forward ? input.topology : plan::reversed_topology(input.topology),
-             bytes)
+  return topology::lower_bound(forward
+                                   ? input.topology
+                                   : planner::reversed_topology(input.topology),
+                               bytes)
       .seconds;
 }
 
-plan::Workload workload_of(const SimulateInput& input,
-                           const SimulateInput::Pass& pass,
-                           double message_overhead) {
-  plan::Workload workload =
-      plan::attention_workload(input.demand, pass.strands, input.shape,
-                               input.device.value_or(plan::Device{}),
-                               pass.schedule.pass, message_overhead);
+planner::Workload workload_of(const SimulateInput& input,
+                              const SimulateInput::Pass& pass,
+                              double message_overhead) {
+  planner::Workload workload =
+      planner::attention_workload(input.demand, pass.strands, input.shape,
+                                  input.device.value_or(planner::Device{}),
+                                  pass.schedule.pass, message_overhead);
   if (!input.device) workload.tile_seconds = {};
   return workload;
 }
@@ -94,8 +95,8 @@ void check_ends(const std::vector<sim::Timeline>& timelines) {
     if (timeline.complete()) continue;
     throw NoSolution(
         fmt::format("{} the {} pass never ends: {} of {} ranks wait for ever",
-                    kWhere, plan::name(timeline.pass), timeline.stuck.size(),
-                    timeline.ranks.size()));
+                    kWhere, schedule::name(timeline.pass),
+                    timeline.stuck.size(), timeline.ranks.size()));
   }
 }
 
@@ -149,7 +150,7 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
         ->type_name("N")
         ->default_str(std::to_string(fallback));
   };
-  const plan::ModelShape shape;
+  const planner::ModelShape shape;
   add("--seq-len", options.seq_len, "Tokens of each whole sequence",
       Defaults::kSeqLen);
   add("--batch", options.batch, "Sequences", shape.batch);
@@ -167,7 +168,7 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
       ->check(one_of({"float64", "float32", "bfloat16"}));
   name("--layout", options.layout, "contiguous, zigzag or striped",
        Defaults::kLayout)
-      ->check(one_of(plan::Layout::names()));
+      ->check(one_of(schedule::Layout::names()));
   name("--mask", options.mask, kMaskHelp, Defaults::kMask)->type_name("MASK");
 }
 

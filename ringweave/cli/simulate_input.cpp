@@ -8,10 +8,10 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
-#include "ringweave/plan/choice/plan_file.h"
-#include "ringweave/plan/proof/validate.h"
-#include "ringweave/plan/search/searched.h"
-#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/planner/plan_file.h"
+#include "ringweave/planner/search/searched.h"
+#include "ringweave/schedule/proof/validate.h"
+#include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {
@@ -62,11 +62,11 @@ void check(const SimulateOptions& options) {
           disturbances.jitter > 0 ? "--jitter" : "--straggler");
 }
 
-using Plan = std::optional<plan::PlanFile>;
+using Plan = std::optional<planner::PlanFile>;
 
 Plan plan_of(const SimulateOptions& options) {
   if (options.plan.empty()) return std::nullopt;
-  plan::PlanFile plan = plan::read_plan_file(options.plan);
+  planner::PlanFile plan = planner::read_plan_file(options.plan);
   require(plan.softmax.has_value(), "{} got {}, a plan without softmax layers",
           kWhere, options.plan);
   return plan;
@@ -75,15 +75,16 @@ Plan plan_of(const SimulateOptions& options) {
 Topology topology_of(const SimulateOptions& options, const Plan& plan) {
   const std::string& name =
       options.topology.empty() ? plan->topology_name : options.topology;
-  if (plan) plan::check_fits(*plan, options.plan, plan::load_machine(name));
+  if (plan)
+    planner::check_fits(*plan, options.plan, planner::load_machine(name));
   return topology::load_topology(name);
 }
 
-plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan,
-                          std::int64_t seq_len) {
-  plan::ModelShape shape = {.heads = AttentionDefaults::kHeads,
-                            .kv_heads = 0,
-                            .head_dim = AttentionDefaults::kHeadDim};
+planner::ModelShape shape_of(const SimulateOptions& options, const Plan& plan,
+                             std::int64_t seq_len) {
+  planner::ModelShape shape = {.heads = AttentionDefaults::kHeads,
+                               .kv_heads = 0,
+                               .head_dim = AttentionDefaults::kHeadDim};
   if (plan) shape = plan->model;
   shape.batch = options.batch.value_or(shape.batch);
   shape.heads = options.heads.value_or(shape.heads);
@@ -91,7 +92,7 @@ plan::ModelShape shape_of(const SimulateOptions& options, const Plan& plan,
   if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
   shape.head_dim = options.head_dim.value_or(shape.head_dim);
   if (!options.dtype.empty()) shape.dtype = options.dtype;
-  plan::check(shape, "simulate", seq_len);
+  planner::check(shape, "simulate", seq_len);
   return shape;
 }
 
@@ -100,7 +101,7 @@ std::string layout_of(const SimulateOptions& options, const Plan& plan) {
   return plan ? plan->layout : AttentionDefaults::kLayout;
 }
 
-plan::Mask mask_of(const SimulateOptions& options, const Plan& plan) {
+schedule::Mask mask_of(const SimulateOptions& options, const Plan& plan) {
   if (options.mask.empty() && plan) return plan->mask;
   return mask_from_option(
       options.mask.empty() ? AttentionDefaults::kMask : options.mask, kWhere);
@@ -108,23 +109,25 @@ plan::Mask mask_of(const SimulateOptions& options, const Plan& plan) {
 
 /// A schedule file, if it does the demand's work on the topology's ranks, or
 /// with `transfers_only` at least can be played.
-plan::Schedule load_schedule(const std::string& path,
-                             const plan::AttentionDemand& demand,
-                             const Topology& topology, bool transfers_only) {
-  plan::Schedule schedule =
-      plan::schedule_from_json(read_json_file(path), path);
+schedule::Schedule load_schedule(const std::string& path,
+                                 const schedule::AttentionDemand& demand,
+                                 const Topology& topology,
+                                 bool transfers_only) {
+  schedule::Schedule schedule =
+      schedule::schedule_from_json(read_json_file(path), path);
   require(schedule.ranks == topology.ranks(),
           "{} got {} for {} ranks; {} has {}", kWhere, path, schedule.ranks,
           topology.name(), topology.ranks());
-  for (const plan::Transfer& transfer : schedule.transfers) {
-    require(transfer.payload == plan::Payload::kv ||
-                transfer.payload == plan::Payload::kv_grad,
+  for (const schedule::Transfer& transfer : schedule.transfers) {
+    require(transfer.payload == schedule::Payload::kv ||
+                transfer.payload == schedule::Payload::kv_grad,
             "{} got {} with a transfer of {}; want {} and {} alone", kWhere,
-            path, plan::name(transfer.payload), plan::name(plan::Payload::kv),
-            plan::name(plan::Payload::kv_grad));
+            path, schedule::name(transfer.payload),
+            schedule::name(schedule::Payload::kv),
+            schedule::name(schedule::Payload::kv_grad));
   }
-  const int strands = plan::strand_count(schedule);
-  for (const plan::Block& block : schedule.blocks) {
+  const int strands = schedule::strand_count(schedule);
+  for (const schedule::Block& block : schedule.blocks) {
     const auto [owner, strand, part] = block.id;
     const std::int64_t size =
         part < demand.parts(owner) ? demand.size(block.id, strands) : 0;
@@ -135,8 +138,8 @@ plan::Schedule load_schedule(const std::string& path,
             demand.kv_layout().tokens(), size);
   }
   try {
-    (transfers_only ? plan::validate_form : plan::validate)(schedule, demand,
-                                                            strands);
+    (transfers_only ? schedule::validate_form : schedule::validate)(
+        schedule, demand, strands);
   } catch (const InvalidArgument& error) {
     throw InvalidArgument(
         fmt::format("{} got {}: {}", kWhere, path, error.what()));
@@ -147,36 +150,37 @@ plan::Schedule load_schedule(const std::string& path,
 using Pass = SimulateInput::Pass;
 
 std::vector<Pass> passes_of_files(const SimulateOptions& options,
-                                  const plan::AttentionDemand& demand,
+                                  const schedule::AttentionDemand& demand,
                                   const Topology& topology) {
   std::vector<Pass> passes;
   for (const std::string& path : options.schedules) {
-    plan::Schedule schedule =
+    schedule::Schedule schedule =
         load_schedule(path, demand, topology, options.transfers_only);
-    const int strands = plan::strand_count(schedule);
+    const int strands = schedule::strand_count(schedule);
     passes.push_back({std::move(schedule), strands});
   }
   return passes;
 }
 
-std::vector<Pass> passes_of(const plan::Strategy& strategy,
-                            const plan::AttentionDemand& demand,
+std::vector<Pass> passes_of(const schedule::Strategy& strategy,
+                            const schedule::AttentionDemand& demand,
                             const SimulateOptions& options) {
   std::vector<Pass> passes;
-  const int strands = plan::strand_count(strategy, demand.ranks());
-  for (const plan::Pass pass : chosen_passes(options)) {
+  const int strands = schedule::strand_count(strategy, demand.ranks());
+  for (const schedule::Pass pass : chosen_passes(options)) {
     passes.push_back(
-        {plan::whole(strategy, demand, pass, !options.forward_only), strands});
+        {schedule::whole(strategy, demand, pass, !options.forward_only),
+         strands});
   }
   return passes;
 }
 
 }  // namespace
 
-std::vector<plan::Pass> chosen_passes(const SimulateOptions& options) {
-  std::vector<plan::Pass> passes;
-  if (!options.backward_only) passes.push_back(plan::Pass::forward);
-  if (!options.forward_only) passes.push_back(plan::Pass::backward);
+std::vector<schedule::Pass> chosen_passes(const SimulateOptions& options) {
+  std::vector<schedule::Pass> passes;
+  if (!options.backward_only) passes.push_back(schedule::Pass::forward);
+  if (!options.forward_only) passes.push_back(schedule::Pass::backward);
   return passes;
 }
 
@@ -188,22 +192,22 @@ SimulateInput simulate_input(const SimulateOptions& options) {
       plan ? plan->seq_len : AttentionDefaults::kSeqLen);
   require(seq_len >= 1, "{} got --seq-len {}; want at least 1", kWhere,
           seq_len);
-  const plan::ModelShape shape = shape_of(options, plan, seq_len);
+  const planner::ModelShape shape = shape_of(options, plan, seq_len);
   const std::string layout_name = layout_of(options, plan);
-  const plan::Mask mask = mask_of(options, plan);
+  const schedule::Mask mask = mask_of(options, plan);
   if (plan) {
-    plan::check_fits(*plan, options.plan, topology.ranks(), shape, seq_len,
-                     layout_name, mask);
+    planner::check_fits(*plan, options.plan, topology.ranks(), shape, seq_len,
+                        layout_name, mask);
   }
-  std::optional<plan::Device> device;
+  std::optional<planner::Device> device;
   if (!options.device.empty()) {
-    device = plan::load_device(options.device);
-    plan::check_dtype(*device, shape.dtype);
+    device = planner::load_device(options.device);
+    planner::check_dtype(*device, shape.dtype);
   }
   if (options.flops) device.emplace().flops_per_second = *options.flops;
   const auto layout =
-      plan::Layout::named(layout_name, seq_len, topology.ranks());
-  plan::AttentionDemand demand(layout, layout, mask);
+      schedule::Layout::named(layout_name, seq_len, topology.ranks());
+  schedule::AttentionDemand demand(layout, layout, mask);
   std::vector<Pass> passes;
   std::string name = options.strategy;
   if (!options.schedules.empty()) {
@@ -212,7 +216,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
     name = plan->softmax->name;
     passes = passes_of(*plan->softmax->strategy, demand, options);
   } else {
-    passes = passes_of(plan::strategy_on(topology, name), demand, options);
+    passes = passes_of(planner::strategy_on(topology, name), demand, options);
   }
   sim::SimulationOptions disturbed =
       simulation_options(options.disturbances, topology);

@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "ringweave/cli/disturbances.h"
-#include "ringweave/plan/cost/device.h"
-#include "ringweave/plan/cost/model_shape.h"
-#include "ringweave/plan/schedule/demand.h"
-#include "ringweave/plan/schedule/schedule.h"
-#include "ringweave/plan/tokens/mask.h"
+#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/model_shape.h"
+#include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/mask/mask.h"
+#include "ringweave/schedule/schedule.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::cli {
@@ -57,22 +57,22 @@ struct AttentionDefaults {
 /// What is simulated.
 struct SimulateInput {
   struct Pass {
-    plan::Schedule schedule;
+    schedule::Schedule schedule;
     int strands = 1;
   };
 
   topology::Topology topology;
   std::string strategy;  ///< its name; empty: schedules of files
-  plan::ModelShape shape;
+  planner::ModelShape shape;
   std::string layout;
-  plan::AttentionDemand demand;
+  schedule::AttentionDemand demand;
   std::vector<Pass> passes;
-  std::optional<plan::Device> device;  ///< none: compute takes no time
+  std::optional<planner::Device> device;  ///< none: compute takes no time
   sim::SimulationOptions options;
 };
 
 /// Of a strategy or a plan, in the order in which they are simulated.
-std::vector<plan::Pass> chosen_passes(const SimulateOptions& options);
+std::vector<schedule::Pass> chosen_passes(const SimulateOptions& options);
 
 /// Throws InvalidArgument naming the first option that can't be used, or
 /// contradicts the plan.

@@ -71,7 +71,7 @@ Json busiest_json(const sim::Timeline& timeline,
 }  // namespace
 
 Json to_json(const sim::Timeline& timeline, const topology::Topology& topology,
-             plan::Pass pass, double transfer_bound) {
+             schedule::Pass pass, double transfer_bound) {
   double compute = 0;
   for (const sim::RankTimes& rank : timeline.ranks) {
     compute = std::max(compute, rank.compute_seconds);
@@ -79,7 +79,7 @@ Json to_json(const sim::Timeline& timeline, const topology::Topology& topology,
   Json stuck = Json::array();
   for (const sim::Stuck& one : timeline.stuck) stuck.push_back(one.text);
   const double bound = std::max(transfer_bound, compute);
-  return {{"pass", plan::name(pass)},
+  return {{"pass", schedule::name(pass)},
           {"seconds", figure(timeline, timeline.seconds)},
           {"transfer_bound_seconds", transfer_bound},
           {"ratio", bound > 0 ? figure(timeline, timeline.seconds / bound)

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "ringweave/base/json.h"
-#include "ringweave/plan/schedule/schedule.h"
+#include "ringweave/schedule/schedule.h"
 #include "ringweave/sim/timeline.h"
 #include "ringweave/topology/topology.h"
 
@@ -17,7 +17,7 @@ namespace ringweave::cli {
 /// Of a pass that never ends all figures of the whole pass are null; bytes and
 /// busy times count the messages that arrived.
 Json to_json(const sim::Timeline& timeline, const topology::Topology& topology,
-             plan::Pass pass, double transfer_bound);
+             schedule::Pass pass, double transfer_bound);
 
 /// That as lines of text.
 std::string pass_text(const Json& pass);

@@ -10,7 +10,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/command.h"
-#include "ringweave/plan/strategy/walks.h"
+#include "ringweave/schedule/strategy/walks.h"
 
 namespace ringweave::cli {
 namespace {
@@ -101,7 +101,7 @@ void add_topology_decompose(CLI::App& topology, Context& context) {
             "[topology decompose] got {} ranks; want 2 to {}", *ranks,
             kMaxRanks);
     context.job = [&context, ranks, json] {
-      const Json decomposition = plan::decomposition_json(*ranks);
+      const Json decomposition = schedule::decomposition_json(*ranks);
       if (!context.leads()) return;
       fmt::print("{}",
                  *json ? decomposition.dump() + "\n" : table(decomposition));

@@ -18,15 +18,15 @@
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/comm/local_ranks.h"
-#include "ringweave/comm/probe.h"
-#include "ringweave/topology/classify.h"
+#include "ringweave/discovery/classify.h"
+#include "ringweave/discovery/probe.h"
 #include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {
 namespace {
 
-using topology::Classification;
-using topology::Measurements;
+using discovery::Classification;
+using discovery::Measurements;
 
 constexpr const char* kWhere = "[topology probe]";
 constexpr int kRanks = 4;
@@ -37,7 +37,7 @@ struct ProbeFlags {
   std::string emulate;
   std::string save;
   bool json = false;
-  comm::ProbeOptions options;
+  discovery::ProbeOptions options;
 };
 
 /// Where the figures come from, and when.
@@ -62,7 +62,7 @@ Json file_of(const Classification& found, const Origin& origin) {
 /// Per kind of pattern, in the order measured, the largest messages' figures.
 std::string table(const Measurements& numbers) {
   std::vector<std::string> kinds;
-  std::map<std::string, std::vector<topology::Figure>> figures;
+  std::map<std::string, std::vector<discovery::Figure>> figures;
   for (const auto& timed : numbers.patterns) {
     const std::string& kind = timed.pattern.kind;
     if (!figures.contains(kind)) kinds.push_back(kind);
@@ -77,14 +77,14 @@ std::string table(const Measurements& numbers) {
   for (const std::string& kind : kinds) {
     std::vector<double> rates;
     double spread = 1;
-    for (const topology::Figure& figure : figures[kind]) {
+    for (const discovery::Figure& figure : figures[kind]) {
       rates.push_back(bytes / figure.median / 1e9);
       spread = std::max(spread, figure.high / figure.low);
     }
     const auto [least, most] = std::ranges::minmax(rates);
     text += fmt::format("{:<16}{:>10}{:>12.4g}{:>12.4g}{:>12.4g}{:>10.2f}\n",
                         kind, rates.size(), least,
-                        topology::figure_of(rates).median, most, spread);
+                        discovery::figure_of(rates).median, most, spread);
   }
   return text;
 }
@@ -101,7 +101,7 @@ Measurements probe_local(const ProbeFlags& flags, int ranks,
       ranks,
       [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
         comm::Communicator communicator(std::move(transport));
-        Measurements mine = comm::probe(communicator, flags.options);
+        Measurements mine = discovery::probe(communicator, flags.options);
         if (rank == 0) numbers = std::move(mine);
       },
       links);
@@ -119,7 +119,7 @@ void probe_job(ProbeFlags flags, int ranks, const comm::FaultInjection& links,
   if (context.engine.group) {
     origin.engine = "process group";
     comm::Communicator communicator(context.engine.group);
-    numbers = comm::probe(communicator, flags.options);
+    numbers = discovery::probe(communicator, flags.options);
   } else {
     if (links.links) origin.engine = "emulated " + flags.emulate;
     numbers = probe_local(flags, ranks, links);
@@ -157,7 +157,7 @@ void prepare(const ProbeFlags& flags, Context& context) {
           kMaxLocalRanks);
   check(flags.options, ranks);
   const std::int64_t most =
-      comm::kMaxProbeBufferBytes / (std::int64_t{ranks} * (ranks - 1));
+      discovery::kMaxProbeBufferBytes / (std::int64_t{ranks} * (ranks - 1));
   const std::int64_t largest = std::ranges::max(flags.options.sizes);
   require(group || largest <= most,
           "[topology probe] got messages of {} bytes for {} ranks in one "

@@ -22,8 +22,8 @@
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/output_file.h"
+#include "ringweave/discovery/nvidia_smi.h"
 #include "ringweave/topology/builtin.h"
-#include "ringweave/topology/nvidia_smi.h"
 #include "ringweave/topology/topology_file.h"
 
 extern char** environ;
@@ -290,8 +290,8 @@ struct ShowOptions {
   std::string save;
 };
 
-topology::ClassRates parse_rates(const std::vector<std::string>& texts) {
-  topology::ClassRates rates;
+discovery::ClassRates parse_rates(const std::vector<std::string>& texts) {
+  discovery::ClassRates rates;
   for (const std::string& text : texts) {
     const std::size_t equals = text.find('=');
     double rate = 0;
@@ -323,7 +323,7 @@ Topology load(const ShowOptions& options) {
             "of a built-in as its options, as in mesh:rate=50e9");
     return topology::load_topology(options.name);
   }
-  return topology::topology_from_nvidia_smi(
+  return discovery::topology_from_nvidia_smi(
       read_file(options.name, "what nvidia-smi topo -m prints"),
       parse_rates(options.rates), options.name);
 }

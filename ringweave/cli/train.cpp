@@ -209,7 +209,7 @@ std::string exchange_names(const train::TrainConfig& config,
                            const train::Exchanges& chosen) {
   std::vector<std::string> names;
   if (config.model.has_softmax()) {
-    names.push_back("softmax " + plan::name(chosen.softmax));
+    names.push_back("softmax " + schedule::name(chosen.softmax));
   }
   if (config.model.has_linear()) {
     names.push_back("linear " + linear_attention::name(chosen.linear));

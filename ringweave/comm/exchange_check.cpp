@@ -14,10 +14,10 @@
 namespace ringweave::comm {
 namespace {
 
-using plan::BlockId;
-using plan::Pass;
-using plan::Payload;
-using plan::Schedule;
+using schedule::BlockId;
+using schedule::Pass;
+using schedule::Payload;
+using schedule::Schedule;
 
 using Int = std::int64_t;
 
@@ -35,7 +35,7 @@ Int gradient_of(Rank rank, const BlockId& block, Int i) {
 /// large as slot_sizes() says and hold -1 until something arrives.
 class IntegerWorker final : public Worker {
  public:
-  IntegerWorker(const Schedule& part, Rank rank, const plan::Demand& demand,
+  IntegerWorker(const Schedule& part, Rank rank, const schedule::Demand& demand,
                 int strands)
       : part_(part), rank_(rank) {
     for (const Payload payload : {Payload::kv, Payload::kv_grad}) {
@@ -53,12 +53,12 @@ class IntegerWorker final : public Worker {
       }
       own_gradient_[strand].assign(own.size(), 0);
     }
-    for (const plan::Tile& tile : part.tiles) {
+    for (const schedule::Tile& tile : part.tiles) {
       if (tile.rank == rank) grad_slots_[tile.block] = tile.grad_slot;
     }
-    for (const plan::Transfer& transfer : part.transfers) {
+    for (const schedule::Transfer& transfer : part.transfers) {
       if (transfer.to == rank && transfer.payload == Payload::kv_grad &&
-          transfer.action == plan::Action::copy) {
+          transfer.action == schedule::Action::copy) {
         grad_slots_.emplace(transfer.block, transfer.slot);
       }
     }
@@ -66,38 +66,39 @@ class IntegerWorker final : public Worker {
 
   /// Takes over what forward retained.
   void retain_from(IntegerWorker& forward) {
-    for (const plan::Retained& kept : part_.retained) {
+    for (const schedule::Retained& kept : part_.retained) {
       if (kept.rank != rank_) continue;
       const auto old = forward.slot(Payload::kv, kept.slot, kept.block);
       std::ranges::copy(old, slot(Payload::kv, kept.slot, kept.block).begin());
     }
   }
 
-  std::span<const std::byte> outgoing(const plan::Message& message) override {
+  std::span<const std::byte> outgoing(
+      const schedule::Message& message) override {
     return std::as_bytes(memory(message.first.payload,
                                 message.first.source_slot, message.first.block,
                                 message.offset, message.size));
   }
-  std::span<std::byte> incoming(const plan::Message& message) override {
+  std::span<std::byte> incoming(const schedule::Message& message) override {
     return std::as_writable_bytes(
         memory(message.first.payload, message.first.slot, message.first.block,
                message.offset, message.size));
   }
-  void arrived(const plan::Message& message) override {
-    if (message.first.action != plan::Action::add) return;
+  void arrived(const schedule::Message& message) override {
+    if (message.first.action != schedule::Action::add) return;
     for (int p = 0; p < message.parts; ++p) {
       BlockId block = message.first.block;
       block.part += p;
       const auto staged = slot(Payload::kv_grad, message.first.slot, block);
       const auto sum = slot(
           Payload::kv_grad,
-          block.owner == rank_ ? plan::kOwn : grad_slots_.at(block), block);
+          block.owner == rank_ ? schedule::kOwn : grad_slots_.at(block), block);
       for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += staged[i];
     }
   }
-  void compute(int step, std::span<const plan::Tile> tiles) override {
+  void compute(int step, std::span<const schedule::Tile> tiles) override {
     ensure(step == steps_++, "step {} is out of order", step);
-    for (const plan::Tile& tile : tiles) {
+    for (const schedule::Tile& tile : tiles) {
       ensure(tile.step == step, "a tile of step {} in step {}", tile.step,
              step);
       const auto values = slot(Payload::kv, tile.slot, tile.block);
@@ -111,7 +112,8 @@ class IntegerWorker final : public Worker {
       const auto gradient = slot(Payload::kv_grad, tile.grad_slot, tile.block);
       for (std::size_t i = 0; i < gradient.size(); ++i) {
         const Int own = gradient_of(rank_, tile.block, static_cast<Int>(i));
-        gradient[i] = tile.grad_slot == plan::kOwn ? gradient[i] + own : own;
+        gradient[i] =
+            tile.grad_slot == schedule::kOwn ? gradient[i] + own : own;
       }
     }
   }
@@ -128,7 +130,7 @@ class IntegerWorker final : public Worker {
   }
   std::span<Int> memory(Payload payload, int number, const BlockId& block,
                         Int offset, Int size) {
-    const bool own = number == plan::kOwn;
+    const bool own = number == schedule::kOwn;
     ensure(!own || block.owner == rank_, "another rank's own block");
     std::vector<Int>& all =
         !own ? memory_.at({payload, number})
@@ -146,7 +148,7 @@ class IntegerWorker final : public Worker {
   std::set<BlockId> computed_;
 };
 
-std::set<BlockId> needed_by(Rank rank, const plan::Demand& demand,
+std::set<BlockId> needed_by(Rank rank, const schedule::Demand& demand,
                             int strands) {
   std::set<BlockId> needed;
   for (Rank owner = 0; owner < demand.ranks(); ++owner) {
@@ -161,7 +163,7 @@ std::set<BlockId> needed_by(Rank rank, const plan::Demand& demand,
 }
 
 void check_gradient(const IntegerWorker& worker, Rank rank,
-                    const plan::Demand& demand, int strands) {
+                    const schedule::Demand& demand, int strands) {
   for (int strand = 0; strand < strands; ++strand) {
     std::vector<Int> wanted;
     for (int p = 0; p < demand.parts(rank); ++p) {
@@ -196,13 +198,14 @@ void check_traffic(const Traffic& traffic, Rank rank, const Schedule& part) {
 
 }  // namespace
 
-void check_exchange(const plan::Strategy& strategy, const plan::Demand& demand,
+void check_exchange(const schedule::Strategy& strategy,
+                    const schedule::Demand& demand,
                     Communicator& communicator) {
   const Rank rank = communicator.rank();
   const int strands = strand_count(strategy, demand.ranks());
   const auto run = [&](const Schedule& part, IntegerWorker& worker) {
     communicator.traffic() = {};
-    execute(plan::make_program(part, rank), worker, communicator,
+    execute(schedule::make_program(part, rank), worker, communicator,
             std::string("exchange ") + name(part.pass));
     ensure(worker.computed() == needed_by(rank, demand, strands),
            "rank {} did not compute exactly what it needs", rank);

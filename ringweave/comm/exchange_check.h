@@ -2,8 +2,8 @@
 #pragma once
 
 #include "ringweave/comm/communicator.h"
-#include "ringweave/plan/schedule/demand.h"
-#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::comm {
 
@@ -12,7 +12,7 @@ namespace ringweave::comm {
 /// every tile finds the right values, exactly the needed parts are computed,
 /// each owner gets exactly the sum of all contributions to its gradient, and
 /// this rank's traffic on every link is the schedule's. Resets the traffic.
-void check_exchange(const plan::Strategy& strategy, const plan::Demand& demand,
-                    Communicator& communicator);
+void check_exchange(const schedule::Strategy& strategy,
+                    const schedule::Demand& demand, Communicator& communicator);
 
 }  // namespace ringweave::comm

@@ -8,25 +8,25 @@
 namespace ringweave::comm {
 namespace {
 
-void run_steps(const plan::Program& program, Worker& worker,
+void run_steps(const schedule::Program& program, Worker& worker,
                Communicator& communicator, const std::string& operation) {
   std::vector<std::unique_ptr<Work>> works(program.messages.size());
   const int steps = static_cast<int>(program.steps.size()) - 1;
   for (int t = 0; t <= steps; ++t) {
-    const plan::Program::Step& step = program.steps[t];
+    const schedule::Program::Step& step = program.steps[t];
     for (const int i : step.waits) {
-      const plan::Message& message = program.messages[i];
+      const schedule::Message& message = program.messages[i];
       communicator.wait(*works[i], operation, t);
       works[i].reset();
       if (message.first.to == program.rank) worker.arrived(message);
     }
     for (const int i : step.receives) {
-      const plan::Message& message = program.messages[i];
+      const schedule::Message& message = program.messages[i];
       works[i] =
           communicator.receive(message.first.from, worker.incoming(message));
     }
     for (const int i : step.sends) {
-      const plan::Message& message = program.messages[i];
+      const schedule::Message& message = program.messages[i];
       works[i] = communicator.send(message.first.to, worker.outgoing(message));
     }
     if (t < steps) worker.compute(t, step.tiles);
@@ -35,7 +35,7 @@ void run_steps(const plan::Program& program, Worker& worker,
 
 }  // namespace
 
-void execute(const plan::Program& program, Worker& worker,
+void execute(const schedule::Program& program, Worker& worker,
              Communicator& communicator, const std::string& operation) {
   ensure(program.rank == communicator.rank(),
          "rank {} runs the program of rank {}", communicator.rank(),

@@ -14,17 +14,17 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/exchange_check.h"
 #include "ringweave/comm/local_ranks.h"
-#include "ringweave/plan/proof/validate.h"
-#include "ringweave/plan/schedule/demand.h"
-#include "ringweave/plan/strategy/strategy.h"
-#include "ringweave/plan/test_cases.h"
+#include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/proof/validate.h"
+#include "ringweave/schedule/strategy/strategy.h"
+#include "ringweave/schedule/test_cases.h"
 
 namespace ringweave::comm {
 namespace {
 
 using namespace std::chrono_literals;
-using plan::BlockId;
-using plan::Schedule;
+using schedule::BlockId;
+using schedule::Schedule;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -32,11 +32,11 @@ using Int = std::int64_t;
 const TimeOuts kTimeOuts{.start = 20s, .step = 20s};
 
 /// Runs forward and backward of one case on all ranks, and checks everything.
-void run_case(const plan::Strategy& strategy, const plan::Demand& demand,
-              FaultInjection faults = {}) {
+void run_case(const schedule::Strategy& strategy,
+              const schedule::Demand& demand, FaultInjection faults = {}) {
   const int strands = strand_count(strategy, demand.ranks());
-  validate(whole(strategy, demand, plan::Pass::forward), demand, strands);
-  validate(whole(strategy, demand, plan::Pass::backward), demand, strands);
+  validate(whole(strategy, demand, schedule::Pass::forward), demand, strands);
+  validate(whole(strategy, demand, schedule::Pass::backward), demand, strands);
   run_ranks(
       demand.ranks(),
       [&](Rank, auto transport) {
@@ -48,27 +48,27 @@ void run_case(const plan::Strategy& strategy, const plan::Demand& demand,
 
 TEST(Executor, EveryStrategyOnEveryNumberOfRanks) {
   for (int ranks = 1; ranks <= 8; ++ranks) {
-    const auto strategies = plan::test_strategies(ranks);
+    const auto strategies = schedule::test_strategies(ranks);
     EXPECT_GE(strategies.size(), 5u);
-    for (const plan::Strategy& strategy : strategies) {
+    for (const schedule::Strategy& strategy : strategies) {
       SCOPED_TRACE(testing::Message() << name(strategy) << ", " << ranks);
-      for (const plan::Mask& mask :
-           {plan::Mask::full(), plan::Mask::causal()}) {
-        const auto layout = plan::Layout::zigzag(16 * ranks + 5, ranks);
-        run_case(strategy, plan::AttentionDemand(layout, layout, mask));
+      for (const schedule::Mask& mask :
+           {schedule::Mask::full(), schedule::Mask::causal()}) {
+        const auto layout = schedule::Layout::zigzag(16 * ranks + 5, ranks);
+        run_case(strategy, schedule::AttentionDemand(layout, layout, mask));
       }
     }
   }
 }
 
-plan::Layout random_layout(std::mt19937& random, Int tokens, int ranks) {
+schedule::Layout random_layout(std::mt19937& random, Int tokens, int ranks) {
   switch (random() % 4) {
     case 0:
-      return plan::Layout::contiguous(tokens, ranks);
+      return schedule::Layout::contiguous(tokens, ranks);
     case 1:
-      return plan::Layout::zigzag(tokens, ranks);
+      return schedule::Layout::zigzag(tokens, ranks);
     case 2:
-      return plan::Layout::striped(tokens, ranks);
+      return schedule::Layout::striped(tokens, ranks);
     default: {
       std::vector<Int> lengths(ranks, 0);
       for (Int rest = tokens; rest > 0;) {
@@ -76,16 +76,16 @@ plan::Layout random_layout(std::mt19937& random, Int tokens, int ranks) {
         lengths[random() % ranks] += length;
         rest -= length;
       }
-      return plan::Layout::contiguous(lengths);
+      return schedule::Layout::contiguous(lengths);
     }
   }
 }
 
-plan::Mask random_mask(std::mt19937& random, Int tokens) {
-  plan::Mask mask =
-      random() % 3 == 0 ? plan::Mask::full() : plan::Mask::causal();
+schedule::Mask random_mask(std::mt19937& random, Int tokens) {
+  schedule::Mask mask =
+      random() % 3 == 0 ? schedule::Mask::full() : schedule::Mask::causal();
   if (random() % 3 == 0) {
-    plan::Window window;
+    schedule::Window window;
     if (random() % 4 != 0) window.left = random() % (tokens + 1);
     if (random() % 2 != 0) window.right = random() % (tokens + 1);
     mask = mask.with_window(window);
@@ -106,9 +106,9 @@ TEST(Executor, RandomCasesWithDelays) {
     const auto q_layout = random_layout(random, tokens, ranks);
     const auto kv_layout =
         random() % 4 == 0 ? random_layout(random, tokens, ranks) : q_layout;
-    const plan::AttentionDemand demand(q_layout, kv_layout,
-                                       random_mask(random, tokens));
-    const auto strategies = plan::test_strategies(ranks);
+    const schedule::AttentionDemand demand(q_layout, kv_layout,
+                                           random_mask(random, tokens));
+    const auto strategies = schedule::test_strategies(ranks);
     const auto& strategy = strategies[random() % strategies.size()];
     SCOPED_TRACE(testing::Message()
                  << "seed " << seed << ": " << name(strategy) << ", " << ranks
@@ -148,10 +148,10 @@ Schedule ring_of_three() {
 }
 
 TEST(Program, CoalescesConsecutivePartsAndOrdersSteps) {
-  const plan::Program program = plan::make_program(ring_of_three(), 1);
+  const schedule::Program program = schedule::make_program(ring_of_three(), 1);
   ASSERT_EQ(program.steps.size(), 4u);
   ASSERT_EQ(program.messages.size(), 4u);
-  for (const plan::Message& message : program.messages) {
+  for (const schedule::Message& message : program.messages) {
     EXPECT_EQ(message.parts, 2);
     EXPECT_EQ(message.offset, 0);
     EXPECT_EQ(message.size, 5);
@@ -173,38 +173,39 @@ TEST(Program, KeepsPartsApartThatAreNotNeighboursOrDiffer) {
   Schedule schedule = ring_of_three();
   // Rank 0's block to rank 1: the second part goes to another slot.
   schedule.transfers[2].slot = 5;
-  plan::Program program = plan::make_program(schedule, 1);
+  schedule::Program program = schedule::make_program(schedule, 1);
   EXPECT_EQ(program.messages.size(), 5u);
   EXPECT_EQ(program.messages[0].size, 2);
   EXPECT_EQ(program.messages[1].offset, 2);
   EXPECT_EQ(program.messages[1].size, 3);
   // The same program without the first part: the second keeps its place.
   schedule.transfers.erase(schedule.transfers.begin());
-  program = plan::make_program(schedule, 1);
+  program = schedule::make_program(schedule, 1);
   EXPECT_EQ(program.messages[0].offset, 2);
 }
 
 TEST(Program, RefusesWhatCannotBeRun) {
   Schedule schedule = ring_of_three();
   schedule.transfers[0].wait_step = 0;
-  EXPECT_THROW(plan::make_program(schedule, 0), InternalError);
+  EXPECT_THROW(schedule::make_program(schedule, 0), InternalError);
   schedule = ring_of_three();
   schedule.blocks.erase(schedule.blocks.begin());
-  EXPECT_THROW(plan::make_program(schedule, 0), InternalError);
+  EXPECT_THROW(schedule::make_program(schedule, 0), InternalError);
 }
 
 /// Memory for ring_of_three(); can fail in a step.
 class RingWorker final : public Worker {
  public:
   explicit RingWorker(int fail_step) : fail_step_(fail_step) {}
-  std::span<const std::byte> outgoing(const plan::Message& message) override {
+  std::span<const std::byte> outgoing(
+      const schedule::Message& message) override {
     return std::as_bytes(std::span(memory_[message.first.source_slot + 1]));
   }
-  std::span<std::byte> incoming(const plan::Message& message) override {
+  std::span<std::byte> incoming(const schedule::Message& message) override {
     return std::as_writable_bytes(std::span(memory_[message.first.slot + 1]));
   }
-  void arrived(const plan::Message&) override {}
-  void compute(int step, std::span<const plan::Tile>) override {
+  void arrived(const schedule::Message&) override {}
+  void compute(int step, std::span<const schedule::Tile>) override {
     if (step == fail_step_) throw std::runtime_error("no memory");
   }
 
@@ -247,14 +248,16 @@ TEST(Executor, ComputesWhileItsTransfersAreUnderWay) {
   std::vector<std::string> log;
   struct RecordingWorker final : Worker {
     explicit RecordingWorker(std::vector<std::string>& log) : log(log) {}
-    std::span<const std::byte> outgoing(const plan::Message&) override {
+    std::span<const std::byte> outgoing(const schedule::Message&) override {
       return memory;
     }
-    std::span<std::byte> incoming(const plan::Message&) override {
+    std::span<std::byte> incoming(const schedule::Message&) override {
       return memory;
     }
-    void arrived(const plan::Message&) override { log.push_back("arrived"); }
-    void compute(int step, std::span<const plan::Tile> tiles) override {
+    void arrived(const schedule::Message&) override {
+      log.push_back("arrived");
+    }
+    void compute(int step, std::span<const schedule::Tile> tiles) override {
       log.push_back("compute " + std::to_string(step) + ": " +
                     std::to_string(tiles.size()));
     }
@@ -262,7 +265,8 @@ TEST(Executor, ComputesWhileItsTransfersAreUnderWay) {
     std::vector<std::byte> memory{40};
   } worker(log);
   Communicator communicator(std::make_shared<RecordingTransport>(log));
-  execute(plan::make_program(ring_of_three(), 1), worker, communicator, "test");
+  execute(schedule::make_program(ring_of_three(), 1), worker, communicator,
+          "test");
   EXPECT_THAT(
       log, ElementsAre("receive 0", "send 2", "compute 0: 2", "wait receive 0",
                        "arrived", "wait send 2", "receive 0", "send 2",
@@ -274,7 +278,7 @@ TEST(Executor, AFailingWorkerIsNamedToTheOthers) {
   const auto errors = rank_outcomes(3, [](Rank rank, auto transport) {
     Communicator communicator(std::move(transport), kTimeOuts);
     RingWorker worker(rank == 2 ? 0 : -1);
-    execute(plan::make_program(ring_of_three(), rank), worker, communicator,
+    execute(schedule::make_program(ring_of_three(), rank), worker, communicator,
             "test");
   });
   EXPECT_THROW(std::rethrow_exception(errors[2]), std::runtime_error);
@@ -299,7 +303,7 @@ TEST(Executor, AStalledRankEndsTheOthersInTime) {
                         Communicator communicator(std::move(transport),
                                                   {.start = 1s, .step = 100ms});
                         RingWorker worker(-1);
-                        execute(plan::make_program(ring_of_three(), rank),
+                        execute(schedule::make_program(ring_of_three(), rank),
                                 worker, communicator, "test");
                       },
                       {.stall = {{.rank = 1, .operation = operation}}});

@@ -11,7 +11,7 @@
 #include <map>
 #include <vector>
 
-#include "ringweave/plan/cost/fair_share.h"
+#include "ringweave/planner/cost/fair_share.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::comm {
@@ -49,8 +49,8 @@ class LinkModel {
   }
 
   topology::Topology topology_;
-  plan::Network network_;  ///< of topology_
-  plan::FairShare share_;  ///< of the pairs that send
+  planner::Network network_;  ///< of topology_
+  planner::FairShare share_;  ///< of the pairs that send
   double now_ = 0;
   std::vector<Message> messages_;
   std::map<Pair, std::deque<int>> sending_;  ///< the first one is on its way

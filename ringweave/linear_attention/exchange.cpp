@@ -8,19 +8,19 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/executor.h"
 #include "ringweave/linear_attention/workers.h"
-#include "ringweave/plan/strategy/chain_schedule.h"
+#include "ringweave/schedule/strategy/chain_schedule.h"
 
 namespace ringweave::linear_attention {
 namespace {
 
-const char* operation(plan::Pass pass) {
-  return pass == plan::Pass::forward ? "linear attention forward"
-                                     : "linear attention backward";
+const char* operation(schedule::Pass pass) {
+  return pass == schedule::Pass::forward ? "linear attention forward"
+                                         : "linear attention backward";
 }
 
-const plan::Schedule& nominal_schedule(const LinearPlan& plan,
-                                       const Exchange& exchange) {
-  if (exchange.pass == plan::Pass::backward) return plan.backward;
+const schedule::Schedule& nominal_schedule(const LinearPlan& plan,
+                                           const Exchange& exchange) {
+  if (exchange.pass == schedule::Pass::backward) return plan.backward;
   return exchange.end_everywhere ? plan.forward_all : plan.forward;
 }
 
@@ -53,7 +53,7 @@ SummarySize summary_size(const Exchange& exchange) {
 
 SummaryDemand summary_demand(const LinearPlan& plan, const Exchange& exchange) {
   return {plan,
-          exchange.pass == plan::Pass::backward
+          exchange.pass == schedule::Pass::backward
               ? backward_readers(plan)
               : forward_readers(plan, exchange.end_everywhere),
           summary_size(exchange)};
@@ -63,8 +63,8 @@ void all_gather(const LinearPlan& plan, const Exchange& exchange,
                 comm::Communicator& communicator, Exchanged& result) {
   const SummarySize size = summary_size(exchange);
   const SummaryDemand demand = summary_demand(plan, exchange);
-  const plan::Schedule schedule = exchange_schedule(plan, exchange);
-  const plan::Program program = plan::make_program(schedule, plan.rank);
+  const schedule::Schedule schedule = exchange_schedule(plan, exchange);
+  const schedule::Program program = schedule::make_program(schedule, plan.rank);
   GatherWorker worker(plan, exchange, size, schedule, program);
   comm::execute(program, worker, communicator, operation(exchange.pass));
   std::vector<at::Tensor> updates = own_updates(plan, exchange);
@@ -88,22 +88,22 @@ void all_gather(const LinearPlan& plan, const Exchange& exchange,
 
 void chain(const LinearPlan& plan, const Exchange& exchange,
            comm::Communicator& communicator, Exchanged& result) {
-  const plan::Program program =
-      plan::make_program(exchange_schedule(plan, exchange), plan.rank);
+  const schedule::Program program =
+      schedule::make_program(exchange_schedule(plan, exchange), plan.rank);
   ChainWorker worker(plan, exchange, program, result);
   comm::execute(program, worker, communicator, operation(exchange.pass));
 }
 
 }  // namespace
 
-plan::Schedule exchange_schedule(const LinearPlan& plan,
-                                 const Exchange& exchange) {
+schedule::Schedule exchange_schedule(const LinearPlan& plan,
+                                     const Exchange& exchange) {
   if (plan.spec.transport.kind == Transport::Kind::all_gather) {
     return bind(nominal_schedule(plan, exchange),
                 summary_demand(plan, exchange), plan.strands);
   }
-  plan::Schedule schedule = nominal_schedule(plan, exchange);
-  for (plan::Block& block : schedule.blocks) {
+  schedule::Schedule schedule = nominal_schedule(plan, exchange);
+  for (schedule::Block& block : schedule.blocks) {
     block.size = element_count(exchange.shape);
   }
   return schedule;

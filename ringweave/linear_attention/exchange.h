@@ -17,7 +17,7 @@
 namespace ringweave::linear_attention {
 
 struct Exchange {
-  plan::Pass pass = plan::Pass::forward;
+  schedule::Pass pass = schedule::Pass::forward;
   bool end_everywhere = false;            ///< every rank gets the end state
   at::TensorOptions options;              ///< of states
   std::vector<std::int64_t> shape;        ///< of states
@@ -44,8 +44,8 @@ struct Exchanged {
 
 /// What this rank sends and receives for it. Of the exchange only pass,
 /// end_everywhere and the shapes are read.
-plan::Schedule exchange_schedule(const LinearPlan& plan,
-                                 const Exchange& exchange);
+schedule::Schedule exchange_schedule(const LinearPlan& plan,
+                                     const Exchange& exchange);
 
 /// Every rank must call it. Steps and bytes are those of exchange_schedule().
 /// Throws CommError at a time-out.

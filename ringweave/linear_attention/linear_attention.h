@@ -13,9 +13,9 @@
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/comm/communicator.h"
-#include "ringweave/plan/strategy/strategy.h"
-#include "ringweave/plan/tokens/layout.h"
-#include "ringweave/plan/tokens/mask.h"
+#include "ringweave/schedule/layout/layout.h"
+#include "ringweave/schedule/mask/mask.h"
+#include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::linear_attention {
 
@@ -29,7 +29,7 @@ enum class Decay { none, constant, per_head, per_key };
 struct Transport {
   enum class Kind { chain, all_gather };
   Kind kind = Kind::all_gather;
-  plan::Strategy strategy;  ///< of all_gather: ring, multi_ring, direct, …
+  schedule::Strategy strategy;  ///< of all_gather: ring, multi_ring, direct, …
   friend bool operator==(const Transport&, const Transport&) = default;
 };
 
@@ -40,10 +40,11 @@ std::string name(const Transport& transport);
 
 struct LinearSpec {
   Transport transport;
-  plan::Layout layout;  ///< contiguous runs; striped is an InvalidArgument
-  plan::Mask mask = plan::Mask::causal();  ///< full: only with Decay::none.
-                                           ///< Documents reset the state. A
-                                           ///< window is an InvalidArgument.
+  schedule::Layout layout;  ///< contiguous runs; striped is an InvalidArgument
+  schedule::Mask mask =
+      schedule::Mask::causal();  ///< full: only with Decay::none.
+                                 ///< Documents reset the state. A
+                                 ///< window is an InvalidArgument.
 };
 
 struct LinearPlan;  // one rank's part; immutable, shared by all layers

@@ -45,7 +45,7 @@ Layout with_empty_shards(std::int64_t tokens, int ranks) {
 
 /// Every rank has several short runs.
 Layout scattered(std::int64_t tokens, int ranks) {
-  std::vector<std::vector<plan::Run>> runs(ranks);
+  std::vector<std::vector<schedule::Run>> runs(ranks);
   const int pieces = 3 * ranks - 1;
   for (int i = 0; i < pieces; ++i) {
     const Range piece = cut({0, tokens}, i, pieces);

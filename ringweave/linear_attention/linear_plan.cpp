@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/strategy/chain_schedule.h"
+#include "ringweave/schedule/strategy/chain_schedule.h"
 
 namespace ringweave::linear_attention {
 namespace {
@@ -17,7 +17,7 @@ constexpr const char* kChain = "chain";
 /// Document starts inside a segment, counted from its first token. Position 0
 /// is none: the first document continues from the initial state.
 std::vector<std::int64_t> resets_in(const Range& positions,
-                                    const plan::Mask& mask) {
+                                    const schedule::Mask& mask) {
   std::vector<std::int64_t> result;
   const std::vector<std::int64_t>& starts = mask.document_offsets();
   const std::int64_t first = std::max<std::int64_t>(1, positions.begin);
@@ -32,7 +32,7 @@ void check(const LinearSpec& spec, Rank rank) {
   require(rank >= 0 && rank < spec.layout.ranks(),
           "[linear_attention] got rank {}; want 0 … {}", rank,
           spec.layout.ranks() - 1);
-  const plan::Mask& mask = spec.mask;
+  const schedule::Mask& mask = spec.mask;
   mask.check_tokens(spec.layout.tokens());
   require(!mask.window().left && !mask.window().right,
           "[linear_attention] got a sliding window; want none: a state forgets "
@@ -43,27 +43,28 @@ void check(const LinearSpec& spec, Rank rank) {
 }
 
 /// Nominal sizes: every strand of every part has one unit.
-plan::Schedule all_gather_schedule(const LinearPlan& plan,
-                                   SummaryDemand::Readers readers) {
+schedule::Schedule all_gather_schedule(const LinearPlan& plan,
+                                       SummaryDemand::Readers readers) {
   const SummaryDemand demand(plan, readers, {plan.strands, plan.strands});
-  return plan::rank_part_of_summaries(plan.spec.transport.strategy, demand,
-                                      plan.rank);
+  return schedule::rank_part_of_summaries(plan.spec.transport.strategy, demand,
+                                          plan.rank);
 }
 
-plan::Schedule chain_schedule(const LinearPlan& plan, bool reverse,
-                              bool broadcast) {
-  plan::ChainSpec spec{plan.ranks(), {}, 1, reverse, broadcast};
+schedule::Schedule chain_schedule(const LinearPlan& plan, bool reverse,
+                                  bool broadcast) {
+  schedule::ChainSpec spec{plan.ranks(), {}, 1, reverse, broadcast};
   for (const LinearPlan::Piece& piece : plan.segments) {
     spec.segments.push_back({piece.rank, piece.part});
   }
-  return plan::chain_schedule(plan::ChainDemand(std::move(spec)), plan.rank);
+  return schedule::chain_schedule(schedule::ChainDemand(std::move(spec)),
+                                  plan.rank);
 }
 
 }  // namespace
 
 Transport transport_from_name(const std::string& name) {
   if (name == kChain) return {Transport::Kind::chain, {}};
-  const plan::Strategy plain{plan::StrategyKind::all_gather};
+  const schedule::Strategy plain{schedule::StrategyKind::all_gather};
   if (name == kAllGather) return {Transport::Kind::all_gather, plain};
   const std::string prefix = std::string(kAllGather) + ":";
   require(name.starts_with(prefix),
@@ -71,12 +72,12 @@ Transport transport_from_name(const std::string& name) {
           "all_gather: followed by a strategy such as ring or multi_ring",
           name);
   return {Transport::Kind::all_gather,
-          plan::strategy_from_name(name.substr(prefix.size()))};
+          schedule::strategy_from_name(name.substr(prefix.size()))};
 }
 
 std::string name(const Transport& transport) {
   if (transport.kind == Transport::Kind::chain) return kChain;
-  const std::string strategy = plan::name(transport.strategy);
+  const std::string strategy = schedule::name(transport.strategy);
   return strategy == kAllGather ? strategy
                                 : std::string(kAllGather) + ":" + strategy;
 }
@@ -87,7 +88,7 @@ std::shared_ptr<const LinearPlan> make_linear_plan(const LinearSpec& spec,
   auto plan =
       std::make_shared<LinearPlan>(LinearPlan{.spec = spec, .rank = rank});
   std::vector<int> parts(plan->ranks());
-  for (const plan::Segment& segment : spec.layout.segments()) {
+  for (const schedule::Segment& segment : spec.layout.segments()) {
     if (segment.rank == rank) {
       plan->own.push_back(static_cast<int>(plan->segments.size()));
     }
@@ -103,7 +104,8 @@ std::shared_ptr<const LinearPlan> make_linear_plan(const LinearSpec& spec,
     plan->forward_all = chain_schedule(*plan, false, true);
     plan->backward = chain_schedule(*plan, true, !plan->causal());
   } else {
-    plan->strands = plan::strand_count(spec.transport.strategy, plan->ranks());
+    plan->strands =
+        schedule::strand_count(spec.transport.strategy, plan->ranks());
     plan->forward = all_gather_schedule(*plan, forward_readers(*plan, false));
     plan->forward_all =
         all_gather_schedule(*plan, forward_readers(*plan, true));
@@ -120,14 +122,14 @@ SummaryDemand::SummaryDemand(const LinearPlan& plan, Readers readers,
   }
 }
 
-std::int64_t SummaryDemand::size(const plan::BlockId& block,
+std::int64_t SummaryDemand::size(const schedule::BlockId& block,
                                  int strands) const {
   const bool decay = block.part < parts(block.owner) / 2;
   return cut({0, decay ? size_.decay : size_.update}, block.strand, strands)
       .size();
 }
 
-bool SummaryDemand::needs(Rank rank, const plan::BlockId& block,
+bool SummaryDemand::needs(Rank rank, const schedule::BlockId& block,
                           int strands) const {
   return size(block, strands) > 0 && needs(rank, block.owner, block.part);
 }
@@ -142,17 +144,17 @@ bool SummaryDemand::needs(Rank rank, Rank owner, int part) const {
                                     : places_[rank].front() < place;
 }
 
-plan::Schedule bind(const plan::Schedule& nominal, const plan::Demand& demand,
-                    int strands) {
-  plan::Schedule result = nominal;
-  for (plan::Block& block : result.blocks) {
+schedule::Schedule bind(const schedule::Schedule& nominal,
+                        const schedule::Demand& demand, int strands) {
+  schedule::Schedule result = nominal;
+  for (schedule::Block& block : result.blocks) {
     block.size = demand.size(block.id, strands);
   }
   const auto empty = [&](const auto& item) {
     return demand.size(item.block, strands) == 0;
   };
   std::erase_if(result.blocks,
-                [](const plan::Block& block) { return block.size == 0; });
+                [](const schedule::Block& block) { return block.size == 0; });
   std::erase_if(result.transfers, empty);
   std::erase_if(result.retained, empty);
   return result;

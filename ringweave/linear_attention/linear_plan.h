@@ -6,8 +6,8 @@
 
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/linear_attention/segment.h"
-#include "ringweave/plan/schedule/demand.h"
-#include "ringweave/plan/schedule/schedule.h"
+#include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/schedule.h"
 
 namespace ringweave::linear_attention {
 
@@ -26,7 +26,7 @@ struct LinearPlan {
 
   /// Schedules whose parts all have a nominal size; bind() gives the real one.
   /// forward_all: every rank gets every summary, for the final state.
-  plan::Schedule forward = {}, forward_all = {}, backward = {};
+  schedule::Schedule forward = {}, forward_all = {}, backward = {};
   int strands = 1;
 
   int ranks() const { return spec.layout.ranks(); }
@@ -44,7 +44,7 @@ struct SummarySize {
 /// updates: what a rank needs of an owner is then one message, mostly.
 /// Every rank with tokens needs every decay (backward uses them too); updates
 /// are needed by ranks with later segments, in backward with earlier ones.
-class SummaryDemand final : public plan::Demand {
+class SummaryDemand final : public schedule::Demand {
  public:
   enum class Readers {
     later,    ///< ranks with a segment later in the sequence
@@ -59,8 +59,9 @@ class SummaryDemand final : public plan::Demand {
   int parts(Rank owner) const override {
     return 2 * static_cast<int>(places_[owner].size());
   }
-  std::int64_t size(const plan::BlockId& block, int strands) const override;
-  bool needs(Rank rank, const plan::BlockId& block, int strands) const override;
+  std::int64_t size(const schedule::BlockId& block, int strands) const override;
+  bool needs(Rank rank, const schedule::BlockId& block,
+             int strands) const override;
   /// Whether `rank` needs the part, all strands of it.
   bool needs(Rank rank, Rank owner, int part) const;
 
@@ -72,8 +73,8 @@ class SummaryDemand final : public plan::Demand {
 
 /// `nominal` with the sizes of `demand`; parts of size 0 and their transfers
 /// are dropped.
-plan::Schedule bind(const plan::Schedule& nominal, const plan::Demand& demand,
-                    int strands);
+schedule::Schedule bind(const schedule::Schedule& nominal,
+                        const schedule::Demand& demand, int strands);
 
 /// Readers of the two passes; `all`: every rank wants the final state.
 SummaryDemand::Readers forward_readers(const LinearPlan& plan, bool all);

@@ -15,14 +15,14 @@ bool data_dependent(Decay decay) {
 }
 
 /// What both directions have in common. `decays`: of all segments.
-Exchange make_exchange(plan::Pass pass, const Inputs& inputs,
+Exchange make_exchange(schedule::Pass pass, const Inputs& inputs,
                        std::vector<at::Tensor> decays, at::Tensor start) {
   Exchange exchange;
   exchange.pass = pass;
   exchange.options = inputs.q.options().dtype(inputs.type);
   exchange.shape = {inputs.batch(), inputs.heads(), inputs.key_dim(),
                     inputs.value_dim()};
-  if (pass == plan::Pass::forward && data_dependent(inputs.decay)) {
+  if (pass == schedule::Pass::forward && data_dependent(inputs.decay)) {
     exchange.decay_shape = exchange.shape;
     exchange.decay_shape[3] = 1;
     if (inputs.decay == Decay::per_head) exchange.decay_shape[2] = 1;
@@ -94,8 +94,9 @@ ForwardPass run_forward(const Inputs& inputs, const at::Tensor& initial,
   for (const int place : plan.own) {
     segments.emplace_back(inputs, plan.segments[place].tokens);
   }
-  Exchange exchange = make_exchange(
-      plan::Pass::forward, inputs, all_decays(inputs, plan, segments), initial);
+  Exchange exchange =
+      make_exchange(schedule::Pass::forward, inputs,
+                    all_decays(inputs, plan, segments), initial);
   exchange.end_everywhere = final_state;
   for (ForwardSegment& segment : segments) {
     exchange.updates.push_back(segment.update());
@@ -123,7 +124,7 @@ BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
                           bool want_gates, const LinearPlan& plan,
                           comm::Communicator& communicator) {
   Exchange exchange = make_exchange(
-      plan::Pass::backward, inputs, forward.decays,
+      schedule::Pass::backward, inputs, forward.decays,
       dfinal.defined() ? total_gradient(dfinal, inputs, communicator)
                        : at::Tensor());
   std::vector<BackwardSegment> segments;
@@ -152,16 +153,16 @@ BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
 
 std::map<Rank, std::int64_t> planned_bytes(const Inputs& inputs, bool backward,
                                            const LinearPlan& plan) {
-  std::vector<plan::Pass> passes = {plan::Pass::forward};
-  if (backward) passes.push_back(plan::Pass::backward);
+  std::vector<schedule::Pass> passes = {schedule::Pass::forward};
+  if (backward) passes.push_back(schedule::Pass::backward);
   std::map<Rank, std::int64_t> bytes;
-  for (const plan::Pass pass : passes) {
-    const plan::Schedule schedule =
+  for (const schedule::Pass pass : passes) {
+    const schedule::Schedule schedule =
         exchange_schedule(plan, make_exchange(pass, inputs, {}, {}));
-    for (const auto& [link, payloads] : plan::link_traffic(schedule)) {
+    for (const auto& [link, payloads] : schedule::link_traffic(schedule)) {
       if (link.first != plan.rank) continue;
       bytes[link.second] +=
-          payloads.at(plan::Payload::summary) *
+          payloads.at(schedule::Payload::summary) *
           static_cast<std::int64_t>(at::elementSize(inputs.type));
     }
   }

@@ -18,10 +18,10 @@
 namespace ringweave::linear_attention {
 
 using comm::Communicator;
-using plan::Layout;
-using plan::Mask;
 using reference::close;
 using reference::leaf;
+using schedule::Layout;
+using schedule::Mask;
 
 inline constexpr std::int64_t kBatch = 2;
 inline constexpr std::int64_t kHeads = 2;

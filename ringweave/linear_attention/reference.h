@@ -23,7 +23,7 @@ struct Result {
 inline Result recurrence(const at::Tensor& q, const at::Tensor& k,
                          const at::Tensor& v, Decay decay,
                          const at::Tensor& gates, const at::Tensor& state,
-                         const plan::Mask& mask, double scale) {
+                         const schedule::Mask& mask, double scale) {
   const std::int64_t tokens = q.size(1);
   const std::vector<std::int64_t>& starts = mask.document_offsets();
   at::Tensor s = state.defined()

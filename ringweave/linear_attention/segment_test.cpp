@@ -28,7 +28,7 @@ struct Case {
 struct Problem {
   Inputs inputs;
   at::Tensor state, dout, dfinal;
-  plan::Mask mask = plan::Mask::causal();
+  schedule::Mask mask = schedule::Mask::causal();
 };
 
 at::Tensor normal(at::IntArrayRef shape, at::Generator& generator) {
@@ -61,7 +61,7 @@ Problem make_problem(const Case& c, std::uint64_t seed) {
   p.dout = normal({kBatch, tokens, kHeads, kValue}, g);
   p.dfinal = normal({kBatch, kHeads, kKey, kValue}, g);
   if (!c.documents.empty()) p.mask = p.mask.with_documents(c.documents);
-  if (!c.causal) p.mask = plan::Mask::full();
+  if (!c.causal) p.mask = schedule::Mask::full();
   return p;
 }
 

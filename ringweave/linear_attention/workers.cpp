@@ -26,18 +26,18 @@ at::Tensor joined(const std::vector<at::Tensor>& pieces) {
 }  // namespace
 
 OverlappingWorker::OverlappingWorker(const Exchange& exchange,
-                                     const plan::Program& program)
+                                     const schedule::Program& program)
     : exchange_(exchange), steps_(1) {
   // In a chain this rank may have to wait before it posts: work comes first.
-  for (const plan::Message& message : program.messages) {
-    if (message.first.action == plan::Action::compose) return;
+  for (const schedule::Message& message : program.messages) {
+    if (message.first.action == schedule::Action::compose) return;
   }
-  for (const plan::Message& message : program.messages) {
+  for (const schedule::Message& message : program.messages) {
     steps_ = std::max(steps_, message.first.post_step + 1);
   }
 }
 
-void OverlappingWorker::compute(int step, std::span<const plan::Tile>) {
+void OverlappingWorker::compute(int step, std::span<const schedule::Tile>) {
   const std::size_t all = exchange_.work.size();
   const std::size_t target =
       step + 1 >= steps_ ? all : all * (step + 1) / steps_;
@@ -45,8 +45,8 @@ void OverlappingWorker::compute(int step, std::span<const plan::Tile>) {
 }
 
 GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
-                           SummarySize size, const plan::Schedule& schedule,
-                           const plan::Program& program)
+                           SummarySize size, const schedule::Schedule& schedule,
+                           const schedule::Program& program)
     : OverlappingWorker(exchange, program),
       plan_(plan),
       schedule_(schedule),
@@ -55,7 +55,7 @@ GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
     own_.push_back(pack(exchange, size, strand));
   }
   for (const auto& [slot, units] :
-       plan::slot_sizes(schedule, plan.rank, plan::Payload::summary)) {
+       schedule::slot_sizes(schedule, plan.rank, schedule::Payload::summary)) {
     slots_[slot] = at::empty({units}, options_);
   }
 }
@@ -76,24 +76,24 @@ at::Tensor GatherWorker::pack(const Exchange& exchange, SummarySize size,
 }
 
 std::span<const std::byte> GatherWorker::outgoing(
-    const plan::Message& message) {
-  const plan::Transfer& t = message.first;
-  const at::Tensor& buffer = t.source_slot == plan::kOwn
+    const schedule::Message& message) {
+  const schedule::Transfer& t = message.first;
+  const at::Tensor& buffer = t.source_slot == schedule::kOwn
                                  ? own_[t.block.strand]
                                  : slots_.at(t.source_slot);
   return bytes(buffer, message.offset, message.size);
 }
 
-std::span<std::byte> GatherWorker::incoming(const plan::Message& message) {
+std::span<std::byte> GatherWorker::incoming(const schedule::Message& message) {
   return bytes(slots_.at(message.first.slot), message.offset, message.size);
 }
 
-void GatherWorker::arrived(const plan::Message& message) {
-  plan::BlockId block = message.first.block;
+void GatherWorker::arrived(const schedule::Message& message) {
+  schedule::BlockId block = message.first.block;
   for (int i = 0; i < message.parts; ++i, ++block.part) {
     received_[block] = slots_.at(message.first.slot)
-                           .narrow(0, plan::part_offset(schedule_, block),
-                                   plan::block_size(schedule_, block));
+                           .narrow(0, schedule::part_offset(schedule_, block),
+                                   schedule::block_size(schedule_, block));
   }
 }
 
@@ -107,14 +107,14 @@ at::Tensor GatherWorker::part(Rank owner, int part) const {
 }
 
 ChainWorker::ChainWorker(const LinearPlan& plan, const Exchange& exchange,
-                         const plan::Program& program, Exchanged& result)
+                         const schedule::Program& program, Exchanged& result)
     : OverlappingWorker(exchange, program),
       plan_(plan),
       exchange_(exchange),
       result_(result),
       order_(scan_order(plan, exchange.pass)),
       outgoing_(plan.own.size()) {
-  for (const plan::Message& message : program.messages) {
+  for (const schedule::Message& message : program.messages) {
     if (message.first.to != plan.rank) continue;
     incoming_[message.first.slot] = at::empty(
         {element_count(exchange.shape)}, exchange.options.device(at::kCPU));
@@ -134,7 +134,7 @@ void ChainWorker::compose_from(std::size_t step, at::Tensor state) {
   result_.end = state;
 }
 
-std::size_t ChainWorker::step_of(const plan::BlockId& block) const {
+std::size_t ChainWorker::step_of(const schedule::BlockId& block) const {
   const auto found = std::find_if(order_.begin(), order_.end(), [&](int place) {
     const LinearPlan::Piece& piece = plan_.segments[place];
     return piece.rank == block.owner && piece.part == block.part;
@@ -144,29 +144,31 @@ std::size_t ChainWorker::step_of(const plan::BlockId& block) const {
   return static_cast<std::size_t>(found - order_.begin());
 }
 
-std::span<const std::byte> ChainWorker::outgoing(const plan::Message& message) {
+std::span<const std::byte> ChainWorker::outgoing(
+    const schedule::Message& message) {
   return bytes(outgoing_.at(message.first.block.part), 0, message.size);
 }
 
-std::span<std::byte> ChainWorker::incoming(const plan::Message& message) {
+std::span<std::byte> ChainWorker::incoming(const schedule::Message& message) {
   return bytes(incoming_.at(message.first.slot), 0, message.size);
 }
 
-void ChainWorker::arrived(const plan::Message& message) {
+void ChainWorker::arrived(const schedule::Message& message) {
   const at::Tensor state = incoming_.at(message.first.slot)
                                .view(exchange_.shape)
                                .to(exchange_.options.device());
-  if (message.first.action == plan::Action::copy) {
+  if (message.first.action == schedule::Action::copy) {
     result_.end = state;
   } else {
     compose_from(step_of(message.first.block) + 1, state);
   }
 }
 
-std::vector<int> scan_order(const LinearPlan& plan, plan::Pass pass) {
+std::vector<int> scan_order(const LinearPlan& plan, schedule::Pass pass) {
   std::vector<int> order(plan.segments.size());
   std::iota(order.begin(), order.end(), 0);
-  if (pass == plan::Pass::backward) std::reverse(order.begin(), order.end());
+  if (pass == schedule::Pass::backward)
+    std::reverse(order.begin(), order.end());
   return order;
 }
 

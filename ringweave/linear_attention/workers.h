@@ -17,8 +17,8 @@ namespace ringweave::linear_attention {
 /// Runs the exchange's local work in the steps that still post something.
 class OverlappingWorker : public comm::Worker {
  public:
-  OverlappingWorker(const Exchange& exchange, const plan::Program& program);
-  void compute(int step, std::span<const plan::Tile> tiles) override;
+  OverlappingWorker(const Exchange& exchange, const schedule::Program& program);
+  void compute(int step, std::span<const schedule::Tile> tiles) override;
 
  private:
   const Exchange& exchange_;
@@ -32,12 +32,13 @@ class GatherWorker final : public OverlappingWorker {
  public:
   /// All arguments must outlive it.
   GatherWorker(const LinearPlan& plan, const Exchange& exchange,
-               SummarySize size, const plan::Schedule& schedule,
-               const plan::Program& program);
+               SummarySize size, const schedule::Schedule& schedule,
+               const schedule::Program& program);
 
-  std::span<const std::byte> outgoing(const plan::Message& message) override;
-  std::span<std::byte> incoming(const plan::Message& message) override;
-  void arrived(const plan::Message& message) override;
+  std::span<const std::byte> outgoing(
+      const schedule::Message& message) override;
+  std::span<std::byte> incoming(const schedule::Message& message) override;
+  void arrived(const schedule::Message& message) override;
 
   /// What arrived of a part of an owner, flat: all of it if this rank needs it;
   /// of others perhaps some strands, to be passed on; undefined if nothing.
@@ -47,11 +48,11 @@ class GatherWorker final : public OverlappingWorker {
   at::Tensor pack(const Exchange& exchange, SummarySize size, int strand) const;
 
   const LinearPlan& plan_;
-  const plan::Schedule& schedule_;
+  const schedule::Schedule& schedule_;
   at::TensorOptions options_;
   std::vector<at::Tensor> own_;  // by strand
   std::map<int, at::Tensor> slots_;
-  std::map<plan::BlockId, at::Tensor> received_;
+  std::map<schedule::BlockId, at::Tensor> received_;
 };
 
 /// Transport chain: composes each own segment's state as soon as the one before
@@ -61,15 +62,16 @@ class ChainWorker final : public OverlappingWorker {
   /// Composes what needs no message. All arguments must outlive it; fills in
   /// `result` while it runs.
   ChainWorker(const LinearPlan& plan, const Exchange& exchange,
-              const plan::Program& program, Exchanged& result);
+              const schedule::Program& program, Exchanged& result);
 
-  std::span<const std::byte> outgoing(const plan::Message& message) override;
-  std::span<std::byte> incoming(const plan::Message& message) override;
-  void arrived(const plan::Message& message) override;
+  std::span<const std::byte> outgoing(
+      const schedule::Message& message) override;
+  std::span<std::byte> incoming(const schedule::Message& message) override;
+  void arrived(const schedule::Message& message) override;
 
  private:
   void compose_from(std::size_t step, at::Tensor state);
-  std::size_t step_of(const plan::BlockId& block) const;
+  std::size_t step_of(const schedule::BlockId& block) const;
 
   const LinearPlan& plan_;
   const Exchange& exchange_;
@@ -81,7 +83,7 @@ class ChainWorker final : public OverlappingWorker {
 };
 
 /// The places of the segments in the order in which states pass them.
-std::vector<int> scan_order(const LinearPlan& plan, plan::Pass pass);
+std::vector<int> scan_order(const LinearPlan& plan, schedule::Pass pass);
 
 /// Elements of a state or a decay; 0 for no shape at all.
 std::int64_t element_count(const std::vector<std::int64_t>& shape);

@@ -11,21 +11,21 @@
 #include "ringweave/models/compute.h"
 #include "ringweave/models/config.h"
 #include "ringweave/models/rope.h"
-#include "ringweave/plan/strategy/strategy.h"
-#include "ringweave/plan/tokens/layout.h"
+#include "ringweave/schedule/layout/layout.h"
+#include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::models {
 
 struct Split {
-  plan::Layout layout;
-  plan::Strategy softmax;                     ///< of the softmax layers
+  schedule::Layout layout;
+  schedule::Strategy softmax;                 ///< of the softmax layers
   linear_attention::Transport linear;         ///< of the linear layers
   bool grad_payload_in_compute_type = false;  ///< attention::AttentionOptions
 };
 
 /// One rank's view of a split; shared by all layers and steps.
 struct Context {
-  plan::Layout layout = plan::Layout::contiguous(0, 1);
+  schedule::Layout layout = schedule::Layout::contiguous(0, 1);
   comm::Communicator* communicator = nullptr;  ///< outlives the context and
                                                ///< every autograd graph
   at::Tensor positions;                        ///< (tokens of this rank) int64

@@ -93,8 +93,8 @@ Result split(const ModelConfig& config, std::int64_t tokens, int ranks,
         std::move(transport), {.start = seconds(30), .step = seconds(30)});
     const Context context = make_context(
         config, compute,
-        {.layout = plan::Layout::named(names.layout, tokens, ranks),
-         .softmax = plan::strategy_from_name(names.softmax),
+        {.layout = schedule::Layout::named(names.layout, tokens, ranks),
+         .softmax = schedule::strategy_from_name(names.softmax),
          .linear = linear_attention::transport_from_name(names.linear)},
         communicator);
     const Model model(config, compute, kSeed);
@@ -284,8 +284,8 @@ TEST(Model, TokensOfAnotherLengthAreRefused) {
     const ModelConfig config = tiny(LinearKind::basic);
     const Context context =
         make_context(config, Compute::float32,
-                     {.layout = plan::Layout::contiguous(6, 1),
-                      .softmax = plan::strategy_from_name("direct"),
+                     {.layout = schedule::Layout::contiguous(6, 1),
+                      .softmax = schedule::strategy_from_name("direct"),
                       .linear = linear_attention::transport_from_name("chain")},
                      communicator);
     const Model model(config, Compute::float32, 0);

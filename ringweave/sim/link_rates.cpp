@@ -5,7 +5,7 @@
 #include <functional>
 #include <numeric>
 
-#include "ringweave/plan/cost/fair_share.h"
+#include "ringweave/planner/cost/fair_share.h"
 
 namespace ringweave::sim {
 namespace {
@@ -167,7 +167,7 @@ class Replay {
 
   const Script& script_;
   const Network& network_;
-  plan::FairShare share_;
+  planner::FairShare share_;
   std::vector<std::vector<int>> routes_;  ///< in capacities, by message
   std::vector<Event> events_;
   std::vector<int> ends_unseen_;  ///< messages, ascending

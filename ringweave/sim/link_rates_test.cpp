@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/sim/simulate.h"
 #include "ringweave/topology/builtin.h"
 
@@ -18,8 +18,9 @@ namespace {
 using Changes = std::vector<std::pair<double, double>>;
 
 // 10 bytes a unit.
-const plan::Workload kPlain{
-    .unit_bytes = {{plan::Payload::kv, 10}, {plan::Payload::kv_grad, 20}}};
+const planner::Workload kPlain{
+    .unit_bytes = {{schedule::Payload::kv, 10},
+                   {schedule::Payload::kv_grad, 20}}};
 
 void expect_changes(const std::vector<RateChange>& got, const Changes& want) {
   ASSERT_EQ(got.size(), want.size());
@@ -46,20 +47,20 @@ topology::Topology star(double latency) {
 }
 
 /// Blocks of 100 units, all posted at once: (from, to, wait step) of each.
-plan::Schedule messages(const std::vector<std::array<int, 3>>& wanted) {
-  plan::Schedule schedule;
+schedule::Schedule messages(const std::vector<std::array<int, 3>>& wanted) {
+  schedule::Schedule schedule;
   schedule.ranks = 3;
   schedule.steps = 2;
   int strand = 0;
   for (const auto& [from, to, wait_step] : wanted) {
-    const plan::BlockId block{from, strand++, 0};
+    const schedule::BlockId block{from, strand++, 0};
     schedule.blocks.push_back({block, 100});
     schedule.transfers.push_back(
         {.from = from, .to = to, .block = block, .wait_step = wait_step});
   }
-  std::ranges::sort(schedule.blocks, {}, &plan::Block::id);
+  std::ranges::sort(schedule.blocks, {}, &schedule::Block::id);
   std::ranges::sort(schedule.transfers,
-                    [](auto& a, auto& b) { return plan::before(a, b); });
+                    [](auto& a, auto& b) { return schedule::before(a, b); });
   return schedule;
 }
 
@@ -101,18 +102,19 @@ TEST(LinkRates, AddUpToTheBytesOfEveryLink) {
         "two_level:nodes=3,ranks=12,rate=1e9,nic=2.5e8,nic_latency=5e-6",
         "dgx-1"}) {
     const auto machine = topology::builtin(place);
-    const auto layout = plan::Layout::zigzag(5000, machine.ranks());
-    const plan::AttentionDemand demand(layout, layout, plan::Mask::causal());
+    const auto layout = schedule::Layout::zigzag(5000, machine.ranks());
+    const schedule::AttentionDemand demand(layout, layout,
+                                           schedule::Mask::causal());
     for (const char* name : {"ring", "multi_ring", "direct:3", "all_gather"}) {
-      for (const plan::Pass pass :
-           {plan::Pass::forward, plan::Pass::backward}) {
+      for (const schedule::Pass pass :
+           {schedule::Pass::forward, schedule::Pass::backward}) {
         SCOPED_TRACE(
-            fmt::format("{} on {}, {}", name, place, plan::name(pass)));
+            fmt::format("{} on {}, {}", name, place, schedule::name(pass)));
         SimulationOptions options;
         options.link_rates = true;
-        const Timeline timeline =
-            simulate(plan::whole(plan::strategy_from_name(name), demand, pass),
-                     machine, kPlain, options);
+        const Timeline timeline = simulate(
+            schedule::whole(schedule::strategy_from_name(name), demand, pass),
+            machine, kPlain, options);
         for (const LinkUse& use : timeline.links) {
           const auto& changes = timeline.rates[use.link];
           double bytes = 0;

@@ -1,4 +1,4 @@
-// The timing model of plan/cost/workload.h, played event by event without
+// The timing model of planner/cost/workload.h, played event by event without
 // SimGrid: what the tests hold the simulator against.
 #pragma once
 
@@ -8,21 +8,22 @@
 #include <utility>
 #include <vector>
 
-#include "ringweave/plan/cost/workload.h"
-#include "ringweave/plan/schedule/program.h"
+#include "ringweave/planner/cost/workload.h"
+#include "ringweave/schedule/program/program.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::sim {
 
 class Reference {
  public:
-  Reference(const plan::Schedule& schedule, const topology::Topology& topology,
-            const plan::Workload& workload)
+  Reference(const schedule::Schedule& schedule,
+            const topology::Topology& topology,
+            const planner::Workload& workload)
       : topology_(topology), workload_(workload) {
     std::map<std::pair<Rank, Rank>, std::vector<int>> between;
-    const auto programs = plan::make_programs(schedule);
-    for (const plan::Program& program : programs) {
-      for (const plan::Message& message : program.messages) {
+    const auto programs = schedule::make_programs(schedule);
+    for (const schedule::Program& program : programs) {
+      for (const schedule::Message& message : program.messages) {
         const auto& [from, to] = ends(message);
         if (from != program.rank) continue;
         between[{from, to}].push_back(static_cast<int>(flows_.size()));
@@ -33,7 +34,7 @@ class Reference {
         flows_.push_back(flow);
       }
     }
-    for (const plan::Program& program : programs) add(program, between);
+    for (const schedule::Program& program : programs) add(program, between);
   }
 
   /// Seconds of the whole pass; `end_of` tells those of each message, in the
@@ -82,20 +83,20 @@ class Reference {
     double busy_until = 0;
   };
 
-  static std::pair<Rank, Rank> ends(const plan::Message& message) {
+  static std::pair<Rank, Rank> ends(const schedule::Message& message) {
     return {message.first.from, message.first.to};
   }
 
-  void add(const plan::Program& program,
+  void add(const schedule::Program& program,
            std::map<std::pair<Rank, Rank>, std::vector<int>>& between) {
     std::vector<int> flow;
     std::map<std::pair<Rank, Rank>, int> count;
-    for (const plan::Message& message : program.messages) {
+    for (const schedule::Message& message : program.messages) {
       flow.push_back(between[ends(message)][count[ends(message)]++]);
     }
     Actor actor;
     using Kind = Action::Kind;
-    for (const plan::Program::Step& step : program.steps) {
+    for (const schedule::Program::Step& step : program.steps) {
       for (const int i : step.waits) {
         actor.actions.push_back({Kind::wait, flow[i]});
       }
@@ -107,7 +108,7 @@ class Reference {
             {Kind::sleep, 0, workload_.message_overhead_seconds});
         actor.actions.push_back({Kind::post, flow[i]});
       }
-      for (const plan::Tile& tile : step.tiles) {
+      for (const schedule::Tile& tile : step.tiles) {
         actor.actions.push_back({Kind::sleep, 0, workload_.tile_seconds(tile)});
       }
     }
@@ -188,7 +189,7 @@ class Reference {
   }
 
   const topology::Topology& topology_;
-  const plan::Workload& workload_;
+  const planner::Workload& workload_;
   std::vector<Flow> flows_;
   std::vector<Actor> actors_;
   double now_ = 0;

@@ -7,14 +7,14 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/schedule/program.h"
+#include "ringweave/schedule/program/program.h"
 #include "ringweave/sim/engine.h"
 #include "ringweave/sim/link_rates.h"
 
 namespace ringweave::sim {
 namespace {
 
-using plan::Program;
+using schedule::Program;
 using topology::Link;
 using topology::Topology;
 
@@ -80,7 +80,7 @@ Network network_of(const Topology& topology, const SimulationOptions& options) {
 /// Tiles' seconds with the options' jitter and stragglers.
 class Compute {
  public:
-  Compute(const plan::Workload& workload, const SimulationOptions& options,
+  Compute(const planner::Workload& workload, const SimulationOptions& options,
           int ranks)
       : workload_(workload), options_(options) {
     require(std::isfinite(options.jitter) && options.jitter >= 0 &&
@@ -109,7 +109,7 @@ class Compute {
     std::mt19937_64 random(seeds);
     std::vector<double> result;
     for (const Program::Step& step : program.steps) {
-      for (const plan::Tile& tile : step.tiles) {
+      for (const schedule::Tile& tile : step.tiles) {
         const double plain =
             workload_.tile_seconds ? workload_.tile_seconds(tile) : 0;
         require(std::isfinite(plain) && plain >= 0,
@@ -126,7 +126,7 @@ class Compute {
   }
 
  private:
-  const plan::Workload& workload_;
+  const planner::Workload& workload_;
   const SimulationOptions& options_;
 };
 
@@ -137,22 +137,22 @@ struct Case {
   std::vector<TileTimes> tiles;
 };
 
-std::int64_t bytes_of(const plan::Message& message,
-                      const plan::Workload& workload) {
+std::int64_t bytes_of(const schedule::Message& message,
+                      const planner::Workload& workload) {
   const auto found = workload.unit_bytes.find(message.first.payload);
   require(found != workload.unit_bytes.end() && found->second > 0,
           "{} got no bytes of a unit of {}", kWhere,
-          plan::name(message.first.payload));
+          schedule::name(message.first.payload));
   return message.size * found->second;
 }
 
 /// The senders' messages, rank by rank. Between two ranks both sides number
 /// them alike.
 void add_messages(const std::vector<Program>& programs, const Routes& routes,
-                  const Topology& topology, const plan::Workload& workload,
+                  const Topology& topology, const planner::Workload& workload,
                   Case& result) {
   for (const Program& program : programs) {
-    for (const plan::Message& message : program.messages) {
+    for (const schedule::Message& message : program.messages) {
       const auto [from, to] = std::pair(message.first.from, message.first.to);
       if (from != program.rank) continue;
       const std::vector<int>& route = routes[from][to];
@@ -171,15 +171,15 @@ void add_messages(const std::vector<Program>& programs, const Routes& routes,
   }
 }
 
-Case make_case(const plan::Schedule& schedule, const Routes& routes,
-               const Topology& topology, const plan::Workload& workload,
+Case make_case(const schedule::Schedule& schedule, const Routes& routes,
+               const Topology& topology, const planner::Workload& workload,
                const SimulationOptions& options) {
-  const std::vector<Program> programs = plan::make_programs(schedule);
+  const std::vector<Program> programs = schedule::make_programs(schedule);
   Case result;
   result.script.message_overhead_seconds = workload.message_overhead_seconds;
   add_messages(programs, routes, topology, workload, result);
   const std::size_t ranks = topology.ranks();
-  const auto pair_of = [&](const plan::Transfer& transfer) {
+  const auto pair_of = [&](const schedule::Transfer& transfer) {
     return transfer.from * ranks + transfer.to;
   };
   std::vector<std::vector<int>> between(ranks * ranks);
@@ -192,8 +192,8 @@ Case make_case(const plan::Schedule& schedule, const Routes& routes,
     std::vector<int> number;  // of each of the program's messages
     number.reserve(program.messages.size());
     std::vector<std::size_t> sent(ranks), received(ranks);  // by peer
-    for (const plan::Message& message : program.messages) {
-      const plan::Transfer& first = message.first;
+    for (const schedule::Message& message : program.messages) {
+      const schedule::Transfer& first = message.first;
       std::size_t& count =
           first.from == program.rank ? sent[first.to] : received[first.from];
       number.push_back(between[pair_of(first)].at(count++));
@@ -213,10 +213,11 @@ Case make_case(const plan::Schedule& schedule, const Routes& routes,
       script.waits = numbers(step.waits);
       script.receives = numbers(step.receives);
       script.sends = numbers(step.sends);
-      for (const plan::Tile& tile : step.tiles) {
+      for (const schedule::Tile& tile : step.tiles) {
         script.tiles.push_back(static_cast<int>(result.tiles.size()));
         result.tiles.push_back(
-            {.tile = tile, .units = plan::block_size(schedule, tile.block)});
+            {.tile = tile,
+             .units = schedule::block_size(schedule, tile.block)});
       }
     }
     for (const double seconds : compute.seconds(program)) {
@@ -229,23 +230,23 @@ Case make_case(const plan::Schedule& schedule, const Routes& routes,
 /// What the rank waits for, and why that does not come.
 Stuck stuck_on(int index, Rank rank, const Timeline& timeline,
                const Record::Message& times) {
-  const plan::Transfer& first = timeline.messages[index].first;
+  const schedule::Transfer& first = timeline.messages[index].first;
   const bool receives = first.to == rank;
   const char* why = times.send_seconds == kNever ? "it was never sent"
                     : times.receive_seconds == kNever
                         ? "it was never received"
                         : "a link on its way failed";
   const Rank peer = receives ? first.from : first.to;
-  return {
-      .rank = rank,
-      .step = first.wait_step,
-      .message = index,
-      .peer = peer,
-      .text = fmt::format(
-          "rank {} waits in step {} for {} block (owner {}, strand {}) {} "
-          "rank {}: {}",
-          rank, first.wait_step, plan::name(first.payload), first.block.owner,
-          first.block.strand, receives ? "from" : "on its way to", peer, why)};
+  return {.rank = rank,
+          .step = first.wait_step,
+          .message = index,
+          .peer = peer,
+          .text = fmt::format(
+              "rank {} waits in step {} for {} block (owner {}, strand {}) {} "
+              "rank {}: {}",
+              rank, first.wait_step, schedule::name(first.payload),
+              first.block.owner, first.block.strand,
+              receives ? "from" : "on its way to", peer, why)};
 }
 
 Timeline timeline_of(Case& simulated, const Record& record,
@@ -299,8 +300,8 @@ Timeline timeline_of(Case& simulated, const Record& record,
 
 }  // namespace
 
-Timeline simulate(const plan::Schedule& schedule, const Topology& topology,
-                  const plan::Workload& workload,
+Timeline simulate(const schedule::Schedule& schedule, const Topology& topology,
+                  const planner::Workload& workload,
                   const SimulationOptions& options) {
   require(schedule.ranks == topology.ranks(),
           "{} got a schedule for {} ranks; {} has {}", kWhere, schedule.ranks,

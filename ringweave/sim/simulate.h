@@ -1,11 +1,11 @@
 // Simulates a schedule on a topology: how long it takes, and what waits for
 // what.
 //
-//   const plan::Schedule schedule = plan::whole(strategy, demand, pass);
-//   const Timeline timeline = simulate(schedule, topology, workload);
+//   const schedule::Schedule schedule = schedule::whole(strategy, demand,
+//   pass); const Timeline timeline = simulate(schedule, topology, workload);
 //
-// plan/cost/workload.h states the model. SimGrid shares the links; what ranks
-// do when is decided here.
+// planner/cost/workload.h states the model. SimGrid shares the links; what
+// ranks do when is decided here.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 #include <map>
 #include <vector>
 
-#include "ringweave/plan/cost/workload.h"
-#include "ringweave/plan/schedule/schedule.h"
+#include "ringweave/planner/cost/workload.h"
+#include "ringweave/schedule/schedule.h"
 #include "ringweave/sim/timeline.h"
 #include "ringweave/topology/topology.h"
 
@@ -62,9 +62,9 @@ struct SimulationOptions {
 ///
 /// Throws InvalidArgument if ranks differ from the topology's, a transfer has
 /// no route, a payload has no unit bytes, or an option makes no sense.
-Timeline simulate(const plan::Schedule& schedule,
+Timeline simulate(const schedule::Schedule& schedule,
                   const topology::Topology& topology,
-                  const plan::Workload& workload,
+                  const planner::Workload& workload,
                   const SimulationOptions& options = {});
 
 }  // namespace ringweave::sim

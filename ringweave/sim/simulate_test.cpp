@@ -9,31 +9,31 @@
 #include <gmock/gmock.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/sim/reference.h"
 #include "ringweave/topology/builtin.h"
 
 namespace ringweave::sim {
 namespace {
 
-using plan::Pass;
-using plan::Payload;
+using schedule::Pass;
+using schedule::Payload;
 using topology::builtin;
 using topology::Topology;
 
 // 10 bytes a unit over 1000 bytes per second: 100 units take a second.
-const plan::Workload kPlain{
+const planner::Workload kPlain{
     .unit_bytes = {{Payload::kv, 10}, {Payload::kv_grad, 20}}};
 
-plan::AttentionDemand full(int ranks, std::int64_t shard) {
-  const auto layout = plan::Layout::contiguous(shard * ranks, ranks);
-  return plan::AttentionDemand(layout, layout, plan::Mask::full());
+schedule::AttentionDemand full(int ranks, std::int64_t shard) {
+  const auto layout = schedule::Layout::contiguous(shard * ranks, ranks);
+  return schedule::AttentionDemand(layout, layout, schedule::Mask::full());
 }
 
-plan::Schedule schedule_of(const std::string& strategy, int ranks,
-                           std::int64_t shard, Pass pass = Pass::forward) {
-  return plan::whole(plan::strategy_from_name(strategy), full(ranks, shard),
-                     pass);
+schedule::Schedule schedule_of(const std::string& strategy, int ranks,
+                               std::int64_t shard, Pass pass = Pass::forward) {
+  return schedule::whole(schedule::strategy_from_name(strategy),
+                         full(ranks, shard), pass);
 }
 
 double seconds_of(const std::string& strategy, const std::string& topology,
@@ -45,21 +45,21 @@ double seconds_of(const std::string& strategy, const std::string& topology,
 }
 
 /// Messages of rank 0's strands, one from each pair of ranks, all at once.
-plan::Schedule messages(int ranks,
-                        const std::vector<std::array<int, 3>>& from_to_units) {
-  plan::Schedule schedule;
+schedule::Schedule messages(
+    int ranks, const std::vector<std::array<int, 3>>& from_to_units) {
+  schedule::Schedule schedule;
   schedule.ranks = ranks;
   schedule.steps = 1;
   int strand = 0;
   for (const auto& [from, to, units] : from_to_units) {
-    const plan::BlockId block{from, strand++, 0};
+    const schedule::BlockId block{from, strand++, 0};
     schedule.blocks.push_back({block, units});
     schedule.transfers.push_back(
         {.from = from, .to = to, .block = block, .wait_step = 1});
   }
-  std::ranges::sort(schedule.blocks, {}, &plan::Block::id);
+  std::ranges::sort(schedule.blocks, {}, &schedule::Block::id);
   std::ranges::sort(schedule.transfers,
-                    [](auto& a, auto& b) { return plan::before(a, b); });
+                    [](auto& a, auto& b) { return schedule::before(a, b); });
   return schedule;
 }
 
@@ -155,14 +155,15 @@ TEST(Simulate, SlicesDoNotSlowBackwardDown) {
     const double bound =
         std::max((u - 2 + 2 * (u - 1)) * c / rail, u * 3 * c / inside);
     for (const char* inner : {"direct", "multi_ring"}) {
-      for (const auto& mask : {plan::Mask::full(), plan::Mask::causal()}) {
-        const auto layout = plan::Layout::zigzag(shard * u * m, u * m);
-        const plan::AttentionDemand demand(layout, layout, mask);
+      for (const auto& mask :
+           {schedule::Mask::full(), schedule::Mask::causal()}) {
+        const auto layout = schedule::Layout::zigzag(shard * u * m, u * m);
+        const schedule::AttentionDemand demand(layout, layout, mask);
         const auto seconds = [&](int slices) {
-          const auto strategy = plan::strategy_from_name(fmt::format(
+          const auto strategy = schedule::strategy_from_name(fmt::format(
               "hierarchical:nodes={},slices={},inner={}", u, slices, inner));
-          return simulate(plan::whole(strategy, demand, Pass::backward), nodes,
-                          kPlain)
+          return simulate(schedule::whole(strategy, demand, Pass::backward),
+                          nodes, kPlain)
               .seconds;
         };
         const double unsliced = seconds(1);
@@ -187,11 +188,11 @@ TEST(Simulate, BackwardOfTwoRanks) {
 
 TEST(Simulate, ComputeOverlapsTransfers) {
   const Topology machine = builtin("mesh:ranks=5,rate=1000");
-  const plan::Schedule schedule = schedule_of("ring", 5, 100);
-  plan::Workload workload = kPlain;
+  const schedule::Schedule schedule = schedule_of("ring", 5, 100);
+  planner::Workload workload = kPlain;
   for (const double tile : {0.25, 1.0, 3.0}) {
     SCOPED_TRACE(tile);
-    workload.tile_seconds = [&](const plan::Tile&) { return tile; };
+    workload.tile_seconds = [&](const schedule::Tile&) { return tile; };
     const Timeline timeline = simulate(schedule, machine, workload);
     EXPECT_NEAR(timeline.seconds, 4 * std::max(1.0, tile) + tile, 1e-9);
     EXPECT_NEAR(timeline.exposed_seconds(), 4 * std::max(0.0, 1 - tile), 1e-9);
@@ -202,7 +203,7 @@ TEST(Simulate, ComputeOverlapsTransfers) {
 }
 
 TEST(Simulate, OverheadTakesTheSendersTime) {
-  plan::Workload workload = kPlain;
+  planner::Workload workload = kPlain;
   workload.message_overhead_seconds = 0.5;
   const Timeline timeline =
       simulate(schedule_of("all_gather", 3, 100),
@@ -214,8 +215,8 @@ TEST(Simulate, OverheadTakesTheSendersTime) {
 }
 
 TEST(Simulate, OneRankOnlyComputes) {
-  plan::Workload workload = kPlain;
-  workload.tile_seconds = [](const plan::Tile&) { return 2.0; };
+  planner::Workload workload = kPlain;
+  workload.tile_seconds = [](const schedule::Tile&) { return 2.0; };
   const Timeline timeline =
       simulate(schedule_of("ring", 1, 100), builtin("mesh:ranks=1"), workload);
   EXPECT_NEAR(timeline.seconds, 2, 1e-9);
@@ -225,9 +226,9 @@ TEST(Simulate, OneRankOnlyComputes) {
 TEST(Simulate, CountsTheBytesOfEveryLink) {
   const Topology machine = builtin("mesh:ranks=5,rate=1000");
   for (const Pass pass : {Pass::forward, Pass::backward}) {
-    const plan::Schedule schedule = schedule_of("multi_ring", 5, 400, pass);
+    const schedule::Schedule schedule = schedule_of("multi_ring", 5, 400, pass);
     const Timeline timeline = simulate(schedule, machine, kPlain);
-    auto traffic = plan::link_traffic(schedule);
+    auto traffic = schedule::link_traffic(schedule);
     for (const LinkUse& use : timeline.links) {
       const topology::Link& link = machine.links()[use.link];
       auto& units = traffic[{link.from, link.to}];
@@ -246,7 +247,7 @@ TEST(Simulate, CountsTheBytesOfEveryLink) {
 
 TEST(Simulate, SlowLink) {
   const Topology machine = builtin("mesh:ranks=5,rate=1000");
-  const plan::Schedule schedule = schedule_of("all_gather", 5, 100);
+  const schedule::Schedule schedule = schedule_of("all_gather", 5, 100);
   const Timeline timeline =
       simulate(schedule, machine, kPlain,
                {.slow_links = {{.from = 1, .to = 3, .factor = 0.25}}});
@@ -256,7 +257,7 @@ TEST(Simulate, SlowLink) {
 
 TEST(Simulate, FailingLinkSaysWhoWaitsForWhom) {
   const Topology machine = builtin("mesh:ranks=4,rate=1000");
-  const plan::Schedule schedule = schedule_of("ring", 4, 100);
+  const schedule::Schedule schedule = schedule_of("ring", 4, 100);
   const auto fail = [&](double seconds) {
     return simulate(schedule, machine, kPlain,
                     {.failing_links = {{0, 1, seconds}}});
@@ -298,9 +299,9 @@ TEST(Simulate, FailingLinkSaysWhoWaitsForWhom) {
 
 TEST(Simulate, JitterAndStragglers) {
   const Topology machine = builtin("mesh:ranks=5,rate=1000");
-  const plan::Schedule schedule = schedule_of("multi_ring", 5, 400);
-  plan::Workload workload = kPlain;
-  workload.tile_seconds = [](const plan::Tile&) { return 1.0; };
+  const schedule::Schedule schedule = schedule_of("multi_ring", 5, 400);
+  planner::Workload workload = kPlain;
+  workload.tile_seconds = [](const schedule::Tile&) { return 1.0; };
   const auto ends = [&](double jitter, std::uint64_t seed) {
     std::vector<double> seconds;
     const Timeline timeline =
@@ -348,15 +349,16 @@ struct Random {
     return builtin(fmt::format(fmt::runtime(forms[form]), ranks,
                                up_to(2) == 0 ? 0 : 0.125));
   }
-  plan::Schedule schedule(int ranks) {
-    const auto layout = up_to(2) == 0 ? plan::Layout::zigzag(97, ranks)
-                                      : plan::Layout::contiguous(89, ranks);
-    const auto mask = up_to(2) == 0 ? plan::Mask::full() : plan::Mask::causal();
+  schedule::Schedule schedule(int ranks) {
+    const auto layout = up_to(2) == 0 ? schedule::Layout::zigzag(97, ranks)
+                                      : schedule::Layout::contiguous(89, ranks);
+    const auto mask =
+        up_to(2) == 0 ? schedule::Mask::full() : schedule::Mask::causal();
     const char* const names[] = {"ring",     "ring_reverse", "multi_ring",
                                  "direct:2", "direct",       "all_gather"};
-    return plan::whole(plan::strategy_from_name(names[up_to(6)]),
-                       plan::AttentionDemand(layout, layout, mask),
-                       up_to(2) == 0 ? Pass::forward : Pass::backward);
+    return schedule::whole(schedule::strategy_from_name(names[up_to(6)]),
+                           schedule::AttentionDemand(layout, layout, mask),
+                           up_to(2) == 0 ? Pass::forward : Pass::backward);
   }
 
   std::mt19937 random;
@@ -367,10 +369,10 @@ TEST(Simulate, EqualsAnEventDrivenCalculation) {
     SCOPED_TRACE(seed);
     Random random(seed);
     const Topology machine = random.machine();
-    const plan::Schedule schedule = random.schedule(machine.ranks());
-    plan::Workload workload = kPlain;
+    const schedule::Schedule schedule = random.schedule(machine.ranks());
+    planner::Workload workload = kPlain;
     const double tile = 0.1 * random.up_to(4);
-    workload.tile_seconds = [&](const plan::Tile& t) {
+    workload.tile_seconds = [&](const schedule::Tile& t) {
       return tile * (1 + t.rank);
     };
     workload.message_overhead_seconds = 0.015625 * random.up_to(3);
@@ -379,7 +381,7 @@ TEST(Simulate, EqualsAnEventDrivenCalculation) {
         fmt::format("{} tile {} overhead {} lat {} transfers {} pass {}",
                     machine.name(), tile, workload.message_overhead_seconds,
                     machine.links()[0].latency_seconds,
-                    schedule.transfers.size(), plan::name(schedule.pass)));
+                    schedule.transfers.size(), schedule::name(schedule.pass)));
     Reference reference(schedule, machine, workload);
     EXPECT_NEAR(timeline.seconds, reference.run(), 1e-6);
     for (std::size_t i = 0; i < timeline.messages.size(); ++i) {
@@ -412,7 +414,7 @@ constexpr int kLarge = 64;
 /// clock moves on.
 TEST(Simulate, EndsWithWhatThePollThrows) {
   const Topology machine = builtin("mesh:ranks=4,rate=1000");
-  const plan::Schedule schedule = schedule_of("ring", 4, 100);
+  const schedule::Schedule schedule = schedule_of("ring", 4, 100);
   const double seconds = simulate(schedule, machine, kPlain).seconds;
   int calls = 0;
   int last = -1;  // call that throws
@@ -431,7 +433,7 @@ TEST(Simulate, EndsWithWhatThePollThrows) {
 }
 
 TEST(Simulate, ManyRanks) {
-  const plan::Schedule schedule =
+  const schedule::Schedule schedule =
       schedule_of("multi_ring", kLarge, 10 * (kLarge - 1));
   const Topology machine =
       builtin(fmt::format("mesh:ranks={},rate=1000,latency=0.001", kLarge));
@@ -445,9 +447,9 @@ TEST(Simulate, ManyRanks) {
 
 TEST(Simulate, SaysWhatCanNotBeUsed) {
   const Topology machine = builtin("mesh:ranks=4,rate=1000");
-  const plan::Schedule schedule = schedule_of("ring", 4, 100);
+  const schedule::Schedule schedule = schedule_of("ring", 4, 100);
   const auto fault = [&](const SimulationOptions& options,
-                         const plan::Workload& workload = kPlain) {
+                         const planner::Workload& workload = kPlain) {
     try {
       simulate(schedule, machine, workload, options);
     } catch (const InvalidArgument& error) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "ringweave/plan/schedule/schedule.h"
+#include "ringweave/schedule/schedule.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::sim {
@@ -16,11 +16,11 @@ namespace ringweave::sim {
 /// that failed.
 inline constexpr double kNever = std::numeric_limits<double>::infinity();
 
-/// One message (plan::Message): consecutive parts of one block strand.
+/// One message (schedule::Message): consecutive parts of one block strand.
 struct MessageTimes {
-  plan::Transfer first;  ///< the transfer of its first part
+  schedule::Transfer first;  ///< the transfer of its first part
   int parts = 1;
-  std::int64_t units = 0;  ///< such as tokens (plan::Block)
+  std::int64_t units = 0;  ///< such as tokens (schedule::Block)
   std::int64_t bytes = 0;
   double post_seconds = kNever;   ///< by the sender
   double start_seconds = kNever;  ///< when both sides had posted it
@@ -28,7 +28,7 @@ struct MessageTimes {
 };
 
 struct TileTimes {
-  plan::Tile tile;
+  schedule::Tile tile;
   std::int64_t units = 0;  ///< of its block part: tokens
   double start_seconds = kNever;
   double end_seconds = kNever;
@@ -85,7 +85,7 @@ struct Stuck {
 };
 
 struct Timeline {
-  plan::Pass pass = plan::Pass::forward;
+  schedule::Pass pass = schedule::Pass::forward;
   double seconds = 0;  ///< until the last rank is done; kNever if one is stuck
   std::vector<RankTimes> ranks;        ///< by rank
   std::vector<MessageTimes> messages;  ///< by sender, in order of its posts

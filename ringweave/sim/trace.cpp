@@ -37,14 +37,14 @@ struct Part {
   const Timeline& timeline;
   double offset = 0;
 
-  const char* pass() const { return plan::name(timeline.pass); }
+  const char* pass() const { return schedule::name(timeline.pass); }
 };
 
-std::string block_name(const plan::BlockId& block) {
+std::string block_name(const schedule::BlockId& block) {
   return fmt::format("block (owner {}, strand {})", block.owner, block.strand);
 }
 
-Json block_args(const Part& part, int step, const plan::BlockId& block) {
+Json block_args(const Part& part, int step, const schedule::BlockId& block) {
   return {{"pass", part.pass()},
           {"step", step},
           {"owner", block.owner},
@@ -113,19 +113,19 @@ void add_messages(const Part& part, const Topology& topology, LinkRows& rows,
     routes.push_back(topology.routes(from));
   }
   for (const MessageTimes* message : messages) {
-    const plan::Transfer& first = message->first;
+    const schedule::Transfer& first = message->first;
     const double start = part.offset + message->start_seconds;
     const double end = part.offset + message->end_seconds;
     Json args = block_args(part, first.post_step, first.block);
     args["parts"] = message->parts;
     args["from"] = topology.vertex(first.from).name;
     args["to"] = topology.vertex(first.to).name;
-    args[first.payload == plan::Payload::summary ? "numbers" : "tokens"] =
+    args[first.payload == schedule::Payload::summary ? "numbers" : "tokens"] =
         message->units;
     args["bytes"] = message->bytes;
     for (const int link : routes[first.from][first.to]) {
       events.push_back({kMessages, rows.take(link, start, end), start, end,
-                        fmt::format("{} {}", plan::name(first.payload),
+                        fmt::format("{} {}", schedule::name(first.payload),
                                     block_name(first.block)),
                         args});
     }
@@ -135,7 +135,7 @@ void add_messages(const Part& part, const Topology& topology, LinkRows& rows,
 /// Tiles that take no time are left out: viewers would nest them.
 void add_ranks(const Part& part, std::vector<Event>& events) {
   for (const TileTimes& times : part.timeline.tiles) {
-    const plan::Tile& tile = times.tile;
+    const schedule::Tile& tile = times.tile;
     if (times.end_seconds == kNever ||
         times.end_seconds <= times.start_seconds) {
       continue;

@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/json.h"
-#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/sim/simulate.h"
 #include "ringweave/topology/builtin.h"
 
@@ -55,27 +55,29 @@ Trace read(const std::string& text) {
   return trace;
 }
 
-Timeline timeline_of(const topology::Topology& machine, plan::Pass pass,
+Timeline timeline_of(const topology::Topology& machine, schedule::Pass pass,
                      double tile_seconds,
                      const std::vector<FailingLink>& failing = {}) {
   const int ranks = machine.ranks();
-  const auto layout = plan::Layout::contiguous(100L * ranks, ranks);
-  const plan::Workload workload{
-      .unit_bytes = {{plan::Payload::kv, 10}, {plan::Payload::kv_grad, 20}},
-      .tile_seconds = [=](const plan::Tile&) { return tile_seconds; }};
+  const auto layout = schedule::Layout::contiguous(100L * ranks, ranks);
+  const planner::Workload workload{
+      .unit_bytes = {{schedule::Payload::kv, 10},
+                     {schedule::Payload::kv_grad, 20}},
+      .tile_seconds = [=](const schedule::Tile&) { return tile_seconds; }};
   SimulationOptions options;
   options.failing_links = failing;
   options.link_rates = true;
-  return simulate(
-      plan::whole(plan::strategy_from_name("direct"),
-                  plan::AttentionDemand(layout, layout, plan::Mask::full()),
-                  pass),
-      machine, workload, options);
+  return simulate(schedule::whole(schedule::strategy_from_name("direct"),
+                                  schedule::AttentionDemand(
+                                      layout, layout, schedule::Mask::full()),
+                                  pass),
+                  machine, workload, options);
 }
 
 TEST(Trace, HasARowPerRankAndLink) {
   const auto machine = topology::builtin("switch:ranks=3,rate=1000");
-  const Timeline timeline = timeline_of(machine, plan::Pass::forward, 0.125);
+  const Timeline timeline =
+      timeline_of(machine, schedule::Pass::forward, 0.125);
   const Trace trace = read(chrome_trace({timeline, timeline}, machine));
 
   std::map<std::pair<int, int>, double> busy_until;
@@ -111,7 +113,8 @@ TEST(Trace, HasARowPerRankAndLink) {
 
 TEST(Trace, SortsRowsByNumbersNotByNames) {
   const auto machine = topology::builtin("switch:ranks=11,rate=1000");
-  const Timeline timeline = timeline_of(machine, plan::Pass::forward, 0.125);
+  const Timeline timeline =
+      timeline_of(machine, schedule::Pass::forward, 0.125);
   const Trace trace = read(chrome_trace({timeline}, machine));
 
   std::map<std::string, std::map<int, std::string>> sorted;
@@ -148,7 +151,7 @@ TEST(Trace, SortsRowsByNumbersNotByNames) {
 
 TEST(Trace, CountsWhatEachLinkCarries) {
   const auto machine = topology::builtin("mesh:ranks=2,rate=1000");
-  const Timeline timeline = timeline_of(machine, plan::Pass::forward, 0);
+  const Timeline timeline = timeline_of(machine, schedule::Pass::forward, 0);
   const Trace trace = read(chrome_trace({timeline}, machine));
   const std::vector<Json> counts = trace.of("bytes/s of links");
   ASSERT_EQ(counts.size(), 4);
@@ -164,15 +167,16 @@ TEST(Trace, CountsWhatEachLinkCarries) {
 
 TEST(Trace, LeavesOutWhatTakesNoTime) {
   const auto machine = topology::builtin("mesh:ranks=2,rate=1000");
-  const Timeline timeline = timeline_of(machine, plan::Pass::forward, 0);
+  const Timeline timeline = timeline_of(machine, schedule::Pass::forward, 0);
   ASSERT_FALSE(timeline.tiles.empty());
   EXPECT_TRUE(read(chrome_trace({timeline}, machine)).of("compute").empty());
 }
 
 TEST(Trace, MarksThePasses) {
   const auto machine = topology::builtin("mesh:ranks=2,rate=1000");
-  const Timeline forward = timeline_of(machine, plan::Pass::forward, 0.125);
-  const Timeline backward = timeline_of(machine, plan::Pass::backward, 0.125);
+  const Timeline forward = timeline_of(machine, schedule::Pass::forward, 0.125);
+  const Timeline backward =
+      timeline_of(machine, schedule::Pass::backward, 0.125);
   Trace trace = read(chrome_trace({forward, backward}, machine));
   const std::vector<Json> passes = trace.of("pass");
   ASSERT_EQ(passes.size(), 2);
@@ -182,7 +186,7 @@ TEST(Trace, MarksThePasses) {
   EXPECT_NEAR(passes[1]["dur"], 1e6 * backward.seconds, 1e-3);
 
   const Timeline lost =
-      timeline_of(machine, plan::Pass::forward, 0.125, {{0, 1, 0.5}});
+      timeline_of(machine, schedule::Pass::forward, 0.125, {{0, 1, 0.5}});
   trace = read(chrome_trace({lost, backward}, machine));
   ASSERT_EQ(trace.of("pass").size(), 1);
   EXPECT_EQ(trace.of("pass")[0]["name"], "forward: no end");
@@ -191,7 +195,8 @@ TEST(Trace, MarksThePasses) {
 
 TEST(Trace, SaysWhatASliceIs) {
   const auto machine = topology::builtin("mesh:ranks=2,rate=1000");
-  const Timeline timeline = timeline_of(machine, plan::Pass::forward, 0.125);
+  const Timeline timeline =
+      timeline_of(machine, schedule::Pass::forward, 0.125);
   const Trace trace = read(chrome_trace({timeline}, machine));
   const Json message = trace.of("messages on links").front();
   EXPECT_EQ(message["name"], "kv block (owner 0, strand 0)");

@@ -1,11 +1,11 @@
 // Room for trees: how many strands each two ranks can exchange in a step, and
 // whether trees that are half grown can still reach every rank.
 //
-// plan/search/synthesis.h grows one tree for each strand of each owner. Trees
-// that use no link more than its share, and none of which is ever cut off,
-// exist exactly if every set of ranks can take in all strands that are not in
-// it yet (Edmonds; Schrijver for half-grown trees). A maximum flow to each rank
-// tells.
+// planner/search/synthesis.h grows one tree for each strand of each owner.
+// Trees that use no link more than its share, and none of which is ever cut
+// off, exist exactly if every set of ranks can take in all strands that are not
+// in it yet (Edmonds; Schrijver for half-grown trees). A maximum flow to each
+// rank tells.
 #pragma once
 
 #include <cstdint>

@@ -6,7 +6,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/linear_attention/linear_attention.h"
-#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/train/parallel.h"
 
 namespace ringweave::train {
@@ -55,7 +55,8 @@ int small_integer(JsonObject& object, const std::string& key, int min,
 ParallelConfig parallel_from_json(JsonObject object) {
   ParallelConfig config;
   config.ranks = small_integer(object, "ranks", 1, config.ranks);
-  config.layout = object.choice("layout", plan::Layout::names(), config.layout);
+  config.layout =
+      object.choice("layout", schedule::Layout::names(), config.layout);
   config.softmax = object.string("softmax", config.softmax);
   config.linear = object.string("linear", config.linear);
   config.topology = object.string("topology", config.topology);

@@ -41,13 +41,14 @@ struct OptimizerConfig {
 
 struct ParallelConfig {
   int ranks = 1;
-  std::string layout = "zigzag";  ///< a name of plan::Layout
-  /// A name of plan::Strategy, or "auto": what the planner picks.
+  std::string layout = "zigzag";  ///< a name of schedule::Layout
+  /// A name of schedule::Strategy, or "auto": what the planner picks.
   std::string softmax = "multi_ring";
   /// A name of linear_attention::Transport, or "auto".
   std::string linear = "all_gather";
-  /// For "auto": what plan::load_machine and plan::load_device take; without a
-  /// device "cpu". The topology also for a plan file, which must be for it.
+  /// For "auto": what planner::load_machine and planner::load_device take;
+  /// without a device "cpu". The topology also for a plan file, which must be
+  /// for it.
   std::string topology{};
   std::string device{};
   double memory_limit_bytes = 0;  ///< of a rank, for "auto"; 0: none

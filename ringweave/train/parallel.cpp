@@ -3,9 +3,9 @@
 #include <type_traits>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/choice/plan_file.h"
-#include "ringweave/plan/choice/planner.h"
-#include "ringweave/plan/search/searched.h"
+#include "ringweave/planner/plan_file.h"
+#include "ringweave/planner/planner.h"
+#include "ringweave/planner/search/searched.h"
 
 namespace ringweave::train {
 namespace {
@@ -14,8 +14,8 @@ constexpr const char* kAuto = "auto";
 /// What a plan at start takes without parallel.device.
 constexpr const char* kDevice = "cpu";
 
-void take(const std::optional<plan::PlanFile::Layers>& softmax,
-          const std::optional<plan::PlanFile::Layers>& linear,
+void take(const std::optional<planner::PlanFile::Layers>& softmax,
+          const std::optional<planner::PlanFile::Layers>& linear,
           Exchanges& result) {
   if (softmax) result.softmax = *softmax->strategy;
   if (linear) {
@@ -23,8 +23,8 @@ void take(const std::optional<plan::PlanFile::Layers>& softmax,
   }
 }
 
-plan::Machine machine_of(const TrainConfig& config) {
-  plan::Machine machine = plan::load_machine(config.parallel.topology);
+planner::Machine machine_of(const TrainConfig& config) {
+  planner::Machine machine = planner::load_machine(config.parallel.topology);
   require(machine.ranks() == config.parallel.ranks,
           "[parallel.topology] got {}, which has {} ranks, for {} ranks; want "
           "as many",
@@ -32,18 +32,19 @@ plan::Machine machine_of(const TrainConfig& config) {
   return machine;
 }
 
-plan::Layout layout_of(const TrainConfig& config) {
-  return plan::Layout::named(config.parallel.layout, config.data.seq_len,
-                             config.parallel.ranks);
+schedule::Layout layout_of(const TrainConfig& config) {
+  return schedule::Layout::named(config.parallel.layout, config.data.seq_len,
+                                 config.parallel.ranks);
 }
 
 Exchanges planned_by_file(const TrainConfig& config) {
   const ParallelConfig& parallel = config.parallel;
-  const plan::PlanFile plan = plan::read_plan_file(parallel.plan);
-  plan::check_fits(plan, parallel.plan, parallel.ranks, model_shape(config),
-                   config.data.seq_len, parallel.layout, plan::Mask::causal());
+  const planner::PlanFile plan = planner::read_plan_file(parallel.plan);
+  planner::check_fits(plan, parallel.plan, parallel.ranks, model_shape(config),
+                      config.data.seq_len, parallel.layout,
+                      schedule::Mask::causal());
   if (!parallel.topology.empty()) {
-    plan::check_fits(plan, parallel.plan, machine_of(config));
+    planner::check_fits(plan, parallel.plan, machine_of(config));
   }
   Exchanges result;
   take(plan.softmax, plan.linear, result);
@@ -76,42 +77,43 @@ Exchanges named(const TrainConfig& config) {
   const ParallelConfig& parallel = config.parallel;
   Exchanges result;
   if (parallel.softmax != kAuto) {
-    result.softmax = plan::strategy_from_name(parallel.softmax);
+    result.softmax = schedule::strategy_from_name(parallel.softmax);
     if (config.model.has_softmax()) {
-      plan::strand_count(result.softmax, parallel.ranks);
+      schedule::strand_count(result.softmax, parallel.ranks);
     }
   }
   if (parallel.linear != kAuto) {
     result.linear = linear_attention::transport_from_name(parallel.linear);
     if (config.model.has_linear() &&
         result.linear.kind == linear_attention::Transport::Kind::all_gather) {
-      plan::strand_count(result.linear.strategy, parallel.ranks);
+      schedule::strand_count(result.linear.strategy, parallel.ranks);
     }
   }
   return result;
 }
 
-plan::PlanFile planned_now(const TrainConfig& config) {
+planner::PlanFile planned_now(const TrainConfig& config) {
   const ParallelConfig& parallel = config.parallel;
   require(!parallel.topology.empty(),
           "[parallel.topology] got none with softmax or linear \"auto\"; want "
           "a topology file or a name such as mesh:ranks={}",
           parallel.ranks);
-  plan::PlanRequest request{
+  planner::PlanRequest request{
       .machine = machine_of(config),
       .shape = model_shape(config),
       .layout = layout_of(config),
-      .mask = plan::Mask::causal(),
-      .device = plan::load_device(parallel.device.empty() ? kDevice
-                                                          : parallel.device),
+      .mask = schedule::Mask::causal(),
+      .device = planner::load_device(parallel.device.empty() ? kDevice
+                                                             : parallel.device),
       .message_overhead_seconds = parallel.message_overhead_seconds};
   if (parallel.memory_limit_bytes > 0) {
     request.memory_limit_bytes = parallel.memory_limit_bytes;
   }
-  if (plan::worth_searching(request.machine)) {
-    request.extra = plan::searched_strategies(request.machine);
+  if (planner::worth_searching(request.machine)) {
+    request.extra = planner::searched_strategies(request.machine);
   }
-  return plan::plan_file(request, parallel.layout, plan::make_plan(request));
+  return planner::plan_file(request, parallel.layout,
+                            planner::make_plan(request));
 }
 
 }  // namespace
@@ -122,7 +124,7 @@ Exchanges exchanges(const TrainConfig& config) {
   if (!parallel.plan.empty()) return planned_by_file(config);
   Exchanges result = named(config);
   if (!plans_at_start(parallel)) return result;
-  const plan::PlanFile plan = planned_now(config);
+  const planner::PlanFile plan = planned_now(config);
   take(parallel.softmax == kAuto ? plan.softmax : std::nullopt,
        parallel.linear == kAuto ? plan.linear : std::nullopt, result);
   return result;
@@ -134,13 +136,13 @@ void check_exchanges(const TrainConfig& config) {
 }
 
 std::string describe(const Exchanges& exchanges) {
-  return plan::to_json(exchanges.softmax).dump() + " " +
+  return schedule::to_json(exchanges.softmax).dump() + " " +
          linear_attention::name(exchanges.linear);
 }
 
-plan::ModelShape model_shape(const TrainConfig& config) {
+planner::ModelShape model_shape(const TrainConfig& config) {
   // Through the config's own JSON, so that one reader knows the fields.
-  return plan::model_shape_from_json(to_json(config), "config");
+  return planner::model_shape_from_json(to_json(config), "config");
 }
 
 }  // namespace ringweave::train

@@ -3,14 +3,14 @@
 #pragma once
 
 #include "ringweave/linear_attention/linear_attention.h"
-#include "ringweave/plan/cost/model_shape.h"
-#include "ringweave/plan/strategy/strategy.h"
+#include "ringweave/planner/cost/model_shape.h"
+#include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/train/config.h"
 
 namespace ringweave::train {
 
 struct Exchanges {
-  plan::Strategy softmax;
+  schedule::Strategy softmax;
   linear_attention::Transport linear;
 };
 
@@ -18,7 +18,7 @@ struct Exchanges {
 /// config and the files it names only, so all ranks agree if these are equal;
 /// describe() is for making sure. Throws InvalidArgument for names, files and
 /// plans that can't be used or were made for something else, and as
-/// plan::make_plan().
+/// planner::make_plan().
 Exchanges exchanges(const TrainConfig& config);
 
 /// What can be told of the fields without files and plans; throws as
@@ -29,6 +29,6 @@ void check_exchanges(const TrainConfig& config);
 std::string describe(const Exchanges& exchanges);
 
 /// What the planner has to know of the model.
-plan::ModelShape model_shape(const TrainConfig& config);
+planner::ModelShape model_shape(const TrainConfig& config);
 
 }  // namespace ringweave::train

@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/plan/choice/plan_file.h"
+#include "ringweave/planner/plan_file.h"
 
 namespace ringweave::train {
 namespace {
@@ -22,24 +22,24 @@ TrainConfig config_of_ranks(int ranks) {
   return config;
 }
 
-plan::PlanRequest request_of(const TrainConfig& config) {
-  return {.machine = plan::load_machine(config.parallel.topology),
+planner::PlanRequest request_of(const TrainConfig& config) {
+  return {.machine = planner::load_machine(config.parallel.topology),
           .shape = model_shape(config),
-          .layout = plan::Layout::zigzag(config.data.seq_len, 5),
-          .mask = plan::Mask::causal(),
-          .device = plan::load_device("cpu")};
+          .layout = schedule::Layout::zigzag(config.data.seq_len, 5),
+          .mask = schedule::Mask::causal(),
+          .device = planner::load_device("cpu")};
 }
 
-plan::PlanFile plan_of(const TrainConfig& config) {
-  const plan::PlanRequest request = request_of(config);
-  return plan::plan_file(request, "zigzag", plan::make_plan(request));
+planner::PlanFile plan_of(const TrainConfig& config) {
+  const planner::PlanRequest request = request_of(config);
+  return planner::plan_file(request, "zigzag", planner::make_plan(request));
 }
 
 class PlanOnDisk : public testing::Test {
  protected:
   void TearDown() override { std::filesystem::remove(path_); }
-  std::string save(const plan::PlanFile& plan) {
-    std::ofstream(path_) << plan::to_json(plan);
+  std::string save(const planner::PlanFile& plan) {
+    std::ofstream(path_) << planner::to_json(plan);
     return path_;
   }
   std::string path_ = testing::TempDir() + "parallel_test_plan.json";
@@ -49,9 +49,9 @@ TEST(Exchanges, AutoIsWhatThePlannerPicks) {
   TrainConfig config = config_of_ranks(5);
   config.parallel.softmax = "auto";
   config.parallel.linear = "auto";
-  const plan::PlanFile plan = plan_of(config);
+  const planner::PlanFile plan = plan_of(config);
   const Exchanges chosen = exchanges(config);
-  EXPECT_EQ(plan::name(chosen.softmax), plan.softmax->name);
+  EXPECT_EQ(schedule::name(chosen.softmax), plan.softmax->name);
   EXPECT_EQ(linear_attention::name(chosen.linear), plan.linear->name);
 }
 
@@ -60,26 +60,26 @@ TEST(Exchanges, AutoKnowsTheMessageOverheadAndKeepsToTheMemoryLimit) {
   config.parallel.softmax = "auto";
   config.parallel.linear = "auto";
   config.model.pattern = "N";
-  const auto picked = [](const plan::PlanRequest& request) {
-    const plan::LayerPlan plan = plan::make_plan(request).softmax;
+  const auto picked = [](const planner::PlanRequest& request) {
+    const planner::LayerPlan plan = planner::make_plan(request).softmax;
     return plan.candidates[plan.chosen];
   };
-  plan::PlanRequest request = request_of(config);
+  planner::PlanRequest request = request_of(config);
   const std::string free = picked(request).name;
-  EXPECT_EQ(plan::name(exchanges(config).softmax), free);
+  EXPECT_EQ(schedule::name(exchanges(config).softmax), free);
 
   // Slow posting asks for few messages, which takes memory.
   config.parallel.message_overhead_seconds = 1e-3;
   request.message_overhead_seconds = 1e-3;
-  const plan::Candidate few = picked(request);
+  const planner::Candidate few = picked(request);
   EXPECT_NE(few.name, free);
-  EXPECT_EQ(plan::name(exchanges(config).softmax), few.name);
+  EXPECT_EQ(schedule::name(exchanges(config).softmax), few.name);
 
   config.parallel.memory_limit_bytes = few.memory_bytes - 1;
   request.memory_limit_bytes = few.memory_bytes - 1;
   const std::string fits = picked(request).name;
   EXPECT_NE(fits, few.name);
-  EXPECT_EQ(plan::name(exchanges(config).softmax), fits);
+  EXPECT_EQ(schedule::name(exchanges(config).softmax), fits);
 
   config.parallel.memory_limit_bytes = 1;
   EXPECT_THAT([&] { exchanges(config); },
@@ -112,7 +112,7 @@ TEST(Exchanges, AutoForOneKindLeavesTheOther) {
   TrainConfig config = config_of_ranks(5);
   config.parallel.softmax = "ring";
   config.parallel.linear = "auto";
-  EXPECT_EQ(plan::name(exchanges(config).softmax), "ring");
+  EXPECT_EQ(schedule::name(exchanges(config).softmax), "ring");
 }
 
 TEST(Exchanges, AutoWantsATopologyOfAsManyRanks) {
@@ -127,12 +127,12 @@ TEST(Exchanges, AutoWantsATopologyOfAsManyRanks) {
 
 TEST_F(PlanOnDisk, IsTakenAndCheckedAgainstTheRun) {
   TrainConfig config = config_of_ranks(5);
-  plan::PlanFile plan = plan_of(config);
-  plan.softmax->strategy = plan::strategy_from_name("direct:2");
+  planner::PlanFile plan = plan_of(config);
+  plan.softmax->strategy = schedule::strategy_from_name("direct:2");
   plan.linear->name = "chain";
   config.parallel.plan = save(plan);
   EXPECT_EQ(describe(exchanges(config)),
-            plan::to_json(*plan.softmax->strategy).dump() + " chain");
+            schedule::to_json(*plan.softmax->strategy).dump() + " chain");
 
   const auto fails = [&](const TrainConfig& changed, const char* word) {
     EXPECT_THAT([&] { exchanges(changed); },

@@ -87,8 +87,8 @@ class Meter {
 models::Context make_context(const TrainConfig& config, const Exchanges& chosen,
                              comm::Communicator& communicator) {
   const models::Split split{
-      .layout = plan::Layout::named(config.parallel.layout, config.data.seq_len,
-                                    config.parallel.ranks),
+      .layout = schedule::Layout::named(
+          config.parallel.layout, config.data.seq_len, config.parallel.ranks),
       .softmax = chosen.softmax,
       .linear = chosen.linear,
       .grad_payload_in_compute_type = config.parallel.grad_payload == "compute",

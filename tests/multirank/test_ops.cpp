@@ -46,11 +46,14 @@ void exchange(std::string strategy, std::string layout, std::int64_t tokens,
               bool causal, std::int64_t repeats, std::string group,
               std::int64_t milliseconds) {
   Communicator communicator = join(group, milliseconds);
-  const auto shards = plan::Layout::named(layout, tokens, communicator.size());
-  const plan::AttentionDemand demand(
-      shards, shards, causal ? plan::Mask::causal() : plan::Mask::full());
+  const auto shards =
+      schedule::Layout::named(layout, tokens, communicator.size());
+  const schedule::AttentionDemand demand(
+      shards, shards,
+      causal ? schedule::Mask::causal() : schedule::Mask::full());
   for (std::int64_t i = 0; i < repeats; ++i) {
-    check_exchange(plan::strategy_from_name(strategy), demand, communicator);
+    check_exchange(schedule::strategy_from_name(strategy), demand,
+                   communicator);
   }
 }
 

@@ -1,0 +1,32 @@
+// The work of one layer's softmax attention as the cost model and the simulator
+// want it: bytes of its payloads, seconds of its tiles, traffic of a strategy.
+#pragma once
+
+#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/model_shape.h"
+#include "ringweave/planner/cost/traffic.h"
+#include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/strategy/strategy.h"
+
+namespace ringweave::planner {
+
+/// Visible (query, key) pairs of `rank` with all of `owner`'s keys.
+double pair_area(const schedule::AttentionDemand& demand, Rank rank,
+                 Rank owner);
+
+/// Tiles cost what `device` needs for their visible pairs × heads × batch. A
+/// strand's pairs are its share of its part's, exact to rounding for every
+/// layout, but under windows and documents, where they are counted. `demand`
+/// must outlive it.
+Workload attention_workload(const schedule::AttentionDemand& demand,
+                            int strands, const ModelShape& shape,
+                            const Device& device, schedule::Pass pass,
+                            double message_overhead_seconds);
+
+/// What a strategy asks of ranks and links; throws as strand_count().
+Traffic attention_traffic(const schedule::Strategy& strategy,
+                          const schedule::AttentionDemand& demand,
+                          const ModelShape& shape, const Device& device,
+                          schedule::Pass pass, double message_overhead_seconds);
+
+}  // namespace ringweave::planner

@@ -1,0 +1,76 @@
+// How long a device computes: measured tables, or published rates.
+//
+//   const Device device = load_device("h100:efficiency=0.6");
+//   const double s = device.tile_seconds(pairs * heads * batch, 128, false);
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ringweave/base/json.h"
+
+namespace ringweave::planner {
+
+/// Seconds of attention over an area: visible (query, key) pairs × heads ×
+/// batch. On straight lines from the origin through the points, where a point
+/// below an earlier one, which noise makes, counts as that one; beyond the last
+/// at its rate (area per second), since the line through the last two magnifies
+/// their noise.
+struct AreaTable {
+  struct Point {
+    double area = 0;
+    double seconds = 0;
+    friend bool operator==(const Point&, const Point&) = default;
+  };
+  std::vector<Point> points;  ///< ascending areas
+  friend bool operator==(const AreaTable&, const AreaTable&) = default;
+
+  double seconds(double area) const;
+  /// What no way of cutting the area into tiles beats: the area at the best
+  /// rate of any point.
+  double least_seconds(double area) const;
+};
+
+struct Device {
+  std::string name;
+  std::string source;
+  std::string dtype;  ///< of what was measured or published; empty: any
+  /// Dense products per second × efficiency; what linear layers are timed by,
+  /// and attention too where there is no table. 0: linear layers go at the rate
+  /// of the forward table's last point.
+  double flops_per_second = 0;
+  double efficiency = 1;
+  int head_dim = 0;  ///< of the tables; 0: no tables
+  AreaTable forward = {};
+  AreaTable backward = {};
+  friend bool operator==(const Device&, const Device&) = default;
+
+  /// Two products of head_dim multiply-adds per pair forward: 4·area·head_dim
+  /// FLOP; five backward, 10·…. A table of another head_dim is scaled by it.
+  double tile_seconds(double area, int head_dim, bool backward) const;
+  /// The least that the area takes, in however many tiles.
+  double least_seconds(double area, int head_dim, bool backward) const;
+  double flop_seconds(double flop) const;
+
+ private:
+  double timed(double area, int head_dim, bool backward,
+               double (AreaTable::*seconds)(double) const) const;
+};
+
+/// A file, if there is one of that name or it ends with ".json", else a name
+/// such as "h100", with options after a colon: "efficiency=0.6" (0.5 unless
+/// said), "rate=1e12" (FLOP/s; wanted by "custom"). Throws InvalidArgument.
+Device load_device(const std::string& name_or_path);
+std::vector<std::string> device_names();
+
+/// {"format": "ringweave.device_table", "version": 1, "device", "dtype",
+///  "head_dim", "points": [{"area", "seconds"}], "backward": [the same]};
+/// without "backward" it counts 2.5 times forward.
+Json to_json(const Device& device);
+Device device_from_json(const Json& json, const std::string& path);
+
+/// Throws InvalidArgument if `device` is a table that was measured with another
+/// type than `dtype`; published rates are rough enough to serve all.
+void check_dtype(const Device& device, const std::string& dtype);
+
+}  // namespace ringweave::planner

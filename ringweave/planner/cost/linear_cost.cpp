@@ -1,0 +1,184 @@
+#include "ringweave/planner/cost/linear_cost.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "ringweave/planner/cost/closed_form.h"
+
+namespace ringweave::planner {
+namespace {
+
+constexpr double kChunk = 64;           // tokens (linear_attention/chunk.h)
+constexpr double kBackwardRatio = 2.5;  // products of backward to forward's
+constexpr int kPieces[] = {1, 2, 4, 8, 16, 32, 64};
+
+/// The three stages of a pass on one rank.
+struct Stages {
+  double summary = 0;
+  double within = 0;
+  double correction = 0;
+  double all() const { return summary + within + correction; }
+};
+
+Stages stages(const LinearCase& linear, const Device& device, bool backward) {
+  const ModelShape& shape = linear.shape;
+  const auto heads =
+      static_cast<double>(shape.heads * shape.batch * linear.tokens);
+  const auto keys = static_cast<double>(shape.head_dim);
+  const double values = keys + (shape.normaliser ? 1 : 0);
+  const double ratio = backward ? kBackwardRatio : 1;
+  const auto seconds = [&](double flop_per_token) {
+    return device.flop_seconds(ratio * heads * flop_per_token);
+  };
+  // Products k vᵀ and qᵀ S; q kᵀ and (q kᵀ) v under a causal mask of a chunk.
+  return {seconds(2 * keys * values), seconds(kChunk * (keys + values)),
+          seconds(2 * keys * values)};
+}
+
+class TransportModel {
+ public:
+  TransportModel(const LinearCase& linear, const Loads& loads,
+                 const Device& device, bool backward)
+      : linear_(linear),
+        loads_(loads),
+        stages_(stages(linear, device, backward)) {}
+
+  double hop(const Load& load, double bytes, double messages = 1) const {
+    return messages * linear_.message_overhead_seconds + loads_.latency() +
+           load.seconds() * bytes;
+  }
+
+  PassCost overlapped(double exchange, const Load& load, double bytes) const {
+    return {stages_.summary + std::max(exchange, stages_.within) +
+                stages_.correction,
+            stages_.all(), (load * bytes).bytes, load.seconds() * bytes};
+  }
+
+  // One state per hop; a hop waits for the one before, all but the first also
+  // for the work within the chunks.
+  PassCost chain(int pieces) const {
+    const int n = loads_.ranks();
+    const double hops = n * linear_.segments - 1;
+    // One message at a time uses one route; the slowest stands for all.
+    const double bytes = linear_.summary_bytes() / pieces;
+    const double piece_hop = hop(one_route(), bytes);
+    const double rest = (hops - 1 + pieces - 1) * piece_hop;
+    PassCost cost;
+    cost.seconds = stages_.summary + std::max(piece_hop, stages_.within) +
+                   std::max(rest, 0.0) + stages_.correction;
+    cost.compute_seconds = stages_.all();
+    const Load load = loads_.shift(1, n) * (linear_.summary_bytes() * hops / n);
+    cost.bytes = load.bytes;
+    cost.link_seconds = load.seconds();
+    return cost;
+  }
+
+  std::optional<PassCost> gather(const schedule::Strategy& strategy) const {
+    const double bytes = linear_.rank_bytes();
+    const BalancedPass pass{
+        .kv_bytes = bytes,
+        .message_overhead_seconds = linear_.message_overhead_seconds};
+    const auto form = closed_form(strategy, loads_, pass);
+    if (!form) return std::nullopt;
+    PassCost cost = overlapped(form->cost.seconds, {}, 0);
+    cost.bytes = form->cost.bytes;
+    cost.link_seconds = form->cost.link_seconds;
+    return cost;
+  }
+
+  // All to all of slices of the heads' summaries, a scan, and back.
+  PassCost sharded_scan() const {
+    const int n = loads_.ranks();
+    const Load all = loads_.pairs(n);
+    const double bytes = linear_.rank_bytes() / n;
+    return overlapped(2 * hop(all, bytes, n - 1), all, 2 * bytes);
+  }
+
+  // Composed states to the rank 2^i further on.
+  PassCost log_step() const {
+    const int n = loads_.ranks();
+    double exchange = 0;
+    Load load;
+    for (int distance = 1; distance < n; distance *= 2) {
+      const Load shift = loads_.shift(distance, n);
+      exchange += hop(shift, linear_.rank_bytes());
+      load += shift;
+    }
+    return overlapped(exchange, load, linear_.rank_bytes());
+  }
+
+  PassCost pipelined() const {
+    PassCost best = chain(1);
+    for (const int pieces : kPieces) {
+      PassCost cost = chain(pieces);
+      if (cost.seconds < best.seconds) best = std::move(cost);
+    }
+    return best;
+  }
+
+ private:
+  Load one_route() const { return loads_.shift(1, loads_.ranks()); }
+
+  const LinearCase& linear_;
+  const Loads& loads_;
+  Stages stages_;
+};
+
+}  // namespace
+
+double LinearCase::summary_bytes() const {
+  return static_cast<double>((shape.state_numbers() + shape.decay_numbers()) *
+                             shape.sum_bytes());
+}
+
+std::vector<TransportCost> transport_costs(
+    const LinearCase& linear, const std::vector<schedule::Strategy>& strategies,
+    const Loads& loads, const Device& device) {
+  const TransportModel forward(linear, loads, device, false);
+  const TransportModel backward(linear, loads, device, true);
+  const int n = loads.ranks();
+  const double state = linear.summary_bytes();
+  std::vector<TransportCost> costs;
+  if (n == 1) {
+    costs.push_back({"all_gather", true, forward.overlapped(0, {}, 0),
+                     backward.overlapped(0, {}, 0), 0});
+    return costs;
+  }
+  costs.push_back({"chain", true, forward.chain(1), backward.chain(1),
+                   2 * linear.rank_bytes()});
+  for (const schedule::Strategy& strategy : strategies) {
+    const std::string of = name(strategy);
+    TransportCost cost{.name = of == "all_gather" ? of : "all_gather:" + of,
+                       .forward = {},
+                       .backward = {}};
+    if (auto reason = schedule::why_not(strategy, n)) {
+      cost.why_not = std::move(*reason);
+    } else if (auto pass = forward.gather(strategy)) {
+      cost.forward = std::move(*pass);
+      cost.backward = *backward.gather(strategy);
+      cost.buffer_bytes = n * linear.rank_bytes();
+    } else {
+      continue;  // no formula
+    }
+    costs.push_back(std::move(cost));
+  }
+  costs.push_back({"pipelined_chain", false, forward.pipelined(),
+                   backward.pipelined(), 2 * state});
+  costs.push_back({"sharded_scan", false, forward.sharded_scan(),
+                   backward.sharded_scan(), 2 * linear.rank_bytes()});
+  costs.push_back({"log_step", false, forward.log_step(), backward.log_step(),
+                   2 * linear.rank_bytes()});
+  return costs;
+}
+
+double linear_bound(const LinearCase& linear, const Device& device,
+                    double in_bytes_per_second, bool backward) {
+  const Stages all = stages(linear, device, backward);
+  const auto state = static_cast<double>(linear.shape.state_numbers() *
+                                         linear.shape.sum_bytes());
+  // The state that arrives first is of the correction only.
+  return std::max(all.all(), state / in_bytes_per_second);
+}
+
+}  // namespace ringweave::planner

@@ -1,0 +1,53 @@
+// Predicts how long a linear layer's exchange of states takes, by formula, for
+// every transport; those that no code here runs yet are marked.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/loads.h"
+#include "ringweave/planner/cost/model_shape.h"
+#include "ringweave/schedule/strategy/strategy.h"
+
+namespace ringweave::planner {
+
+/// What a linear layer's exchange works with.
+struct LinearCase {
+  ModelShape shape;
+  std::int64_t tokens = 0;  ///< of the longest shard
+  int segments = 1;         ///< the most of a rank (layout.h, Segment)
+  double message_overhead_seconds = 0;
+
+  /// Of one segment's summary in bytes, and what all of a rank's weigh.
+  double summary_bytes() const;
+  double rank_bytes() const { return segments * summary_bytes(); }
+};
+
+struct TransportCost {
+  std::string name;  ///< "chain", "all_gather:direct:1", …
+  bool executable = true;
+  PassCost forward;
+  PassCost backward;
+  double buffer_bytes = 0;   ///< of a rank, at the peak
+  std::string why_not = {};  ///< not empty: impossible, and nothing above holds
+};
+
+/// All transports: chain, all_gather over `strategies`, and the modelled ones.
+/// As they are run: every segment's summary travels, also where documents start
+/// so that nobody needs it.
+///
+/// A pass is: summaries, then the output within chunks while states travel,
+/// then the correction by the incoming state. Only the chain's first hop hides.
+std::vector<TransportCost> transport_costs(
+    const LinearCase& linear, const std::vector<schedule::Strategy>& strategies,
+    const Loads& loads, const Device& device);
+
+/// The least time of a pass: some rank has to receive a state, and each to
+/// compute its share. `in_bytes_per_second`: of the best connected rank;
+/// infinite if no rank needs a state.
+double linear_bound(const LinearCase& linear, const Device& device,
+                    double in_bytes_per_second, bool backward);
+
+}  // namespace ringweave::planner

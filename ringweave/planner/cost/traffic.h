@@ -1,0 +1,96 @@
+// What a pass asks of ranks and links, step by step: what is left of a schedule
+// when blocks and slots are forgotten. The cost model (cost.h) times it.
+//
+// Collected from what a generator emits, so no whole schedule is ever built or
+// sorted.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "ringweave/planner/cost/workload.h"
+#include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/schedule.h"
+#include "ringweave/schedule/schedule_builder.h"
+
+namespace ringweave::planner {
+
+/// All messages from one rank to another that are posted in one step and waited
+/// for in one step; they count as one that is so many times as hungry.
+struct Flow {
+  Rank from = 0;
+  Rank to = 0;
+  int post_step = 0;
+  int wait_step = 0;
+  int messages = 0;
+  double bytes = 0;
+};
+
+struct Traffic {
+  int ranks = 1;
+  int steps = 0;
+  std::vector<Flow> flows;             ///< by (post_step, from, to)
+  std::vector<double> tile_seconds;    ///< [step · ranks + rank]
+  std::vector<double> slot_bytes;      ///< per rank, all slots of the pass
+  std::vector<double> retained_bytes;  ///< per rank, kept for backward
+
+  double compute_seconds(Rank rank) const;
+};
+
+/// Takes a pass's transfers, tiles and retained parts in any order, but the
+/// parts of one message in ascending order.
+class TrafficCollector final : public schedule::ScheduleSink {
+ public:
+  /// Both must outlive this. `workload.unit_bytes` names every payload that
+  /// comes.
+  TrafficCollector(const schedule::Demand& demand, int strands, int steps,
+                   const Workload& workload);
+
+  void add(const schedule::Transfer& transfer) override;
+  void add(const schedule::Tile& tile) override;
+  void add(const schedule::Retained& retained) override;
+
+  /// Sorts the flows. The collector is used up.
+  Traffic finish();
+
+ private:
+  /// The transfer that a flow took last: the next one may go on its message.
+  struct Last {
+    Rank owner = -1;
+    int strand = -1;
+    int part = -1;
+    schedule::Payload payload = schedule::Payload::kv;
+    schedule::Action action = schedule::Action::copy;
+    int source_slot = schedule::kOwn;
+    int slot = schedule::kOwn;
+  };
+
+  int& newest_flow(const schedule::Transfer& transfer);
+  double extent(const schedule::BlockId& block) const;
+  double size(const schedule::BlockId& block) const;
+  void hold(Rank rank, schedule::Payload payload, int slot,
+            const schedule::BlockId& block);
+
+  const Workload& workload_;
+  int strands_;
+  Traffic traffic_;
+  std::vector<std::size_t> first_part_;  // of each owner, in sizes_
+  std::vector<std::int64_t> sizes_;  // [first_part_ + strand · parts + part]
+  double bytes_of_[5] = {};          // per unit, by payload
+  std::vector<Last> last_;           // by flow
+  // By (post step, from, to): 1 + the newest flow, or 0. The table takes the
+  // place of the map where it isn't too large.
+  std::unordered_map<std::uint64_t, int> newest_;
+  std::vector<int> newest_table_;
+  // [payload][rank][slot]: the largest extent.
+  std::vector<std::vector<double>> slots_[5];
+};
+
+/// The same from a schedule that exists, such as one from a file.
+Traffic traffic_of(const schedule::Schedule& schedule,
+                   const schedule::Demand& demand, int strands,
+                   const Workload& workload);
+
+}  // namespace ringweave::planner

@@ -1,0 +1,90 @@
+#include "ringweave/planner/linear_candidates.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "ringweave/planner/cost/balance.h"
+#include "ringweave/planner/cost/linear_cost.h"
+
+namespace ringweave::planner {
+namespace {
+
+/// What all-gather of states runs as.
+std::vector<schedule::Strategy> gather_strategies(int nodes) {
+  std::vector<schedule::Strategy> strategies = {
+      {.kind = schedule::StrategyKind::all_gather},
+      {.kind = schedule::StrategyKind::ring},
+      {.kind = schedule::StrategyKind::multi_ring},
+      {.kind = schedule::StrategyKind::direct}};
+  if (nodes > 1) {
+    strategies.push_back(
+        {.kind = schedule::StrategyKind::hierarchical, .nodes = nodes});
+  }
+  return strategies;
+}
+
+int most_of_a_rank(const std::vector<schedule::Segment>& segments, int ranks) {
+  std::vector<int> of_rank(ranks);
+  for (const schedule::Segment& segment : segments) ++of_rank[segment.rank];
+  return std::max(1, *std::ranges::max_element(of_rank));
+}
+
+/// Whether some rank needs a state that others have made: some document goes on
+/// from one segment, which is one rank's, to the next, which is another's.
+bool states_travel(const std::vector<schedule::Segment>& segments,
+                   const schedule::Mask& mask) {
+  for (std::size_t i = 1; i < segments.size(); ++i) {
+    if (!std::ranges::binary_search(mask.document_offsets(),
+                                    segments[i].positions.begin)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+Candidate candidate_of(TransportCost cost, double own_bytes) {
+  Candidate candidate{
+      .name = std::move(cost.name),
+      .verdict = cost.executable ? Verdict::slower : Verdict::not_executable,
+      .reason = cost.why_not,
+      .forward = std::move(cost.forward),
+      .backward = std::move(cost.backward),
+      .memory_bytes = own_bytes + cost.buffer_bytes,
+      .by_formula = true};
+  if (!cost.why_not.empty()) candidate.verdict = Verdict::impossible;
+  return candidate;
+}
+
+}  // namespace
+
+LayerPlan linear_candidates(const PlanRequest& request,
+                            const MachineLoads& machine) {
+  const ModelShape& shape = request.shape;
+  LayerPlan plan{.layers = shape.linear_layers()};
+  if (plan.layers == 0) return plan;
+  const std::vector<schedule::Segment> segments = request.layout.segments();
+  const LinearCase linear{
+      .shape = shape,
+      .tokens = longest_shard(request.layout),
+      .segments = most_of_a_rank(segments, request.layout.ranks()),
+      .message_overhead_seconds = request.message_overhead_seconds};
+  const Loads& loads = machine.loads();
+  const double in = states_travel(segments, request.mask)
+                        ? loads.best_in_rate()
+                        : std::numeric_limits<double>::infinity();
+  plan.forward_bound = linear_bound(linear, request.device, in, false);
+  plan.backward_bound = linear_bound(linear, request.device, in, true);
+  plan.exchange_bound =
+      static_cast<double>(shape.state_numbers() * shape.sum_bytes()) / in;
+  plan.own_bytes = linear.rank_bytes();
+  for (TransportCost& cost :
+       transport_costs(linear, gather_strategies(request.machine.nodes()),
+                       loads, request.device)) {
+    plan.candidates.push_back(candidate_of(std::move(cost), plan.own_bytes));
+  }
+  return plan;
+}
+
+}  // namespace ringweave::planner

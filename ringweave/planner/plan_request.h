@@ -1,0 +1,28 @@
+// What a plan is asked for.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/machine.h"
+#include "ringweave/planner/cost/model_shape.h"
+#include "ringweave/schedule/layout/layout.h"
+#include "ringweave/schedule/mask/mask.h"
+#include "ringweave/schedule/strategy/strategy.h"
+
+namespace ringweave::planner {
+
+struct PlanRequest {
+  Machine machine;
+  ModelShape shape;
+  schedule::Layout layout = schedule::Layout::zigzag(1, 1);
+  schedule::Mask mask = schedule::Mask::causal();
+  Device device;
+  std::optional<double> memory_limit_bytes = {};  ///< of a rank
+  double message_overhead_seconds = 0;
+  /// Strategies made for this topology, to be compared with the others.
+  std::vector<schedule::Strategy> extra = {};
+};
+
+}  // namespace ringweave::planner

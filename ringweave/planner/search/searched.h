@@ -1,0 +1,32 @@
+// Strategies that are searched for in a topology: rings and synthesised.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ringweave/planner/cost/machine.h"
+#include "ringweave/schedule/strategy/strategy.h"
+#include "ringweave/topology/topology.h"
+
+namespace ringweave::planner {
+
+/// Ranks up to which the search is quick enough to be made unasked.
+inline constexpr int kSearchedRanks = 16;
+
+/// Whether a plan should search without being asked: no regular fabric, and not
+/// too large.
+bool worth_searching(const Machine& machine);
+
+/// Rings that share no link, and routes on trees, as far as there are any.
+/// Depends on the machine only; up to kSearchedRanks ranks seconds at most.
+/// Throws InvalidArgument for a symbolic fabric and for more ranks than
+/// topology/tree_packing.h takes.
+std::vector<schedule::Strategy> searched_strategies(const Machine& machine);
+
+/// The strategy of that name; "rings" and "synthesised" are searched for in the
+/// topology. Throws as strategy_from_name(), topology::disjoint_rings() and
+/// synthesise().
+schedule::Strategy strategy_on(const topology::Topology& topology,
+                               const std::string& name);
+
+}  // namespace ringweave::planner

@@ -1,0 +1,109 @@
+#include "ringweave/schedule/strategy/routes.h"
+
+#include <utility>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::schedule {
+namespace {
+
+constexpr const char* kWhere = "[routes]";
+
+void check_tree(const Routes& routes, Rank owner, int strand) {
+  const std::vector<Hop>& hops = routes.hops[owner * routes.strands + strand];
+  constexpr int kNever = -1;
+  std::vector<int> there(routes.ranks, kNever);  // step in which it is there
+  there[owner] = 0;
+  int last = 0;
+  for (const Hop& hop : hops) {
+    const auto complain = [&](const char* why) {
+      throw InvalidArgument(fmt::format(
+          "{} owner {}, strand {}: impossible hop from {} to {} in step {}: {}",
+          kWhere, owner, strand, hop.from, hop.to, hop.step, why));
+    };
+    const auto in_range = [&](Rank rank) {
+      return rank >= 0 && rank < routes.ranks;
+    };
+    if (!in_range(hop.from) || !in_range(hop.to)) complain("no such rank");
+    if (hop.step < last || hop.step >= routes.steps) {
+      complain("want hops in order of steps, none past the last step");
+    }
+    if (there[hop.from] == kNever || there[hop.from] > hop.step) {
+      complain("the sender does not have the block by then");
+    }
+    if (there[hop.to] != kNever) complain("the receiver has the block");
+    there[hop.to] = hop.step + 1;
+    last = hop.step;
+  }
+  for (Rank rank = 0; rank < routes.ranks; ++rank) {
+    require(there[rank] != kNever,
+            "{} owner {}, strand {}: no hop brings the block to rank {}",
+            kWhere, owner, strand, rank);
+  }
+}
+
+}  // namespace
+
+void check(const Routes& routes) {
+  require(routes.ranks >= 1 && routes.strands >= 1 && routes.steps >= 0,
+          "{} got {} ranks, {} strands, {} steps; want at least 1, 1, 0",
+          kWhere, routes.ranks, routes.strands, routes.steps);
+  const std::size_t want = std::size_t{1} * routes.ranks * routes.strands;
+  require(
+      routes.hops.size() == want,
+      "{} got hops of {} blocks; want {}, one list for each owner and strand",
+      kWhere, routes.hops.size(), want);
+  for (Rank owner = 0; owner < routes.ranks; ++owner) {
+    for (int strand = 0; strand < routes.strands; ++strand) {
+      check_tree(routes, owner, strand);
+    }
+  }
+}
+
+Json to_json(const Routes& routes) {
+  Json all = Json::array();
+  for (const std::vector<Hop>& hops : routes.hops) {
+    Json list = Json::array();
+    for (const Hop& hop : hops) list.push_back({hop.from, hop.to, hop.step});
+    all.push_back(std::move(list));
+  }
+  return {{"ranks", routes.ranks},
+          {"strands", routes.strands},
+          {"steps", routes.steps},
+          {"hops", std::move(all)}};
+}
+
+Routes routes_from_json(const Json& json, const std::string& path) {
+  constexpr std::int64_t kMost = 1 << 20;
+  JsonObject object(json, path);
+  const auto read = [&](const char* key, std::int64_t min) {
+    const std::int64_t value = object.integer(key, min);
+    require(value <= kMost, "[{}.{}] got {}; want at most {}", path, key, value,
+            kMost);
+    return static_cast<int>(value);
+  };
+  Routes routes{.ranks = read("ranks", 1),
+                .strands = read("strands", 1),
+                .steps = read("steps", 0),
+                .hops = {}};
+  const Json& all = object.value("hops");
+  object.done();
+  require(all.is_array(), "[{}.hops] got {}; want a list", path,
+          all.type_name());
+  for (const Json& list : all) {
+    require(list.is_array(), "[{}.hops] got {}; want lists of hops", path,
+            list.type_name());
+    std::vector<Hop> hops;
+    for (const Json& hop : list) {
+      require(hop.is_array() && hop.size() == 3 && hop[0].is_number_integer() &&
+                  hop[1].is_number_integer() && hop[2].is_number_integer(),
+              "[{}.hops] got {}; want [from, to, step]", path, hop.dump());
+      hops.push_back({hop[0].get<int>(), hop[1].get<int>(), hop[2].get<int>()});
+    }
+    routes.hops.push_back(std::move(hops));
+  }
+  check(routes);
+  return routes;
+}
+
+}  // namespace ringweave::schedule
