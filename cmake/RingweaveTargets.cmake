@@ -1,11 +1,14 @@
-# ringweave_layer(name [TORCH] SOURCES ... DEPS ... [LIBRARIES ...] TESTS ...)
+# ringweave_layer(name [TORCH] SOURCES ... DEPS ... [LIBRARIES ...] TESTS ...
+#                 [TEST_DEPS ...])
 #
 # A folder is a target is a namespace. Makes the static library
 # ringweave_<name> and, from TESTS, the test program ringweave_<name>_test.
-# DEPS are the layers that it may include (tools/check_layers holds the same
-# list against the #include lines); TORCH: needs libtorch.
+# DEPS are the layers that it may include, TEST_DEPS those that only its tests
+# may (tools/check_layers holds the same lists against the #include lines);
+# TORCH: needs libtorch.
 function(ringweave_layer name)
-  cmake_parse_arguments(arg "TORCH" "" "SOURCES;DEPS;LIBRARIES;TESTS" ${ARGN})
+  cmake_parse_arguments(arg "TORCH" ""
+    "SOURCES;DEPS;LIBRARIES;TESTS;TEST_DEPS" ${ARGN})
   set(target ringweave_${name})
   add_library(${target} STATIC ${arg_SOURCES})
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
@@ -15,7 +18,8 @@ function(ringweave_layer name)
     target_link_libraries(${target} PUBLIC torch::torch)
   endif()
   if(arg_TESTS)
-    ringweave_test(${name} SOURCES ${arg_TESTS} DEPS ${name})
+    ringweave_test(${name} SOURCES ${arg_TESTS}
+      DEPS ${name} ${arg_TEST_DEPS})
   endif()
   if(arg_TORCH)
     ringweave_torch_sources(${target})

@@ -12,21 +12,8 @@
 
 namespace ringweave::python {
 
-namespace {
-
-/// The group's own time-out is the one for our waits: what
-/// init_process_group(timeout=…) said.
-comm::TimeOuts time_outs_of(const std::string& group) {
-  const auto backend =
-      c10d::resolve_process_group(group)->getBackend(c10::DeviceType::CPU);
-  const auto time_out = backend->getBackendOptions()->timeout;
-  return {.start = time_out, .step = time_out};
-}
-
-}  // namespace
-
 GroupState::GroupState(const std::string& group)
-    : communicator_(comm::c10d_transport(group), time_outs_of(group)) {}
+    : communicator_(comm::c10d_communicator(group)) {}
 
 std::shared_ptr<const attention::AttentionPlan> GroupState::attention_plan(
     const attention::AttentionSpec& spec) {
@@ -68,12 +55,12 @@ GroupState& group_state(const std::string& group) {
   static auto& states = *new std::map<Key, std::unique_ptr<GroupState>>;
 
   const std::lock_guard lock(mutex);
-  // Not there: c10d_transport() says so below, and better.
+  // Not there: c10d_communicator() says so, and better.
   const void* address = nullptr;
   try {
     address = c10d::resolve_process_group(group).get();
   } catch (const c10::Error&) {
-    comm::c10d_transport(group);
+    comm::c10d_communicator(group);
     throw;
   }
   std::unique_ptr<GroupState>& state = states[{group, address}];

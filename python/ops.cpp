@@ -20,6 +20,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/cli.h"
 #include "ringweave/comm/c10d_transport.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::python {
 namespace {
@@ -35,9 +36,7 @@ schedule::Mask mask_from(const std::string& json) {
 int64_t main_op(const std::vector<std::string>& argv,
                 const std::string& group) {
   // An empty name: no launcher, ranks are threads.
-  cli::Engine engine;
-  if (!group.empty()) engine.group = comm::c10d_transport(group);
-  return cli::run(argv, engine);
+  return cli::run(argv, comm::c10d_engine(group));
 }
 
 /// Of a (batch, tokens, heads, head_dim) tensor; other shapes are refused
@@ -46,31 +45,19 @@ std::int64_t heads_of(const at::Tensor& x) {
   return x.dim() == 4 ? x.size(2) : 0;
 }
 
-std::string type_name(const at::Tensor& x) {
-  switch (x.scalar_type()) {
-    case at::kDouble:
-      return "float64";
-    case at::kFloat:
-      return "float32";
-    case at::kBFloat16:
-      return "bfloat16";
-    default:
-      return c10::toString(x.scalar_type());
-  }
-}
-
 /// Of the model, what can be seen in one call is compared.
 void check_fits(const planner::PlanFile& plan, const std::string& path,
                 const at::Tensor& q, std::int64_t kv_heads,
                 const schedule::Layout& layout, const schedule::Mask& mask,
                 GroupState& state) {
-  if (q.dim() != 4) return;  // refused with the other shapes
+  const auto type = tensor::element_type(q.scalar_type());
+  if (q.dim() != 4 || !type) return;  // refused with other shapes and types
   planner::ModelShape shape = plan.model;
   shape.heads = q.size(2);
   shape.kv_heads = kv_heads;
   shape.head_dim = q.size(3);
   shape.batch = q.size(0);
-  shape.dtype = type_name(q);
+  shape.type = *type;
   planner::check_fits(plan, path, state.communicator().size(), shape,
                       layout.tokens(),
                       layout.to_json().at("kind").get<std::string>(), mask);

@@ -10,6 +10,7 @@
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
 #include "ringweave/schedule/proof/validate.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::attention {
 namespace {
@@ -23,8 +24,7 @@ struct Call : torch::CustomClassHolder {
   comm::Communicator* communicator;
   double scale;
   at::ScalarType grad_payload;
-  std::map<int, at::Tensor> retained;
-  bool backward_done = false;
+  at::Tensor kept;
 
   PassInput input(const at::Tensor& q, const at::Tensor& k,
                   const at::Tensor& v) const {
@@ -32,7 +32,7 @@ struct Call : torch::CustomClassHolder {
     const auto rows = [](const at::Tensor& x) {
       return x.stride(-1) == 1 ? x : x.contiguous();
     };
-    return {*plan, communicator->rank(), rows(q), {rows(k), rows(v)}, scale};
+    return {plan, rows(q), {rows(k), rows(v)}, scale};
   }
 };
 
@@ -58,10 +58,8 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
       "[attention] got {} of type {}; want q, k and v of one type out of "
       "float64, float32, bfloat16",
       name, c10::toString(x.scalar_type()));
-  require(x.device().is_cpu(),
-          "[attention] got {} on {}; want the CPU, the only device with a "
-          "kernel so far",
-          name, x.device().str());
+  require(x.device() == q.device(), "[attention] got {} on {}; want {} as q",
+          name, x.device().str(), q.device().str());
   require(x.size(0) == q.size(0) && x.size(3) == q.size(3),
           "[attention] got {} of shape {}; want the batch {} and head_dim {} "
           "of q",
@@ -73,9 +71,10 @@ void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   require(group.size() == plan.spec.kv_layout.ranks(),
           "[attention] got a plan for {} ranks; want {}, the communicator's",
           plan.spec.kv_layout.ranks(), group.size());
-  require(group.rank() == plan.rank,
-          "[attention] got the plan of rank {} on rank {}", plan.rank,
-          group.rank());
+  require(
+      group.rank() == plan.rank,
+      "[attention] got the plan of rank {} on rank {}; want that of rank {}",
+      plan.rank, group.rank(), group.rank());
   check_input(q, "q", plan.spec.q_layout.shard_tokens(plan.rank), q);
   const std::int64_t tokens = plan.spec.kv_layout.shard_tokens(plan.rank);
   check_input(k, "k", tokens, q);
@@ -95,13 +94,11 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& q,
                                const at::Tensor& k, const at::Tensor& v,
                                const c10::intrusive_ptr<Call>& call) {
-    ForwardPass pass(call->input(q, k, v));
-    call->communicator->traffic().note_buffers(pass.buffer_bytes());
-    comm::execute(call->plan->forward_program, pass, *call->communicator,
-                  "attention forward");
+    ForwardPass pass(call->input(q, k, v), *call->communicator);
+    pass.run();
     const at::Tensor out = pass.result().out.to(q.scalar_type());
     const at::Tensor lse = pass.result().lse;
-    call->retained = pass.retained();
+    call->kept = pass.kept();
     context->save_for_backward({q, k, v, out, lse});
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     context->mark_non_differentiable({lse});
@@ -119,50 +116,26 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     require(call->plan->spec.backward,
             "[attention] got a backward call with a plan made for forward "
             "only; want AttentionSpec::backward");
-    // Backward receives into the retained slots, which saves a shard's copy.
-    require(!call->backward_done,
-            "[attention] got a second backward call of one forward call; want "
-            "one: run forward again");
-    call->backward_done = true;
     const PassInput input = call->input(saved[0], saved[1], saved[2]);
     const at::Tensor grad_out = gradients[0].defined()
                                     ? gradients[0].contiguous()
                                     : at::zeros_like(saved[3]);
-    BackwardPass pass(input, grad_out, saved[3], saved[4],
-                      std::exchange(call->retained, {}), call->grad_payload);
-    call->communicator->traffic().note_buffers(pass.buffer_bytes());
-    comm::execute(call->plan->backward_program, pass, *call->communicator,
-                  "attention backward");
-    return {pass.grad_q().to(saved[0].scalar_type()),
-            pass.grad_kv().k.to(saved[1].scalar_type()),
-            pass.grad_kv().v.to(saved[2].scalar_type()), at::Tensor()};
+    BackwardPass pass(input, grad_out, saved[3], saved[4], call->kept,
+                      call->grad_payload, *call->communicator);
+    pass.run();
+    const KvPair grad_kv = pass.grad_kv();
+    return {pass.grad_q().to(saved[0].scalar_type()), grad_kv.k, grad_kv.v,
+            at::Tensor()};
   }
 };
 
-std::shared_ptr<AttentionPlan> start_plan(const AttentionSpec& spec, Rank rank,
-                                          int strands) {
+std::shared_ptr<AttentionPlan> start_plan(const AttentionSpec& spec,
+                                          Rank rank) {
   const int ranks = spec.kv_layout.ranks();
   require(rank >= 0 && rank < ranks, "[attention] got rank {}; want 0 … {}",
           rank, ranks - 1);
-  auto plan = std::make_shared<AttentionPlan>(AttentionPlan{.spec = spec});
+  auto plan = std::make_shared<AttentionPlan>(spec);
   plan->rank = rank;
-  plan->strands = strands;
-  return plan;
-}
-
-/// Works out what to do from the plan's schedules.
-std::shared_ptr<const AttentionPlan> finish_plan(
-    std::shared_ptr<AttentionPlan> plan,
-    const schedule::AttentionDemand& demand) {
-  const Rank rank = plan->rank;
-  plan->forward_program = schedule::make_program(plan->forward, rank);
-  plan->forward_work =
-      make_pass_work(plan->forward, rank, demand, plan->strands);
-  if (plan->spec.backward) {
-    plan->backward_program = schedule::make_program(plan->backward, rank);
-    plan->backward_work =
-        make_pass_work(plan->backward, rank, demand, plan->strands);
-  }
   return plan;
 }
 
@@ -181,15 +154,19 @@ void check_pass(const schedule::Schedule& schedule, schedule::Pass pass) {
 std::shared_ptr<const AttentionPlan> make_attention_plan(
     const AttentionSpec& spec, Rank rank) {
   const schedule::AttentionDemand demand = demand_of(spec);
-  auto plan = start_plan(spec, rank,
-                         schedule::strand_count(spec.strategy, demand.ranks()));
-  plan->forward = schedule::rank_part(
-      spec.strategy, demand, schedule::Pass::forward, rank, spec.backward);
+  const int strands = schedule::strand_count(spec.strategy, demand.ranks());
+  auto plan = start_plan(spec, rank);
+  plan->forward = schedule::compile(
+      schedule::rank_part(spec.strategy, demand, schedule::Pass::forward, rank,
+                          spec.backward),
+      rank, demand, strands);
   if (spec.backward) {
-    plan->backward = schedule::rank_part(spec.strategy, demand,
-                                         schedule::Pass::backward, rank);
+    plan->backward =
+        schedule::compile(schedule::rank_part(spec.strategy, demand,
+                                              schedule::Pass::backward, rank),
+                          rank, demand, strands, &plan->forward);
   }
-  return finish_plan(std::move(plan), demand);
+  return plan;
 }
 
 std::shared_ptr<const AttentionPlan> make_attention_plan(
@@ -199,8 +176,8 @@ std::shared_ptr<const AttentionPlan> make_attention_plan(
   check_pass(forward, schedule::Pass::forward);
   const int strands = schedule::strand_count(forward);
   schedule::validate(forward, demand, strands);
-  auto plan = start_plan(spec, rank, strands);
-  plan->forward = forward;
+  auto plan = start_plan(spec, rank);
+  plan->forward = schedule::compile(forward, rank, demand, strands);
   plan->spec.backward = backward.has_value();
   if (backward) {
     check_pass(*backward, schedule::Pass::backward);
@@ -208,9 +185,10 @@ std::shared_ptr<const AttentionPlan> make_attention_plan(
     require(backward->retained == forward.retained,
             "[attention] got a backward schedule that finds other keys and "
             "values retained than the forward schedule leaves");
-    plan->backward = *backward;
+    plan->backward =
+        schedule::compile(*backward, rank, demand, strands, &plan->forward);
   }
-  return finish_plan(std::move(plan), demand);
+  return plan;
 }
 
 AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
@@ -228,7 +206,7 @@ AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
       options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
   call->grad_payload = options.grad_payload_in_compute_type
                            ? q.scalar_type()
-                           : accumulate_type(q.scalar_type());
+                           : tensor::accumulate_type(q.scalar_type());
   const variable_list results = AttentionFunction::apply(q, k, v, call);
   return {results[0], results[1]};
 }

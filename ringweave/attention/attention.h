@@ -11,10 +11,10 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/attention/work.h"
+#include "ringweave/attention/prepared.h"
 #include "ringweave/comm/communicator.h"
-#include "ringweave/comm/executor.h"
 #include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/program/program.h"
 #include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::attention {
@@ -29,18 +29,15 @@ struct AttentionSpec {
   bool backward = true;  ///< false: forward only, nothing is retained
 };
 
-/// One rank's part of forward and backward, bound to layouts and mask.
-/// Immutable; shared by all layers of a step.
+/// One rank's part of forward and backward, compiled for layouts and mask.
+/// Shared by all layers of a step; threads may share it too.
 struct AttentionPlan {
   AttentionSpec spec;
   Rank rank = 0;
-  int strands = 1;
-  schedule::Schedule forward = {};
-  schedule::Schedule backward = {};
-  schedule::Program forward_program = {};
-  schedule::Program backward_program = {};
-  PassWork forward_work = {};
-  PassWork backward_work = {};
+  schedule::Program forward = {};
+  schedule::Program backward = {};
+  PreparedCalls forward_calls = {};
+  PreparedCalls backward_calls = {};
 };
 
 /// Throws NoSolution if the strategy does not exist for the layout's ranks, and
@@ -74,9 +71,10 @@ struct AttentionResult {
 /// of one type out of fp64, fp32, bf16; any strides.
 ///
 /// Every rank of the communicator must call it, in the same order; so must
-/// every rank call backward. Blocks while it runs. Gradients flow to q, k and
-/// v. Throws InvalidArgument for shapes and types, CommError at a time-out. The
-/// communicator must outlive the autograd graph.
+/// every rank call backward, as often as it likes if the graph is retained.
+/// Blocks while it runs. Gradients flow to q, k and v. Throws InvalidArgument
+/// for shapes and types, CommError at a time-out. The communicator must outlive
+/// the autograd graph.
 AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v,
                           std::shared_ptr<const AttentionPlan> plan,

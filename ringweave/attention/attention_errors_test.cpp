@@ -62,23 +62,6 @@ TEST(Attention, WrongInputsAreErrorsBeforeAnythingIsSent) {
               HasSubstr("got rank 1; want 0 … 0"));
 }
 
-TEST(Attention, ASecondBackwardOfOneCallIsAnError) {
-  const Layout layout = Layout::contiguous(6, 1);
-  comm::run_ranks(1, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
-    comm::Communicator communicator(std::move(wire));
-    const auto plan =
-        make_attention_plan({{}, layout, layout, Mask::causal()}, rank);
-    const at::Tensor q =
-        at::ones({1, 6, 4, 3}, at::kDouble).set_requires_grad(true);
-    const auto out = attention(q, q, q, plan, communicator).out;
-    const auto backward = [&] {
-      torch::autograd::grad({out.sum()}, {q}, {}, /*retain_graph=*/true);
-    };
-    backward();
-    EXPECT_THAT(error_of(backward), HasSubstr("second backward"));
-  });
-}
-
 TEST(Attention, SecondDerivativesAreAnError) {
   const Layout layout = Layout::contiguous(6, 1);
   comm::run_ranks(1, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {

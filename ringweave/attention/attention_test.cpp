@@ -39,10 +39,11 @@ struct Sizes {
 at::Tensor visible(const Mask& mask, std::int64_t q_tokens,
                    std::int64_t kv_tokens) {
   at::Tensor visible = at::zeros({q_tokens, kv_tokens}, at::kBool);
+  auto cells = visible.accessor<bool, 2>();
   for (std::int64_t q = 0; q < q_tokens; ++q) {
-    const Range keys = mask.visible_keys(q, kv_tokens);
-    visible[q].slice(0, std::max<std::int64_t>(keys.begin, 0),
-                     std::max<std::int64_t>(keys.end, 0)) = true;
+    for (std::int64_t k = 0; k < kv_tokens; ++k) {
+      cells[q][k] = mask.sees(q, k);
+    }
   }
   return visible;
 }
@@ -228,6 +229,19 @@ TEST(Attention, LongShardsUseEveryKindOfTile) {
   }
 }
 
+// A window that no stripe's queries and another's keys meet in every row.
+TEST(Attention, RowsOfABandMaySeeNoKey) {
+  for (const Strategy& strategy : schedule::test_strategies(4)) {
+    SCOPED_TRACE(schedule::name(strategy));
+    expect_exact(
+        {.spec = {strategy, Layout::striped(150, 4), Layout::contiguous(150, 4),
+                  Mask::causal().with_window({2, {}})}});
+    expect_exact(
+        {.spec = {strategy, Layout::striped(150, 4), Layout::striped(150, 4),
+                  Mask::full().with_window({5, 6})}});
+  }
+}
+
 TEST(Attention, HeadsMayShareKeysInAnyGroups) {
   for (const auto& [heads, kv_heads] :
        {std::pair{1, 1}, std::pair{6, 6}, std::pair{6, 1}, std::pair{6, 3}}) {
@@ -347,13 +361,12 @@ TEST(Attention, BytesAndBuffersAreThoseOfTheSchedule) {
           };
           const at::Tensor q = at::ones(shape(sizes.heads), at::kDouble);
           const at::Tensor k = at::ones(shape(sizes.kv_heads), at::kDouble);
-          const PassInput input = {*plan, rank, q, {k, k}, 1.0};
-          ForwardPass first(input);
-          comm::execute(plan->forward_program, first, communicator, "forward");
+          const PassInput input = {plan, q, {k, k}, 1.0};
+          ForwardPass first(input, communicator);
+          first.run();
           BackwardPass second(input, q, first.result().out, first.result().lse,
-                              first.retained(), at::kDouble);
-          comm::execute(plan->backward_program, second, communicator,
-                        "backward");
+                              first.kept(), at::kDouble, communicator);
+          second.run();
           const std::lock_guard lock(mutex);
           EXPECT_EQ(first.buffer_bytes(),
                     schedule::buffer_bytes(forward, rank, unit_bytes));
@@ -367,6 +380,29 @@ TEST(Attention, BytesAndBuffersAreThoseOfTheSchedule) {
             << schedule::name(strategy) << " on " << ranks << " ranks";
       }
     }
+  }
+}
+
+TEST(Attention, ASecondBackwardOfOneCallGivesTheSame) {
+  const Layout layout = Layout::zigzag(43, 5);
+  for (const Strategy& strategy : schedule::test_strategies(5)) {
+    SCOPED_TRACE(schedule::name(strategy));
+    comm::run_ranks(5, [&](Rank rank, std::shared_ptr<comm::Transport> wire) {
+      comm::Communicator communicator(std::move(wire));
+      const auto plan =
+          make_attention_plan({strategy, layout, layout, Mask::causal()}, rank);
+      const at::Tensor q =
+          at::randn({1, layout.shard_tokens(rank), 4, 3}, at::kDouble)
+              .set_requires_grad(true);
+      const auto first = attention(q, q, q, plan, communicator).out;
+      // Another layer in between uses the same memory.
+      const auto second = attention(first, q, q, plan, communicator).out;
+      const auto gradient = [&](bool retain_graph) {
+        return torch::autograd::grad({second.sum()}, {q}, {}, retain_graph)[0];
+      };
+      const at::Tensor once = gradient(true);
+      EXPECT_TRUE(at::equal(gradient(false), once));
+    });
   }
 }
 

@@ -1,117 +1,177 @@
+#include <limits>
 #include <utility>
 
 #include <ATen/ATen.h>
 
 #include "ringweave/attention/passes.h"
-#include "ringweave/base/error.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::attention {
-namespace {
 
-at::Tensor zeros_to_accumulate(const at::Tensor& like) {
-  return at::zeros(like.sizes(),
-                   like.options().dtype(accumulate_type(like.scalar_type())));
-}
+using schedule::Memory;
+using schedule::Payload;
+using schedule::Program;
+using schedule::Run;
 
-}  // namespace
-
-BackwardPass::BackwardPass(PassInput input, at::Tensor grad_out, at::Tensor out,
-                           at::Tensor lse,
-                           const std::map<int, at::Tensor>& retained,
-                           at::ScalarType grad_payload)
+BackwardPass::BackwardPass(PassInput input, const at::Tensor& grad_out,
+                           const at::Tensor& out, at::Tensor lse,
+                           at::Tensor kept, at::ScalarType grad_payload,
+                           comm::Communicator& communicator)
     : input_(std::move(input)),
-      grad_out_(std::move(grad_out)),
-      out_(std::move(out)),
-      lse_(std::move(lse)),
-      own_(pack_own(input_, input_.plan.backward, input_.plan.backward_work)),
-      kv_slots_(input_.plan.backward, input_.rank, schedule::Payload::kv,
-                input_.kv_shape(), input_.kv.k.options()),
-      grad_slots_(input_.plan.backward, input_.rank, schedule::Payload::kv_grad,
-                  input_.kv_shape(), input_.kv.k.options().dtype(grad_payload)),
-      grad_q_(zeros_to_accumulate(input_.q)),
-      grad_own_{zeros_to_accumulate(input_.kv.k),
-                zeros_to_accumulate(input_.kv.v)} {
-  for (const auto& [slot, content] : retained) kv_slots_.adopt(slot, content);
-}
+      program_(input_.plan->backward),
+      communicator_(communicator),
+      steps_(input_.plan->backward_calls.get(
+          program_, input_.q.device(), tensor::accumulate_type(input_.type()))),
+      memory_(program_, input_, grad_payload, std::move(kept), communicator),
+      q_(input_.q.to(tensor::accumulate_type(input_.type()))),
+      grad_out_(grad_out.to(q_.scalar_type())),
+      out_(out.to(q_.scalar_type())),
+      lse_(std::move(lse)) {}
 
-std::span<const std::byte> BackwardPass::outgoing(
-    const schedule::Message& message) {
-  const schedule::Transfer& transfer = message.first;
-  const bool own = transfer.source_slot == schedule::kOwn;
-  const at::Tensor& source = transfer.payload == schedule::Payload::kv_grad
-                                 ? grad_slots_.at(transfer.source_slot)
-                                 : (own ? own_.at(transfer.block.strand)
-                                        : kv_slots_.at(transfer.source_slot));
-  return bytes_of(source, message.offset, message.size, input_.kv_shape());
-}
-
-std::span<std::byte> BackwardPass::incoming(const schedule::Message& message) {
-  const schedule::Transfer& transfer = message.first;
-  const Slots& slots =
-      transfer.payload == schedule::Payload::kv_grad ? grad_slots_ : kv_slots_;
-  return bytes_of(slots.at(transfer.slot), message.offset, message.size,
-                  input_.kv_shape());
-}
-
-void BackwardPass::arrived(const schedule::Message& message) {
-  const schedule::Transfer& transfer = message.first;
-  if (transfer.action != schedule::Action::add) return;
-  const at::Tensor& staging = grad_slots_.at(transfer.slot);
-  for (int i = 0; i < message.parts; ++i) {
-    schedule::BlockId block = transfer.block;
-    block.part += i;
-    const Place place = input_.plan.backward_work.places.at(block);
-    const KvPair part =
-        view_part(staging, place.offset, place.size, input_.kv_shape());
-    KvPair sum;
-    if (block.owner == input_.rank) {
-      sum = take(grad_own_, input_.plan.spec.kv_layout
-                                .block_part(block.owner, block.strand,
-                                            input_.plan.strands, block.part)
-                                .local);
-    } else {
-      const int slot = input_.plan.backward_work.grad_slots.at(block);
-      sum = view_part(grad_slots_.at(slot), place.offset, place.size,
-                      input_.kv_shape());
-    }
-    sum.k.add_(part.k);
-    sum.v.add_(part.v);
+void BackwardPass::run() {
+  communicator_.traffic().note_buffers(buffer_bytes());
+  if (program_.packs_keys) {
+    pack(input_.kv, program_.packing,
+         memory_.wire(Payload::kv, Memory::packed));
   }
+  if (program_.packs_gradients && program_.packed_gradients_start_at_zero) {
+    memory_.wire(Payload::kv_grad, Memory::packed).zero_();
+  }
+  for (const Range& rows : program_.rows_to_clear) clear_queries(rows);
+  comm::execute(program_, memory_.buffers(), *this, communicator_,
+                "attention backward");
 }
 
-void BackwardPass::compute(int step, std::span<const schedule::Tile>) {
-  for (const TileWork& work : input_.plan.backward_work.steps.at(step)) {
-    compute(work);
-  }
-}
-
-void BackwardPass::compute(const TileWork& work) {
-  const KvShape shape = input_.kv_shape();
-  const auto part_of = [&](const Slots& slots, int slot) {
-    return view_part(slots.at(slot), work.place.offset, work.place.size, shape);
-  };
-  const KvPair keys =
-      work.own ? take(input_.kv, work.local) : part_of(kv_slots_, work.slot);
-  const KvPair grads = work.own ? take(grad_own_, work.local)
-                                : part_of(grad_slots_, work.grad_slot);
-  if (!work.own) {
-    grads.k.zero_();
-    grads.v.zero_();
-  }
-  for (const LocalTile& tile : work.tiles) {
-    const auto rows = [&](const at::Tensor& x, int dimension) {
-      return x.narrow(dimension, tile.rows.begin, tile.rows.size());
+void BackwardPass::arrived(int step) {
+  for (const Program::Sum& sum : program_.steps[step].sums) {
+    const auto part = [&](const schedule::Place& place) {
+      return memory_.wire(Payload::kv_grad, place.memory)
+          .narrow(0, place.begin, place.size);
     };
-    const schedule::Run columns = {tile.keys.begin, tile.keys.size(), 1};
-    const KvPair seen = take(keys, columns);
-    const TileGradients part =
-        tile_backward(rows(grad_out_, 1), rows(input_.q, 1), seen.k, seen.v,
-                      rows(out_, 1), rows(lse_, 2), tile, input_.scale);
-    rows(grad_q_, 1).add_(part.q);
-    const KvPair sum = take(grads, columns);
-    sum.k.add_(part.k);
-    sum.v.add_(part.v);
+    part(sum.to).add_(part(sum.from));
   }
+}
+
+void BackwardPass::compute(int step) {
+  for (const PreparedRegion& region : steps_->at(step)) compute(region);
+}
+
+void BackwardPass::compute(const PreparedRegion& region) {
+  const KvPair keys = region_keys(input_, memory_, *region.region);
+  for (const Range& rows : region.rows_to_clear) clear_queries(rows);
+  for (const Range& range : region.keys_to_clear) {
+    clear_gradients(*region.region, range);
+  }
+  for (const PreparedCall& call : region.calls) {
+    const Range& rows = call.area.rows;
+    at::Tensor lse = lse_.narrow(2, rows.begin, rows.size());
+    if (call.blind.defined()) {
+      lse =
+          lse.masked_fill(call.blind, std::numeric_limits<double>::infinity());
+    }
+    const TileGradients gradients =
+        call.kernel->backward(grad_out_.narrow(1, rows.begin, rows.size()),
+                              make_tile(q_, keys, call, input_.scale),
+                              out_.narrow(1, rows.begin, rows.size()), lse);
+    add_to_queries(call, gradients.q);
+    add_to_keys(*region.region, call, gradients);
+  }
+}
+
+at::Tensor BackwardPass::grad_q(const Range& rows) {
+  if (!grad_q_.defined()) grad_q_ = at::empty(q_.sizes(), q_.options());
+  return grad_q_.narrow(1, rows.begin, rows.size());
+}
+
+void BackwardPass::clear_queries(const Range& rows) { grad_q(rows).zero_(); }
+
+void BackwardPass::add_to_queries(const PreparedCall& call,
+                                  const at::Tensor& part) {
+  const Range& rows = call.area.rows;
+  if (call.first_for_rows && rows == Range{0, q_.size(1)} &&
+      !grad_q_.defined()) {
+    grad_q_ = part;  // nothing was there
+    return;
+  }
+  const at::Tensor sum = grad_q(rows);
+  if (call.first_for_rows) {
+    sum.copy_(part);
+  } else {
+    sum.add_(part);
+  }
+}
+
+void BackwardPass::add_to_keys(const Program::Region& region,
+                               const PreparedCall& call,
+                               const TileGradients& gradients) {
+  const KvPair from = {gradients.k, gradients.v};
+  const Range& keys = call.area.keys;
+  if (region.memory == Memory::input && !program_.packs_gradients) {
+    const Run tokens = {region.keys.at(keys.begin), keys.size(),
+                        region.keys.stride};
+    const KvPair sum = own_gradients(tokens);
+    if (call.first_for_keys) {
+      sum.k.copy_(from.k);
+      sum.v.copy_(from.v);
+    } else {
+      sum.k.add_(from.k);
+      sum.v.add_(from.v);
+    }
+    return;
+  }
+  for (const Program::Region::Gradient& gradient : region.gradients) {
+    const Range some = gradient.keys.indices_in(keys);
+    if (some.empty()) continue;
+    put(from,
+        {gradient.keys.at(some.begin) - keys.begin, some.size(),
+         gradient.keys.stride},
+        memory_.wire(Payload::kv_grad, gradient.place.memory),
+        gradient.place.begin + some.begin, !call.first_for_keys);
+  }
+}
+
+void BackwardPass::clear_gradients(const Program::Region& region,
+                                   const Range& keys) {
+  if (region.memory == Memory::input && !program_.packs_gradients) {
+    const KvPair sum = own_gradients(
+        {region.keys.at(keys.begin), keys.size(), region.keys.stride});
+    sum.k.zero_();
+    sum.v.zero_();
+    return;
+  }
+  for (const Program::Region::Gradient& gradient : region.gradients) {
+    const Range some = gradient.keys.indices_in(keys);
+    memory_.wire(Payload::kv_grad, gradient.place.memory)
+        .narrow(0, gradient.place.begin + some.begin, some.size())
+        .zero_();
+  }
+}
+
+KvPair BackwardPass::own_gradients(const Run& tokens) {
+  if (!grad_own_.k.defined()) {
+    const at::TensorOptions options =
+        input_.kv.k.options().dtype(q_.scalar_type());
+    grad_own_ = {at::empty(input_.kv.k.sizes(), options),
+                 at::empty(input_.kv.v.sizes(), options)};
+    if (program_.packed_gradients_start_at_zero) {
+      grad_own_.k.zero_();
+      grad_own_.v.zero_();
+    }
+  }
+  return take(grad_own_, tokens);
+}
+
+KvPair BackwardPass::grad_kv() {
+  if (!program_.packs_gradients) {
+    const KvPair own =
+        own_gradients({0, program_.packed_size, 1});  // zero if not computed
+    return {own.k.to(input_.type()), own.v.to(input_.type())};
+  }
+  const KvPair result = {at::empty(input_.kv.k.sizes(), input_.kv.k.options()),
+                         at::empty(input_.kv.v.sizes(), input_.kv.v.options())};
+  unpack(memory_.wire(Payload::kv_grad, Memory::packed), program_.packing,
+         result);
+  return result;
 }
 
 }  // namespace ringweave::attention

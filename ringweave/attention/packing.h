@@ -1,17 +1,16 @@
-// Keys and values as they travel: buffers, and views into them.
+// Keys and values as they travel, and their way there and back.
 //
-// Wire layout of a block part: [K | V][batch][tokens][kv_heads][head_dim],
-// contiguous; the parts of a block one after the other.
+// Wire layout of a unit: one token's [K | V][batch][kv_heads][head_dim],
+// contiguous; tokens follow one another. So any tokens that lie side by side
+// are one message, and one view for a kernel.
 #pragma once
 
-#include <cstddef>
-#include <map>
-#include <span>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/schedule/layout/layout.h"
-#include "ringweave/schedule/schedule.h"
+#include "ringweave/comm/buffer.h"
+#include "ringweave/schedule/program/program.h"
 
 namespace ringweave::attention {
 
@@ -24,38 +23,33 @@ struct KvShape {
   std::int64_t unit() const { return 2 * batch * kv_heads * head_dim; }
 };
 
-/// K and V, each (batch, tokens, kv_heads, head_dim).
+/// K and V, or their gradients, each (batch, tokens, kv_heads, head_dim).
 struct KvPair {
   at::Tensor k;
   at::Tensor v;
 };
 
-/// The tokens `local` of x (batch, tokens, …), as a view.
-at::Tensor take(const at::Tensor& x, const schedule::Run& local);
-KvPair take(const KvPair& x, const schedule::Run& local);
+/// The tokens `run` of both, as views.
+KvPair take(const KvPair& x, const schedule::Run& run);
 
-/// Views of one part in a flat buffer; offset and tokens in units.
-KvPair view_part(const at::Tensor& buffer, std::int64_t offset,
-                 std::int64_t tokens, const KvShape& shape);
+/// Memory in the wire layout: (tokens, 2, batch, kv_heads, head_dim).
+at::Tensor wire_tensor(const comm::Buffer& buffer, const KvShape& shape,
+                       at::ScalarType type);
+/// The tokens of a range, as views.
+KvPair view(const at::Tensor& wire, const Range& tokens);
 
-/// The bytes of a range of a flat buffer, in units.
-std::span<std::byte> bytes_of(const at::Tensor& buffer, std::int64_t offset,
-                              std::int64_t size, const KvShape& shape);
+/// Copies the packed runs of the rank's own tokens into the wire layout.
+void pack(const KvPair& from,
+          const std::vector<schedule::Program::Packed>& runs,
+          const at::Tensor& wire);
+/// The reverse, rounding to the type of `to`.
+void unpack(const at::Tensor& wire,
+            const std::vector<schedule::Program::Packed>& runs,
+            const KvPair& to);
 
-/// Flat buffers by slot number, as large as the schedule says.
-class Slots {
- public:
-  Slots(const schedule::Schedule& schedule, Rank rank,
-        schedule::Payload payload, const KvShape& shape,
-        const at::TensorOptions& options);
-
-  const at::Tensor& at(int slot) const { return buffers_.at(slot); }
-  /// Puts what a former pass left in `slot` there; no copy if the size fits.
-  void adopt(int slot, const at::Tensor& content);
-  std::int64_t bytes() const;
-
- private:
-  std::map<int, at::Tensor> buffers_;
-};
+/// Puts gradients of some keys, the tokens `keys` of `from`, where they lie in
+/// the wire layout, from `begin` on; or adds them to what is there.
+void put(const KvPair& from, const schedule::Run& keys, const at::Tensor& wire,
+         std::int64_t begin, bool add);
 
 }  // namespace ringweave::attention

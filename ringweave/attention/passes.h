@@ -1,20 +1,23 @@
 // One rank's forward and backward pass, as the executor's workers.
 #pragma once
 
-#include <map>
+#include <memory>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/attention/attention.h"
+#include "ringweave/attention/kernel.h"
 #include "ringweave/attention/packing.h"
-#include "ringweave/attention/tile.h"
+#include "ringweave/attention/prepared.h"
+#include "ringweave/comm/communicator.h"
+#include "ringweave/comm/executor.h"
 
 namespace ringweave::attention {
 
 /// What both passes know.
 struct PassInput {
-  const AttentionPlan& plan;
-  Rank rank;
+  std::shared_ptr<const AttentionPlan> plan;
   at::Tensor q;  ///< (batch, tokens, heads, head_dim), last stride 1
   KvPair kv;     ///< (batch, tokens, kv_heads, head_dim), last stride 1
   double scale;
@@ -22,70 +25,110 @@ struct PassInput {
   KvShape kv_shape() const {
     return {kv.k.size(0), kv.k.size(2), kv.k.size(3)};
   }
+  at::ScalarType type() const { return q.scalar_type(); }
 };
 
-/// The rank's own block packed for the wire, by strand; strands that it sends
-/// to nobody are left out.
-std::map<int, at::Tensor> pack_own(const PassInput& input,
-                                   const schedule::Schedule& schedule,
-                                   const PassWork& work);
+/// The memory of one pass: scratch of the communicator, and what forward keeps
+/// for backward.
+class PassMemory {
+ public:
+  /// `grad_type`: in which gradients travel. `kept`: undefined in forward,
+  /// which makes it.
+  PassMemory(const schedule::Program& program, const PassInput& input,
+             at::ScalarType grad_type, at::Tensor kept,
+             comm::Communicator& communicator);
+
+  /// In the wire layout; of kv_grad, packed ones are of the accumulate type.
+  const at::Tensor& wire(schedule::Payload payload,
+                         schedule::Memory memory) const;
+  const comm::ProgramMemory& buffers() const { return buffers_; }
+  const at::Tensor& kept() const { return kept_; }
+  /// Of slots and of what is kept, as they were taken.
+  std::int64_t buffer_bytes() const { return buffer_bytes_; }
+
+ private:
+  at::Tensor packed_keys_, scratch_keys_, kept_;
+  at::Tensor packed_gradients_, scratch_gradients_;
+  comm::ProgramMemory buffers_;
+  std::int64_t buffer_bytes_ = 0;
+};
+
+/// The keys and values of a region, in the accumulate type.
+KvPair region_keys(const PassInput& input, const PassMemory& memory,
+                   const schedule::Program::Region& region);
+
+/// `q`: of all the rank's queries.
+Tile make_tile(const at::Tensor& q, const KvPair& keys,
+               const PreparedCall& call, double scale);
 
 class ForwardPass final : public comm::Worker {
  public:
-  explicit ForwardPass(PassInput input);
+  ForwardPass(PassInput input, comm::Communicator& communicator);
 
-  std::span<const std::byte> outgoing(
-      const schedule::Message& message) override;
-  std::span<std::byte> incoming(const schedule::Message& message) override;
-  void arrived(const schedule::Message&) override {}
-  void compute(int step, std::span<const schedule::Tile>) override;
+  /// Every rank calls it.
+  void run();
+  void arrived(int) override {}
+  void compute(int step) override;
 
   const Partial& result() const { return result_; }
-  /// Slots that backward wants back, by number.
-  std::map<int, at::Tensor> retained() const;
-  std::int64_t buffer_bytes() const { return slots_.bytes(); }
+  /// What backward wants back.
+  const at::Tensor& kept() const { return memory_.kept(); }
+  std::int64_t buffer_bytes() const { return memory_.buffer_bytes(); }
 
  private:
-  void compute(const TileWork& work);
+  void compute(const PreparedRegion& region);
+  Partial rows(const Range& rows) const;
+  void make_result();
 
   PassInput input_;
-  std::map<int, at::Tensor> own_;
-  Slots slots_;
+  const schedule::Program& program_;
+  comm::Communicator& communicator_;
+  std::shared_ptr<const PreparedSteps> steps_;
+  PassMemory memory_;
+  at::Tensor q_;  // in the accumulate type
   Partial result_;
 };
 
 class BackwardPass final : public comm::Worker {
  public:
   /// `grad_out`, `out`: (batch, tokens, heads, head_dim); `lse`: (batch, heads,
-  /// tokens). `grad_payload`: the type in which gradients travel.
-  BackwardPass(PassInput input, at::Tensor grad_out, at::Tensor out,
-               at::Tensor lse, const std::map<int, at::Tensor>& retained,
-               at::ScalarType grad_payload);
+  /// tokens). `kept`: of the forward pass; only read. `grad_payload`: the type
+  /// in which gradients travel.
+  BackwardPass(PassInput input, const at::Tensor& grad_out,
+               const at::Tensor& out, at::Tensor lse, at::Tensor kept,
+               at::ScalarType grad_payload, comm::Communicator& communicator);
 
-  std::span<const std::byte> outgoing(
-      const schedule::Message& message) override;
-  std::span<std::byte> incoming(const schedule::Message& message) override;
-  void arrived(const schedule::Message& message) override;
-  void compute(int step, std::span<const schedule::Tile>) override;
+  /// Every rank calls it.
+  void run();
+  void arrived(int step) override;
+  void compute(int step) override;
 
-  const at::Tensor& grad_q() const { return grad_q_; }
-  const KvPair& grad_kv() const { return grad_own_; }
-  std::int64_t buffer_bytes() const {
-    return kv_slots_.bytes() + grad_slots_.bytes();
-  }
+  /// Of the queries, in the accumulate type.
+  at::Tensor grad_q() { return grad_q({0, q_.size(1)}); }
+  /// Of the rank's own keys and values, in their type.
+  KvPair grad_kv();
+  std::int64_t buffer_bytes() const { return memory_.buffer_bytes(); }
 
  private:
-  void compute(const TileWork& work);
+  void compute(const PreparedRegion& region);
+  at::Tensor grad_q(const Range& rows);
+  void clear_queries(const Range& rows);
+  void add_to_queries(const PreparedCall& call, const at::Tensor& part);
+  void add_to_keys(const schedule::Program::Region& region,
+                   const PreparedCall& call, const TileGradients& gradients);
+  void clear_gradients(const schedule::Program::Region& region,
+                       const Range& keys);
+  KvPair own_gradients(const schedule::Run& tokens);
 
   PassInput input_;
-  at::Tensor grad_out_;
-  at::Tensor out_;
-  at::Tensor lse_;
-  std::map<int, at::Tensor> own_;
-  Slots kv_slots_;
-  Slots grad_slots_;
+  const schedule::Program& program_;
+  comm::Communicator& communicator_;
+  std::shared_ptr<const PreparedSteps> steps_;
+  PassMemory memory_;
+  // In the accumulate type.
+  at::Tensor q_, grad_out_, out_, lse_;
   at::Tensor grad_q_;
-  KvPair grad_own_;
+  KvPair grad_own_;  // if they are not packed
 };
 
 }  // namespace ringweave::attention

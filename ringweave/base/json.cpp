@@ -186,6 +186,21 @@ std::optional<std::string> nearest(std::string_view word,
   return found;
 }
 
+std::size_t place_of(const std::string& word,
+                     const std::vector<std::string>& known,
+                     const std::string& where) {
+  const auto found = std::find(known.begin(), known.end(), word);
+  if (found != known.end()) {
+    return static_cast<std::size_t>(found - known.begin());
+  }
+  std::vector<std::string> listed = known;
+  std::stable_sort(listed.begin(), listed.end(),
+                   [&](const std::string& a, const std::string& b) {
+                     return edit_distance(word, a) < edit_distance(word, b);
+                   });
+  refuse(where, shown(word), "one of " + quoted(listed));
+}
+
 JsonObject::JsonObject(const Json& json, std::string path)
     : json_(&json), path_(std::move(path)) {
   if (!json.is_object()) refuse(path_, shown(json), "an object {…}");
@@ -273,19 +288,9 @@ std::string JsonObject::choice(const std::string& key,
   known_.insert(key);
   if (!json_->contains(key) && fallback) return *fallback;
   const Json& json = value(key);
-  const bool known =
-      json.is_string() && std::find(words.begin(), words.end(),
-                                    json.get<std::string>()) != words.end();
-  if (known) return json.get<std::string>();
-  std::vector<std::string> listed = words;
-  if (json.is_string()) {
-    const std::string word = json.get<std::string>();
-    std::stable_sort(listed.begin(), listed.end(),
-                     [&](const std::string& a, const std::string& b) {
-                       return edit_distance(word, a) < edit_distance(word, b);
-                     });
-  }
-  refuse(path_ + "." + key, shown(json), "one of " + quoted(listed));
+  const std::string path = path_ + "." + key;
+  if (!json.is_string()) refuse(path, shown(json), "one of " + quoted(words));
+  return words[place_of(json.get<std::string>(), words, path)];
 }
 
 std::vector<std::int64_t> JsonObject::integers(

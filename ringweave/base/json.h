@@ -29,6 +29,12 @@ Json read_json_file(const std::string& path);
 std::optional<std::string> nearest(std::string_view word,
                                    const std::vector<std::string>& known);
 
+/// The place of `word` in `known`. Throws InvalidArgument, whose text starts
+/// with [where] and lists the known words, the nearest one first.
+std::size_t place_of(const std::string& word,
+                     const std::vector<std::string>& known,
+                     const std::string& where);
+
 /// One object being read. Every getter throws InvalidArgument, naming the
 /// field's path, what was got and what is wanted, if the value has another type
 /// or lies out of range, or if it is absent and has no default.

@@ -23,6 +23,10 @@ inline Range intersect(const Range& a, const Range& b) {
   return {std::max(a.begin, b.begin), std::min(a.end, b.end)};
 }
 
+inline Range moved(const Range& range, std::int64_t by) {
+  return {range.begin + by, range.end + by};
+}
+
 /// Piece `i` of `pieces` of `whole`: [a + ⌊L·i/k⌋, a + ⌊L·(i+1)/k⌋). The pieces
 /// tile the whole in order and their sizes differ by at most one.
 inline Range cut(const Range& whole, std::int64_t i, std::int64_t pieces) {

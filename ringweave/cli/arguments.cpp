@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -121,9 +120,10 @@ std::string fault(const CLI::App& app, const CLI::ParseError& error) {
     const std::vector<CLI::App*> chosen = at->get_subcommands();
     at = chosen.empty() ? nullptr : chosen.front();
   }
-  if (std::string_view(error.what()) == "A subcommand is required") {
-    at = &app;
-    while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  // Nothing else is required of a command that only groups others.
+  if (lacks && at->get_require_subcommand_min() > 0) {
     std::vector<std::string> commands;
     for (const CLI::App* command : at->get_subcommands({})) {
       commands.push_back(command->get_name());

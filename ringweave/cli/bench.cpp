@@ -12,12 +12,13 @@
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/limits.h"
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
-#include "ringweave/comm/local_ranks.h"
-#include "ringweave/models/compute.h"
+#include "ringweave/comm/engine.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::cli {
 namespace {
@@ -27,9 +28,6 @@ using Seconds = std::chrono::duration<double>;
 /// After a team of OpenMP threads has worked, its idle members spin for some
 /// milliseconds; the next measurement waits until they sleep.
 constexpr std::chrono::milliseconds kCalm{20};
-
-/// A team of more threads than the system grants ends the process.
-constexpr int kMaxThreads = 1024;
 
 double seconds_of(const std::function<void()>& work) {
   const auto begin = std::chrono::steady_clock::now();
@@ -151,6 +149,7 @@ void add_options(CLI::App& command, BenchOptions& options) {
   number("--head-dim", options.head_dim, "Numbers per head and token");
   number("--repeat", options.repeat, "Pairs of measurements");
   command.add_option("--dtype", options.dtype, "float64, float32 or bfloat16")
+      ->check(one_of(element_type_names()))
       ->capture_default_str();
   command
       .add_option("--layout", options.layout, "contiguous, zigzag or striped")
@@ -166,7 +165,7 @@ void add_options(CLI::App& command, BenchOptions& options) {
 
 /// Throws InvalidArgument naming the first option that can't be used.
 void check(const BenchOptions& options, const Context& context) {
-  require(!context.engine.group,
+  require(!context.engine.is_group(),
           "[bench] runs its ranks as threads of one process: start it without "
           "a launcher");
   const auto positive = [](const char* flag, std::int64_t value) {
@@ -179,9 +178,7 @@ void check(const BenchOptions& options, const Context& context) {
   positive("--heads", options.heads);
   positive("--head-dim", options.head_dim);
   positive("--repeat", options.repeat);
-  require(options.ranks <= comm::kMaxLocalRanks,
-          "[bench] got --ranks {}; want at most {}, since each is a thread",
-          options.ranks, comm::kMaxLocalRanks);
+  context.ranks(options.ranks, options.ranks, "[bench]");
   require(options.threads <= kMaxThreads / options.ranks,
           "[bench] got {} ranks of {} threads; want at most {} threads in all",
           options.ranks, options.threads, kMaxThreads);
@@ -191,7 +188,6 @@ void check(const BenchOptions& options, const Context& context) {
                      static_cast<double>(options.heads) *
                      static_cast<double>(options.head_dim),
                  "[bench] got a size");
-  models::compute_from_name(options.dtype);
   layout_of(options);
 }
 
@@ -204,13 +200,13 @@ void check_fits(const planner::PlanFile& plan, const std::string& path,
   shape.kv_heads = kv_heads;
   shape.head_dim = options.head_dim;
   shape.batch = options.batch;
-  shape.dtype = options.dtype;
+  shape.type = element_type_from_name(options.dtype);
   planner::check_fits(plan, path, options.ranks, shape, options.seq_len,
                       options.layout, options.mask);
 }
 
 at::ScalarType scalar_type(const BenchOptions& options) {
-  return models::activation_type(models::compute_from_name(options.dtype));
+  return tensor::scalar_type(element_type_from_name(options.dtype));
 }
 
 schedule::Layout layout_of(const BenchOptions& options) {
@@ -237,11 +233,9 @@ BenchReport run_case(const BenchOptions& options, const BenchCase& bench_case,
   shared.report.name = bench_case.name;
   // Process-wide, and taken over by each new thread: once, before any starts.
   at::set_num_threads(options.threads);
-  comm::run_ranks(options.ranks,
-                  [&](Rank, std::shared_ptr<comm::Transport> transport) {
-                    comm::Communicator communicator(std::move(transport));
-                    run_rank(options, bench_case, whole, communicator, shared);
-                  });
+  comm::Engine().run(options.ranks, {}, [&](comm::Communicator& communicator) {
+    run_rank(options, bench_case, whole, communicator, shared);
+  });
   std::sort(shared.report.links.begin(), shared.report.links.end(),
             [](const auto& a, const auto& b) {
               return std::pair(a.from, a.to) < std::pair(b.from, b.to);
@@ -270,7 +264,7 @@ void print_reports(const std::string& bench, const BenchOptions& options,
                       {"head_dim", options.head_dim},
                       {"dtype", options.dtype},
                       {"layout", options.layout},
-                      {"mask", mask_text(options.mask)},
+                      {"mask", options.mask.text()},
                       {"backward", !options.forward_only},
                       {"repeat", options.repeat},
                       {"cases", std::move(cases)}};
@@ -282,7 +276,7 @@ void print_reports(const std::string& bench, const BenchOptions& options,
       "split: {} ranks of {} thread(s); whole: {}, {} threads\n"
       "medians of {} pairs\n\n{}",
       bench, options.batch, options.seq_len, options.heads, options.head_dim,
-      options.dtype, mask_text(options.mask), options.layout,
+      options.dtype, options.mask.text(), options.layout,
       options.forward_only ? ", forward" : ", forward and backward",
       options.ranks, options.threads, baseline, options.ranks * options.threads,
       options.repeat, table(reports, tokens));

@@ -62,11 +62,6 @@ AttentionTensors make_tensors(const AttentionBench& bench) {
 /// (batch, tokens, heads, head_dim) as the op takes it, and back.
 at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
-/// Whether libtorch's op has the mask.
-bool is_plain(const schedule::Mask& mask) {
-  return mask.window() == schedule::Window{} && mask.document_offsets().empty();
-}
-
 BenchCase::Operation torch_operation(const AttentionBench& bench,
                                      const AttentionTensors& whole) {
   const bool causal = bench.options.mask.is_causal();
@@ -146,7 +141,7 @@ struct Baseline {
 
 Baseline make_baseline(const AttentionBench& bench,
                        const AttentionTensors& whole) {
-  if (is_plain(bench.options.mask)) {
+  if (bench.options.mask.is_plain()) {  // libtorch's op has it
     return {"libtorch's flash attention", nullptr,
             torch_operation(bench, whole)};
   }
@@ -167,24 +162,22 @@ Baseline make_baseline(const AttentionBench& bench,
 /// Bytes of one token of keys and values, and of their gradients, which travel
 /// in fp32 or better.
 schedule::UnitBytes unit_bytes(const AttentionBench& bench) {
-  const at::ScalarType type = scalar_type(bench.options);
+  const ElementType type = element_type_from_name(bench.options.dtype);
   const auto numbers =
       2 * bench.options.batch * bench.kv_heads * bench.options.head_dim;
-  const auto bytes = static_cast<std::int64_t>(at::elementSize(type));
-  return {{schedule::Payload::kv, numbers * bytes},
+  return {{schedule::Payload::kv, numbers * element_bytes(type)},
           {schedule::Payload::kv_grad,
-           numbers * std::max<std::int64_t>(bytes, sizeof(float))}};
+           numbers * element_bytes(accumulate_type(type))}};
 }
 
 /// Bytes that the plan's rank sends to each other rank.
 std::map<Rank, std::int64_t> planned_bytes(const attention::AttentionPlan& plan,
                                            const schedule::UnitBytes& units) {
   std::map<Rank, std::int64_t> bytes;
-  for (const schedule::Schedule* schedule : {&plan.forward, &plan.backward}) {
-    for (const auto& [link, payloads] : schedule::link_traffic(*schedule)) {
-      if (link.first != plan.rank) continue;
+  for (const schedule::Program* program : {&plan.forward, &plan.backward}) {
+    for (const auto& [to, payloads] : program->sent_units()) {
       for (const auto& [payload, count] : payloads) {
-        bytes[link.second] += count * units.at(payload);
+        bytes[to] += count * units.at(payload);
       }
     }
   }
@@ -193,8 +186,8 @@ std::map<Rank, std::int64_t> planned_bytes(const attention::AttentionPlan& plan,
 
 std::int64_t planned_buffers(const attention::AttentionPlan& plan,
                              const schedule::UnitBytes& units) {
-  return std::max(schedule::buffer_bytes(plan.forward, plan.rank, units),
-                  schedule::buffer_bytes(plan.backward, plan.rank, units));
+  return std::max(plan.forward.buffer_bytes(units),
+                  plan.backward.buffer_bytes(units));
 }
 
 void read_schedules(AttentionBench& bench) {

@@ -9,14 +9,18 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench.h"
 #include "ringweave/comm/local_transport.h"
+#include "ringweave/config/linear_family.h"
 #include "ringweave/linear_attention/linear_attention.h"
+#include "ringweave/schedule/decay.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::cli {
 namespace {
 
-using linear_attention::Decay;
+using schedule::Decay;
 
 constexpr const char* kDecay = "constant";
 
@@ -28,35 +32,15 @@ struct LinearBench {
   std::vector<std::string> transports;
 };
 
-/// Decays by name. Words of the families that have them are in the help.
-Decay decay_from_name(const std::string& name) {
-  const std::vector<std::pair<std::string, Decay>> decays = {
-      {"none", Decay::none},
-      {"constant", Decay::constant},
-      {"per_head", Decay::per_head},
-      {"per_key", Decay::per_key}};
-  for (const auto& [known, decay] : decays) {
-    if (name == known) return decay;
-  }
-  throw InvalidArgument(fmt::format(
-      "[bench linear] got --decay {}; want none, constant, per_head or per_key",
-      name));
-}
-
 struct LinearTensors {
   at::Tensor q, k, v, gates, out_grad;
 };
-
-/// Of a kind of linear layers (models/).
-std::string decay_of(const std::string& kind) {
-  return kind == "gla" ? "per_key" : kind == "lightning" ? "constant" : "none";
-}
 
 /// Log decays of about -0.05 per token, in the type that states have.
 at::Tensor make_gates(const LinearBench& bench, at::ScalarType type) {
   const BenchOptions& options = bench.options;
   std::vector<std::int64_t> shape;
-  switch (decay_from_name(bench.decay)) {
+  switch (schedule::decay_from_name(bench.decay)) {
     case Decay::none:
       return {};
     case Decay::constant:
@@ -75,7 +59,7 @@ at::Tensor make_gates(const LinearBench& bench, at::ScalarType type) {
 LinearTensors make_tensors(const LinearBench& bench) {
   const BenchOptions& options = bench.options;
   const at::ScalarType type = scalar_type(options);
-  const at::ScalarType precise = type == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType precise = tensor::accumulate_type(type);
   const auto make = [&](std::uint64_t seed) {
     return random_tensor(
         {options.batch, options.seq_len, options.heads, options.head_dim}, type,
@@ -97,7 +81,7 @@ BenchCase::Part part_of(const LinearBench& bench,
                         const linear_attention::LinearSpec& spec,
                         const LinearTensors& whole,
                         comm::Communicator& communicator) {
-  const Decay decay = decay_from_name(bench.decay);
+  const Decay decay = schedule::decay_from_name(bench.decay);
   const auto plan =
       linear_attention::make_linear_plan(spec, communicator.rank());
   const bool backward = !bench.options.forward_only;
@@ -157,18 +141,19 @@ void prepare(LinearBench& bench) {
     require(plan.linear.has_value(),
             "[bench linear] got {}, a plan without linear layers",
             bench.plan_file);
-    const std::string& kind = plan.model.linear_kind;
-    if (bench.decay.empty()) bench.decay = decay_of(kind);
-    require(bench.decay == decay_of(kind),
+    const std::string& kind = plan.model.linear;
+    const std::string decay = name(config::linear_family(kind).decay);
+    if (bench.decay.empty()) bench.decay = decay;
+    require(bench.decay == decay,
             "[bench linear] got {}, which is for {} layers, and --decay {}; "
             "want --decay {}",
-            bench.plan_file, kind, bench.decay, decay_of(kind));
+            bench.plan_file, kind, bench.decay, decay);
     // The op has as many key and value heads as heads.
     check_fits(plan, bench.plan_file, bench.options, plan.model.kv_heads);
     bench.transports = {plan.linear->name};
   }
   if (bench.decay.empty()) bench.decay = kDecay;
-  const Decay decay = decay_from_name(bench.decay);
+  const Decay decay = schedule::decay_from_name(bench.decay);
   require(bench.options.mask.is_causal() || decay == Decay::none,
           "[bench linear] got --mask full and --decay {}; want causal, or no "
           "decay",
@@ -191,6 +176,7 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
       ->add_option("--decay", bench->decay,
                    "none, constant (Lightning), per_head or per_key (GLA); "
                    "with --plan: its layers'")
+      ->check(one_of(schedule::decay_names()))
       ->default_str(kDecay);
   CLI::Option* transport =
       command->add_option("--transport", bench->transport_list,

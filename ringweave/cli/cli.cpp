@@ -12,7 +12,7 @@
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
-#include "ringweave/comm/communicator.h"
+#include "ringweave/comm/local_transport.h"
 
 namespace ringweave::cli {
 namespace {
@@ -82,14 +82,8 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
 
 /// Ranks of a group tell each other whether they can start. Throws the first
 /// rank's fault on all of them.
-void compare_outcomes(const std::string& fault, const Context& context) {
-  if (!context.engine.group) {
-    if (!fault.empty()) throw InvalidArgument(fault);
-    return;
-  }
-  comm::Communicator communicator(
-      context.engine.group,
-      {.start = context.start_time_out, .step = context.start_time_out});
+void compare_outcomes(const std::string& fault, const Context& context,
+                      comm::Communicator& communicator) {
   const std::vector<std::string> faults = communicator.all_gather(fault);
   const auto first = std::find_if(faults.begin(), faults.end(),
                                   [](auto& text) { return !text.empty(); });
@@ -115,7 +109,16 @@ bool prepared_to_end(const std::vector<std::string>& arguments,
   } catch (const NoSolution& error) {
     fault = error.what();
   }
-  compare_outcomes(fault, context);
+  if (context.engine.is_group()) {
+    context.engine.run(
+        context.engine.group_size(),
+        {.start = context.start_time_out, .step = context.start_time_out},
+        [&](comm::Communicator& communicator) {
+          compare_outcomes(fault, context, communicator);
+        });
+  } else if (!fault.empty()) {
+    throw InvalidArgument(fault);
+  }
   return done;
 }
 
@@ -123,9 +126,8 @@ bool prepared_to_end(const std::vector<std::string>& arguments,
 void complain(const Context& context, const std::string& what) {
   std::fflush(stdout);
   const std::string text = what.substr(0, what.find('\n'));
-  if (context.engine.group) {
-    fmt::print(stderr, "ringweave: rank {}: {}\n", context.engine.group->rank(),
-               text);
+  if (context.engine.is_group()) {
+    fmt::print(stderr, "ringweave: rank {}: {}\n", context.engine.rank(), text);
   } else {
     fmt::print(stderr, "ringweave: {}\n", text);
   }
@@ -158,7 +160,25 @@ int run_job(const Context& context) {
 
 }  // namespace
 
-int run(const std::vector<std::string>& arguments, const Engine& engine) {
+int Context::ranks(std::optional<int> asked, int otherwise,
+                   const char* where) const {
+  if (engine.is_group()) {
+    const int size = engine.group_size();
+    require(!asked || *asked == size,
+            "{} got --ranks {} in a group of {} processes; want {} or no "
+            "--ranks",
+            where, asked.value_or(0), size, size);
+    return size;
+  }
+  const int ranks = asked.value_or(otherwise);
+  require(ranks <= comm::kMaxLocalRanks,
+          "{} got {} ranks; want at most {}, since each is a thread, or a "
+          "launcher",
+          where, ranks, comm::kMaxLocalRanks);
+  return ranks;
+}
+
+int run(const std::vector<std::string>& arguments, const comm::Engine& engine) {
   Context context{.engine = engine, .job = {}, .facts = {}};
   try {
     if (prepared_to_end(arguments, context)) {

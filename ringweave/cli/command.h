@@ -8,18 +8,19 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
 #include "ringweave/base/json.h"
 #include "ringweave/cli/cli.h"
-#include "ringweave/comm/communicator.h"
+#include "ringweave/comm/engine.h"
 
 namespace ringweave::cli {
 
 struct Context {
-  Engine engine;
+  comm::Engine engine;
   /// Set by the chosen command's callback.
   std::function<void()> job;
   /// What must be equal on all ranks of a group, by name: "config" → its text.
@@ -28,8 +29,11 @@ struct Context {
   std::chrono::milliseconds start_time_out = comm::TimeOuts().start;
 
   /// Whether this process prints results.
-  bool leads() const { return !engine.group || engine.group->rank() == 0; }
-  int group_size() const { return engine.group ? engine.group->size() : 1; }
+  bool leads() const { return engine.rank() == 0; }
+  /// The group's size, or else what --ranks `asked` for, or `otherwise`. Throws
+  /// InvalidArgument, starting with `where`, if a group has another size or
+  /// there would be too many threads.
+  int ranks(std::optional<int> asked, int otherwise, const char* where) const;
 };
 
 /// In the order of --help. A command that needs a part that was not built in is

@@ -9,11 +9,12 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
-#include "ringweave/attention/tile.h"
+#include "ringweave/attention/kernel.h"
 #include "ringweave/base/error.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/planner/cost/device.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::cli {
 namespace {
@@ -39,7 +40,7 @@ double median_seconds(int repeat, Work work) {
 void measure(const BenchOptions& options, std::int64_t kv_heads,
              std::int64_t rows, planner::Device& device) {
   const at::ScalarType type = scalar_type(options);
-  const at::ScalarType sums = attention::accumulate_type(type);
+  const at::ScalarType sums = tensor::accumulate_type(type);
   const auto make = [&](std::int64_t heads, at::ScalarType of,
                         std::uint64_t seed) {
     return random_tensor({options.batch, rows, heads, options.head_dim}, of,
@@ -49,22 +50,26 @@ void measure(const BenchOptions& options, std::int64_t kv_heads,
   const at::Tensor k = make(kv_heads, type, 2);
   const at::Tensor v = make(kv_heads, type, 3);
   const at::Tensor grad = make(options.heads, sums, 4);
-  const attention::LocalTile tile{
-      .rows = {0, rows}, .keys = {0, rows}, .intervals = {}};
-  const double scale = 1.0 / std::sqrt(static_cast<double>(options.head_dim));
+  const attention::Kernel& kernel =
+      *attention::choose_kernel(q.device(), sums, {{0, rows}, {0, rows}})
+           .kernel;
+  // As a pass does it: queries are converted once, keys and values per tile.
+  const at::Tensor queries = q.to(sums);
+  const auto tile = [&]() -> attention::Tile {
+    return {.q = queries,
+            .k = k.to(sums),
+            .v = v.to(sums),
+            .scale = 1.0 / std::sqrt(static_cast<double>(options.head_dim))};
+  };
   const auto area =
       static_cast<double>(rows * rows * options.heads * options.batch);
-  device.forward.points.push_back({area, median_seconds(options.repeat, [&] {
-                                     attention::tile_forward(q, k, v, tile,
-                                                             scale);
-                                   })});
+  device.forward.points.push_back(
+      {area, median_seconds(options.repeat, [&] { kernel.forward(tile()); })});
   if (options.forward_only) return;
-  const attention::Partial result =
-      attention::tile_forward(q, k, v, tile, scale);
+  const attention::Partial result = kernel.forward(tile());
   device.backward.points.push_back({area, median_seconds(options.repeat, [&] {
-                                      attention::tile_backward(
-                                          grad, q, k, v, result.out, result.lse,
-                                          tile, scale);
+                                      kernel.backward(grad, tile(), result.out,
+                                                      result.lse);
                                     })});
 }
 

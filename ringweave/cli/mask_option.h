@@ -17,7 +17,4 @@ inline constexpr const char* kMaskHelp =
 schedule::Mask mask_from_option(const std::string& text,
                                 const std::string& where);
 
-/// "causal", "full, window of 3 left and 4 right", "causal, 12 documents".
-std::string mask_text(const schedule::Mask& mask);
-
 }  // namespace ringweave::cli

@@ -13,6 +13,7 @@
 #include "ringweave/cli/mask_option.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/cli/plan_report.h"
+#include "ringweave/config/run_to_plan.h"
 #include "ringweave/planner/plan_file.h"
 #include "ringweave/planner/planner.h"
 #include "ringweave/planner/search/searched.h"
@@ -43,9 +44,7 @@ struct PlanFlags {
 };
 
 /// What the config says where no flag does.
-void read_config(PlanFlags& flags, const Json& config) {
-  const planner::RunSettings run =
-      planner::run_settings_from_json(config, flags.model);
+void read_run(PlanFlags& flags, const config::RunToPlan& run) {
   const auto take = [](auto& flag, const auto& value) {
     if (!flag) flag = value;
   };
@@ -59,38 +58,43 @@ void read_config(PlanFlags& flags, const Json& config) {
   take(flags.message_overhead, run.message_overhead_seconds);
 }
 
-planner::ModelShape shape_of(const PlanFlags& flags, const Json& config) {
-  planner::ModelShape shape;
-  if (!flags.model.empty()) {
-    shape = planner::model_shape_from_json(config, flags.model);
-  } else {
-    require(flags.heads.has_value(),
-            "[plan] got neither --model nor --heads; want one of them");
+/// One layer of softmax attention, without a config.
+config::RunToPlan run_of_heads(const PlanFlags& flags) {
+  require(flags.heads.has_value(),
+          "[plan] got neither --model nor --heads; want one of them");
+  config::RunToPlan run;
+  run.model = {.layers = 1,
+               .kv_heads = *flags.heads,
+               .head_dim = 64,
+               .pattern = "N",
+               .linear = config::LinearConfig("lightning")};
+  return run;
+}
+
+/// Of the config, with the flags over it.
+planner::ModelShape shape_of(const PlanFlags& flags, config::RunToPlan run) {
+  config::ModelConfig& model = run.model;
+  if (flags.heads) model.heads = *flags.heads;
+  if (flags.kv_heads) model.kv_heads = *flags.kv_heads;
+  if (flags.head_dim) model.head_dim = *flags.head_dim;
+  if (flags.layers) model.layers = *flags.layers;
+  if (flags.batch) run.batch = *flags.batch;
+  if (!flags.pattern.empty()) model.pattern = flags.pattern;
+  if (!flags.linear.empty()) model.linear = config::LinearConfig(flags.linear);
+  if (!flags.compute.empty()) {
+    run.compute = element_type_from_name(flags.compute);
   }
-  if (flags.heads) shape.heads = *flags.heads;
-  if (flags.heads && flags.model.empty()) shape.kv_heads = *flags.heads;
-  if (flags.kv_heads) shape.kv_heads = *flags.kv_heads;
-  if (flags.head_dim) shape.head_dim = *flags.head_dim;
-  if (flags.layers) shape.layers = *flags.layers;
-  if (flags.batch) shape.batch = *flags.batch;
-  if (!flags.pattern.empty()) shape.pattern = flags.pattern;
-  if (!flags.linear.empty()) {
-    shape.linear_kind = flags.linear;
-    shape.normaliser = flags.linear == "basic";
-  }
-  if (!flags.compute.empty()) shape.dtype = flags.compute;
-  planner::check(shape, "plan");
-  return shape;
+  return planner::model_shape(model, run.compute, run.batch, "plan");
 }
 
 /// Fills in `flags` what the config or a default says.
 planner::PlanRequest request_of(PlanFlags& flags) {
-  Json config;
-  if (!flags.model.empty()) {
-    config = read_json_file(flags.model);
-    read_config(flags, config);
-  }
-  const planner::ModelShape shape = shape_of(flags, config);
+  const config::RunToPlan run =
+      flags.model.empty() ? run_of_heads(flags)
+                          : config::run_to_plan_from_json(
+                                read_json_file(flags.model), flags.model);
+  read_run(flags, run);
+  const planner::ModelShape shape = shape_of(flags, run);
   require(flags.topology.has_value(),
           "[plan] got neither --topology nor a --model CONFIG with "
           "parallel.topology; want one of them");
@@ -143,7 +147,7 @@ void prepare(PlanFlags flags, Context& context) {
     check_writable(flags.save, "--save", "[plan]");
   }
   if (flags.synthesise || planner::worth_searching(request.machine)) {
-    request.extra = planner::searched_strategies(request.machine);
+    request.searched = planner::searched_strategies(request.machine);
   }
   const planner::Planned planned = planner::make_plan(request);
   context.job = [flags, request, planned, &context] {
@@ -172,10 +176,10 @@ void add_model_options(CLI::App& command, PlanFlags& flags) {
           "Letters L (linear) and N (softmax), repeated over the layers")
       ->type_name("LETTERS");
   command.add_option("--linear", flags.linear, "Kind of linear layers")
-      ->check(one_of({"basic", "lightning", "gla"}))
+      ->check(one_of(config::linear_family_names()))
       ->type_name("KIND");
   command.add_option("--compute", flags.compute, "Type of keys and values")
-      ->check(one_of({"float64", "float32", "bfloat16"}))
+      ->check(one_of(element_type_names()))
       ->type_name("TYPE");
 }
 

@@ -172,8 +172,8 @@ std::string table(const PlanReport& report) {
       "{} ({} ranks), {} layers of {} heads ({} of keys and values) x {}, {}, "
       "{} x {} tokens, {}, {}, device {}\n",
       request.machine.name, request.machine.ranks(), shape.layers, shape.heads,
-      shape.kv_heads, shape.head_dim, shape.dtype, shape.batch,
-      request.layout.tokens(), mask_text(request.mask), report.layout,
+      shape.kv_heads, shape.head_dim, name(shape.type), shape.batch,
+      request.layout.tokens(), request.mask.text(), report.layout,
       request.device.name);
   text += layer_table("softmax", report.planned.softmax);
   text += layer_table("linear", report.planned.linear);

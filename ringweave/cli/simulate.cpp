@@ -48,7 +48,7 @@ planner::Workload workload_of(const SimulateInput& input,
       planner::attention_workload(input.demand, pass.strands, input.shape,
                                   input.device.value_or(planner::Device{}),
                                   pass.schedule.pass, message_overhead);
-  if (!input.device) workload.tile_seconds = {};
+  if (!input.device) workload.tile_work = {};
   return workload;
 }
 
@@ -85,7 +85,7 @@ void print_passes(const SimulateInput& input, Json passes, bool json) {
   fmt::print("{} on {}: {} ranks, {} x {} tokens, {}, {}\n",
              input.strategy.empty() ? "schedule" : input.strategy,
              input.topology.name(), input.topology.ranks(), input.shape.batch,
-             seq_len, input.layout, mask_text(input.demand.mask()));
+             seq_len, input.layout, input.demand.mask().text());
   for (const Json& pass : passes) fmt::print("{}", pass_text(pass));
 }
 
@@ -164,8 +164,9 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
         ->type_name("NAME")
         ->default_str(fallback);
   };
-  name("--dtype", options.dtype, "float64, float32 or bfloat16", shape.dtype)
-      ->check(one_of({"float64", "float32", "bfloat16"}));
+  name("--dtype", options.dtype, "float64, float32 or bfloat16",
+       ringweave::name(shape.type))
+      ->check(one_of(element_type_names()));
   name("--layout", options.layout, "contiguous, zigzag or striped",
        Defaults::kLayout)
       ->check(one_of(schedule::Layout::names()));

@@ -73,11 +73,13 @@ Plan plan_of(const SimulateOptions& options) {
 }
 
 Topology topology_of(const SimulateOptions& options, const Plan& plan) {
+  if (!plan) return topology::load_topology(options.topology);
   const std::string& name =
       options.topology.empty() ? plan->topology_name : options.topology;
-  if (plan)
-    planner::check_fits(*plan, options.plan, planner::load_machine(name));
-  return topology::load_topology(name);
+  const planner::Machine machine = planner::load_machine(name);
+  planner::check_fits(*plan, options.plan, machine);
+  // Plans for large fabrics do without their links, which are simulated here.
+  return machine.topology ? *machine.topology : topology::load_topology(name);
 }
 
 planner::ModelShape shape_of(const SimulateOptions& options, const Plan& plan,
@@ -91,7 +93,9 @@ planner::ModelShape shape_of(const SimulateOptions& options, const Plan& plan,
   shape.kv_heads = options.kv_heads.value_or(shape.kv_heads);
   if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
   shape.head_dim = options.head_dim.value_or(shape.head_dim);
-  if (!options.dtype.empty()) shape.dtype = options.dtype;
+  if (!options.dtype.empty()) {
+    shape.type = element_type_from_name(options.dtype);
+  }
   planner::check(shape, "simulate", seq_len);
   return shape;
 }
@@ -202,7 +206,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   std::optional<planner::Device> device;
   if (!options.device.empty()) {
     device = planner::load_device(options.device);
-    planner::check_dtype(*device, shape.dtype);
+    planner::check_dtype(*device, shape.type);
   }
   if (options.flops) device.emplace().flops_per_second = *options.flops;
   const auto layout =

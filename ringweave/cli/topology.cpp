@@ -16,7 +16,7 @@ namespace ringweave::cli {
 namespace {
 
 /// The output grows with ranks³: a gigabyte of text near 500.
-constexpr int kMaxRanks = 128;
+constexpr int kMaxShownRanks = 128;
 
 using Walks = std::vector<std::vector<std::vector<int>>>;
 
@@ -97,9 +97,9 @@ void add_topology_decompose(CLI::App& topology, Context& context) {
       "--json", *json,
       "Print {ranks, kind, cycles, walks[strand][owner][step]}");
   decompose->callback([&context, ranks, json] {
-    require(*ranks >= 2 && *ranks <= kMaxRanks,
+    require(*ranks >= 2 && *ranks <= kMaxShownRanks,
             "[topology decompose] got {} ranks; want 2 to {}", *ranks,
-            kMaxRanks);
+            kMaxShownRanks);
     context.job = [&context, ranks, json] {
       const Json decomposition = schedule::decomposition_json(*ranks);
       if (!context.leads()) return;

@@ -17,9 +17,9 @@
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/output_file.h"
-#include "ringweave/comm/local_ranks.h"
 #include "ringweave/discovery/classify.h"
 #include "ringweave/discovery/probe.h"
+#include "ringweave/emulation/emulated_links.h"
 #include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {
@@ -30,7 +30,6 @@ using discovery::Measurements;
 
 constexpr const char* kWhere = "[topology probe]";
 constexpr int kRanks = 4;
-constexpr int kMaxLocalRanks = 64;
 
 struct ProbeFlags {
   std::optional<int> ranks;
@@ -94,36 +93,27 @@ std::string summary(const Measurements& numbers, const Classification& found) {
                      found.reason);
 }
 
-Measurements probe_local(const ProbeFlags& flags, int ranks,
-                         const comm::FaultInjection& links) {
+/// The result of this process's first rank, as of any.
+Measurements probe_on(const comm::Engine& engine, int ranks,
+                      const discovery::ProbeOptions& options) {
   Measurements numbers;
-  comm::run_ranks(
-      ranks,
-      [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
-        comm::Communicator communicator(std::move(transport));
-        Measurements mine = discovery::probe(communicator, flags.options);
-        if (rank == 0) numbers = std::move(mine);
-      },
-      links);
+  engine.run(ranks, {}, [&](comm::Communicator& communicator) {
+    Measurements mine = discovery::probe(communicator, options);
+    if (communicator.rank() == engine.rank()) numbers = std::move(mine);
+  });
   return numbers;
 }
 
-void probe_job(ProbeFlags flags, int ranks, const comm::FaultInjection& links,
+void probe_job(ProbeFlags flags, int ranks, const comm::Engine& engine,
                const Context& context) {
   flags.options.poll = check_interrupted;
   flags.options.note = [](const std::string& text) {
     fmt::print(stderr, "{}\n", text);
   };
   Origin origin{.engine = "ranks as threads of one process", .date = utc_now()};
-  Measurements numbers;
-  if (context.engine.group) {
-    origin.engine = "process group";
-    comm::Communicator communicator(context.engine.group);
-    numbers = discovery::probe(communicator, flags.options);
-  } else {
-    if (links.links) origin.engine = "emulated " + flags.emulate;
-    numbers = probe_local(flags, ranks, links);
-  }
+  if (engine.is_group()) origin.engine = "process group";
+  if (!flags.emulate.empty()) origin.engine = "emulated " + flags.emulate;
+  const Measurements numbers = probe_on(engine, ranks, flags.options);
   if (!context.leads()) return;
   const Classification found = classify(numbers);
   const std::string file = file_of(found, origin).dump(2) + "\n";
@@ -133,28 +123,30 @@ void probe_job(ProbeFlags flags, int ranks, const comm::FaultInjection& links,
   fmt::print("{}", flags.json ? file : summary(numbers, found));
 }
 
+/// The ranks of `links`, as threads.
+comm::Engine emulated(const topology::Topology& links) {
+  return comm::Engine([links](comm::Transports ranks) {
+    return emulation::emulated_links(std::move(ranks), links);
+  });
+}
+
 void prepare(const ProbeFlags& flags, Context& context) {
-  comm::FaultInjection links;
-  int ranks = flags.ranks.value_or(kRanks);
-  const bool group = context.engine.group != nullptr;
-  if (group) {
-    ranks = context.group_size();
-    require(flags.emulate.empty(),
+  const bool group = context.engine.is_group();
+  comm::Engine engine = context.engine;
+  int ranks = kRanks;
+  if (!flags.emulate.empty()) {
+    require(!group,
             "[topology probe] got --emulate in a group of processes; want it "
             "without a launcher");
+    const topology::Topology links = topology::load_topology(flags.emulate);
+    engine = emulated(links);
+    ranks = links.ranks();
+    require(!flags.ranks || *flags.ranks == ranks,
+            "[topology probe] got --ranks {} for {} ranks of {}; want {} or no "
+            "--ranks",
+            flags.ranks.value_or(0), ranks, flags.emulate, ranks);
   }
-  if (!flags.emulate.empty()) {
-    links.links = topology::load_topology(flags.emulate);
-    ranks = links.links->ranks();
-  }
-  require(!flags.ranks || *flags.ranks == ranks,
-          "[topology probe] got --ranks {} for {} ranks of {}; want {} or no "
-          "--ranks",
-          flags.ranks.value_or(0), ranks,
-          group ? "a group of processes" : flags.emulate, ranks);
-  require(group || ranks <= kMaxLocalRanks,
-          "[topology probe] got {} ranks as threads; want at most {}", ranks,
-          kMaxLocalRanks);
+  ranks = context.ranks(flags.ranks, ranks, kWhere);
   check(flags.options, ranks);
   const std::int64_t most =
       discovery::kMaxProbeBufferBytes / (std::int64_t{ranks} * (ranks - 1));
@@ -171,8 +163,8 @@ void prepare(const ProbeFlags& flags, Context& context) {
       {"options", fmt::format("sizes {}, repeat {}, seconds {}",
                               fmt::join(flags.options.sizes, ","),
                               flags.options.repeats, flags.options.seconds)}};
-  context.job = [flags, ranks, links, &context] {
-    probe_job(flags, ranks, links, context);
+  context.job = [flags, ranks, engine, &context] {
+    probe_job(flags, ranks, engine, context);
   };
 }
 

@@ -13,7 +13,7 @@
 #include "ringweave/cli/override.h"
 #include "ringweave/cli/progress.h"
 #include "ringweave/cli/run_folder.h"
-#include "ringweave/comm/local_transport.h"
+#include "ringweave/config/train_config.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/trainer.h"
 
@@ -34,31 +34,19 @@ struct TrainFlags {
 };
 
 /// The config file with the flags over it, complete but for the data.
-train::TrainConfig resolve(const TrainFlags& flags, const Context& context) {
+config::TrainConfig resolve(const TrainFlags& flags, const Context& context) {
   Json json = read_json_file(flags.config);
   for (const std::string& assignment : flags.set) {
     apply_override(json, assignment);
   }
-  train::TrainConfig config = train::config_from_json(json, flags.config);
+  config::TrainConfig config = config::config_from_json(json, flags.config);
   if (!flags.data.empty()) config.data.files = flags.data;
   if (flags.steps) config.steps = *flags.steps;
   if (flags.threads) config.threads = *flags.threads;
   if (!flags.plan.empty()) config.parallel.plan = flags.plan;
-  if (context.engine.group) {
-    const int world = context.group_size();
-    require(!flags.ranks || *flags.ranks == world,
-            "[train] got --ranks {} in a group of {} processes; want {} or no "
-            "--ranks",
-            flags.ranks.value_or(0), world, world);
-    config.parallel.ranks = world;
-  } else {
-    if (flags.ranks) config.parallel.ranks = *flags.ranks;
-    require(config.parallel.ranks <= comm::kMaxLocalRanks,
-            "[train] got {} ranks; want at most {}, since each is a thread, or "
-            "a launcher",
-            config.parallel.ranks, comm::kMaxLocalRanks);
-  }
-  train::check(config);
+  config.parallel.ranks =
+      context.ranks(flags.ranks, config.parallel.ranks, "[train]");
+  train::check_run(config);
   return config;
 }
 
@@ -130,7 +118,7 @@ std::string summary(const train::TrainReport& report, int ranks) {
 
 /// The config as it holds from any folder, for the run's own: files by absolute
 /// paths. Names of built-in topologies and devices stay.
-train::TrainConfig anywhere(train::TrainConfig config) {
+config::TrainConfig anywhere(config::TrainConfig config) {
   const auto absolute = [](std::string& path) {
     if (!path.empty()) {
       path = std::filesystem::absolute(path).lexically_normal().string();
@@ -138,7 +126,7 @@ train::TrainConfig anywhere(train::TrainConfig config) {
   };
   for (std::string& path : config.data.files) absolute(path);
   for (std::string& path : config.data.validation_files) absolute(path);
-  train::ParallelConfig& parallel = config.parallel;
+  config::ParallelConfig& parallel = config.parallel;
   absolute(parallel.plan);
   for (std::string* name : {&parallel.topology, &parallel.device}) {
     if (std::filesystem::is_regular_file(*name)) absolute(*name);
@@ -149,12 +137,12 @@ train::TrainConfig anywhere(train::TrainConfig config) {
 /// What the leading process prints and stores while the others only train.
 class Observer {
  public:
-  Observer(const TrainFlags& flags, const train::TrainConfig& config,
+  Observer(const TrainFlags& flags, const config::TrainConfig& config,
            bool leads)
       : progress_("step", config.steps,
                   leads ? Progress::style_for(stderr) : Progress::Style::off) {
     if (leads && !flags.run_dir.empty()) {
-      folder_.emplace(flags.run_dir, train::to_json(anywhere(config)),
+      folder_.emplace(flags.run_dir, config::to_json(anywhere(config)),
                       versions(), config.seed);
     }
   }
@@ -192,20 +180,8 @@ class Observer {
   std::vector<double> losses_;
 };
 
-train::TrainReport train_with(const train::TrainConfig& config,
-                              const train::Exchanges& chosen,
-                              const train::Data& data, const Engine& engine,
-                              const train::Callbacks& callbacks) {
-  if (!engine.group) return train::run_local(config, chosen, data, callbacks);
-  // Processes of a launcher may share this machine; how many do is not known
-  // here, so 0 threads means an equal share among all of them.
-  train::set_threads(config, engine.group->size());
-  comm::Communicator communicator(engine.group, train::time_outs(config));
-  return train::run(config, chosen, data, communicator, callbacks);
-}
-
 /// Of the layers that the model has.
-std::string exchange_names(const train::TrainConfig& config,
+std::string exchange_names(const config::TrainConfig& config,
                            const train::Exchanges& chosen) {
   std::vector<std::string> names;
   if (config.model.has_softmax()) {
@@ -217,7 +193,7 @@ std::string exchange_names(const train::TrainConfig& config,
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-void train_job(const TrainFlags& flags, const train::TrainConfig& config,
+void train_job(const TrainFlags& flags, const config::TrainConfig& config,
                const train::Exchanges& chosen, const train::Data& data,
                const Context& context) {
   const bool leads = context.leads();
@@ -228,8 +204,8 @@ void train_job(const TrainFlags& flags, const train::TrainConfig& config,
   std::vector<double> losses;
   {
     Observer observer(flags, config, leads);
-    report =
-        train_with(config, chosen, data, context.engine, observer.callbacks());
+    report = train::run_on(context.engine, config, chosen, data,
+                           observer.callbacks());
     losses = observer.losses();
   }
   if (!leads) return;
@@ -238,24 +214,25 @@ void train_job(const TrainFlags& flags, const train::TrainConfig& config,
 }
 
 void prepare(const TrainFlags& flags, Context& context) {
-  const train::TrainConfig config = resolve(flags, context);
+  const config::TrainConfig config = resolve(flags, context);
   context.start_time_out = train::time_outs(config).start;
   const train::Exchanges chosen = train::exchanges(config);
   if (!flags.dry_run) {
     train::check_memory(config,
-                        context.engine.group ? 1 : config.parallel.ranks);
+                        context.engine.ranks_here(config.parallel.ranks));
   }
   auto data =
       std::make_shared<const train::Data>(train::read_data(config.data));
-  context.facts = {{"command", "train"},
-                   {"config", train::to_json(config).dump()},
-                   {"data", train::hash(*data)}};
+  context.facts = {{"command", "train"}};
+  if (context.engine.group) {
+    context.facts.merge(train::facts(config, chosen, *data));
+  }
   if (context.leads() && !flags.run_dir.empty()) {
     (flags.dry_run ? RunFolder::check : RunFolder::make)(flags.run_dir);
   }
   context.job = [flags, config, chosen, data, &context] {
     if (!flags.dry_run) return train_job(flags, config, chosen, *data, context);
-    if (context.leads()) fmt::print("{}\n", train::to_json(config).dump(2));
+    if (context.leads()) fmt::print("{}\n", to_json(config).dump(2));
   };
 }
 

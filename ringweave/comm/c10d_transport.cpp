@@ -14,6 +14,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "ringweave/base/error.h"
+#include "ringweave/comm/tensor_buffer.h"
 
 namespace ringweave::comm {
 namespace {
@@ -103,72 +104,75 @@ class Mark {
 
 class C10dWork final : public Work {
  public:
-  using Post = std::function<c10::intrusive_ptr<c10d::Work>()>;
-
-  /// Posts at once; an error of that is thrown by wait(), like any other.
-  C10dWork(std::shared_ptr<Mark> mark, CommError::Facts facts, const Post& post)
-      : mark_(std::move(mark)), facts_(std::move(facts)) {
-    try {
-      work_ = post();
-    } catch (const std::exception& error) {
-      facts_.cause = text_of(error);
-    }
-  }
+  /// `failure`: why nothing was posted; thrown by wait(), like later errors.
+  C10dWork(std::shared_ptr<Mark> mark, Rank rank, Rank peer, bool sends,
+           c10::intrusive_ptr<c10d::Work> work, std::string failure)
+      : mark_(std::move(mark)),
+        work_(std::move(work)),
+        failure_(std::move(failure)),
+        rank_(rank),
+        peer_(peer),
+        sends_(sends) {}
 
   void wait(Clock::time_point deadline) override {
     const auto start = Clock::now();
-    if (facts_.cause.empty()) {
+    if (failure_.empty()) {
       // 0 would mean the group's own time-out.
       const auto left = std::max(
           std::chrono::ceil<std::chrono::milliseconds>(deadline - start), 1ms);
       try {
         if (work_->wait(left)) return;
-        facts_.cause = "aborted";
+        failure_ = "aborted";
       } catch (const std::exception& error) {
-        facts_.cause = text_of(error);
+        failure_ = text_of(error);
       }
     }
-    const auto now = Clock::now();
-    if (now >= deadline) {
-      const std::chrono::duration<double> waited = now - start;
-      facts_.cause = fmt::format("no answer within {:.3g} s", waited.count());
-    } else {
-      facts_.first_failed = mark_->read(kMarkPatience).value_or(-1);
-    }
-    throw CommError(facts_);
+    throw error(start, deadline);
   }
 
  private:
-  std::shared_ptr<Mark> mark_;
-  CommError::Facts facts_;
-  c10::intrusive_ptr<c10d::Work> work_;
+  CommError error(Clock::time_point start, Clock::time_point deadline) {
+    CommError::Facts facts{.rank = rank_,
+                           .peer = peer_,
+                           .operation = sends_ ? "send" : "receive",
+                           .cause = failure_};
+    if (Clock::now() >= deadline) {
+      facts.cause = no_answer_since(start);
+    } else {
+      facts.first_failed = mark_->read(kMarkPatience).value_or(-1);
+    }
+    return CommError(std::move(facts));
+  }
+
+  const std::shared_ptr<Mark> mark_;
+  const c10::intrusive_ptr<c10d::Work> work_;
+  std::string failure_;
+  const Rank rank_;
+  const Rank peer_;
+  const bool sends_;
 };
 
 class C10dTransport final : public Transport {
  public:
   C10dTransport(Group group, const std::string& group_name)
       : group_(std::move(group)),
-        device_(device_of(*group_)),
         mark_(std::make_shared<Mark>(group_, group_name)) {}
 
   Rank rank() const override { return group_->getRank(); }
   int size() const override { return group_->getSize(); }
 
-  std::unique_ptr<Work> send(Rank to,
-                             std::span<const std::byte> bytes) override {
-    return std::make_unique<C10dWork>(mark_, facts(to, "send"), [&, this, to] {
-      std::vector<at::Tensor> message{tensor(bytes.data(), bytes.size())};
-      return group_->send(message, to, kTag);
-    });
-  }
-
-  std::unique_ptr<Work> receive(Rank from,
-                                std::span<std::byte> bytes) override {
-    return std::make_unique<C10dWork>(
-        mark_, facts(from, "receive"), [&, this, from] {
-          std::vector<at::Tensor> message{tensor(bytes.data(), bytes.size())};
-          return group_->recv(message, from, kTag);
-        });
+  /// One by one: a group's startCoalescing(), which would make them one, throws
+  /// for Gloo (torch 2.13).
+  Works post(const Batch& batch, const Stream&) override {
+    Works works;
+    works.reserve(batch.size());
+    for (const auto& [from, buffer] : batch.receives) {
+      works.push_back(start(from, false, buffer));
+    }
+    for (const auto& [to, buffer, forwards] : batch.sends) {
+      works.push_back(start(to, true, buffer));
+    }
+    return works;
   }
 
   void mark_failed(Rank rank) override { mark_->leave(rank); }
@@ -177,40 +181,51 @@ class C10dTransport final : public Transport {
  private:
   static constexpr int kTag = 0;
 
-  static at::Device device_of(const c10d::ProcessGroup& group) {
-    const std::vector<at::Device> devices = group.getDeviceTypes();
-    const bool has_cpu =
-        std::ranges::find(devices, at::Device(at::kCPU)) != devices.end();
-    if (has_cpu || devices.empty()) return at::kCPU;
-    return group.getBoundDeviceId().value_or(devices.front());
+  std::unique_ptr<Work> start(Rank peer, bool sends, const Buffer& buffer) {
+    c10::intrusive_ptr<c10d::Work> work;
+    std::string failure;
+    try {
+      message_[0] = tensor_of(buffer);
+      work = sends ? group_->send(message_, peer, kTag)
+                   : group_->recv(message_, peer, kTag);
+    } catch (const std::exception& error) {
+      failure = text_of(error);
+    }
+    message_[0].reset();
+    return std::make_unique<C10dWork>(mark_, rank(), peer, sends,
+                                      std::move(work), std::move(failure));
   }
 
-  CommError::Facts facts(Rank peer, const char* operation) const {
-    return {.rank = rank(), .peer = peer, .operation = operation, .cause = {}};
-  }
-
-  at::Tensor tensor(const std::byte* data, std::size_t size) const {
-    return at::from_blob(const_cast<std::byte*>(data),
-                         {static_cast<std::int64_t>(size)},
-                         at::TensorOptions(at::kByte).device(device_));
-  }
-
-  Group group_;
-  at::Device device_;
-  std::shared_ptr<Mark> mark_;
+  const Group group_;
+  const std::shared_ptr<Mark> mark_;
+  std::vector<at::Tensor> message_{1};  ///< what c10d takes: a list of one
 };
+
+Group find_group(const std::string& name) {
+  try {
+    return c10d::resolve_process_group(name);
+  } catch (const std::exception& error) {
+    throw InvalidArgument(fmt::format("[c10d] got process group \"{}\": {}",
+                                      name, text_of(error)));
+  }
+}
 
 }  // namespace
 
 std::shared_ptr<Transport> c10d_transport(const std::string& group_name) {
-  Group group;
-  try {
-    group = c10d::resolve_process_group(group_name);
-  } catch (const std::exception& error) {
-    throw InvalidArgument(fmt::format("[c10d] got process group \"{}\": {}",
-                                      group_name, text_of(error)));
-  }
-  return std::make_shared<C10dTransport>(std::move(group), group_name);
+  return std::make_shared<C10dTransport>(find_group(group_name), group_name);
+}
+
+Communicator c10d_communicator(const std::string& group_name) {
+  const Group group = find_group(group_name);
+  const auto time_out =
+      group->getBackend(at::kCPU)->getBackendOptions()->timeout;
+  return Communicator(std::make_shared<C10dTransport>(group, group_name),
+                      {.start = time_out, .step = time_out});
+}
+
+Engine c10d_engine(const std::string& group_name) {
+  return group_name.empty() ? Engine() : Engine(c10d_transport(group_name));
 }
 
 }  // namespace ringweave::comm

@@ -77,40 +77,55 @@ Communicator::Communicator(std::shared_ptr<Transport> transport,
           time_outs.start.count(), time_outs.step.count());
 }
 
-std::unique_ptr<Work> Communicator::send(Rank to,
-                                         std::span<const std::byte> bytes) {
-  ensure(to >= 0 && to < size() && to != rank(),
-         "rank {} of {} sends to rank {}", rank(), size(), to);
-  ensure(!bytes.empty(), "rank {} sends no bytes to rank {}", rank(), to);
-  auto work = transport_->send(to, bytes);
-  Traffic::Sent& link = traffic_.sent[to];
-  ++link.messages;
-  link.bytes += static_cast<std::int64_t>(bytes.size());
-  return work;
+Works Communicator::post(const Batch& batch, const Stream& stream) {
+  if (batch.size() == 0) return {};
+  check_batch(batch, rank(), size());
+  Works works = transport_->post(batch, stream);
+  for (const Send& send : batch.sends) {
+    Traffic::Sent& link = traffic_.sent[send.to];
+    ++link.messages;
+    link.bytes += static_cast<std::int64_t>(send.buffer.size);
+  }
+  return works;
 }
 
-std::unique_ptr<Work> Communicator::receive(Rank from,
-                                            std::span<std::byte> bytes) {
-  ensure(from >= 0 && from < size() && from != rank(),
-         "rank {} of {} receives from rank {}", rank(), size(), from);
-  ensure(!bytes.empty(), "rank {} receives no bytes from rank {}", rank(),
-         from);
-  return transport_->receive(from, bytes);
+std::unique_ptr<Work> Communicator::send(Rank to, Buffer buffer) {
+  const Send one{.to = to, .buffer = std::move(buffer)};
+  return std::move(post({.receives = {}, .sends = {&one, 1}}).front());
+}
+
+std::unique_ptr<Work> Communicator::receive(Rank from, Buffer buffer) {
+  const Receive one{.from = from, .buffer = std::move(buffer)};
+  return std::move(post({.receives = {&one, 1}, .sends = {}}).front());
 }
 
 void Communicator::wait(Work& work, const std::string& operation, int step) {
-  wait_until(work, step_deadline(), operation, step);
+  count_wait([&] { work.wait(step_deadline()); }, operation, step);
 }
 
-void Communicator::wait_until(Work& work, Clock::time_point deadline,
-                              const std::string& operation, int step) {
+void Communicator::block(Work& work, const Stream& stream,
+                         const std::string& operation, int step) {
+  count_wait([&] { work.block(stream, step_deadline()); }, operation, step);
+}
+
+Buffer Communicator::scratch(std::size_t bytes) {
+  if (scratch_.size < bytes) {
+    scratch_ = {};  // before there is another of its size
+    scratch_ = allocate_buffer(bytes);
+  }
+  return scratch_.slice(0, bytes);
+}
+
+template <typename Wait>
+void Communicator::count_wait(const Wait& wait, const std::string& operation,
+                              int step) {
   const auto start = Clock::now();
   const auto count_time = [&] {
     const std::chrono::duration<double> waited = Clock::now() - start;
     traffic_.waiting_seconds += waited.count();
   };
   try {
-    work.wait(deadline);
+    wait();
     count_time();
   } catch (const CommError& error) {
     count_time();
@@ -125,20 +140,17 @@ void Communicator::wait_until(Work& work, Clock::time_point deadline,
   }
 }
 
-void Communicator::exchange(const std::vector<Incoming>& incoming,
-                            const std::vector<Outgoing>& outgoing,
-                            Clock::time_point deadline,
+void Communicator::exchange(std::vector<Receive> receives,
+                            std::vector<Send> sends, Clock::time_point deadline,
                             const std::string& operation) {
-  std::vector<std::unique_ptr<Work>> works;
-  for (const Incoming& message : incoming) {
-    if (message.bytes.empty()) continue;
-    works.push_back(receive(message.from, message.bytes));
+  const auto is_empty = [](const auto& message) {
+    return message.buffer.empty();
+  };
+  std::erase_if(receives, is_empty);
+  std::erase_if(sends, is_empty);
+  for (const auto& work : post({receives, sends})) {
+    count_wait([&] { work->wait(deadline); }, operation, -1);
   }
-  for (const Outgoing& message : outgoing) {
-    if (message.bytes.empty()) continue;
-    works.push_back(send(message.to, message.bytes));
-  }
-  for (const auto& work : works) wait_until(*work, deadline, operation, -1);
 }
 
 std::vector<std::vector<std::byte>> Communicator::gather(
@@ -148,14 +160,14 @@ std::vector<std::vector<std::byte>> Communicator::gather(
   std::vector<std::vector<std::byte>> all(size(),
                                           std::vector<std::byte>(kLengthBytes));
   const auto to_all = [&](std::span<const std::byte> mine) {
-    std::vector<Incoming> incoming;
-    std::vector<Outgoing> outgoing;
+    std::vector<Receive> receives;
+    std::vector<Send> sends;
     for (Rank peer = 0; peer < size(); ++peer) {
       if (peer == rank()) continue;
-      incoming.push_back({peer, all[peer]});
-      outgoing.push_back({peer, mine});
+      receives.push_back({peer, borrowed(std::span(all[peer]))});
+      sends.push_back({peer, borrowed(mine)});
     }
-    exchange(incoming, outgoing, deadline, operation);
+    exchange(std::move(receives), std::move(sends), deadline, operation);
   };
   to_all(length);
   for (auto& peers : all) peers.resize(decode_length(peers));
@@ -186,31 +198,37 @@ void Communicator::sum(std::span<T> values) {
     return values.subspan(range.begin, range.size());
   };
   const std::span<T> mine = piece(rank());
-  std::vector<std::vector<T>> parts(size());
-  std::vector<Incoming> incoming;
-  std::vector<Outgoing> outgoing;
-  for (Rank peer = 0; peer < size(); ++peer) {
-    if (peer == rank()) {
-      parts[peer].assign(mine.begin(), mine.end());
-      continue;
-    }
-    parts[peer].resize(mine.size());
-    incoming.push_back({peer, std::as_writable_bytes(std::span(parts[peer]))});
-    outgoing.push_back({peer, std::as_bytes(piece(peer))});
-  }
-  exchange(incoming, outgoing, step_deadline(), "all-reduce: pieces");
-  std::copy(parts[0].begin(), parts[0].end(), mine.begin());
-  for (Rank peer = 1; peer < size(); ++peer) {
-    for (std::size_t i = 0; i < mine.size(); ++i) mine[i] += parts[peer][i];
-  }
-  incoming.clear();
-  outgoing.clear();
+  // Of all ranks, one after the other, this rank's piece.
+  const Buffer parts = allocate_buffer(size() * mine.size_bytes());
+  const auto part = [&](Rank peer) {
+    return std::span(reinterpret_cast<T*>(parts.data) + peer * mine.size(),
+                     mine.size());
+  };
+  std::vector<Receive> receives;
+  std::vector<Send> sends;
   for (Rank peer = 0; peer < size(); ++peer) {
     if (peer == rank()) continue;
-    incoming.push_back({peer, std::as_writable_bytes(piece(peer))});
-    outgoing.push_back({peer, std::as_bytes(mine)});
+    receives.push_back(
+        {peer, parts.slice(peer * mine.size_bytes(), mine.size_bytes())});
+    sends.push_back({peer, borrowed(piece(peer))});
   }
-  exchange(incoming, outgoing, step_deadline(), "all-reduce: sums");
+  std::ranges::copy(mine, part(rank()).begin());
+  exchange(std::move(receives), std::move(sends), step_deadline(),
+           "all-reduce: pieces");
+  std::ranges::copy(part(0), mine.begin());
+  for (Rank peer = 1; peer < size(); ++peer) {
+    const std::span<T> theirs = part(peer);
+    for (std::size_t i = 0; i < mine.size(); ++i) mine[i] += theirs[i];
+  }
+  receives.clear();
+  sends.clear();
+  for (Rank peer = 0; peer < size(); ++peer) {
+    if (peer == rank()) continue;
+    receives.push_back({peer, borrowed(piece(peer))});
+    sends.push_back({peer, borrowed(mine)});
+  }
+  exchange(std::move(receives), std::move(sends), step_deadline(),
+           "all-reduce: sums");
 }
 
 void Communicator::all_reduce_sum(std::span<double> values) { sum(values); }
@@ -221,14 +239,14 @@ void Communicator::barrier() { barrier(step_deadline()); }
 void Communicator::barrier(Clock::time_point deadline) {
   const std::byte mine{};
   std::vector<std::byte> theirs(size());
-  std::vector<Incoming> incoming;
-  std::vector<Outgoing> outgoing;
+  std::vector<Receive> receives;
+  std::vector<Send> sends;
   for (Rank peer = 0; peer < size(); ++peer) {
     if (peer == rank()) continue;
-    incoming.push_back({peer, std::span(theirs).subspan(peer, 1)});
-    outgoing.push_back({peer, std::span(&mine, 1)});
+    receives.push_back({peer, borrowed(std::span(theirs).subspan(peer, 1))});
+    sends.push_back({peer, borrowed(std::span(&mine, 1))});
   }
-  exchange(incoming, outgoing, deadline, "barrier");
+  exchange(std::move(receives), std::move(sends), deadline, "barrier");
 }
 
 void Communicator::check_agreement(const Facts& facts) {

@@ -48,14 +48,27 @@ class Communicator {
   Rank rank() const { return transport_->rank(); }
   int size() const { return transport_->size(); }
 
-  /// Point to point, non-blocking; counted in traffic(). Empty messages and
-  /// messages to this rank are InternalErrors.
-  std::unique_ptr<Work> send(Rank to, std::span<const std::byte> bytes);
-  std::unique_ptr<Work> receive(Rank from, std::span<std::byte> bytes);
+  /// Transport::post(); what is sent is counted in traffic(). Throws
+  /// InternalError as check_batch().
+  Works post(const Batch& batch, const Stream& stream = {});
+  /// One message.
+  std::unique_ptr<Work> send(Rank to, Buffer buffer);
+  std::unique_ptr<Work> receive(Rank from, Buffer buffer);
   /// Waits for `work`, at most the step time-out, counts the time, and
   /// completes a CommError's facts with `operation`, `step` and the first
   /// failed rank. If no rank is marked as failed yet, the peer waited for is.
   void wait(Work& work, const std::string& operation, int step = -1);
+  /// The same, but only orders `stream` behind the message where the transport
+  /// can (Work::block).
+  void block(Work& work, const Stream& stream, const std::string& operation,
+             int step = -1);
+
+  /// Host memory for one pass, aligned, with undefined content: the same again
+  /// for the next pass, as passes on one communicator follow one another. Grows
+  /// to the largest request, and so is allocated once for equal passes. What
+  /// was handed out stays valid while somebody holds it, with the content that
+  /// later passes leave in it.
+  Buffer scratch(std::size_t bytes);
 
   /// Every rank's bytes, in rank order (lengths may differ, and be 0). Two
   /// steps: lengths of 8 bytes each, then the bytes, straight to every other
@@ -82,20 +95,11 @@ class Communicator {
   Transport& transport() { return *transport_; }
 
  private:
-  struct Incoming {
-    Rank from;
-    std::span<std::byte> bytes;
-  };
-  struct Outgoing {
-    Rank to;
-    std::span<const std::byte> bytes;
-  };
-  /// Posts all, empty ones left out, and waits for all.
-  void exchange(const std::vector<Incoming>& incoming,
-                const std::vector<Outgoing>& outgoing,
+  /// Posts all but the empty ones, and waits for all.
+  void exchange(std::vector<Receive> receives, std::vector<Send> sends,
                 Clock::time_point deadline, const std::string& operation);
-  void wait_until(Work& work, Clock::time_point deadline,
-                  const std::string& operation, int step);
+  template <typename Wait>
+  void count_wait(const Wait& wait, const std::string& operation, int step);
   std::vector<std::vector<std::byte>> gather(std::span<const std::byte> bytes,
                                              Clock::time_point deadline,
                                              const std::string& operation);
@@ -109,6 +113,7 @@ class Communicator {
   std::shared_ptr<Transport> transport_;
   TimeOuts time_outs_;
   Traffic traffic_;
+  Buffer scratch_;
 };
 
 }  // namespace ringweave::comm

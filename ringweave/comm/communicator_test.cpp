@@ -11,6 +11,8 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
+#include "ringweave/comm/local_transport.h"
+#include "ringweave/comm/test_messages.h"
 
 namespace ringweave::comm {
 namespace {
@@ -37,17 +39,6 @@ std::string text_of(const std::exception_ptr& error) {
     return e.what();
   }
   return "";
-}
-
-CommError::Facts facts(const std::exception_ptr& error) {
-  try {
-    if (error) std::rethrow_exception(error);
-  } catch (const CommError& e) {
-    return e.facts();
-  } catch (const std::exception&) {
-  }
-  ADD_FAILURE() << "want a CommError, got: " << text_of(error);
-  return {};
 }
 
 TEST(Communicator, GathersTextsOfDifferentLengths) {
@@ -211,21 +202,21 @@ TEST(Communicator, AgreementHasTheStartTimeOut) {
 }
 
 TEST(Communicator, WaitCompletesTheError) {
-  const auto errors =
-      rank_outcomes(2,
-                    with_communicator(
-                        [](Communicator& communicator) {
-                          std::vector<std::byte> bytes(3);
-                          if (communicator.rank() == 1) {
-                            auto work = communicator.send(0, bytes);
-                            communicator.wait(*work, "shift", 4);
-                          } else {
-                            auto work = communicator.receive(1, bytes);
-                            communicator.wait(*work, "shift", 4);
-                          }
-                        },
-                        {.start = 60s, .step = 150ms}),
-                    {.stall = {{.rank = 1, .operation = 0}}});
+  const auto errors = rank_outcomes(
+      2,
+      with_communicator(
+          [](Communicator& communicator) {
+            std::vector<std::byte> bytes(3);
+            if (communicator.rank() == 1) {
+              auto work = communicator.send(0, borrowed(std::span(bytes)));
+              communicator.wait(*work, "shift", 4);
+            } else {
+              auto work = communicator.receive(1, borrowed(std::span(bytes)));
+              communicator.wait(*work, "shift", 4);
+            }
+          },
+          {.start = 60s, .step = 150ms}),
+      {.stall = {{.rank = 1, .operation = 0}}});
   EXPECT_THAT(text_of(errors[0]),
               AllOf(HasSubstr("[shift: receive] rank 0, peer 1, step 4: "
                               "no answer within 0.1"),
@@ -236,7 +227,7 @@ TEST(Communicator, ATimeOutLeavesAMark) {
   const LocalWorld world(2);
   Communicator communicator(world.transport(0), {.start = 1s, .step = 20ms});
   std::vector<std::byte> byte(1);
-  auto work = communicator.receive(1, byte);
+  auto work = communicator.receive(1, borrowed(std::span(byte)));
   EXPECT_THROW(communicator.wait(*work, "test"), CommError);
   EXPECT_EQ(world.transport(1)->first_failed(), 1);
 }
@@ -246,12 +237,12 @@ TEST(Communicator, CountsOnlyTheTimeInWaits) {
               std::vector<std::byte> byte(1);
               if (communicator.rank() == 0) {
                 std::this_thread::sleep_for(200ms);
-                auto work = communicator.send(1, byte);
+                auto work = communicator.send(1, borrowed(std::span(byte)));
                 std::this_thread::sleep_for(50ms);
                 communicator.wait(*work, "test");
                 EXPECT_LT(communicator.traffic().waiting_seconds, 0.05);
               } else {
-                auto work = communicator.receive(0, byte);
+                auto work = communicator.receive(0, borrowed(std::span(byte)));
                 communicator.wait(*work, "test");
                 EXPECT_GT(communicator.traffic().waiting_seconds, 0.1);
                 EXPECT_LT(communicator.traffic().waiting_seconds, 5);
@@ -259,13 +250,52 @@ TEST(Communicator, CountsOnlyTheTimeInWaits) {
             }));
 }
 
+TEST(Communicator, ScratchIsReusedAndGrows) {
+  Communicator communicator(LocalWorld(1).transport(0));
+  const Buffer first = communicator.scratch(100);
+  EXPECT_EQ(first.size, 100u);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first.data) % kBufferAlignment,
+            0u);
+  EXPECT_EQ(communicator.scratch(100).data, first.data);
+  EXPECT_EQ(communicator.scratch(7).data, first.data);
+  EXPECT_EQ(communicator.scratch(7).size, 7u);
+  first.data[99] = std::byte{7};
+
+  const Buffer larger = communicator.scratch(1000);
+  EXPECT_NE(larger.data, first.data);
+  EXPECT_EQ(communicator.scratch(100).data, larger.data);
+  // Its holder is the only one left, and keeps it.
+  EXPECT_EQ(first.owner.use_count(), 1);
+  EXPECT_EQ(first.data[99], std::byte{7});
+}
+
+TEST(Communicator, CountsEveryMessageOfABatch) {
+  run_ranks(3, with_communicator([](Communicator& communicator) {
+              const Rank to = (communicator.rank() + 1) % 3;
+              const Rank from = (communicator.rank() + 2) % 3;
+              const Buffer memory = allocate_buffer(100);
+              const std::vector<Receive> receives{{from, memory.slice(0, 10)},
+                                                  {from, memory.slice(10, 30)}};
+              const std::vector<Send> sends{{to, memory.slice(40, 10)},
+                                            {to, memory.slice(50, 30)}};
+              for (auto& work : communicator.post({receives, sends})) {
+                communicator.block(*work, {}, "test");
+              }
+              EXPECT_EQ(communicator.traffic().sent.size(), 1u);
+              EXPECT_EQ(communicator.traffic().sent[to].messages, 2);
+              EXPECT_EQ(communicator.traffic().bytes(), 40);
+              EXPECT_TRUE(communicator.post({}).empty());
+            }));
+}
+
 TEST(Communicator, ChecksItsArguments) {
   const LocalWorld world(2);
   Communicator communicator(world.transport(0));
   std::vector<std::byte> byte(1);
-  EXPECT_THROW(communicator.send(0, byte), InternalError);
+  EXPECT_THROW(communicator.send(0, borrowed(std::span(byte))), InternalError);
   EXPECT_THROW(communicator.send(1, {}), InternalError);
-  EXPECT_THROW(communicator.receive(2, byte), InternalError);
+  EXPECT_THROW(communicator.receive(2, borrowed(std::span(byte))),
+               InternalError);
   EXPECT_THROW(communicator.receive(1, {}), InternalError);
   EXPECT_EQ(communicator.traffic().bytes(), 0);
   EXPECT_THROW(Communicator(world.transport(0), {.start = 0s}),

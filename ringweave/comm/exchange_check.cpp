@@ -17,6 +17,7 @@ namespace {
 using schedule::BlockId;
 using schedule::Pass;
 using schedule::Payload;
+using schedule::Program;
 using schedule::Schedule;
 
 using Int = std::int64_t;
@@ -26,125 +27,155 @@ Int value_of(const BlockId& block, Int i) {
   return 1'000'000 * (block.owner + 1) + 10'000 * block.strand +
          1'000 * block.part + i;
 }
-/// What `rank` adds to the gradient of that element.
-Int gradient_of(Rank rank, const BlockId& block, Int i) {
-  return value_of(block, i) * (rank + 3) + rank;
+/// What `rank` adds to the gradient of an element.
+Int gradient_of(Rank rank, Int value) { return value * (rank + 3) + rank; }
+
+/// The rank's own keys and values, in the order of its tokens.
+std::vector<Int> own_values(const schedule::AttentionDemand& demand, Rank rank,
+                            int strands) {
+  const schedule::Layout& layout = demand.kv_layout();
+  std::vector<Int> values(layout.shard_tokens(rank));
+  for (int strand = 0; strand < strands; ++strand) {
+    for (int part = 0; part < layout.parts(rank); ++part) {
+      const schedule::Run local =
+          layout.block_part(rank, strand, strands, part).local;
+      for (Int i = 0; i < local.length; ++i) {
+        values[local.at(i)] = value_of({rank, strand, part}, i);
+      }
+    }
+  }
+  return values;
 }
 
-/// Keys and values are integers that tell where they come from. Slots are as
-/// large as slot_sizes() says and hold -1 until something arrives.
+/// Runs a program on integers that tell where they come from. Memory is as
+/// large as the program says and holds -1 until something arrives.
 class IntegerWorker final : public Worker {
  public:
-  IntegerWorker(const Schedule& part, Rank rank, const schedule::Demand& demand,
-                int strands)
-      : part_(part), rank_(rank) {
+  /// `part`: the schedule that the program was compiled from. `kept`: of
+  /// backward, what forward left.
+  IntegerWorker(const Program& program, const Schedule& part,
+                std::vector<Int> values, std::vector<Int> kept)
+      : program_(program),
+        part_(part),
+        input_(std::move(values)),
+        input_gradient_(input_.size(), 0),
+        kept_(std::move(kept)) {
+    if (program.pass == Pass::forward) kept_.assign(program.kept_size, -1);
+    for (const auto& [payload, size] : program.scratch_size) {
+      scratch_[payload].assign(size, -1);
+    }
+    packed_.assign(program.packed_size, -1);
+    packed_gradient_.assign(program.packed_size,
+                            program.packed_gradients_start_at_zero ? 0 : -1);
+    for (const Program::Packed& run : program.packing) {
+      for (Int i = 0; i < run.local.length; ++i) {
+        packed_[run.begin + i] = input_[run.local.at(i)];
+      }
+    }
+  }
+
+  ProgramMemory memory() {
+    ProgramMemory memory;
     for (const Payload payload : {Payload::kv, Payload::kv_grad}) {
-      for (const auto& [slot, size] : slot_sizes(part, rank, payload)) {
-        memory_[{payload, slot}].assign(size, -1);
-      }
+      memory[payload].unit_bytes = sizeof(Int);
+      memory[payload].scratch = borrowed(std::span(scratch_[payload]));
     }
-    for (int strand = 0; strand < strands; ++strand) {
-      std::vector<Int>& own = own_[strand];
-      for (int p = 0; p < demand.parts(rank); ++p) {
-        const BlockId block{rank, strand, p};
-        for (Int i = 0; i < demand.size(block, strands); ++i) {
-          own.push_back(value_of(block, i));
-        }
-      }
-      own_gradient_[strand].assign(own.size(), 0);
-    }
-    for (const schedule::Tile& tile : part.tiles) {
-      if (tile.rank == rank) grad_slots_[tile.block] = tile.grad_slot;
-    }
-    for (const schedule::Transfer& transfer : part.transfers) {
-      if (transfer.to == rank && transfer.payload == Payload::kv_grad &&
-          transfer.action == schedule::Action::copy) {
-        grad_slots_.emplace(transfer.block, transfer.slot);
-      }
+    memory[Payload::kv].packed = borrowed(std::span(packed_));
+    memory[Payload::kv].kept = borrowed(std::span(kept_));
+    return memory;
+  }
+
+  void arrived(int step) override {
+    for (const Program::Sum& sum : program_.steps[step].sums) {
+      const std::span<Int> from = gradients(sum.from);
+      const std::span<Int> to = gradients(sum.to);
+      for (std::size_t i = 0; i < to.size(); ++i) to[i] += from[i];
     }
   }
 
-  /// Takes over what forward retained.
-  void retain_from(IntegerWorker& forward) {
-    for (const schedule::Retained& kept : part_.retained) {
-      if (kept.rank != rank_) continue;
-      const auto old = forward.slot(Payload::kv, kept.slot, kept.block);
-      std::ranges::copy(old, slot(Payload::kv, kept.slot, kept.block).begin());
-    }
-  }
-
-  std::span<const std::byte> outgoing(
-      const schedule::Message& message) override {
-    return std::as_bytes(memory(message.first.payload,
-                                message.first.source_slot, message.first.block,
-                                message.offset, message.size));
-  }
-  std::span<std::byte> incoming(const schedule::Message& message) override {
-    return std::as_writable_bytes(
-        memory(message.first.payload, message.first.slot, message.first.block,
-               message.offset, message.size));
-  }
-  void arrived(const schedule::Message& message) override {
-    if (message.first.action != schedule::Action::add) return;
-    for (int p = 0; p < message.parts; ++p) {
-      BlockId block = message.first.block;
-      block.part += p;
-      const auto staged = slot(Payload::kv_grad, message.first.slot, block);
-      const auto sum = slot(
-          Payload::kv_grad,
-          block.owner == rank_ ? schedule::kOwn : grad_slots_.at(block), block);
-      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += staged[i];
-    }
-  }
-  void compute(int step, std::span<const schedule::Tile> tiles) override {
+  void compute(int step) override {
     ensure(step == steps_++, "step {} is out of order", step);
-    for (const schedule::Tile& tile : tiles) {
-      ensure(tile.step == step, "a tile of step {} in step {}", tile.step,
-             step);
-      const auto values = slot(Payload::kv, tile.slot, tile.block);
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        const Int wanted = value_of(tile.block, static_cast<Int>(i));
-        ensure(values[i] == wanted, "rank {}, step {}: got {}, want {}", rank_,
-               step, values[i], wanted);
-      }
+    std::vector<Int> seen;
+    for (const Program::Region& region : program_.steps[step].regions) {
+      const std::vector<Int> keys = keys_of(region);
+      seen.insert(seen.end(), keys.begin(), keys.end());
+      if (program_.pass == Pass::backward) put_gradients(region, keys);
+    }
+    std::vector<Int> wanted;
+    for (const schedule::Tile& tile : part_.tiles) {
+      if (tile.rank != program_.rank || tile.step != step) continue;
       ensure(computed_.insert(tile.block).second, "a part computed twice");
-      if (part_.pass == Pass::forward) continue;
-      const auto gradient = slot(Payload::kv_grad, tile.grad_slot, tile.block);
-      for (std::size_t i = 0; i < gradient.size(); ++i) {
-        const Int own = gradient_of(rank_, tile.block, static_cast<Int>(i));
-        gradient[i] =
-            tile.grad_slot == schedule::kOwn ? gradient[i] + own : own;
+      for (Int i = 0; i < block_size(part_, tile.block); ++i) {
+        wanted.push_back(value_of(tile.block, i));
       }
     }
+    std::ranges::sort(seen);
+    std::ranges::sort(wanted);
+    ensure(seen == wanted,
+           "rank {}, step {}: other keys than those of its tiles",
+           program_.rank, step);
   }
 
   const std::set<BlockId>& computed() const { return computed_; }
-  const std::map<int, std::vector<Int>>& own_gradient() const {
-    return own_gradient_;
+  const std::vector<Int>& kept() const { return kept_; }
+  /// In the order of the rank's tokens.
+  std::vector<Int> own_gradient() const {
+    if (!program_.packs_gradients) return input_gradient_;
+    std::vector<Int> gradient(input_.size());
+    for (const Program::Packed& run : program_.packing) {
+      for (Int i = 0; i < run.local.length; ++i) {
+        gradient[run.local.at(i)] = packed_gradient_[run.begin + i];
+      }
+    }
+    return gradient;
   }
 
  private:
-  std::span<Int> slot(Payload payload, int number, const BlockId& block) {
-    return memory(payload, number, block, part_offset(part_, block),
-                  block_size(part_, block));
-  }
-  std::span<Int> memory(Payload payload, int number, const BlockId& block,
-                        Int offset, Int size) {
-    const bool own = number == schedule::kOwn;
-    ensure(!own || block.owner == rank_, "another rank's own block");
-    std::vector<Int>& all =
-        !own ? memory_.at({payload, number})
-             : (payload == Payload::kv ? own_ : own_gradient_).at(block.strand);
-    ensure(offset + size <= static_cast<Int>(all.size()), "slot too small");
-    return std::span(all).subspan(offset, size);
+  std::span<Int> gradients(const schedule::Place& place) {
+    std::vector<Int>& memory = place.memory == schedule::Memory::packed
+                                   ? packed_gradient_
+                                   : scratch_[Payload::kv_grad];
+    return std::span(memory).subspan(place.begin, place.size);
   }
 
+  std::vector<Int> keys_of(const Program::Region& region) const {
+    const std::vector<Int>& memory =
+        region.memory == schedule::Memory::input  ? input_
+        : region.memory == schedule::Memory::kept ? kept_
+                                                  : scratch_.at(Payload::kv);
+    std::vector<Int> keys;
+    for (Int i = 0; i < region.keys.length; ++i) {
+      keys.push_back(memory.at(region.keys.at(i)));
+    }
+    return keys;
+  }
+
+  void put_gradients(const Program::Region& region,
+                     const std::vector<Int>& keys) {
+    const bool own = region.memory == schedule::Memory::input;
+    if (own && !program_.packs_gradients) {
+      for (Int i = 0; i < region.keys.length; ++i) {
+        input_gradient_[region.keys.at(i)] =
+            gradient_of(program_.rank, keys[i]);
+      }
+      return;
+    }
+    const bool add = own && program_.packed_gradients_start_at_zero;
+    for (const Program::Region::Gradient& gradient : region.gradients) {
+      const std::span<Int> place = gradients(gradient.place);
+      for (Int i = 0; i < gradient.keys.length; ++i) {
+        const Int value =
+            gradient_of(program_.rank, keys.at(gradient.keys.at(i)));
+        place[i] = add ? place[i] + value : value;
+      }
+    }
+  }
+
+  const Program& program_;
   const Schedule& part_;
-  const Rank rank_;
   int steps_ = 0;
-  std::map<std::pair<Payload, int>, std::vector<Int>> memory_;
-  std::map<int, std::vector<Int>> own_, own_gradient_;  ///< by strand
-  std::map<BlockId, int> grad_slots_;
+  std::vector<Int> input_, input_gradient_, packed_, packed_gradient_, kept_;
+  std::map<Payload, std::vector<Int>> scratch_;
   std::set<BlockId> computed_;
 };
 
@@ -162,25 +193,24 @@ std::set<BlockId> needed_by(Rank rank, const schedule::Demand& demand,
   return needed;
 }
 
+/// What all ranks that need a key add to its gradient.
 void check_gradient(const IntegerWorker& worker, Rank rank,
-                    const schedule::Demand& demand, int strands) {
+                    const schedule::AttentionDemand& demand, int strands) {
+  std::vector<Int> wanted(demand.kv_layout().shard_tokens(rank));
   for (int strand = 0; strand < strands; ++strand) {
-    std::vector<Int> wanted;
-    for (int p = 0; p < demand.parts(rank); ++p) {
-      const BlockId block{rank, strand, p};
-      for (Int i = 0; i < demand.size(block, strands); ++i) {
-        Int sum = 0;
-        for (Rank user = 0; user < demand.ranks(); ++user) {
-          if (demand.needs(user, block, strands)) {
-            sum += gradient_of(user, block, i);
-          }
+    for (int part = 0; part < demand.parts(rank); ++part) {
+      const BlockId block{rank, strand, part};
+      const schedule::Run local =
+          demand.kv_layout().block_part(rank, strand, strands, part).local;
+      for (Rank user = 0; user < demand.ranks(); ++user) {
+        if (!demand.needs(user, block, strands)) continue;
+        for (Int i = 0; i < local.length; ++i) {
+          wanted[local.at(i)] += gradient_of(user, value_of(block, i));
         }
-        wanted.push_back(sum);
       }
     }
-    ensure(worker.own_gradient().at(strand) == wanted,
-           "rank {} has another gradient of strand {}", rank, strand);
   }
+  ensure(worker.own_gradient() == wanted, "rank {} has another gradient", rank);
 }
 
 /// Bytes sent on every link, measured, against what the schedule says.
@@ -199,25 +229,29 @@ void check_traffic(const Traffic& traffic, Rank rank, const Schedule& part) {
 }  // namespace
 
 void check_exchange(const schedule::Strategy& strategy,
-                    const schedule::Demand& demand,
+                    const schedule::AttentionDemand& demand,
                     Communicator& communicator) {
   const Rank rank = communicator.rank();
   const int strands = strand_count(strategy, demand.ranks());
-  const auto run = [&](const Schedule& part, IntegerWorker& worker) {
+  const std::vector<Int> values = own_values(demand, rank, strands);
+  const auto run = [&](const Program& program, const Schedule& part,
+                       IntegerWorker& worker) {
     communicator.traffic() = {};
-    execute(schedule::make_program(part, rank), worker, communicator,
+    execute(program, worker.memory(), worker, communicator,
             std::string("exchange ") + name(part.pass));
     ensure(worker.computed() == needed_by(rank, demand, strands),
            "rank {} did not compute exactly what it needs", rank);
     check_traffic(communicator.traffic(), rank, part);
   };
   const Schedule forward = rank_part(strategy, demand, Pass::forward, rank);
-  IntegerWorker forward_worker(forward, rank, demand, strands);
-  run(forward, forward_worker);
+  const Program first = compile(forward, rank, demand, strands);
+  IntegerWorker forward_worker(first, forward, values, {});
+  run(first, forward, forward_worker);
   const Schedule backward = rank_part(strategy, demand, Pass::backward, rank);
-  IntegerWorker backward_worker(backward, rank, demand, strands);
-  backward_worker.retain_from(forward_worker);
-  run(backward, backward_worker);
+  const Program second = compile(backward, rank, demand, strands, &first);
+  IntegerWorker backward_worker(second, backward, values,
+                                forward_worker.kept());
+  run(second, backward, backward_worker);
   check_gradient(backward_worker, rank, demand, strands);
 }
 

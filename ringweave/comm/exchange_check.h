@@ -13,6 +13,7 @@ namespace ringweave::comm {
 /// each owner gets exactly the sum of all contributions to its gradient, and
 /// this rank's traffic on every link is the schedule's. Resets the traffic.
 void check_exchange(const schedule::Strategy& strategy,
-                    const schedule::Demand& demand, Communicator& communicator);
+                    const schedule::AttentionDemand& demand,
+                    Communicator& communicator);
 
 }  // namespace ringweave::comm

@@ -1,6 +1,6 @@
 #include "ringweave/comm/executor.h"
 
-#include <memory>
+#include <utility>
 #include <vector>
 
 #include "ringweave/base/error.h"
@@ -8,40 +8,109 @@
 namespace ringweave::comm {
 namespace {
 
-void run_steps(const schedule::Program& program, Worker& worker,
-               Communicator& communicator, const std::string& operation) {
-  std::vector<std::unique_ptr<Work>> works(program.messages.size());
-  const int steps = static_cast<int>(program.steps.size()) - 1;
-  for (int t = 0; t <= steps; ++t) {
-    const schedule::Program::Step& step = program.steps[t];
-    for (const int i : step.waits) {
-      const schedule::Message& message = program.messages[i];
-      communicator.wait(*works[i], operation, t);
-      works[i].reset();
-      if (message.first.to == program.rank) worker.arrived(message);
+using schedule::Program;
+
+class Run {
+ public:
+  Run(const Program& program, const ProgramMemory& memory, Worker& worker,
+      Communicator& communicator, const std::string& operation,
+      const Stream& stream)
+      : program_(program),
+        memory_(memory),
+        worker_(worker),
+        communicator_(communicator),
+        operation_(operation),
+        stream_(stream),
+        works_(program.messages.size()) {}
+
+  void steps() {
+    const int last = static_cast<int>(program_.steps.size()) - 1;
+    for (int t = 0; t <= last; ++t) {
+      const Program::Step& step = program_.steps[t];
+      block(step.arrivals, t);
+      if (!step.arrivals.empty()) worker_.arrived(t);
+      block(step.sent, t);
+      post(step);
+      // What was passed on is named in the post.
+      release(step.arrivals);
+      release(step.sent);
+      if (t < last) worker_.compute(t);
     }
+  }
+
+ private:
+  void block(const std::vector<int>& messages, int step) {
+    for (const int i : messages) {
+      communicator_.block(*works_[i], stream_, operation_, step);
+    }
+  }
+
+  void release(const std::vector<int>& messages) {
+    for (const int i : messages) works_[i].reset();
+  }
+
+  /// Receives first, then sends.
+  void post(const Program::Step& step) {
+    receives_.clear();
+    sends_.clear();
     for (const int i : step.receives) {
-      const schedule::Message& message = program.messages[i];
-      works[i] =
-          communicator.receive(message.first.from, worker.incoming(message));
+      receives_.push_back({program_.messages[i].peer, buffer(i)});
     }
     for (const int i : step.sends) {
-      const schedule::Message& message = program.messages[i];
-      works[i] = communicator.send(message.first.to, worker.outgoing(message));
+      const int forwards = program_.messages[i].forwards;
+      sends_.push_back({program_.messages[i].peer, buffer(i),
+                        forwards < 0 ? nullptr : works_[forwards].get()});
     }
-    if (t < steps) worker.compute(t, step.tiles);
+    Works posted = communicator_.post({receives_, sends_}, stream_);
+    auto next = posted.begin();
+    for (const int i : step.receives) works_[i] = std::move(*next++);
+    for (const int i : step.sends) works_[i] = std::move(*next++);
   }
-}
+
+  Buffer buffer(int message) const {
+    const Program::Message& it = program_.messages[message];
+    return memory_[it.payload].at(it.place);
+  }
+
+  const Program& program_;
+  const ProgramMemory& memory_;
+  Worker& worker_;
+  Communicator& communicator_;
+  const std::string& operation_;
+  const Stream& stream_;
+  Works works_;  // of each message, while it is under way
+  std::vector<Receive> receives_;
+  std::vector<Send> sends_;
+};
 
 }  // namespace
 
-void execute(const schedule::Program& program, Worker& worker,
-             Communicator& communicator, const std::string& operation) {
+Buffer PayloadMemory::at(const schedule::Place& place) const {
+  const auto slice = [&](const Buffer& whole) {
+    return whole.slice(static_cast<std::size_t>(place.begin) * unit_bytes,
+                       static_cast<std::size_t>(place.size) * unit_bytes);
+  };
+  switch (place.memory) {
+    case schedule::Memory::packed:
+      return slice(packed);
+    case schedule::Memory::scratch:
+      return slice(scratch);
+    case schedule::Memory::kept:
+      return slice(kept);
+    case schedule::Memory::input:
+      break;
+  }
+  throw InternalError("bug in ringweave: a message from the input");
+}
+
+void execute(const Program& program, const ProgramMemory& memory,
+             Worker& worker, Communicator& communicator,
+             const std::string& operation, const Stream& stream) {
   ensure(program.rank == communicator.rank(),
          "rank {} runs the program of rank {}", communicator.rank(),
          program.rank);
   try {
-    run_steps(program, worker, communicator, operation);
+    Run(program, memory, worker, communicator, operation, stream).steps();
   } catch (const CommError&) {
     throw;
   } catch (...) {  // the worker failed: the peers can't know it from a wait

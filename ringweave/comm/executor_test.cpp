@@ -33,7 +33,8 @@ const TimeOuts kTimeOuts{.start = 20s, .step = 20s};
 
 /// Runs forward and backward of one case on all ranks, and checks everything.
 void run_case(const schedule::Strategy& strategy,
-              const schedule::Demand& demand, FaultInjection faults = {}) {
+              const schedule::AttentionDemand& demand,
+              FaultInjection faults = {}) {
   const int strands = strand_count(strategy, demand.ranks());
   validate(whole(strategy, demand, schedule::Pass::forward), demand, strands);
   validate(whole(strategy, demand, schedule::Pass::backward), demand, strands);
@@ -144,75 +145,59 @@ Schedule ring_of_three() {
       }
     }
   }
+  const auto in_order = [](const auto& a, const auto& b) {
+    return before(a, b);
+  };
+  std::ranges::sort(schedule.transfers, in_order);
+  std::ranges::sort(schedule.tiles, in_order);
   return schedule;
 }
 
-TEST(Program, CoalescesConsecutivePartsAndOrdersSteps) {
-  const schedule::Program program = schedule::make_program(ring_of_three(), 1);
-  ASSERT_EQ(program.steps.size(), 4u);
-  ASSERT_EQ(program.messages.size(), 4u);
-  for (const schedule::Message& message : program.messages) {
-    EXPECT_EQ(message.parts, 2);
-    EXPECT_EQ(message.offset, 0);
-    EXPECT_EQ(message.size, 5);
+/// Blocks of ring_of_three(): two parts of each owner, of 2 and 3 tokens.
+schedule::AttentionDemand demand_of_three() {
+  std::vector<std::vector<schedule::Run>> runs;
+  for (Rank owner = 0; owner < 3; ++owner) {
+    runs.push_back({{5 * owner, 2, 1}, {5 * owner + 2, 3, 1}});
   }
-  // By (post step, from): 0 → 1 and 1 → 2 of step 0, then of step 1.
-  EXPECT_EQ(program.messages[0].first.from, 0);
-  EXPECT_EQ(program.messages[1].first.from, 1);
-  EXPECT_THAT(program.steps[0].receives, ElementsAre(0));
-  EXPECT_THAT(program.steps[0].sends, ElementsAre(1));
-  EXPECT_THAT(program.steps[1].waits, ElementsAre(0, 1));
-  EXPECT_THAT(program.steps[1].receives, ElementsAre(2));
-  EXPECT_THAT(program.steps[1].sends, ElementsAre(3));
-  EXPECT_THAT(program.steps[2].waits, ElementsAre(2, 3));
-  EXPECT_TRUE(program.steps[3].waits.empty());
-  EXPECT_EQ(program.steps[2].tiles.size(), 2u);
+  const auto layout = schedule::Layout::from_runs(15, runs);
+  return {layout, layout, schedule::Mask::full()};
 }
 
-TEST(Program, KeepsPartsApartThatAreNotNeighboursOrDiffer) {
-  Schedule schedule = ring_of_three();
-  // Rank 0's block to rank 1: the second part goes to another slot.
-  schedule.transfers[2].slot = 5;
-  schedule::Program program = schedule::make_program(schedule, 1);
-  EXPECT_EQ(program.messages.size(), 5u);
-  EXPECT_EQ(program.messages[0].size, 2);
-  EXPECT_EQ(program.messages[1].offset, 2);
-  EXPECT_EQ(program.messages[1].size, 3);
-  // The same program without the first part: the second keeps its place.
-  schedule.transfers.erase(schedule.transfers.begin());
-  program = schedule::make_program(schedule, 1);
-  EXPECT_EQ(program.messages[0].offset, 2);
+schedule::Program program_of_three(Rank rank) {
+  return compile(ring_of_three(), rank, demand_of_three(), 1);
 }
 
-TEST(Program, RefusesWhatCannotBeRun) {
-  Schedule schedule = ring_of_three();
-  schedule.transfers[0].wait_step = 0;
-  EXPECT_THROW(schedule::make_program(schedule, 0), InternalError);
-  schedule = ring_of_three();
-  schedule.blocks.erase(schedule.blocks.begin());
-  EXPECT_THROW(schedule::make_program(schedule, 0), InternalError);
-}
+/// Memory for ring_of_three().
+class RingMemory {
+ public:
+  ProgramMemory operator()() {
+    ProgramMemory memory;
+    PayloadMemory& keys = memory[schedule::Payload::kv];
+    keys.unit_bytes = sizeof(Int);
+    keys.packed = borrowed(std::span(packed_));
+    keys.scratch = borrowed(std::span(scratch_));
+    return memory;
+  }
 
-/// Memory for ring_of_three(); can fail in a step.
+ private:
+  std::vector<Int> packed_ = std::vector<Int>(5);
+  std::vector<Int> scratch_ = std::vector<Int>(10);
+};
+
+/// Computes nothing; can fail in a step.
 class RingWorker final : public Worker {
  public:
   explicit RingWorker(int fail_step) : fail_step_(fail_step) {}
-  std::span<const std::byte> outgoing(
-      const schedule::Message& message) override {
-    return std::as_bytes(std::span(memory_[message.first.source_slot + 1]));
-  }
-  std::span<std::byte> incoming(const schedule::Message& message) override {
-    return std::as_writable_bytes(std::span(memory_[message.first.slot + 1]));
-  }
-  void arrived(const schedule::Message&) override {}
-  void compute(int step, std::span<const schedule::Tile>) override {
+  void arrived(int) override {}
+  void compute(int step) override {
     if (step == fail_step_) throw std::runtime_error("no memory");
   }
 
  private:
   int fail_step_;
-  std::vector<std::vector<Int>> memory_{4, std::vector<Int>(5)};
 };
+
+constexpr Stream kStream{.device = {Device::Kind::accelerator, 1}, .id = 5};
 
 /// Writes down what it is asked for; everything succeeds at once.
 class RecordingTransport final : public Transport {
@@ -220,11 +205,15 @@ class RecordingTransport final : public Transport {
   explicit RecordingTransport(std::vector<std::string>& log) : log_(log) {}
   Rank rank() const override { return 1; }
   int size() const override { return 3; }
-  std::unique_ptr<Work> send(Rank to, std::span<const std::byte>) override {
-    return post("send", to);
-  }
-  std::unique_ptr<Work> receive(Rank from, std::span<std::byte>) override {
-    return post("receive", from);
+  Works post(const Batch& batch, const Stream& stream) override {
+    EXPECT_EQ(stream, kStream);
+    log_.push_back("post");
+    Works works;
+    for (const Receive& receive : batch.receives) {
+      works.push_back(add("receive", receive.from));
+    }
+    for (const Send& send : batch.sends) works.push_back(add("send", send.to));
+    return works;
   }
   void mark_failed(Rank) override {}
   std::optional<Rank> first_failed() override { return {}; }
@@ -233,11 +222,15 @@ class RecordingTransport final : public Transport {
   struct RecordingWork final : Work {
     RecordingWork(std::vector<std::string>& log, std::string name)
         : log(log), name(std::move(name)) {}
-    void wait(Clock::time_point) override { log.push_back("wait " + name); }
+    void wait(Clock::time_point) override { FAIL() << "the host waits"; }
+    void block(const Stream& stream, Clock::time_point) override {
+      EXPECT_EQ(stream, kStream);
+      log.push_back("block " + name);
+    }
     std::vector<std::string>& log;
     std::string name;
   };
-  std::unique_ptr<Work> post(const std::string& what, Rank peer) {
+  std::unique_ptr<Work> add(const std::string& what, Rank peer) {
     log_.push_back(what + " " + std::to_string(peer));
     return std::make_unique<RecordingWork>(log_, log_.back());
   }
@@ -248,38 +241,30 @@ TEST(Executor, ComputesWhileItsTransfersAreUnderWay) {
   std::vector<std::string> log;
   struct RecordingWorker final : Worker {
     explicit RecordingWorker(std::vector<std::string>& log) : log(log) {}
-    std::span<const std::byte> outgoing(const schedule::Message&) override {
-      return memory;
+    void arrived(int step) override {
+      log.push_back("arrived " + std::to_string(step));
     }
-    std::span<std::byte> incoming(const schedule::Message&) override {
-      return memory;
-    }
-    void arrived(const schedule::Message&) override {
-      log.push_back("arrived");
-    }
-    void compute(int step, std::span<const schedule::Tile> tiles) override {
-      log.push_back("compute " + std::to_string(step) + ": " +
-                    std::to_string(tiles.size()));
+    void compute(int step) override {
+      log.push_back("compute " + std::to_string(step));
     }
     std::vector<std::string>& log;
-    std::vector<std::byte> memory{40};
   } worker(log);
   Communicator communicator(std::make_shared<RecordingTransport>(log));
-  execute(schedule::make_program(ring_of_three(), 1), worker, communicator,
-          "test");
+  RingMemory memory;
+  execute(program_of_three(1), memory(), worker, communicator, "test", kStream);
   EXPECT_THAT(
-      log, ElementsAre("receive 0", "send 2", "compute 0: 2", "wait receive 0",
-                       "arrived", "wait send 2", "receive 0", "send 2",
-                       "compute 1: 2", "wait receive 0", "arrived",
-                       "wait send 2", "compute 2: 2"));
+      log, ElementsAre("post", "receive 0", "send 2", "compute 0",
+                       "block receive 0", "arrived 1", "block send 2", "post",
+                       "receive 0", "send 2", "compute 1", "block receive 0",
+                       "arrived 2", "block send 2", "compute 2"));
 }
 
 TEST(Executor, AFailingWorkerIsNamedToTheOthers) {
   const auto errors = rank_outcomes(3, [](Rank rank, auto transport) {
     Communicator communicator(std::move(transport), kTimeOuts);
     RingWorker worker(rank == 2 ? 0 : -1);
-    execute(schedule::make_program(ring_of_three(), rank), worker, communicator,
-            "test");
+    RingMemory memory;
+    execute(program_of_three(rank), memory(), worker, communicator, "test");
   });
   EXPECT_THROW(std::rethrow_exception(errors[2]), std::runtime_error);
   for (const Rank rank : {0, 1}) {
@@ -303,8 +288,9 @@ TEST(Executor, AStalledRankEndsTheOthersInTime) {
                         Communicator communicator(std::move(transport),
                                                   {.start = 1s, .step = 100ms});
                         RingWorker worker(-1);
-                        execute(schedule::make_program(ring_of_three(), rank),
-                                worker, communicator, "test");
+                        RingMemory memory;
+                        execute(program_of_three(rank), memory(), worker,
+                                communicator, "test");
                       },
                       {.stall = {{.rank = 1, .operation = operation}}});
     stalled = errors[0] || errors[2];

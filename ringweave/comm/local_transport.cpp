@@ -1,270 +1,230 @@
 #include "ringweave/comm/local_transport.h"
 
-#include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <mutex>
-#include <random>
 #include <set>
 #include <utility>
 
-#include "ringweave/comm/link_model.h"
+#include "ringweave/base/error.h"
 
 namespace ringweave::comm {
 namespace {
 
-/// A message that at least one side has posted.
-struct Message {
-  enum class State { posted, matched, copying, done, broken };
+/// A batch whose bytes are copied tells the peers after this many, so that none
+/// waits for the copies of others.
+constexpr std::size_t kPublishBytes = 64 * 1024;
 
-  Rank from = -1;
-  Rank to = -1;
-  const std::byte* source = nullptr;  ///< null: not posted yet
-  std::byte* target = nullptr;        ///< null: not posted yet
-  std::size_t sent = 0;
-  std::size_t wanted = 0;
-  State state = State::posted;
-  Clock::time_point due;  ///< once matched: when it may be delivered
-  int number = -1;        ///< once matched: in the world's link model
-  std::string cause;      ///< why it is broken
-};
+class LocalWork;
 
-/// From one rank to another.
+/// What one rank posted to another, or wants from it, that the other has not
+/// posted yet: all sends or all receives, linked in their order.
 struct Mailbox {
-  std::deque<std::shared_ptr<Message>> unmatched;  ///< all of the same side
-  Clock::time_point last_due;
+  LocalWork* first = nullptr;
+  LocalWork* last = nullptr;
   std::string broken;  ///< why nothing goes through any more
-  std::minstd_rand random;
 };
 
 }  // namespace
 
-/// Everything is guarded by `mutex`, except the bytes of a message whose state
-/// is copying: they belong to the thread that set it.
+/// Everything is guarded by `mutex`, except the two sides of a message that is
+/// being copied: they belong to the thread that copies.
 struct LocalWorld::State {
   struct RankState {
     std::condition_variable changed;
-    std::int64_t operations = 0;
-    const Message* waited = nullptr;
+    const LocalWork* waited = nullptr;
     bool ended = false;
   };
 
-  State(int ranks, FaultInjection injected)
-      : faults(std::move(injected)), rank_states(ranks), boxes(ranks * ranks) {
-    if (faults.links) links.emplace(*faults.links);
-    for (std::size_t i = 0; i < boxes.size(); ++i) {
-      std::seed_seq seeds{faults.seed, static_cast<std::uint64_t>(i)};
-      boxes[i].random.seed(seeds);
-    }
-  }
+  explicit State(int ranks) : rank_states(ranks), boxes(ranks * ranks) {}
 
   int ranks() const { return static_cast<int>(rank_states.size()); }
   Mailbox& box(Rank from, Rank to) { return boxes[from * ranks() + to]; }
   void wake_all() {
     for (RankState& state : rank_states) state.changed.notify_all();
   }
-  void wake_sides(const Message& message) {
-    rank_states[message.from].changed.notify_all();
-    rank_states[message.to].changed.notify_all();
-  }
   void mark(Rank rank) {
     if (failed) return;
     failed = rank;
     wake_all();
   }
-  void break_message(Message& message, std::string cause) {
-    message.state = Message::State::broken;
-    message.cause = std::move(cause);
-    wake_sides(message);
-  }
-  /// `peer` did not answer in time: it may only be waiting for another itself.
-  Rank culprit(Rank peer) const {
-    std::set<Rank> seen;
-    Rank rank = peer;
-    while (const Message* waited = rank_states[rank].waited) {
-      if (!seen.insert(rank).second) return peer;
-      rank = waited->from == rank ? waited->to : waited->from;
-    }
-    return rank;
-  }
-  Clock::time_point due(Mailbox& box);
-  bool may_deliver(const Message& message) const {
-    return links ? links->arrived(message.number) : Clock::now() >= message.due;
-  }
-  void pass_time();
-  void inject(std::unique_lock<std::mutex>& lock, Rank rank);
-  void copy(std::unique_lock<std::mutex>& lock, Message& message);
+  Rank culprit(Rank peer) const;
 
   std::mutex mutex;
-  const FaultInjection faults;
-  std::optional<LinkModel> links;
   std::vector<RankState> rank_states;
   std::vector<Mailbox> boxes;  ///< [from * ranks + to]
   std::optional<Rank> failed;
 };
 
-/// When the next message of `box`, matched now, is to be delivered.
-Clock::time_point LocalWorld::State::due(Mailbox& box) {
-  if (faults.max_delay.count() <= 0) return {};
-  std::uniform_int_distribution<std::int64_t> delay(0,
-                                                    faults.max_delay.count());
-  box.last_due =
-      std::max(box.last_due,
-               Clock::now() + std::chrono::microseconds(delay(box.random)));
-  return box.last_due;
-}
-
-/// With a link model: once every rank waits, time passes until one need not.
-void LocalWorld::State::pass_time() {
-  if (!links) return;
-  const auto stuck = [&](const RankState& rank) {
-    if (!rank.waited) return rank.ended;
-    return rank.waited->state == Message::State::posted ||
-           (rank.waited->state == Message::State::matched &&
-            !may_deliver(*rank.waited));
-  };
-  bool passed = false;
-  while (std::ranges::all_of(rank_states, stuck) && links->advance()) {
-    passed = true;
-  }
-  if (passed) wake_all();
-}
-
-/// Counts a call of `rank`; kills or stalls it if it is time.
-void LocalWorld::State::inject(std::unique_lock<std::mutex>& lock, Rank rank) {
-  const std::int64_t operation = rank_states[rank].operations++;
-  const auto hits = [&](const std::optional<FaultInjection::At>& at) {
-    return at && at->rank == rank && at->operation == operation;
-  };
-  if (hits(faults.kill)) {
-    mark(rank);
-    throw InjectedFault(fmt::format(
-        "[local] rank {} was killed at operation {}", rank, operation));
-  }
-  if (hits(faults.stall)) {
-    rank_states[rank].changed.wait(lock, [&] {
-      for (Rank other = 0; other < ranks(); ++other) {
-        if (other != rank && !rank_states[other].ended) return false;
-      }
-      return true;
-    });
-    throw InjectedFault(fmt::format(
-        "[local] rank {} was stalled at operation {}", rank, operation));
-  }
-}
-
-void LocalWorld::State::copy(std::unique_lock<std::mutex>& lock,
-                             Message& message) {
-  message.state = Message::State::copying;
-  lock.unlock();
-  std::memcpy(message.target, message.source, message.sent);
-  lock.lock();
-  message.state = Message::State::done;
-  wake_sides(message);
-}
-
 namespace {
 
 using State = LocalWorld::State;
 
+/// One side of a message. The other side is known from the match to the end of
+/// the copy; only the poster of the second side knows it.
 class LocalWork final : public Work {
  public:
-  LocalWork(std::shared_ptr<State> world, Rank rank)
-      : world_(std::move(world)), rank_(rank) {}
+  LocalWork(std::shared_ptr<State> world, Rank rank, Rank peer, bool sends,
+            Buffer buffer)
+      : world_(std::move(world)),
+        buffer_(std::move(buffer)),
+        rank_(rank),
+        peer_(peer),
+        sends_(sends) {}
   LocalWork(const LocalWork&) = delete;
   LocalWork& operator=(const LocalWork&) = delete;
   ~LocalWork() override;
 
-  /// To be called once, by who holds the lock. The message is withdrawn when
-  /// this is destroyed.
-  void own(std::shared_ptr<Message> message) { message_ = std::move(message); }
   void wait(Clock::time_point deadline) override;
 
+  /// Finds the other side, or queues up for it. Under the lock.
+  void post();
+  /// Bytes copied; 0 unless this side came second. Without the lock.
+  std::size_t copy();
+  /// After copy(), under the lock: both sides are done.
+  void publish();
+  Rank peer() const { return peer_; }
+
  private:
-  bool is_sender() const { return rank_ == message_->from; }
-  Rank peer() const { return is_sender() ? message_->to : message_->from; }
-  void check(Clock::time_point start, Clock::time_point now,
-             Clock::time_point deadline);
+  enum class Progress { posted, copying, done, broken };
+
+  Mailbox& box() {
+    return sends_ ? world_->box(rank_, peer_) : world_->box(peer_, rank_);
+  }
+  void finish(Progress progress);
+  void break_off(const std::string& cause);
+  void withdraw(Mailbox& box);
+  void check(Clock::time_point start, Clock::time_point deadline);
   CommError error(std::string cause) const {
     return CommError({.rank = rank_,
-                      .peer = peer(),
-                      .operation = is_sender() ? "send" : "receive",
+                      .peer = peer_,
+                      .operation = sends_ ? "send" : "receive",
                       .cause = std::move(cause),
                       .first_failed = world_->failed.value_or(-1)});
   }
 
-  std::shared_ptr<State> world_;
-  std::shared_ptr<Message> message_;
+  const std::shared_ptr<State> world_;
+  const Buffer buffer_;
   const Rank rank_;
+  const Rank peer_;
+  const bool sends_;
+  /// Written under the lock. Whoever reads `done` without it may free the work.
+  std::atomic<Progress> progress_ = Progress::posted;
+  LocalWork* next_ = nullptr;   ///< in the mailbox
+  LocalWork* other_ = nullptr;  ///< at the poster of the second side
+  std::string cause_;           ///< why it is broken
 };
+
+/// The last use of this side by the thread of the other one: its own thread may
+/// destroy it as soon as it is done.
+void LocalWork::finish(Progress progress) {
+  State::RankState& self = world_->rank_states[rank_];
+  const bool waited = self.waited == this;
+  progress_.store(progress, std::memory_order_release);
+  if (waited) self.changed.notify_all();
+}
+
+void LocalWork::break_off(const std::string& cause) {
+  cause_ = cause;
+  finish(Progress::broken);
+}
+
+void LocalWork::post() {
+  Mailbox& box = this->box();
+  LocalWork* other =
+      box.first && box.first->sends_ != sends_ ? box.first : nullptr;
+  if (other) {
+    box.first = other->next_;
+    if (other->buffer_.size != buffer_.size && box.broken.empty()) {
+      const LocalWork& sender = sends_ ? *this : *other;
+      const LocalWork& receiver = sends_ ? *other : *this;
+      box.broken = fmt::format("rank {} sent {} bytes, rank {} wants {}",
+                               sender.rank_, sender.buffer_.size,
+                               receiver.rank_, receiver.buffer_.size);
+    }
+  }
+  if (!box.broken.empty()) {
+    break_off(box.broken);
+    if (other) other->break_off(box.broken);
+  } else if (other) {
+    other_ = other;
+    progress_ = other->progress_ = Progress::copying;
+  } else {
+    (box.first ? box.last->next_ : box.first) = this;
+    box.last = this;
+  }
+}
+
+std::size_t LocalWork::copy() {
+  if (!other_) return 0;
+  const LocalWork& sender = sends_ ? *this : *other_;
+  const LocalWork& receiver = sends_ ? *other_ : *this;
+  std::memcpy(receiver.buffer_.data, sender.buffer_.data, buffer_.size);
+  return buffer_.size;
+}
+
+void LocalWork::publish() {
+  if (!other_) return;
+  std::exchange(other_, nullptr)->finish(Progress::done);
+  finish(Progress::done);
+}
+
+void LocalWork::withdraw(Mailbox& box) {
+  LocalWork* before = nullptr;
+  for (LocalWork* at = box.first; at; before = at, at = at->next_) {
+    if (at != this) continue;
+    (before ? before->next_ : box.first) = next_;
+    if (box.last == this) box.last = before;
+    return;
+  }
+}
 
 /// An unfinished message is taken out of the world, so that nobody uses the
 /// buffer of this side after it is freed.
 LocalWork::~LocalWork() {
-  if (!message_) return;
+  if (progress_.load(std::memory_order_acquire) == Progress::done) return;
   std::unique_lock lock(world_->mutex);
-  Message& message = *message_;
-  world_->rank_states[rank_].changed.wait(
-      lock, [&] { return message.state != Message::State::copying; });
-  if (message.state == Message::State::done ||
-      message.state == Message::State::broken) {
-    return;
-  }
-  const std::string cause = fmt::format("rank {} gave up", rank_);
-  Mailbox& box = world_->box(message.from, message.to);
-  if (box.broken.empty()) box.broken = cause;
-  std::erase(box.unmatched, message_);
-  world_->break_message(message, cause);
+  State::RankState& self = world_->rank_states[rank_];
+  self.waited = this;
+  self.changed.wait(lock, [&] { return progress_ != Progress::copying; });
+  self.waited = nullptr;
+  if (progress_ != Progress::posted) return;
+  Mailbox& box = this->box();
+  if (box.broken.empty()) box.broken = fmt::format("rank {} gave up", rank_);
+  withdraw(box);
 }
 
 void LocalWork::wait(Clock::time_point deadline) {
+  if (progress_.load(std::memory_order_acquire) == Progress::done) return;
   std::unique_lock lock(world_->mutex);
-  world_->inject(lock, rank_);
-  Message& message = *message_;
   State::RankState& self = world_->rank_states[rank_];
   const auto start = Clock::now();
-  while (message.state != Message::State::done) {
-    Clock::time_point until = deadline;
-    if (message.state != Message::State::copying) {
-      const auto now = Clock::now();
-      check(start, now, deadline);
-      if (message.state == Message::State::matched) {
-        if (world_->may_deliver(message)) {
-          world_->copy(lock, message);
-          continue;
-        }
-        if (!world_->links) until = std::min(until, message.due);
-      }
-    }
-    self.waited = &message;
-    world_->pass_time();
-    if (message.state == Message::State::copying) {
+  while (progress_ != Progress::done) {
+    const bool copying = progress_ == Progress::copying;
+    if (!copying) check(start, deadline);
+    self.waited = this;
+    if (copying) {
       self.changed.wait(lock);
-    } else if (message.state != Message::State::matched ||
-               !world_->may_deliver(message)) {
-      self.changed.wait_until(lock, until);
+    } else {
+      self.changed.wait_until(lock, deadline);
     }
     self.waited = nullptr;
   }
 }
 
 /// Throws if the message can't be waited for any longer.
-void LocalWork::check(Clock::time_point start, Clock::time_point now,
-                      Clock::time_point deadline) {
-  Message& message = *message_;
-  if (message.state == Message::State::broken) throw error(message.cause);
+void LocalWork::check(Clock::time_point start, Clock::time_point deadline) {
+  if (progress_ == Progress::broken) throw error(cause_);
   if (world_->failed) {
     throw error(fmt::format("rank {} failed", *world_->failed));
   }
-  if (message.state == Message::State::posted &&
-      world_->rank_states[peer()].ended) {
-    throw error(fmt::format("rank {} has ended", peer()));
+  if (world_->rank_states[peer_].ended) {
+    throw error(fmt::format("rank {} has ended", peer_));
   }
-  if (now >= deadline) {
-    world_->mark(world_->culprit(peer()));
-    const std::chrono::duration<double> waited = now - start;
-    throw error(fmt::format("no answer within {:.3g} s", waited.count()));
+  if (Clock::now() >= deadline) {
+    world_->mark(world_->culprit(peer_));
+    throw error(no_answer_since(start));
   }
 }
 
@@ -275,14 +235,7 @@ class LocalTransport final : public Transport {
 
   Rank rank() const override { return rank_; }
   int size() const override { return world_->ranks(); }
-  std::unique_ptr<Work> send(Rank to,
-                             std::span<const std::byte> bytes) override {
-    return post(rank_, to, bytes.data(), nullptr, bytes.size());
-  }
-  std::unique_ptr<Work> receive(Rank from,
-                                std::span<std::byte> bytes) override {
-    return post(from, rank_, nullptr, bytes.data(), bytes.size());
-  }
+  Works post(const Batch& batch, const Stream& stream) override;
   void mark_failed(Rank rank) override {
     const std::lock_guard lock(world_->mutex);
     world_->mark(rank);
@@ -291,86 +244,71 @@ class LocalTransport final : public Transport {
     const std::lock_guard lock(world_->mutex);
     return world_->failed;
   }
-  double seconds() const override {
-    if (!world_->links) return Transport::seconds();
+  void ended() override {
     const std::lock_guard lock(world_->mutex);
-    return world_->links->seconds();
+    world_->rank_states[rank_].ended = true;
+    world_->wake_all();
   }
 
  private:
-  std::unique_ptr<Work> post(Rank from, Rank to, const std::byte* source,
-                             std::byte* target, std::size_t bytes);
-
-  std::shared_ptr<State> world_;
+  const std::shared_ptr<State> world_;
   const Rank rank_;
 };
 
-/// Exactly one of `source` and `target` is given.
-std::unique_ptr<Work> LocalTransport::post(Rank from, Rank to,
-                                           const std::byte* source,
-                                           std::byte* target,
-                                           std::size_t bytes) {
-  ensure(from >= 0 && from < size() && to >= 0 && to < size() && from != to,
-         "a message from rank {} to rank {} of {}", from, to, size());
-  ensure(bytes > 0, "an empty message from rank {} to rank {}", from, to);
-  auto work = std::make_unique<LocalWork>(world_, rank_);
-  std::unique_lock lock(world_->mutex);
-  world_->inject(lock, rank_);
-  if (target && world_->faults.max_delay.count() > 0) {
-    std::memset(target, 0xff, bytes);
+LocalWork& local(const std::unique_ptr<Work>& work) {
+  return static_cast<LocalWork&>(*work);
+}
+
+/// One lock to match the batch, and one to say that it is copied.
+Works LocalTransport::post(const Batch& batch, const Stream&) {
+  check_batch(batch, rank_, size());
+  Works works;
+  works.reserve(batch.size());
+  for (const auto& [from, buffer] : batch.receives) {
+    works.push_back(
+        std::make_unique<LocalWork>(world_, rank_, from, false, buffer));
   }
-  Mailbox& box = world_->box(from, to);
-  const bool second =
-      !box.unmatched.empty() && (source ? !box.unmatched.front()->source
-                                        : !box.unmatched.front()->target);
-  const std::shared_ptr<Message> message =
-      second ? box.unmatched.front() : std::make_shared<Message>();
-  if (second) {
-    box.unmatched.pop_front();
-  } else {
-    message->from = from;
-    message->to = to;
-    if (box.broken.empty()) box.unmatched.push_back(message);
+  for (const auto& [to, buffer, forwards] : batch.sends) {
+    works.push_back(
+        std::make_unique<LocalWork>(world_, rank_, to, true, buffer));
   }
-  work->own(message);
-  if (source) {
-    message->source = source;
-    message->sent = bytes;
-  } else {
-    message->target = target;
-    message->wanted = bytes;
+  {
+    const std::lock_guard lock(world_->mutex);
+    for (const auto& work : works) local(work).post();
   }
-  if (!box.broken.empty()) {
-    world_->break_message(*message, box.broken);
-  } else if (second && message->sent != message->wanted) {
-    box.broken = fmt::format("rank {} sent {} bytes, rank {} wants {}", from,
-                             message->sent, to, message->wanted);
-    world_->break_message(*message, box.broken);
-  } else if (second) {
-    message->state = Message::State::matched;
-    if (world_->links) {
-      message->number =
-          world_->links->start(from, to, static_cast<std::int64_t>(bytes));
-    } else {
-      message->due = world_->due(box);
-      if (message->due == Clock::time_point{}) world_->copy(lock, *message);
+  std::size_t copied = 0;
+  auto first = works.begin();
+  for (auto at = works.begin(); at != works.end(); ++at) {
+    copied += local(*at).copy();
+    if (copied < kPublishBytes && at + 1 != works.end()) continue;
+    if (copied > 0) {
+      const std::lock_guard lock(world_->mutex);
+      for (auto done = first; done <= at; ++done) local(*done).publish();
     }
+    first = at + 1;
+    copied = 0;
   }
-  return work;
+  return works;
 }
 
 }  // namespace
 
-LocalWorld::LocalWorld(int ranks, FaultInjection faults) {
+/// `peer` did not answer in time: it may only be waiting for another itself.
+Rank LocalWorld::State::culprit(Rank peer) const {
+  std::set<Rank> seen;
+  Rank rank = peer;
+  while (const LocalWork* waited = rank_states[rank].waited) {
+    if (!seen.insert(rank).second) return peer;
+    rank = waited->peer();
+  }
+  return rank;
+}
+
+LocalWorld::LocalWorld(int ranks) {
   require(ranks >= 1 && ranks <= kMaxLocalRanks,
           "[local] got {} ranks; want 1 … {}, since each is a thread", ranks,
           kMaxLocalRanks);
-  require(!faults.links || faults.links->ranks() == ranks,
-          "[local] got a topology of {} ranks for {}; want as many",
-          faults.links ? faults.links->ranks() : 0, ranks);
-  require(!faults.links || faults.max_delay.count() == 0,
-          "[local] got random delays and links with their own; want one");
-  state_ = std::make_shared<State>(ranks, std::move(faults));
+  state_ = std::make_shared<State>(ranks);
 }
 
 std::shared_ptr<Transport> LocalWorld::transport(Rank rank) const {
@@ -379,11 +317,12 @@ std::shared_ptr<Transport> LocalWorld::transport(Rank rank) const {
   return std::make_shared<LocalTransport>(state_, rank);
 }
 
-void LocalWorld::ended(Rank rank) const {
-  const std::lock_guard lock(state_->mutex);
-  state_->rank_states[rank].ended = true;
-  state_->pass_time();
-  state_->wake_all();
+Transports LocalWorld::transports() const {
+  Transports all;
+  for (Rank rank = 0; rank < state_->ranks(); ++rank) {
+    all.push_back(transport(rank));
+  }
+  return all;
 }
 
 }  // namespace ringweave::comm

@@ -1,79 +1,22 @@
 #include "ringweave/comm/local_transport.h"
 
 #include <algorithm>
-#include <cstring>
-#include <mutex>
-#include <numeric>
-#include <set>
+#include <memory>
 #include <stdexcept>
-#include <string>
 #include <thread>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "ringweave/comm/local_ranks.h"
+#include "ringweave/comm/test_messages.h"
 
 namespace ringweave::comm {
 namespace {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
-
-using Ints = std::vector<std::int64_t>;
-
-std::span<const std::byte> out(const Ints& values) {
-  return std::as_bytes(std::span(values));
-}
-std::span<std::byte> in(Ints& values) {
-  return std::as_writable_bytes(std::span(values));
-}
-Clock::time_point soon(std::chrono::milliseconds time = 20s) {
-  return Clock::now() + time;
-}
-
-/// The facts of the CommError in `error`; fails the test if there is none.
-CommError::Facts facts(const std::exception_ptr& error) {
-  try {
-    if (error) std::rethrow_exception(error);
-    ADD_FAILURE() << "no error";
-  } catch (const CommError& comm_error) {
-    return comm_error.facts();
-  } catch (const std::exception& other) {
-    ADD_FAILURE() << "not a CommError: " << other.what();
-  }
-  return {};
-}
-
-/// Every rank sends `messages` messages of different lengths to every other and
-/// checks what it receives.
-void exchange(Rank rank, Transport& transport, int messages) {
-  const int ranks = transport.size();
-  const auto content = [&](Rank from, Rank to, int i) {
-    Ints values(1 + (from + 3 * to + i) % 50);
-    std::iota(values.begin(), values.end(), from * 1000 + to * 100 + i);
-    return values;
-  };
-  std::vector<Ints> sent, received;
-  std::vector<std::unique_ptr<Work>> works;
-  for (int i = 0; i < messages; ++i) {
-    for (Rank peer = 0; peer < ranks; ++peer) {
-      if (peer == rank) continue;
-      sent.push_back(content(rank, peer, i));
-      received.push_back(Ints(content(peer, rank, i).size()));
-      works.push_back(transport.send(peer, out(sent.back())));
-      works.push_back(transport.receive(peer, in(received.back())));
-    }
-  }
-  for (auto& work : works) work->wait(soon());
-  std::size_t next = 0;
-  for (int i = 0; i < messages; ++i) {
-    for (Rank peer = 0; peer < ranks; ++peer) {
-      if (peer == rank) continue;
-      ASSERT_EQ(received[next++], content(peer, rank, i));
-    }
-  }
-}
 
 TEST(LocalTransport, DeliversEveryMessageInOrder) {
   for (const int ranks : {1, 2, 3, 5, 8}) {
@@ -84,48 +27,65 @@ TEST(LocalTransport, DeliversEveryMessageInOrder) {
   }
 }
 
-TEST(LocalTransport, DeliversEveryMessageInOrderWithDelays) {
-  for (std::uint64_t seed = 0; seed < 5; ++seed) {
-    run_ranks(4,
-              [](Rank rank, auto transport) { exchange(rank, *transport, 20); },
-              {.seed = seed, .max_delay = 500us});
+/// A batch of one message to and one from every other rank, twice.
+struct Exchange {
+  Exchange(Rank rank, int ranks, std::size_t length) {
+    for (int i = 0; i < 2; ++i) {
+      for (Rank peer = 0; peer < ranks; ++peer) {
+        if (peer == rank) continue;
+        sent.push_back(Ints(length, 100 * rank + 10 * peer + i));
+        received.push_back(Ints(length));
+        wanted.push_back(Ints(length, 100 * peer + 10 * rank + i));
+        sends.push_back(
+            {.to = peer, .buffer = borrowed(std::span(sent.back()))});
+        receives.push_back({peer, borrowed(std::span(received.back()))});
+      }
+    }
+  }
+
+  std::vector<Ints> sent, received, wanted;
+  std::vector<Receive> receives;
+  std::vector<Send> sends;
+};
+
+TEST(LocalTransport, PostsABatchInItsOrder) {
+  // Short and long: the latter's peers are told before the batch ends.
+  for (const std::size_t length : {1, 10'000}) {
+    run_ranks(4, [&](Rank rank, auto transport) {
+      Exchange mine(rank, 4, length);
+      const Works works = transport->post({mine.receives, mine.sends}, {});
+      ASSERT_EQ(works.size(), mine.receives.size() + mine.sends.size());
+      for (std::size_t i = 0; i < mine.received.size(); ++i) {
+        works[i]->block({}, soon());
+        EXPECT_EQ(mine.received[i], mine.wanted[i]);
+      }
+      for (const auto& work : works) work->wait(soon());
+    });
   }
 }
 
-TEST(LocalTransport, DelaysLetMessagesOfDifferentPairsOvertake) {
-  std::set<std::vector<Rank>> orders;
-  for (std::uint64_t seed = 0; seed < 12; ++seed) {
-    // Rank 0 polls three receives for which one was delivered.
-    const LocalWorld world(4, {.seed = seed, .max_delay = 60ms});
-    std::vector<Ints> buffers(4, Ints(1));
-    std::vector<std::unique_ptr<Work>> sends, receives(4);
-    for (Rank from = 1; from < 4; ++from) {
-      receives[from] = world.transport(0)->receive(from, in(buffers[from]));
-      EXPECT_EQ(buffers[from][0], -1) << "0xff until it is delivered";
-    }
-    const Ints value{7};
-    for (Rank from = 1; from < 4; ++from) {
-      sends.push_back(world.transport(from)->send(0, out(value)));
-    }
-    std::mutex mutex;
-    std::vector<Rank> order;
-    {
-      std::vector<std::jthread> threads;
-      for (Rank from = 1; from < 4; ++from) {
-        threads.emplace_back([&, from] {
-          sends[from - 1]->wait(soon());
-          const std::lock_guard lock(mutex);
-          order.push_back(from);
-        });
-      }
-    }
-    for (Rank from = 1; from < 4; ++from) {
-      receives[from]->wait(soon());
-      EXPECT_EQ(buffers[from][0], 7);
-    }
-    orders.insert(order);
-  }
-  EXPECT_GE(orders.size(), 2u);
+TEST(LocalTransport, AMessageKeepsItsMemory) {
+  const LocalWorld world(2);
+  const auto owned = [](Ints values) {
+    const auto owner = std::make_shared<Ints>(std::move(values));
+    Buffer buffer = borrowed(std::span(*owner));
+    buffer.owner = owner;
+    return std::pair(buffer, std::weak_ptr(owner));
+  };
+  auto [source, source_alive] = owned({7, 8});
+  auto [target, target_alive] = owned({0, 0});
+  Send send{.to = 1, .buffer = std::exchange(source, {})};
+  Receive receive{.from = 0, .buffer = std::exchange(target, {})};
+  auto sent = world.transport(0)->post({{}, {&send, 1}}, {});
+  auto received = world.transport(1)->post({{&receive, 1}, {}}, {});
+  send.buffer = receive.buffer = {};
+  received.front()->wait(soon());
+  sent.front()->wait(soon());
+  EXPECT_EQ(*target_alive.lock(), (Ints{7, 8}));
+  sent.clear();
+  received.clear();
+  EXPECT_TRUE(source_alive.expired());
+  EXPECT_TRUE(target_alive.expired());
 }
 
 TEST(LocalTransport, OtherLengthIsAnErrorOnBothSides) {
@@ -133,8 +93,8 @@ TEST(LocalTransport, OtherLengthIsAnErrorOnBothSides) {
     const auto errors = rank_outcomes(2, [&](Rank rank, auto transport) {
       if ((rank == 0) != sender_first) std::this_thread::sleep_for(20ms);
       Ints values(rank == 0 ? 3 : 2);
-      auto work = rank == 0 ? transport->send(1, out(values))
-                            : transport->receive(0, in(values));
+      auto work = rank == 0 ? send(*transport, 1, values)
+                            : receive(*transport, 0, values);
       work->wait(soon());
     });
     for (const Rank rank : {0, 1}) {
@@ -150,7 +110,7 @@ TEST(LocalTransport, TimesOutAndMarksThePeer) {
   const LocalWorld world(2);
   Ints value(1);
   const auto transport = world.transport(1);
-  auto work = transport->receive(0, in(value));
+  auto work = receive(*transport, 0, value);
   const auto start = Clock::now();
   try {
     work->wait(soon(50ms));
@@ -183,7 +143,7 @@ TEST(LocalTransport, AMarkWakesEveryWaiter) {
     }
     Ints value(1);
     // 0 ← 1 ← 2 ← 3 ← 0: nobody waits for rank 4.
-    transport->receive((rank + 1) % 4, in(value))->wait(soon());
+    receive(*transport, (rank + 1) % 4, value)->wait(soon());
   });
   EXPECT_LT(Clock::now() - start, 10s);
   for (Rank rank = 0; rank < 4; ++rank) {
@@ -192,90 +152,20 @@ TEST(LocalTransport, AMarkWakesEveryWaiter) {
   }
 }
 
-TEST(LocalTransport, RethrowsWhatFailedFirst) {
-  const auto ring = [](Rank rank, auto transport) {
-    Ints value(1);
-    if (rank == 2) throw std::runtime_error("two fell over");
-    transport->receive((rank + 1) % 4, in(value))->wait(soon());
-  };
-  for (int i = 0; i < 20; ++i) {
-    try {
-      run_ranks(4, ring);
-      FAIL() << "no error";
-    } catch (const std::runtime_error& error) {
-      EXPECT_STREQ(error.what(), "two fell over");
-    }
-  }
-}
-
 TEST(LocalTransport, WaitingForARankThatHasEndedIsAnError) {
   const auto errors = rank_outcomes(2, [](Rank rank, auto transport) {
     Ints value(1);
-    if (rank == 0) transport->receive(1, in(value))->wait(soon());
+    if (rank == 0) receive(*transport, 1, value)->wait(soon());
   });
   EXPECT_EQ(facts(errors[0]).cause, "rank 1 has ended");
   EXPECT_EQ(errors[1], nullptr);
 }
 
-TEST(LocalTransport, KilledRankFailsTheOthersAtOnce) {
-  const auto start = Clock::now();
-  for (std::int64_t operation = 0; operation < 24; ++operation) {
-    const auto run = [](Rank rank, auto transport) {
-      exchange(rank, *transport, 2);
-    };
-    const FaultInjection faults{.kill = {{.rank = 1, .operation = operation}}};
-    EXPECT_THROW(run_ranks(4, run, faults), InjectedFault);
-    const auto errors = rank_outcomes(4, run, faults);
-    for (const Rank rank : {0, 2, 3}) {
-      // Later it may have served some of the others already.
-      if (operation < 6 || errors[rank]) {
-        EXPECT_EQ(facts(errors[rank]).first_failed, 1) << operation;
-      }
-    }
-  }
-  EXPECT_LT(Clock::now() - start, 10s);
-}
-
-TEST(LocalTransport, StalledRankIsFoundBehindThoseThatWaitForIt) {
-  // 0 waits for 1, 1 for 2, and 2 sleeps. Rank 0 is the first to time out.
-  const auto errors =
-      rank_outcomes(3,
-                    [](Rank rank, auto transport) {
-                      Ints value(1);
-                      if (rank == 2) {
-                        transport->send(1, out(value))->wait(soon());
-                      } else {
-                        transport->receive(rank + 1, in(value))
-                            ->wait(soon(rank == 0 ? 200ms : 20s));
-                      }
-                    },
-                    {.stall = {{.rank = 2, .operation = 0}}});
-  EXPECT_EQ(facts(errors[0]).peer, 1);
-  EXPECT_EQ(facts(errors[0]).first_failed, 2);
-  EXPECT_EQ(facts(errors[1]).peer, 2);
-  EXPECT_EQ(facts(errors[1]).first_failed, 2);
-  EXPECT_THROW(std::rethrow_exception(errors[2]), InjectedFault);
-}
-
-TEST(LocalTransport, AStallShowsAsTheSurvivorsError) {
-  EXPECT_THROW(run_ranks(2,
-                         [](Rank rank, auto transport) {
-                           Ints value(1);
-                           if (rank == 1) {
-                             transport->send(0, out(value))->wait(soon());
-                           } else {
-                             transport->receive(1, in(value))->wait(soon(50ms));
-                           }
-                         },
-                         {.stall = {{.rank = 1, .operation = 0}}}),
-               CommError);
-}
-
 TEST(LocalTransport, AbandonedMessagesBreakThePair) {
   const LocalWorld world(2);
   Ints value(1);
-  world.transport(0)->send(1, out(value));  // dropped at once
-  auto late = world.transport(1)->receive(0, in(value));
+  send(*world.transport(0), 1, value);  // dropped at once
+  auto late = receive(*world.transport(1), 0, value);
   try {
     late->wait(soon());
     FAIL() << "no error";
@@ -283,11 +173,11 @@ TEST(LocalTransport, AbandonedMessagesBreakThePair) {
     EXPECT_THAT(error.what(), HasSubstr("rank 0 gave up"));
   }
   // The other direction still works.
-  auto receive = world.transport(0)->receive(1, in(value));
+  auto received = receive(*world.transport(0), 1, value);
   const Ints seven{7};
-  auto send = world.transport(1)->send(0, out(seven));
-  receive->wait(soon());
-  send->wait(soon());
+  auto sent = send(*world.transport(1), 0, seven);
+  received->wait(soon());
+  sent->wait(soon());
   EXPECT_EQ(value, seven);
 }
 
@@ -301,12 +191,11 @@ TEST(LocalTransport, BuffersAreSafeWhenRanksFailInTheMiddle) {
         [&](Rank rank, auto transport) {
           for (int i = 0; i < 4; ++i) {
             std::vector<Ints> buffers(6, Ints(20'000));
-            std::vector<std::unique_ptr<Work>> works;
+            Works works;
             for (int hop = 1; hop < 4; ++hop) {
               const Rank to = (rank + hop) % 4, from = (rank - hop + 4) % 4;
-              works.push_back(
-                  transport->receive(from, in(buffers[2 * hop - 1])));
-              works.push_back(transport->send(to, out(buffers[2 * hop - 2])));
+              works.push_back(receive(*transport, from, buffers[2 * hop - 1]));
+              works.push_back(send(*transport, to, buffers[2 * hop - 2]));
               if (i == 1 && rank == round % 4 && hop == 1 + round % 3) {
                 throw std::runtime_error("in the middle");
               }
@@ -318,18 +207,33 @@ TEST(LocalTransport, BuffersAreSafeWhenRanksFailInTheMiddle) {
   }
 }
 
+// As above, with a batch each.
+TEST(LocalTransport, BuffersAreSafeWhenBatchesFail) {
+  for (int round = 0; round < 40; ++round) {
+    rank_outcomes(4, [&](Rank rank, auto transport) {
+      for (int i = 0; i < 4; ++i) {
+        Exchange mine(rank, 4, 20'000);
+        const Works works = transport->post({mine.receives, mine.sends}, {});
+        if (i == 1 && rank == round % 4) {
+          throw std::runtime_error("in the middle");
+        }
+        for (const auto& work : works) work->wait(soon());
+      }
+    });
+  }
+}
+
 TEST(LocalTransport, NothingIsCopiedAfterAWorkIsDestroyed) {
   // Long enough that the receiver gives up in the middle of the copy.
   const Ints source(2'000'000, 7);
   for (int round = 0; round < 8; ++round) {
     const LocalWorld world(2);
     Ints target(source.size());
-    auto receive = world.transport(1)->receive(0, in(target));
+    auto work = receive(*world.transport(1), 0, target);
     {
-      const std::jthread sender(
-          [&] { world.transport(0)->send(1, out(source)); });
+      const std::jthread sender([&] { send(*world.transport(0), 1, source); });
       std::this_thread::sleep_for(round * 1ms);
-      receive.reset();
+      work.reset();
       std::ranges::fill(target, 1);
     }
     EXPECT_EQ(std::ranges::count(target, 1), std::ssize(target)) << round;
@@ -341,8 +245,8 @@ TEST(LocalTransport, ChecksItsArguments) {
   const LocalWorld world(2);
   EXPECT_THROW(world.transport(2), InvalidArgument);
   Ints value(1);
-  EXPECT_THROW(world.transport(0)->send(0, out(value)), InternalError);
-  EXPECT_THROW(world.transport(0)->send(1, {}), InternalError);
+  EXPECT_THROW(send(*world.transport(0), 0, value), InternalError);
+  EXPECT_THROW(send(*world.transport(0), 1, {}), InternalError);
 }
 
 }  // namespace

@@ -1,33 +1,75 @@
 // Point-to-point messages between the ranks of one group.
 //
 // Two implementations: local_transport.h (ranks are threads of this process)
-// and c10d_transport.h (any process group that PyTorch made). Messages between
-// a pair of ranks match in order, never by tag, because some back ends ignore
-// tags.
+// and c10d_transport.h (any process group that PyTorch made). Decorators wrap
+// the transports of local ranks: delayed.h, faulty.h and
+// emulation/emulated_links.h. Messages between a pair of ranks match in order,
+// never by tag, because some back ends ignore tags.
 #pragma once
 
 #include <chrono>
-#include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "ringweave/base/range.h"
+#include "ringweave/comm/buffer.h"
 
 namespace ringweave::comm {
 
 using Clock = std::chrono::steady_clock;
 
-/// A message under way. Must be waited for before its buffer is reused or
-/// freed. Destroying one unwaited is allowed only after an error.
+/// A message under way. Must be waited or blocked for before its buffer is
+/// reused. Destroying one before is allowed only after an error.
 class Work {
  public:
   virtual ~Work() = default;
-  /// Blocks until the message is sent or received. Throws CommError, with rank,
-  /// peer and cause filled in, at `deadline` or when the peer is known to have
-  /// failed.
+  /// Blocks the host until the message is sent or received. Throws CommError,
+  /// with rank, peer and cause filled in, at `deadline` or when the peer is
+  /// known to have failed.
   virtual void wait(Clock::time_point deadline) = 0;
+  /// What is put on `stream` from now on runs after the message. The host may
+  /// go on at once and run far ahead; it bounds that by a wait() for a message
+  /// of some steps ago. A transport of host memory waits here, with wait()'s
+  /// errors.
+  ///
+  /// The deadline is of this call, not of the post: a rank may compute for
+  /// longer than a time-out between the two, and a message that is late only
+  /// then is no failure.
+  virtual void block(const Stream& stream, Clock::time_point deadline) {
+    wait(deadline);
+  }
+};
+
+using Works = std::vector<std::unique_ptr<Work>>;
+
+/// A message of exactly buffer.size bytes to be received.
+struct Receive {
+  Rank from = -1;
+  Buffer buffer;
+};
+
+/// A message to be sent. The bytes must stay unchanged until its work was
+/// waited or blocked for.
+struct Send {
+  Rank to = -1;
+  Buffer buffer;
+  /// The receive that brought what is sent on, or null. The posting stream is
+  /// behind it already. A transport may start such a send right behind that
+  /// receive, without the rest of the stream; it ignores works that are not its
+  /// own. Used during the post only.
+  Work* forwards = nullptr;
+};
+
+/// The messages of one step, to be posted together.
+struct Batch {
+  std::span<const Receive> receives;
+  std::span<const Send> sends;
+
+  std::size_t size() const { return receives.size() + sends.size(); }
 };
 
 class Transport {
@@ -37,14 +79,12 @@ class Transport {
   virtual Rank rank() const = 0;
   virtual int size() const = 0;
 
-  /// Starts sending; does not block for the receiver. `bytes` must stay
-  /// unchanged until the work was waited for. Peers are never this rank, and
-  /// messages never empty: Communicator sees to it.
-  virtual std::unique_ptr<Work> send(Rank to,
-                                     std::span<const std::byte> bytes) = 0;
-  /// Starts receiving a message of exactly bytes.size() bytes.
-  virtual std::unique_ptr<Work> receive(Rank from,
-                                        std::span<std::byte> bytes) = 0;
+  /// Starts all messages of a batch and returns the work of each, receives
+  /// first. Does not wait for a peer. Messages start behind what `stream` holds
+  /// now, so that memory freshly taken from an accelerator's allocator, which
+  /// is safe on the stream that took it, may be received into. Peers are never
+  /// this rank and messages never empty; see check_batch().
+  virtual Works post(const Batch& batch, const Stream& stream) = 0;
 
   /// Leaves a mark, readable by the others, that `rank` was the first to fail,
   /// unless there is one. Never throws, never blocks for long.
@@ -52,12 +92,29 @@ class Transport {
   /// The rank in the mark.
   virtual std::optional<Rank> first_failed() = 0;
 
+  /// Says that this rank will send and receive nothing more, so that waits for
+  /// it fail. Who runs local ranks calls it; processes just end.
+  virtual void ended() {}
+
   /// The clock that tells how long transfers take; only differences mean
-  /// something. The real one, except for local ranks on a model of links.
+  /// something. The real one, except on emulated links.
   virtual double seconds() const {
     return std::chrono::duration<double>(Clock::now().time_since_epoch())
         .count();
   }
 };
+
+/// The transports of all ranks of this process, by rank.
+using Transports = std::vector<std::shared_ptr<Transport>>;
+
+/// Wraps the transports of all ranks.
+using Decorator = std::function<Transports(Transports)>;
+
+/// Throws InternalError unless all messages of `batch`, posted by `rank` of
+/// `size`, have bytes and another rank as their peer.
+void check_batch(const Batch& batch, Rank rank, int size);
+
+/// The cause of a CommError at a deadline: "no answer within 12 s".
+std::string no_answer_since(Clock::time_point start);
 
 }  // namespace ringweave::comm

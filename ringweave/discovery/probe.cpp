@@ -53,6 +53,12 @@ class Prober {
   }
   double now() const { return communicator_.transport().seconds(); }
   void wait(comm::Work& work) { communicator_.wait(work, kOperation); }
+  void send(Rank to, std::span<std::byte> bytes) {
+    wait(*communicator_.send(to, comm::borrowed(bytes)));
+  }
+  void receive(Rank from, std::span<std::byte> bytes) {
+    wait(*communicator_.receive(from, comm::borrowed(bytes)));
+  }
 
   bool gate(double seconds);
   std::optional<std::vector<double>> round(const std::vector<Task>& tasks,
@@ -72,24 +78,24 @@ class Prober {
 bool Prober::gate(double seconds) {
   std::array<std::byte, 1> word{};
   if (!leads()) {
-    wait(*communicator_.send(0, word));
+    send(0, word);
     std::array<std::byte, 1> answer{};
-    wait(*communicator_.receive(0, answer));
+    receive(0, answer);
     return answer[0] != std::byte{0};
   }
   if (options_.poll) options_.poll();
   std::vector<std::byte> ready(communicator_.size());
-  std::vector<std::unique_ptr<comm::Work>> works;
+  comm::Works works;
   for (Rank rank = 1; rank < communicator_.size(); ++rank) {
-    works.push_back(
-        communicator_.receive(rank, std::span(ready).subspan(rank, 1)));
+    works.push_back(communicator_.receive(
+        rank, comm::borrowed(std::span(ready).subspan(rank, 1))));
   }
   for (const auto& work : works) wait(*work);
   works.clear();
   const bool go = elapsed() < seconds;
   word[0] = std::byte{go};
   for (Rank rank = 1; rank < communicator_.size(); ++rank) {
-    works.push_back(communicator_.send(rank, word));
+    works.push_back(communicator_.send(rank, comm::borrowed(std::span(word))));
   }
   for (const auto& work : works) wait(*work);
   return go;
@@ -103,9 +109,9 @@ double Prober::ping_pong(Rank from, Rank to) {
   std::array<std::byte, kSmallBytes> out{}, in{};
   const double start = now();
   for (int trip = 0; trip < kRoundTrips; ++trip) {
-    if (rank == from) wait(*communicator_.send(peer, out));
-    wait(*communicator_.receive(peer, in));
-    if (rank == to) wait(*communicator_.send(peer, out));
+    if (rank == from) send(peer, out);
+    receive(peer, in);
+    if (rank == to) send(peer, out);
   }
   return rank == from ? (now() - start) / (2 * kRoundTrips) : 0;
 }
@@ -122,25 +128,26 @@ double Prober::transfer(const Pattern& pattern, std::int64_t bytes) {
   }
   const std::array<std::byte, 1> question{};
   std::vector<std::byte> questions(receivers.size());
-  std::vector<std::unique_ptr<comm::Work>> asked, data, sent;
+  comm::Works asked, data, sent;
   const double start = now();
   // Of two messages from one rank to another the question comes first.
   for (std::size_t i = 0; i < receivers.size(); ++i) {
-    asked.push_back(communicator_.receive(receivers[i],
-                                          std::span(questions).subspan(i, 1)));
+    asked.push_back(communicator_.receive(
+        receivers[i], comm::borrowed(std::span(questions).subspan(i, 1))));
   }
   for (std::size_t i = 0; i < senders.size(); ++i) {
     const auto slice =
         std::span(incoming_).subspan(i * options_.sizes.back(), bytes);
-    data.push_back(communicator_.receive(senders[i], slice));
+    data.push_back(communicator_.receive(senders[i], comm::borrowed(slice)));
   }
   for (const Rank from : senders) {
-    sent.push_back(communicator_.send(from, question));
+    sent.push_back(
+        communicator_.send(from, comm::borrowed(std::span(question))));
   }
   for (std::size_t i = 0; i < receivers.size(); ++i) {
     wait(*asked[i]);
-    sent.push_back(
-        communicator_.send(receivers[i], std::span(outgoing_).first(bytes)));
+    sent.push_back(communicator_.send(
+        receivers[i], comm::borrowed(std::span(outgoing_).first(bytes))));
   }
   for (const auto& work : data) wait(*work);
   const double seconds = senders.empty() ? 0 : now() - start;

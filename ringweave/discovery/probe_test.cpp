@@ -8,6 +8,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/discovery/classify.h"
+#include "ringweave/emulation/emulated_links.h"
 #include "ringweave/topology/builtin.h"
 
 namespace ringweave::discovery {
@@ -24,13 +25,17 @@ const ProbeOptions kQuick = {.sizes = {1000, 100'000}, .repeats = 3};
 Measurements on(const topology::Topology& links,
                 ProbeOptions options = kQuick) {
   Measurements result;
-  comm::run_ranks(links.ranks(),
-                  [&](Rank rank, auto transport) {
-                    comm::Communicator communicator(std::move(transport));
-                    Measurements numbers = probe(communicator, options);
-                    if (rank == 0) result = std::move(numbers);
-                  },
-                  {.links = links});
+  comm::run_ranks(
+      links.ranks(),
+      [&](Rank rank, auto transport) {
+        comm::Communicator communicator(std::move(transport));
+        Measurements numbers = probe(communicator, options);
+        if (rank == 0) result = std::move(numbers);
+      },
+      {},
+      [&](comm::Transports ranks) {
+        return emulation::emulated_links(std::move(ranks), links);
+      });
   return result;
 }
 

@@ -6,24 +6,22 @@
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/linear_attention/linear_plan.h"
 #include "ringweave/linear_attention/passes.h"
 #include "ringweave/linear_attention/segment.h"
+#include "ringweave/tensor/scalar_type.h"
+#include "ringweave/tensor/text.h"
+#include "ringweave/tensor/threads.h"
 
 namespace ringweave::linear_attention {
 namespace {
 
+using tensor::shape_text;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-std::string shape_text(at::IntArrayRef shape) {
-  return fmt::format("({})", fmt::join(shape.begin(), shape.end(), ", "));
-}
 
 void check_tensor(const char* name, const at::Tensor& x,
                   const std::vector<std::int64_t>& shape, at::ScalarType type,
@@ -77,7 +75,7 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
           "heads, key_dim)",
           in.q.defined() ? in.q.dim() : 0);
   const at::ScalarType type = in.q.scalar_type();
-  require(type == at::kDouble || type == at::kFloat || type == at::kBFloat16,
+  require(tensor::element_type(type).has_value(),
           "[linear_attention] got q of type {}; want Double, Float or BFloat16",
           at::toString(type));
   const std::int64_t tokens = plan.spec.layout.shard_tokens(plan.rank);
@@ -119,9 +117,9 @@ struct Call : torch::CustomClassHolder {
 Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,
                    const at::Tensor& v, const at::Tensor& gates, Decay decay,
                    double scale, bool causal) {
-  const bool wide = q.defined() && q.scalar_type() == at::kDouble;
-  return {q,     k,     v,      gates,
-          decay, scale, causal, wide ? at::kDouble : at::kFloat};
+  const at::ScalarType type =
+      q.defined() ? tensor::accumulate_type(q.scalar_type()) : at::kFloat;
+  return {q, k, v, gates, decay, scale, causal, type};
 }
 
 class LinearAttention : public torch::autograd::Function<LinearAttention> {
@@ -201,9 +199,7 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
           "[linear_attention] got no plan; want one from make_linear_plan");
   check(make_inputs(q, k, v, gates, decay, options.scale, plan->causal()),
         initial_state, *plan, communicator);
-  // A new thread learns torch's number of threads at its first parallel op;
-  // until then MKL would run each matrix product with a team of its own.
-  static_cast<void>(at::get_num_threads());
+  tensor::take_over_thread_count();
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);
   call->communicator = &communicator;

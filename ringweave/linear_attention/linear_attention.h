@@ -13,16 +13,14 @@
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/comm/communicator.h"
+#include "ringweave/schedule/decay.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/mask/mask.h"
 #include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::linear_attention {
 
-/// How g_t depends on the token. none: g = 0. constant: one number per head.
-/// per_head: one gate per token and head. per_key: one gate per token, head and
-/// key dimension.
-enum class Decay { none, constant, per_head, per_key };
+using schedule::Decay;
 
 /// How states travel: along the segments one after the other (LASP), or all to
 /// all by one of the dissemination strategies (LASP-2).

@@ -8,15 +8,15 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/comm/tensor_buffer.h"
 
 namespace ringweave::linear_attention {
 namespace {
 
-std::span<std::byte> bytes(const at::Tensor& buffer, std::int64_t offset,
-                           std::int64_t size) {
-  const auto unit = static_cast<std::int64_t>(buffer.element_size());
-  return {static_cast<std::byte*>(buffer.data_ptr()) + offset * unit,
-          static_cast<std::size_t>(size * unit)};
+comm::Buffer bytes(const at::Tensor& buffer, std::int64_t offset,
+                   std::int64_t size) {
+  const auto unit = buffer.element_size();
+  return comm::buffer_of(buffer).slice(offset * unit, size * unit);
 }
 
 at::Tensor joined(const std::vector<at::Tensor>& pieces) {
@@ -75,8 +75,7 @@ at::Tensor GatherWorker::pack(const Exchange& exchange, SummarySize size,
   return pieces.empty() ? at::empty({0}, options_) : joined(pieces);
 }
 
-std::span<const std::byte> GatherWorker::outgoing(
-    const schedule::Message& message) {
+comm::Buffer GatherWorker::outgoing(const schedule::Message& message) {
   const schedule::Transfer& t = message.first;
   const at::Tensor& buffer = t.source_slot == schedule::kOwn
                                  ? own_[t.block.strand]
@@ -84,7 +83,7 @@ std::span<const std::byte> GatherWorker::outgoing(
   return bytes(buffer, message.offset, message.size);
 }
 
-std::span<std::byte> GatherWorker::incoming(const schedule::Message& message) {
+comm::Buffer GatherWorker::incoming(const schedule::Message& message) {
   return bytes(slots_.at(message.first.slot), message.offset, message.size);
 }
 
@@ -144,12 +143,11 @@ std::size_t ChainWorker::step_of(const schedule::BlockId& block) const {
   return static_cast<std::size_t>(found - order_.begin());
 }
 
-std::span<const std::byte> ChainWorker::outgoing(
-    const schedule::Message& message) {
+comm::Buffer ChainWorker::outgoing(const schedule::Message& message) {
   return bytes(outgoing_.at(message.first.block.part), 0, message.size);
 }
 
-std::span<std::byte> ChainWorker::incoming(const schedule::Message& message) {
+comm::Buffer ChainWorker::incoming(const schedule::Message& message) {
   return bytes(incoming_.at(message.first.slot), 0, message.size);
 }
 

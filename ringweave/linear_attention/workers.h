@@ -35,9 +35,8 @@ class GatherWorker final : public OverlappingWorker {
                SummarySize size, const schedule::Schedule& schedule,
                const schedule::Program& program);
 
-  std::span<const std::byte> outgoing(
-      const schedule::Message& message) override;
-  std::span<std::byte> incoming(const schedule::Message& message) override;
+  comm::Buffer outgoing(const schedule::Message& message) override;
+  comm::Buffer incoming(const schedule::Message& message) override;
   void arrived(const schedule::Message& message) override;
 
   /// What arrived of a part of an owner, flat: all of it if this rank needs it;
@@ -64,9 +63,8 @@ class ChainWorker final : public OverlappingWorker {
   ChainWorker(const LinearPlan& plan, const Exchange& exchange,
               const schedule::Program& program, Exchanged& result);
 
-  std::span<const std::byte> outgoing(
-      const schedule::Message& message) override;
-  std::span<std::byte> incoming(const schedule::Message& message) override;
+  comm::Buffer outgoing(const schedule::Message& message) override;
+  comm::Buffer incoming(const schedule::Message& message) override;
   void arrived(const schedule::Message& message) override;
 
  private:

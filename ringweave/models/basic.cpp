@@ -1,20 +1,43 @@
-#include "ringweave/models/basic.h"
-
+// Basic linear attention: softmax's exp(q·k) replaced by φ(q)·φ(k).
 #include <cmath>
 
 #include <ATen/ATen.h>
 
+#include "ringweave/models/mixer.h"
 #include "ringweave/models/rms_norm.h"
 
 namespace ringweave::models {
+namespace {
 
 using linear_attention::Decay;
 using linear_attention::linear_attention;
 
+/// With φ = elu1 the output is Σ φ(q)·φ(k) v / Σ φ(q)·φ(k): the denominator
+/// travels as one more column of v. With the identity, whose denominator may
+/// vanish, each head's output is RMS-normed instead (weight
+/// self_attn.o_norm.weight).
+class Basic final : public Mixer {
+ public:
+  Basic(const ModelConfig& config, const std::string& prefix,
+        ParameterMaker& maker);
+  at::Tensor forward(const at::Tensor& x,
+                     const Context& context) const override;
+
+ private:
+  at::Tensor normalised(const at::Tensor& q, const at::Tensor& k,
+                        const at::Tensor& v, const Context& context) const;
+  at::Tensor plain(const at::Tensor& q, const at::Tensor& k,
+                   const at::Tensor& v, const Context& context) const;
+
+  ModelConfig config_;
+  Projections weights_;
+  at::Tensor norm_;  ///< (head_dim); undefined for elu1
+};
+
 Basic::Basic(const ModelConfig& config, const std::string& prefix,
              ParameterMaker& maker)
     : config_(config), weights_(make_projections(config, prefix, maker)) {
-  if (config.linear.feature_map == FeatureMap::identity) {
+  if (config.linear.word("feature_map") == "identity") {
     norm_ = maker.filled(prefix + "o_norm.weight", {config.head_dim}, 1.0);
   }
 }
@@ -60,6 +83,14 @@ at::Tensor Basic::plain(const at::Tensor& q, const at::Tensor& k,
                        {.scale = scale})
           .out;
   return rms_norm(sums, norm_, config_.norm_eps);
+}
+
+}  // namespace
+
+std::unique_ptr<Mixer> make_basic(const ModelConfig& config, std::int64_t,
+                                  const std::string& prefix,
+                                  ParameterMaker& maker) {
+  return std::make_unique<Basic>(config, prefix, maker);
 }
 
 }  // namespace ringweave::models

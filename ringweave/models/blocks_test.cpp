@@ -124,7 +124,7 @@ TEST(Swiglu, IsDownOfSiluGateTimesUp) {
   ModelConfig config;
   config.hidden = 3;
   config.intermediate = 5;
-  ParameterMaker maker(1, Compute::float64);
+  ParameterMaker maker(1, ElementType::float64);
   const Swiglu weights = make_swiglu(config, "mlp.", maker);
   ASSERT_EQ(maker.parameters().size(), 3u);
   EXPECT_EQ(maker.parameters()[2].name, "mlp.down_proj.weight");

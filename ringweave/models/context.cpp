@@ -3,10 +3,11 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::models {
 
-Context make_context(const ModelConfig& config, Compute compute,
+Context make_context(const ModelConfig& config, ElementType compute,
                      const Split& split, comm::Communicator& communicator) {
   require(split.layout.ranks() == communicator.size(),
           "[model] got a layout of {} ranks on {} ranks; want as many",
@@ -21,7 +22,7 @@ Context make_context(const ModelConfig& config, Compute compute,
       split.grad_payload_in_compute_type;
   if (config.has_softmax()) {
     context.rope = make_rope(positions, config.head_dim, config.rope_theta,
-                             precise_type(compute));
+                             tensor::scalar_type(accumulate_type(compute)));
     context.attention =
         attention::make_attention_plan({.strategy = split.softmax,
                                         .q_layout = split.layout,

@@ -6,15 +6,17 @@
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/attention/attention.h"
+#include "ringweave/base/element_type.h"
 #include "ringweave/comm/communicator.h"
+#include "ringweave/config/model_config.h"
 #include "ringweave/linear_attention/linear_attention.h"
-#include "ringweave/models/compute.h"
-#include "ringweave/models/config.h"
 #include "ringweave/models/rope.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::models {
+
+using config::ModelConfig;
 
 struct Split {
   schedule::Layout layout;
@@ -38,7 +40,7 @@ struct Context {
 /// Plans what the model's layers need. Throws InvalidArgument if the layout has
 /// other ranks than the communicator or is striped while there are linear
 /// layers; NoSolution if the strategy does not exist for its ranks.
-Context make_context(const ModelConfig& config, Compute compute,
+Context make_context(const ModelConfig& config, ElementType compute,
                      const Split& split, comm::Communicator& communicator);
 
 }  // namespace ringweave::models

@@ -1,3 +1,4 @@
+// Lightning attention: a constant decay per head, SiLU on queries and keys.
 #include "ringweave/models/lightning.h"
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ringweave/models/mixer.h"
 #include "ringweave/models/rms_norm.h"
 
 namespace ringweave::models {
@@ -38,6 +40,23 @@ std::vector<double> lightning_decay(std::int64_t heads, std::int64_t layer,
   return decay;
 }
 
+namespace {
+
+/// The output of all heads together is RMS-normed (self_attn.o_norm.weight).
+class Lightning final : public Mixer {
+ public:
+  Lightning(const ModelConfig& config, std::int64_t layer,
+            const std::string& prefix, ParameterMaker& maker);
+  at::Tensor forward(const at::Tensor& x,
+                     const Context& context) const override;
+
+ private:
+  ModelConfig config_;
+  Projections weights_;
+  at::Tensor norm_;   ///< (heads · head_dim)
+  at::Tensor decay_;  ///< (heads), fixed
+};
+
 Lightning::Lightning(const ModelConfig& config, std::int64_t layer,
                      const std::string& prefix, ParameterMaker& maker)
     : config_(config),
@@ -63,6 +82,15 @@ at::Tensor Lightning::forward(const at::Tensor& x,
           .out;
   return project(rms_norm(join_heads(out), norm_, config_.norm_eps),
                  weights_.o);
+}
+
+}  // namespace
+
+std::unique_ptr<Mixer> make_lightning(const ModelConfig& config,
+                                      std::int64_t layer,
+                                      const std::string& prefix,
+                                      ParameterMaker& maker) {
+  return std::make_unique<Lightning>(config, layer, prefix, maker);
 }
 
 }  // namespace ringweave::models

@@ -1,9 +1,8 @@
-// Lightning attention: a constant decay per head, SiLU on queries and keys.
+// The decay of Lightning attention.
 #pragma once
 
+#include <cstdint>
 #include <vector>
-
-#include "ringweave/models/mixer.h"
 
 namespace ringweave::models {
 
@@ -16,20 +15,5 @@ std::vector<double> alibi_slopes(std::int64_t heads);
 /// layers look further back. All are below 0.
 std::vector<double> lightning_decay(std::int64_t heads, std::int64_t layer,
                                     std::int64_t layers);
-
-/// The output of all heads together is RMS-normed (self_attn.o_norm.weight).
-class Lightning final : public Mixer {
- public:
-  Lightning(const ModelConfig& config, std::int64_t layer,
-            const std::string& prefix, ParameterMaker& maker);
-  at::Tensor forward(const at::Tensor& x,
-                     const Context& context) const override;
-
- private:
-  ModelConfig config_;
-  Projections weights_;
-  at::Tensor norm_;   ///< (heads · head_dim)
-  at::Tensor decay_;  ///< (heads), fixed
-};
 
 }  // namespace ringweave::models

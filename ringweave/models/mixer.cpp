@@ -1,16 +1,32 @@
 #include "ringweave/models/mixer.h"
 
 #include <cmath>
+#include <map>
 
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/models/basic.h"
-#include "ringweave/models/gla.h"
-#include "ringweave/models/lightning.h"
 #include "ringweave/models/softmax_layer.h"
 
 namespace ringweave::models {
+namespace {
+
+/// By the names of config/linear_family.cpp.
+std::map<std::string, MakeMixer*>& linear_mixers() {
+  static std::map<std::string, MakeMixer*> mixers = {
+      {"basic", make_basic},
+      {"lightning", make_lightning},
+      {"gla", make_gla},
+  };
+  return mixers;
+}
+
+}  // namespace
+
+void add_linear_family(const config::LinearFamily& family, MakeMixer* make) {
+  config::add_linear_family(family);
+  linear_mixers()[family.name] = make;
+}
 
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, std::int64_t layer,
                                   const std::string& prefix,
@@ -18,15 +34,10 @@ std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, std::int64_t layer,
   if (!config.is_linear(layer)) {
     return std::make_unique<SoftmaxLayer>(config, prefix, maker);
   }
-  switch (config.linear.kind) {
-    case LinearKind::basic:
-      return std::make_unique<Basic>(config, prefix, maker);
-    case LinearKind::lightning:
-      return std::make_unique<Lightning>(config, layer, prefix, maker);
-    case LinearKind::gla:
-      return std::make_unique<Gla>(config, prefix, maker);
-  }
-  throw InternalError("bug in ringweave: a linear kind without a mixer");
+  const auto found = linear_mixers().find(config.linear.kind());
+  ensure(found != linear_mixers().end(), "linear layers \"{}\" without a mixer",
+         config.linear.kind());
+  return found->second(config, layer, prefix, maker);
 }
 
 double residual_std(const ModelConfig& config) {

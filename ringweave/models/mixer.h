@@ -1,7 +1,7 @@
 // The part of a block in which tokens see each other.
 //
-// One file per kind: softmax_layer.h, basic.h, lightning.h, gla.h. A new kind
-// is such a file and a line in mixer.cpp.
+// Softmax attention (softmax_layer.h), or a family of linear attention: one
+// file each (basic.cpp, lightning.cpp, gla.cpp), found by the family's name.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/models/config.h"
+#include "ringweave/config/model_config.h"
 #include "ringweave/models/context.h"
 #include "ringweave/models/parameters.h"
 
@@ -24,7 +24,24 @@ class Mixer {
                              const Context& context) const = 0;
 };
 
-/// The mixer that the pattern names for `layer`. `prefix` ends with a dot.
+/// Makes the mixer of layer `layer`. `prefix` of its weights' names ends with a
+/// dot.
+using MakeMixer = std::unique_ptr<Mixer>(const ModelConfig& config,
+                                         std::int64_t layer,
+                                         const std::string& prefix,
+                                         ParameterMaker& maker);
+
+// The families of linear layers. A new one is a file with such a function, a
+// line here and in mixer.cpp's table, and a row in config/linear_family.cpp.
+MakeMixer make_basic;
+MakeMixer make_lightning;
+MakeMixer make_gla;
+
+/// Adds a family from outside. To be called before any other thread reads a
+/// config. Throws InvalidArgument if there is a family of that name.
+void add_linear_family(const config::LinearFamily& family, MakeMixer* make);
+
+/// The mixer that the pattern names for `layer`.
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, std::int64_t layer,
                                   const std::string& prefix,
                                   ParameterMaker& maker);

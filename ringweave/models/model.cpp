@@ -4,10 +4,11 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/models/rms_norm.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::models {
 
-Model::Model(const ModelConfig& config, Compute compute, std::int64_t seed)
+Model::Model(const ModelConfig& config, ElementType compute, std::int64_t seed)
     : config_(config), compute_(compute) {
   check(config);
   ParameterMaker maker(seed, compute);
@@ -40,7 +41,7 @@ at::Tensor Model::forward(const at::Tensor& tokens,
           tokens.dim(), tokens.dim() == 0 ? 0 : tokens.size(-1),
           context.positions.size(0));
   at::Tensor x =
-      at::embedding(embedding_, tokens).to(activation_type(compute_));
+      at::embedding(embedding_, tokens).to(tensor::scalar_type(compute_));
   for (const Layer& layer : layers_) {
     x = x + layer.mixer->forward(
                 rms_norm(x, layer.input_norm, config_.norm_eps), context);
@@ -62,8 +63,7 @@ Shard shard_sequences(const at::Tensor& sequences, const Context& context) {
 at::Tensor loss(const at::Tensor& logits, const at::Tensor& labels,
                 std::int64_t global_tokens) {
   const std::int64_t vocab = logits.size(2);
-  const auto type =
-      logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType type = tensor::accumulate_type(logits.scalar_type());
   const at::Tensor rows = logits.to(type).reshape({labels.numel(), vocab});
   return at::cross_entropy_loss(rows, labels.reshape({labels.numel()}), {},
                                 at::Reduction::Sum) /

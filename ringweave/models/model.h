@@ -1,6 +1,6 @@
 // Linear-Llama3: the whole model, on the tokens of one rank.
 //
-//   const Model model(config, Compute::float32, seed);
+//   const Model model(config, ElementType::float32, seed);
 //   const Shard shard = shard_sequences(sequences, context);
 //   loss(model.forward(shard.tokens, context), shard.labels,
 //   tokens).backward();
@@ -12,8 +12,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/models/compute.h"
-#include "ringweave/models/config.h"
 #include "ringweave/models/context.h"
 #include "ringweave/models/mixer.h"
 #include "ringweave/models/parameters.h"
@@ -25,10 +23,10 @@ class Model {
  public:
   /// Draws the weights; equal on every rank for equal arguments. Throws
   /// InvalidArgument as check(config).
-  Model(const ModelConfig& config, Compute compute, std::int64_t seed);
+  Model(const ModelConfig& config, ElementType compute, std::int64_t seed);
 
   const ModelConfig& config() const { return config_; }
-  Compute compute() const { return compute_; }
+  ElementType compute() const { return compute_; }
   /// In a fixed order. With tied embeddings there is no lm_head.weight.
   const std::vector<Parameter>& parameters() const { return parameters_; }
 
@@ -47,7 +45,7 @@ class Model {
   };
 
   ModelConfig config_;
-  Compute compute_;
+  ElementType compute_;
   std::vector<Parameter> parameters_;
   at::Tensor embedding_;  ///< (vocab_size, hidden)
   std::vector<Layer> layers_;

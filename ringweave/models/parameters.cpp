@@ -3,12 +3,14 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include "ringweave/tensor/scalar_type.h"
+
 namespace ringweave::models {
 
-ParameterMaker::ParameterMaker(std::int64_t seed, Compute compute)
+ParameterMaker::ParameterMaker(std::int64_t seed, ElementType compute)
     : generator_(
           at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed))),
-      type_(precise_type(compute)) {}
+      type_(tensor::scalar_type(accumulate_type(compute))) {}
 
 at::Tensor ParameterMaker::normal(const std::string& name,
                                   at::IntArrayRef shape,

@@ -8,7 +8,7 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/models/compute.h"
+#include "ringweave/base/element_type.h"
 
 namespace ringweave::models {
 
@@ -21,10 +21,11 @@ struct Parameter {
 };
 
 /// Draws initial weights, always in fp64 and one after the other from one
-/// generator: every rank and every compute type gets the same numbers.
+/// generator: every rank and every compute type gets the same numbers. They are
+/// kept in the accumulate type of `compute`.
 class ParameterMaker {
  public:
-  ParameterMaker(std::int64_t seed, Compute compute);
+  ParameterMaker(std::int64_t seed, ElementType compute);
 
   at::Tensor normal(const std::string& name, at::IntArrayRef shape,
                     double standard_deviation);

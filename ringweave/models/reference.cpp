@@ -11,7 +11,6 @@ namespace ringweave::models::test {
 namespace {
 
 using at::Tensor;
-using Weights = std::map<std::string, Tensor>;
 
 Tensor norm(const Tensor& x, const Tensor& weight, double eps) {
   return weight * x / at::sqrt(x.pow(2).mean(-1, true) + eps);
@@ -51,8 +50,98 @@ Tensor softmax_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
       v);
 }
 
-/// S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t; g broadcasts to
-/// (batch, heads, tokens, dim).
+Tensor zero_gate(const Tensor& q) {
+  return at::zeros({1, 1, 1, 1}, q.options());
+}
+
+Tensor basic(const ReferenceInput& x) {
+  const ModelConfig& config = x.config;
+  if (config.linear.word("feature_map") == "identity") {
+    return norm(
+        recurrence(x.q / std::sqrt(config.head_dim), x.k, x.v, zero_gate(x.q)),
+        x.weight("o_norm.weight"), config.norm_eps);
+  }
+  const Tensor phi_q = at::where(x.q > 0, x.q + 1, x.q.exp());
+  const Tensor phi_k = at::where(x.k > 0, x.k + 1, x.k.exp());
+  const Tensor sums = recurrence(phi_q, phi_k, x.v, zero_gate(x.q));
+  const Tensor denominators =
+      (phi_q * phi_k.cumsum(2)).sum(3, true) + config.norm_eps;
+  return sums / denominators;
+}
+
+Tensor lightning(const ReferenceInput& x) {
+  const ModelConfig& config = x.config;
+  std::vector<Tensor> gates;
+  for (std::int64_t h = 1; h <= config.heads; ++h) {
+    const double slope = std::pow(
+        2.0, -8.0 * static_cast<double>(h) / static_cast<double>(config.heads));
+    const double depth =
+        static_cast<double>(x.layer) / static_cast<double>(config.layers - 1);
+    gates.push_back(
+        at::full({1, 1, 1}, -slope * (1 - depth + 1e-5), x.q.options()));
+  }
+  const Tensor out =
+      recurrence(x.q * at::sigmoid(x.q) / std::sqrt(config.head_dim),
+                 x.k * at::sigmoid(x.k), x.v, at::stack(gates, 1));
+  const Tensor joined = out.transpose(1, 2).flatten(2);
+  return norm(joined, x.weight("o_norm.weight"), config.norm_eps)
+      .reshape({out.size(0), out.size(2), config.heads, config.head_dim})
+      .transpose(1, 2);
+}
+
+Tensor gla(const ReferenceInput& x) {
+  const ModelConfig& config = x.config;
+  const Tensor logits =
+      at::matmul(at::matmul(x.input, x.weight("gk_proj.0.weight").t()),
+                 x.weight("gk_proj.1.weight").t()) +
+      x.weight("gk_proj.1.bias");
+  const Tensor gates =
+      -at::log1p(at::exp(-logits)) / config.linear.number("gate_divisor");
+  const Tensor g = gates
+                       .reshape({x.input.size(0), x.input.size(1),
+                                 config.kv_heads, config.head_dim})
+                       .transpose(1, 2)
+                       .repeat_interleave(config.heads / config.kv_heads, 1);
+  const Tensor out = recurrence(x.q / std::sqrt(config.head_dim), x.k, x.v, g);
+  const Tensor gate =
+      heads_of(x.input, x.weight("g_proj.weight"), config.head_dim);
+  return norm(out, x.weight("g_norm.weight"), config.norm_eps) * gate *
+         at::sigmoid(gate);
+}
+
+std::map<std::string, ReferenceMixer*>& references() {
+  static std::map<std::string, ReferenceMixer*> all = {
+      {"basic", basic}, {"lightning", lightning}, {"gla", gla}};
+  return all;
+}
+
+Tensor mixed(const ModelConfig& config, const Weights& weights,
+             const std::string& prefix, std::int64_t layer, const Tensor& x) {
+  const std::int64_t repeats = config.heads / config.kv_heads;
+  const std::int64_t dim = config.head_dim;
+  const auto heads = [&](const char* projection) {
+    return heads_of(x, weights.at(prefix + projection), dim);
+  };
+  const ReferenceInput input{
+      .config = config,
+      .layer = layer,
+      .weights = weights,
+      .prefix = prefix,
+      .input = x,
+      .q = heads("q_proj.weight"),
+      .k = heads("k_proj.weight").repeat_interleave(repeats, 1),
+      .v = heads("v_proj.weight").repeat_interleave(repeats, 1)};
+  const Tensor out =
+      config.is_linear(layer)
+          ? references().at(config.linear.kind())(input)
+          : softmax_attention(rotated(input.q, config.rope_theta),
+                              rotated(input.k, config.rope_theta), input.v);
+  return at::matmul(out.transpose(1, 2).flatten(2),
+                    weights.at(prefix + "o_proj.weight").t());
+}
+
+}  // namespace
+
 Tensor recurrence(const Tensor& q, const Tensor& k, const Tensor& v,
                   const Tensor& g) {
   Tensor state =
@@ -67,95 +156,9 @@ Tensor recurrence(const Tensor& q, const Tensor& k, const Tensor& v,
   return at::stack(out, 2);
 }
 
-Tensor zero_gate(const Tensor& q) {
-  return at::zeros({1, 1, 1, 1}, q.options());
+void add_reference(const std::string& kind, ReferenceMixer* reference) {
+  references()[kind] = reference;
 }
-
-struct Heads {
-  Tensor q, k, v;
-};
-
-Tensor basic(const ModelConfig& config, const Weights& weights,
-             const std::string& prefix, const Heads& x) {
-  if (config.linear.feature_map == FeatureMap::identity) {
-    return norm(
-        recurrence(x.q / std::sqrt(config.head_dim), x.k, x.v, zero_gate(x.q)),
-        weights.at(prefix + "o_norm.weight"), config.norm_eps);
-  }
-  const Tensor phi_q = at::where(x.q > 0, x.q + 1, x.q.exp());
-  const Tensor phi_k = at::where(x.k > 0, x.k + 1, x.k.exp());
-  const Tensor sums = recurrence(phi_q, phi_k, x.v, zero_gate(x.q));
-  const Tensor denominators =
-      (phi_q * phi_k.cumsum(2)).sum(3, true) + config.norm_eps;
-  return sums / denominators;
-}
-
-Tensor lightning(const ModelConfig& config, const Weights& weights,
-                 const std::string& prefix, std::int64_t layer,
-                 const Heads& x) {
-  std::vector<Tensor> gates;
-  for (std::int64_t h = 1; h <= config.heads; ++h) {
-    const double slope = std::pow(
-        2.0, -8.0 * static_cast<double>(h) / static_cast<double>(config.heads));
-    const double depth =
-        static_cast<double>(layer) / static_cast<double>(config.layers - 1);
-    gates.push_back(
-        at::full({1, 1, 1}, -slope * (1 - depth + 1e-5), x.q.options()));
-  }
-  const Tensor out =
-      recurrence(x.q * at::sigmoid(x.q) / std::sqrt(config.head_dim),
-                 x.k * at::sigmoid(x.k), x.v, at::stack(gates, 1));
-  const Tensor joined = out.transpose(1, 2).flatten(2);
-  return norm(joined, weights.at(prefix + "o_norm.weight"), config.norm_eps)
-      .reshape({out.size(0), out.size(2), config.heads, config.head_dim})
-      .transpose(1, 2);
-}
-
-Tensor gla(const ModelConfig& config, const Weights& weights,
-           const std::string& prefix, const Tensor& input, const Heads& x) {
-  const Tensor logits =
-      at::matmul(at::matmul(input, weights.at(prefix + "gk_proj.0.weight").t()),
-                 weights.at(prefix + "gk_proj.1.weight").t()) +
-      weights.at(prefix + "gk_proj.1.bias");
-  const Tensor gates =
-      -at::log1p(at::exp(-logits)) / config.linear.gate_divisor;
-  const Tensor g = gates
-                       .reshape({input.size(0), input.size(1), config.kv_heads,
-                                 config.head_dim})
-                       .transpose(1, 2)
-                       .repeat_interleave(config.heads / config.kv_heads, 1);
-  const Tensor out = recurrence(x.q / std::sqrt(config.head_dim), x.k, x.v, g);
-  const Tensor gate =
-      heads_of(input, weights.at(prefix + "g_proj.weight"), config.head_dim);
-  return norm(out, weights.at(prefix + "g_norm.weight"), config.norm_eps) *
-         gate * at::sigmoid(gate);
-}
-
-Tensor mixed(const ModelConfig& config, const Weights& weights,
-             const std::string& prefix, std::int64_t layer, const Tensor& x) {
-  const std::int64_t repeats = config.heads / config.kv_heads;
-  const std::int64_t dim = config.head_dim;
-  Heads heads{.q = heads_of(x, weights.at(prefix + "q_proj.weight"), dim),
-              .k = heads_of(x, weights.at(prefix + "k_proj.weight"), dim)
-                       .repeat_interleave(repeats, 1),
-              .v = heads_of(x, weights.at(prefix + "v_proj.weight"), dim)
-                       .repeat_interleave(repeats, 1)};
-  Tensor out;
-  if (!config.is_linear(layer)) {
-    out = softmax_attention(rotated(heads.q, config.rope_theta),
-                            rotated(heads.k, config.rope_theta), heads.v);
-  } else if (config.linear.kind == LinearKind::basic) {
-    out = basic(config, weights, prefix, heads);
-  } else if (config.linear.kind == LinearKind::lightning) {
-    out = lightning(config, weights, prefix, layer, heads);
-  } else {
-    out = gla(config, weights, prefix, x, heads);
-  }
-  return at::matmul(out.transpose(1, 2).flatten(2),
-                    weights.at(prefix + "o_proj.weight").t());
-}
-
-}  // namespace
 
 at::Tensor reference_loss(const ModelConfig& config,
                           const std::vector<Parameter>& parameters,

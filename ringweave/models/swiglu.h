@@ -5,10 +5,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/models/config.h"
+#include "ringweave/config/model_config.h"
 #include "ringweave/models/parameters.h"
 
 namespace ringweave::models {
+
+using config::ModelConfig;
 
 struct Swiglu {
   at::Tensor gate;  ///< (intermediate, hidden)

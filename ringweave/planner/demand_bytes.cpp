@@ -7,42 +7,41 @@
 namespace ringweave::planner {
 namespace {
 
-/// Adds what some query of a run sees, as ranges of positions.
-///
-/// What a query sees is one range that holds the query's own position, and both
-/// ends of it only rise with the position. So the ranges of neighbouring
-/// queries touch; those of queries that lie apart may leave gaps.
-void add_seen(const schedule::Mask& mask, const schedule::Run& queries,
-              std::int64_t tokens, std::vector<Range>& seen) {
-  if (queries.length == 0) return;
-  if (queries.stride == 1 || mask.is_plain()) {
-    seen.push_back(
-        {mask.visible_keys(queries.at(0), tokens).begin,
-         mask.visible_keys(queries.at(queries.length - 1), tokens).end});
+/// Of a run of keys those that some row of the area sees, by index.
+void add_seen(const schedule::Area& area, std::vector<Range>& seen) {
+  using Kind = schedule::Area::Kind;
+  const schedule::Band& band = area.band;
+  // What neighbouring rows see touches, or is one key further on.
+  if (area.kind != Kind::band || band.row_stride == band.key_stride ||
+      band.high - band.low >= band.row_stride - 1) {
+    seen.push_back(area.keys);
     return;
   }
-  for (std::int64_t i = 0; i < queries.length; ++i) {
-    seen.push_back(mask.visible_keys(queries.at(i), tokens));
+  // Rows that lie further apart than they see: each has keys of its own.
+  for (std::int64_t i = 0; i < area.rows.size(); ++i) {
+    seen.push_back(area.seen(i));
   }
 }
 
-/// The positions that some query of the rank sees, as ascending ranges that
-/// share none.
-std::vector<Range> seen_by(const schedule::AttentionDemand& demand, Rank rank) {
+std::int64_t joined_size(std::vector<Range> ranges) {
+  std::ranges::sort(ranges, {}, &Range::begin);
+  std::int64_t size = 0;
+  std::int64_t end = 0;
+  for (const Range& range : ranges) {
+    size += Range{std::max(end, range.begin), range.end}.size();
+    end = std::max(end, range.end);
+  }
+  return size;
+}
+
+/// Keys of the run that some query of the rank sees.
+std::int64_t seen_keys(const schedule::AttentionDemand& demand, Rank rank,
+                       const schedule::Run& keys) {
   std::vector<Range> seen;
-  for (const schedule::Run& queries : demand.q_layout().runs(rank)) {
-    add_seen(demand.mask(), queries, demand.kv_layout().tokens(), seen);
+  for (const schedule::Area& area : demand.areas(rank, keys)) {
+    add_seen(area, seen);
   }
-  std::ranges::sort(seen, {}, &Range::begin);
-  std::vector<Range> joined;
-  for (const Range& range : seen) {
-    if (joined.empty() || range.begin > joined.back().end) {
-      joined.push_back(range);
-    } else {
-      joined.back().end = std::max(joined.back().end, range.end);
-    }
-  }
-  return joined;
+  return joined_size(std::move(seen));
 }
 
 }  // namespace
@@ -52,12 +51,11 @@ topology::DemandBytes demand_bytes(const schedule::AttentionDemand& demand,
   const int n = demand.ranks();
   topology::DemandBytes bytes(n, std::vector<double>(n, 0));
   for (Rank to = 0; to < n; ++to) {
-    const std::vector<Range> seen = seen_by(demand, to);
     for (Rank owner = 0; owner < n; ++owner) {
       if (to == owner) continue;
       std::int64_t keys = 0;
       for (const schedule::Run& run : demand.kv_layout().runs(owner)) {
-        for (const Range& range : seen) keys += run.indices_in(range).size();
+        keys += seen_keys(demand, to, run);
       }
       bytes[to][owner] = unit_bytes * static_cast<double>(keys);
     }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/limits.h"
 
 namespace ringweave::planner {
 namespace {
@@ -19,6 +20,12 @@ PassSeconds read_seconds(JsonObject object) {
                       object.number("backward_seconds", 0)};
   object.done();
   return seconds;
+}
+
+std::string state_text(const ModelShape& model) {
+  return fmt::format("{} heads x {} x {} numbers and {} decays",
+                     model.state.heads, model.state.key_dim,
+                     model.state.value_dim, model.state_decays);
 }
 
 std::optional<PlanFile::Layers> layers_of(const LayerPlan& plan) {
@@ -84,9 +91,8 @@ PlanFile plan_file_from_json(const Json& json, const std::string& path) {
   plan.topology_name = topology.string("name");
   plan.topology_hash = topology.string("hash");
   const std::int64_t ranks = topology.integer("ranks", 1);
-  require(ranks <= schedule::kMaxRanks,
-          "[{}.topology.ranks] got {}; want at most {}", path, ranks,
-          schedule::kMaxRanks);
+  require(ranks <= kMaxRanks, "[{}.topology.ranks] got {}; want at most {}",
+          path, ranks, kMaxRanks);
   plan.ranks = static_cast<int>(ranks);
   topology.done();
   plan.model = saved_model_shape(object.value("model"), path + ".model");
@@ -142,13 +148,13 @@ void check_fits(const PlanFile& plan, const std::string& path, int ranks,
   same("heads", plan.model.heads, model.heads);
   same("kv_heads", plan.model.kv_heads, model.kv_heads);
   same("head_dim", plan.model.head_dim, model.head_dim);
-  same("compute", plan.model.dtype, model.dtype);
+  same("compute", name(plan.model.type), name(model.type));
   same("batch", plan.model.batch, model.batch);
   same("seq_len", plan.seq_len, seq_len);
   same("layout", plan.layout, layout);
   same("mask", plan.mask.to_json().dump(), mask.to_json().dump());
-  same("linear layers of kind", plan.model.linear_kind, model.linear_kind);
-  same("normaliser", plan.model.normaliser, model.normaliser);
+  same("linear layers of kind", plan.model.linear, model.linear);
+  same("states of", state_text(plan.model), state_text(model));
 }
 
 void check_fits(const PlanFile& plan, const std::string& path,

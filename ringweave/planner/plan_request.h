@@ -7,6 +7,7 @@
 #include "ringweave/planner/cost/device.h"
 #include "ringweave/planner/cost/machine.h"
 #include "ringweave/planner/cost/model_shape.h"
+#include "ringweave/planner/search/searched.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/mask/mask.h"
 #include "ringweave/schedule/strategy/strategy.h"
@@ -21,8 +22,8 @@ struct PlanRequest {
   Device device;
   std::optional<double> memory_limit_bytes = {};  ///< of a rank
   double message_overhead_seconds = 0;
-  /// Strategies made for this topology, to be compared with the others.
-  std::vector<schedule::Strategy> extra = {};
+  /// What was searched for in this topology, to be compared with the others.
+  std::vector<Searched> searched = {};
 };
 
 }  // namespace ringweave::planner

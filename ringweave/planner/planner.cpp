@@ -10,17 +10,12 @@ namespace {
 
 void check(const PlanRequest& request) {
   planner::check(request.shape, "model", request.layout.tokens());
-  check_dtype(request.device, request.shape.dtype);
+  check_dtype(request.device, request.shape.type);
   const int n = request.machine.ranks();
   require(request.layout.ranks() == n,
           "[plan] got a layout of {} ranks for a topology of {}; want the same",
           request.layout.ranks(), n);
-  require(request.shape.linear_layers() == 0 ||
-              request.layout.kind() != schedule::Layout::Kind::striped,
-          "[plan] got the layout \"striped\" with linear layers (pattern "
-          "\"{}\"); want \"contiguous\" or \"zigzag\", whose shards are "
-          "contiguous runs",
-          request.shape.pattern);
+  if (request.shape.linear_layers() > 0) request.layout.check_runs("plan");
   require(
       request.machine.topology || is_balanced(request.layout, request.mask),
       "[plan] got {} ranks, more than {}, and a layout and a mask that give "

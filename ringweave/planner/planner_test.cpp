@@ -24,7 +24,8 @@ PlanRequest request_for(const std::string& topology, std::int64_t tokens) {
                                 .pattern = "LLLN",
                                 .heads = 64,
                                 .kv_heads = 8,
-                                .head_dim = 128},
+                                .head_dim = 128,
+                                .state = {64, 128, 128}},
                       .mask = schedule::Mask::causal(),
                       .device = load_device("h100")};
   request.layout = schedule::Layout::zigzag(tokens, request.machine.ranks());
@@ -216,10 +217,36 @@ TEST(Planner, OneRankHasNothingToSend) {
 TEST(Planner, SearchedSchedulesJoinTheOthers) {
   PlanRequest request = request_for("dgx-1", 4096);
   ASSERT_TRUE(worth_searching(request.machine));
-  request.extra = searched_strategies(request.machine);
+  request.searched = searched_strategies(request.machine);
   const LayerPlan plan = make_plan(request).softmax;
   EXPECT_NE(candidate(plan, "synthesised").verdict, Verdict::impossible);
   EXPECT_NE(candidate(plan, "rings").verdict, Verdict::impossible);
+}
+
+TEST(Planner, SaysWhyASearchFoundNothing) {
+  // Links that join the ranks to a star have no ring through all of them.
+  topology::Topology::Spec spec{
+      .name = "star", .source = "", .vertices = {}, .links = {}};
+  for (const char* name : {"hub", "a", "b"}) {
+    spec.vertices.push_back({topology::VertexKind::rank, name, 0});
+  }
+  for (const int leaf : {1, 2}) {
+    spec.links.push_back({0, leaf, 1e9, 0, "link"});
+    spec.links.push_back({leaf, 0, 1e9, 0, "link"});
+  }
+  spec.ranks_forward = true;
+  PlanRequest request = request_for("mesh:ranks=3", 4096);
+  request.machine = {
+      .name = "star",
+      .hash = "",
+      .topology = std::make_shared<const topology::Topology>(std::move(spec)),
+      .fabric = {}};
+  request.searched = searched_strategies(request.machine);
+  const LayerPlan plan = make_plan(request).softmax;
+  EXPECT_EQ(candidate(plan, "rings").verdict, Verdict::impossible);
+  EXPECT_THAT(candidate(plan, "rings").reason,
+              HasSubstr("found no ring through all ranks of star"));
+  EXPECT_NE(candidate(plan, "synthesised").verdict, Verdict::impossible);
 }
 
 TEST(Planner, ConsidersEveryKindOfStrategy) {
@@ -245,12 +272,12 @@ TEST(Planner, RefusesWhatDoesNotFitTogether) {
 
 TEST(PlanFile, RoundTripAndWhatItFits) {
   PlanRequest request = request_for("dgx-1", 4096);
-  request.extra = searched_strategies(request.machine);
+  request.searched = searched_strategies(request.machine);
   Planned planned = make_plan(request);
   PlanFile plan = plan_file(request, "zigzag", planned);
   // A strategy that no name brings back.
-  plan.softmax->strategy = request.extra.back();
-  plan.softmax->name = name(request.extra.back());
+  plan.softmax->strategy = request.searched.back().strategy;
+  plan.softmax->name = name(*plan.softmax->strategy);
   const Json json = to_json(plan);
   EXPECT_EQ(plan_file_from_json(json, "plan"), plan);
 
@@ -268,9 +295,15 @@ TEST(PlanFile, RoundTripAndWhatItFits) {
   EXPECT_THAT([&] { check(8, other, 4096); },
               ThrowsMessage<InvalidArgument>(HasSubstr("kv_heads 8")));
   other = request.shape;
-  other.normaliser = !other.normaliser;
+  ++other.state.value_dim;
   EXPECT_THAT([&] { check(8, other, 4096); },
-              ThrowsMessage<InvalidArgument>(HasSubstr("normaliser")));
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("states of 64 heads x 128 x 128 numbers")));
+  other = request.shape;
+  other.linear = "gla";
+  EXPECT_THAT([&] { check(8, other, 4096); },
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("linear layers of kind lightning")));
   EXPECT_NO_THROW(check_fits(plan, "plan.json", request.machine));
   EXPECT_THAT(
       [&] { check_fits(plan, "plan.json", load_machine("mesh:ranks=8")); },
@@ -304,7 +337,6 @@ TEST(DemandBytes, OnlyWhatIsNeeded) {
 TEST(DemandBytes, ExactToTheToken) {
   for (const schedule::TestCase& test : schedule::test_cases(60, 4)) {
     const schedule::AttentionDemand& demand = test.demand;
-    const std::int64_t tokens = demand.kv_layout().tokens();
     const topology::DemandBytes bytes = demand_bytes(demand, 1);
     for (Rank to = 0; to < 4; ++to) {
       for (Rank from = 0; from < 4; ++from) {
@@ -312,8 +344,7 @@ TEST(DemandBytes, ExactToTheToken) {
         for (const std::int64_t key : demand.kv_layout().positions(from)) {
           if (from == to) break;
           const auto sees = [&](std::int64_t query) {
-            const Range seen = demand.mask().visible_keys(query, tokens);
-            return seen.begin <= key && key < seen.end;
+            return demand.mask().sees(query, key);
           };
           if (std::ranges::any_of(demand.q_layout().positions(to), sees)) {
             ++needed;

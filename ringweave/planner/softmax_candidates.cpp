@@ -55,8 +55,9 @@ std::vector<schedule::Strategy> softmax_strategies(const PlanRequest& request) {
       }
     }
   }
-  strategies.insert(strategies.end(), request.extra.begin(),
-                    request.extra.end());
+  for (const Searched& searched : request.searched) {
+    if (searched.strategy) strategies.push_back(*searched.strategy);
+  }
   return strategies;
 }
 
@@ -152,12 +153,11 @@ class SoftmaxPlanner {
             unit_bytes(schedule::Pass::backward));
   }
 
-  // Retained by every layer but the one at work, whose slots hold its own.
+  // Retained by every layer; slots are shared by all of them.
   double memory(double retained, double forward_slots,
                 double backward_slots) const {
-    const auto others =
-        static_cast<double>(request_.shape.softmax_layers() - 1);
-    return own_bytes() + others * retained +
+    const auto layers = static_cast<double>(request_.shape.softmax_layers());
+    return own_bytes() + layers * retained +
            std::max(forward_slots, backward_slots);
   }
 
@@ -296,8 +296,15 @@ class SoftmaxPlanner {
     return true;
   }
 
-  // Strategies of nodes, where there is one node.
+  // Strategies that were searched for in vain, and those of nodes where there
+  // is one node.
   void add_absent(LayerPlan& plan) const {
+    for (const Searched& searched : request_.searched) {
+      if (searched.strategy) continue;
+      plan.candidates.push_back({.name = searched.name,
+                                 .verdict = Verdict::impossible,
+                                 .reason = searched.why_not});
+    }
     if (request_.machine.nodes() > 1) return;
     for (const char* name : {"paths", "double_ring", "hierarchical"}) {
       plan.candidates.push_back(
@@ -334,8 +341,7 @@ class SoftmaxPlanner {
   // Heads are dealt out, so every rank has as much to do whatever the layout.
   double mean_area() const {
     const schedule::Run all{0, request_.layout.tokens(), 1};
-    return static_cast<double>(
-               request_.mask.area(all, all, request_.layout.tokens())) /
+    return static_cast<double>(request_.mask.pairs(all, all)) /
            request_.machine.ranks();
   }
 

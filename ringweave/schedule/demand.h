@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "ringweave/base/range.h"
 #include "ringweave/schedule/layout/layout.h"
@@ -34,6 +35,17 @@ class Demand {
                                  int strands) const {
     return Strands::some;
   }
+  /// Whether a part and the next one of its block may lie side by side on
+  /// `rank` and travel as one message: for keys, whether the same of its
+  /// queries see both. So that those of several blocks can be neighbours too.
+  virtual bool side_by_side(Rank rank, const BlockId& block,
+                            int strands) const {
+    return true;
+  }
+  /// The strands of which that holds; `some` stands for "ask side_by_side()".
+  virtual Strands strands_side_by_side(Rank rank, Rank owner, int part) const {
+    return Strands::all;
+  }
 };
 
 /// Keys and values of softmax attention: a rank needs a part if one of its
@@ -51,6 +63,13 @@ class AttentionDemand final : public Demand {
   bool needs(Rank rank, const BlockId& block, int strands) const override;
   Strands strands_needed(Rank rank, Rank owner, int part,
                          int strands) const override;
+  bool side_by_side(Rank rank, const BlockId& block,
+                    int strands) const override;
+  Strands strands_side_by_side(Rank rank, Rank owner, int part) const override;
+
+  /// The areas of all queries of `rank`, in the order of its tokens, against a
+  /// run of keys, joined (area.h).
+  std::vector<Area> areas(Rank rank, const Run& keys) const;
 
   const Layout& q_layout() const { return q_layout_; }
   const Layout& kv_layout() const { return kv_layout_; }
@@ -58,6 +77,7 @@ class AttentionDemand final : public Demand {
 
  private:
   bool sees_any(Rank rank, const Run& keys) const;
+  Run positions(const BlockId& block, int strands) const;
 
   Layout q_layout_;
   Layout kv_layout_;

@@ -24,10 +24,9 @@ bool needs_slowly(const AttentionDemand& demand, Rank rank,
           .block_part(block.owner, block.strand, strands, block.part)
           .positions;
   for (const std::int64_t query : demand.q_layout().positions(rank)) {
-    const Range visible = demand.mask().visible_keys(
-        query,
-        std::max(demand.q_layout().tokens(), demand.kv_layout().tokens()));
-    if (!keys.indices_in(visible).empty()) return true;
+    for (std::int64_t j = 0; j < keys.length; ++j) {
+      if (demand.mask().sees(query, keys.at(j))) return true;
+    }
   }
   return false;
 }

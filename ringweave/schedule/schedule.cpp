@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "ringweave/base/error.h"
@@ -12,10 +13,10 @@ namespace {
 constexpr int kVersion = 1;
 constexpr const char* kFormat = "ringweave.schedule";
 
-const std::vector<std::string> kPasses = {"forward", "backward"};
-const std::vector<std::string> kPayloads = {"kv", "kv_grad", "q", "out_lse",
-                                            "summary"};
-const std::vector<std::string> kActions = {"copy", "add", "compose"};
+const std::vector<std::string> kPassNames = {"forward", "backward"};
+const std::vector<std::string> kPayloadNames = {"kv", "kv_grad", "q", "out_lse",
+                                                "summary"};
+const std::vector<std::string> kActionNames = {"copy", "add", "compose"};
 
 template <typename Enum>
 Enum read_enum(JsonObject& object, const std::string& key,
@@ -76,8 +77,8 @@ Transfer read_transfer(JsonObject& object) {
   transfer.from = read_int(object, "from", 0);
   transfer.to = read_int(object, "to", 0);
   transfer.block = read_id(object);
-  transfer.payload = read_enum<Payload>(object, "payload", kPayloads);
-  transfer.action = read_enum<Action>(object, "action", kActions);
+  transfer.payload = read_enum<Payload>(object, "payload", kPayloadNames);
+  transfer.action = read_enum<Action>(object, "action", kActionNames);
   transfer.post_step = read_int(object, "post_step", 0);
   transfer.wait_step = read_int(object, "wait_step", 0);
   transfer.source_slot = read_int(object, "source_slot", kOwn);
@@ -154,6 +155,12 @@ LinkTraffic link_traffic(const Schedule& schedule) {
 
 std::map<int, std::int64_t> slot_sizes(const Schedule& schedule, Rank rank,
                                        Payload payload) {
+  std::set<BlockId> retained;
+  for (const Retained& kept : schedule.retained) {
+    if (kept.rank == rank && payload == Payload::kv) {
+      retained.insert(kept.block);
+    }
+  }
   std::map<int, std::int64_t> sizes;
   const auto hold = [&](int slot, const BlockId& block) {
     std::int64_t& size = sizes[slot];
@@ -161,24 +168,28 @@ std::map<int, std::int64_t> slot_sizes(const Schedule& schedule, Rank rank,
                     part_offset(schedule, block) + block_size(schedule, block));
   };
   for (const Transfer& transfer : schedule.transfers) {
-    if (transfer.to == rank && transfer.payload == payload) {
+    if (transfer.to == rank && transfer.payload == payload &&
+        !retained.contains(transfer.block)) {
       hold(transfer.slot, transfer.block);
     }
   }
-  if (schedule.pass == Pass::forward) return sizes;
-  if (payload == Payload::kv_grad) {
-    for (const Tile& tile : schedule.tiles) {
-      if (tile.rank == rank && tile.grad_slot != kOwn) {
-        hold(tile.grad_slot, tile.block);
-      }
-    }
+  if (schedule.pass == Pass::forward || payload != Payload::kv_grad) {
+    return sizes;
   }
-  if (payload == Payload::kv) {
-    for (const Retained& kept : schedule.retained) {
-      if (kept.rank == rank) hold(kept.slot, kept.block);
+  for (const Tile& tile : schedule.tiles) {
+    if (tile.rank == rank && tile.grad_slot != kOwn) {
+      hold(tile.grad_slot, tile.block);
     }
   }
   return sizes;
+}
+
+std::int64_t retained_size(const Schedule& schedule, Rank rank) {
+  std::int64_t size = 0;
+  for (const Retained& kept : schedule.retained) {
+    if (kept.rank == rank) size += block_size(schedule, kept.block);
+  }
+  return size;
 }
 
 std::int64_t buffer_bytes(const Schedule& schedule, Rank rank,
@@ -187,6 +198,9 @@ std::int64_t buffer_bytes(const Schedule& schedule, Rank rank,
   for (const auto& [payload, per_unit] : unit_bytes) {
     for (const auto& [slot, size] : slot_sizes(schedule, rank, payload)) {
       bytes += size * per_unit;
+    }
+    if (payload == Payload::kv) {
+      bytes += retained_size(schedule, rank) * per_unit;
     }
   }
   return bytes;
@@ -201,14 +215,16 @@ std::int64_t part_offset(const Schedule& schedule, const BlockId& block) {
   return offset;
 }
 
-const char* name(Pass pass) { return kPasses[static_cast<int>(pass)].c_str(); }
+const char* name(Pass pass) {
+  return kPassNames[static_cast<int>(pass)].c_str();
+}
 
 const char* name(Payload payload) {
-  return kPayloads[static_cast<int>(payload)].c_str();
+  return kPayloadNames[static_cast<int>(payload)].c_str();
 }
 
 const char* name(Action action) {
-  return kActions[static_cast<int>(action)].c_str();
+  return kActionNames[static_cast<int>(action)].c_str();
 }
 
 Json to_json(const Schedule& schedule) {
@@ -258,7 +274,7 @@ Schedule schedule_from_json(const Json& json, const std::string& name) {
   check_format(object, kFormat, kVersion);
   Schedule schedule;
   schedule.ranks = read_int(object, "ranks", 1);
-  schedule.pass = read_enum<Pass>(object, "pass", kPasses);
+  schedule.pass = read_enum<Pass>(object, "pass", kPassNames);
   schedule.steps = read_int(object, "steps", 1);
   require(schedule.steps <= kMaxSteps, "[{}.steps] got {}; want 1 … {}", name,
           schedule.steps, kMaxSteps);

@@ -15,14 +15,15 @@
 // so a part keeps its offset when others are dropped.
 //
 // Gradients: a tile of another rank's block puts its gradient into a numbered
-// slot, replacing what was there; the owner's tile puts it into the own buffer
-// (kOwn), which starts at zero, so that it is right also for parts that the
-// owner does not use itself.
+// slot, replacing what was there. An owner's own buffer (kOwn) starts at zero;
+// the owner's tile is added there, as the gradients of other ranks are, in any
+// order.
 #pragma once
 
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,14 +38,12 @@ enum class Pass { forward, backward };
 /// q, out_lse: for schedules in which queries travel; summary: the state of a
 /// segment of a linear layer.
 enum class Payload { kv, kv_grad, q, out_lse, summary };
+inline constexpr std::size_t kPayloads = 5;
 
 /// What the receiver does with it. copy: it is the slot's content. add: it lies
-/// in a staging slot (Transfer::slot) and is added to the receiver's own
-/// contribution, which is in the grad_slot of the receiver's tile of that
-/// block; at the owner always in kOwn, whether it has such a tile or not; at
-/// another rank without such a tile in the slot where a copy of that block's
-/// gradient has landed, of which there is at most one.
-/// compose: it is the incoming state of the receiver's next segment.
+/// in a staging slot (Transfer::slot) and is added to the gradient that the
+/// receiver has of that block (sum_slot() says where). compose: it is the
+/// incoming state of the receiver's next segment.
 enum class Action { copy, add, compose };
 
 /// A slot number that means the rank's own packed block.
@@ -97,6 +96,18 @@ struct Tile {
   friend auto operator<=>(const Tile&, const Tile&) = default;
 };
 
+/// Where a rank adds the gradients of a block part that arrive with
+/// Action::add. An owner adds them in kOwn. Another rank adds them to the
+/// gradient of `tile`, its own of that part. A rank without such a tile, which
+/// passes `nullptr`, adds them to `copied`: the slot where a copy of the
+/// gradient has landed, of which there is at most one. nullopt: it has nothing
+/// to add them to.
+inline std::optional<int> sum_slot(bool is_owner, const Tile* tile,
+                                   std::optional<int> copied) {
+  if (is_owner) return kOwn;
+  return tile ? tile->grad_slot : copied;
+}
+
 /// Keys and values that stay in their slot after forward, for backward.
 struct Retained {
   Rank rank = 0;
@@ -139,11 +150,13 @@ LinkTraffic link_traffic(const Schedule& schedule);
 
 /// Size in units of each slot of `rank` for `payload`, by slot number: the
 /// largest extent of what ever lies in it (transfers into it, gradients put
-/// into it, in backward also what forward retained). What the executor
-/// allocates, hence the peak of its buffers.
+/// into it), without what is retained, which lies apart.
 std::map<int, std::int64_t> slot_sizes(const Schedule& schedule, Rank rank,
                                        Payload payload);
-/// Sum of slot_sizes over slots and payloads, in bytes.
+/// Units of keys and values that stay with `rank` between the passes.
+std::int64_t retained_size(const Schedule& schedule, Rank rank);
+/// Sum of slot_sizes() over slots and payloads, and of retained_size(), in
+/// bytes: what the executor's buffers take.
 std::int64_t buffer_bytes(const Schedule& schedule, Rank rank,
                           const UnitBytes& unit_bytes);
 

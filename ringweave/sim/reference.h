@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "ringweave/planner/cost/workload.h"
-#include "ringweave/schedule/program/program.h"
+#include "ringweave/schedule/program/outline.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::sim {
@@ -21,11 +21,12 @@ class Reference {
             const planner::Workload& workload)
       : topology_(topology), workload_(workload) {
     std::map<std::pair<Rank, Rank>, std::vector<int>> between;
-    const auto programs = schedule::make_programs(schedule);
-    for (const schedule::Program& program : programs) {
-      for (const schedule::Message& message : program.messages) {
+    const auto outlines =
+        schedule::make_outlines(schedule, workload.side_by_side);
+    for (const schedule::Outline& outline : outlines) {
+      for (const schedule::Message& message : outline.messages) {
         const auto& [from, to] = ends(message);
-        if (from != program.rank) continue;
+        if (from != outline.rank) continue;
         between[{from, to}].push_back(static_cast<int>(flows_.size()));
         Flow flow;
         flow.left = static_cast<double>(
@@ -34,7 +35,7 @@ class Reference {
         flows_.push_back(flow);
       }
     }
-    for (const schedule::Program& program : programs) add(program, between);
+    for (const schedule::Outline& outline : outlines) add(outline, between);
   }
 
   /// Seconds of the whole pass; `end_of` tells those of each message, in the
@@ -87,16 +88,16 @@ class Reference {
     return {message.first.from, message.first.to};
   }
 
-  void add(const schedule::Program& program,
+  void add(const schedule::Outline& outline,
            std::map<std::pair<Rank, Rank>, std::vector<int>>& between) {
     std::vector<int> flow;
     std::map<std::pair<Rank, Rank>, int> count;
-    for (const schedule::Message& message : program.messages) {
+    for (const schedule::Message& message : outline.messages) {
       flow.push_back(between[ends(message)][count[ends(message)]++]);
     }
     Actor actor;
     using Kind = Action::Kind;
-    for (const schedule::Program::Step& step : program.steps) {
+    for (const schedule::Outline::Step& step : outline.steps) {
       for (const int i : step.waits) {
         actor.actions.push_back({Kind::wait, flow[i]});
       }
@@ -108,9 +109,11 @@ class Reference {
             {Kind::sleep, 0, workload_.message_overhead_seconds});
         actor.actions.push_back({Kind::post, flow[i]});
       }
+      double work = 0;
       for (const schedule::Tile& tile : step.tiles) {
-        actor.actions.push_back({Kind::sleep, 0, workload_.tile_seconds(tile)});
+        work += workload_.tile_work ? workload_.tile_work(tile) : 0;
       }
+      actor.actions.push_back({Kind::sleep, 0, workload_.seconds(work)});
     }
     actors_.push_back(std::move(actor));
   }

@@ -7,14 +7,14 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
-#include "ringweave/schedule/program/program.h"
+#include "ringweave/schedule/program/outline.h"
 #include "ringweave/sim/engine.h"
 #include "ringweave/sim/link_rates.h"
 
 namespace ringweave::sim {
 namespace {
 
-using schedule::Program;
+using schedule::Outline;
 using topology::Link;
 using topology::Topology;
 
@@ -98,23 +98,18 @@ class Compute {
   }
 
   /// Of one rank's tiles, in order of computing.
-  std::vector<double> seconds(const Program& program) const {
-    const auto found = options_.stragglers.find(program.rank);
+  std::vector<double> seconds(const Outline& outline) const {
+    const auto found = options_.stragglers.find(outline.rank);
     const double factor =
         found == options_.stragglers.end() ? 1 : found->second;
     // Each rank has its own sequence, so that schedules can be compared.
     std::seed_seq seeds{static_cast<std::uint32_t>(options_.seed),
                         static_cast<std::uint32_t>(options_.seed >> 32),
-                        static_cast<std::uint32_t>(program.rank)};
+                        static_cast<std::uint32_t>(outline.rank)};
     std::mt19937_64 random(seeds);
     std::vector<double> result;
-    for (const Program::Step& step : program.steps) {
-      for (const schedule::Tile& tile : step.tiles) {
-        const double plain =
-            workload_.tile_seconds ? workload_.tile_seconds(tile) : 0;
-        require(std::isfinite(plain) && plain >= 0,
-                "{} got {} seconds for a tile of rank {}; want at least 0",
-                kWhere, plain, tile.rank);
+    for (const Outline::Step& step : outline.steps) {
+      for (const double plain : tile_seconds(step)) {
         // 53 random bits are all that a double in [0, 1) holds.
         const double uniform =
             std::ldexp(static_cast<double>(random() >> 11), -53);
@@ -126,6 +121,27 @@ class Compute {
   }
 
  private:
+  /// A step's seconds, shared out among its tiles by their work.
+  std::vector<double> tile_seconds(const Outline::Step& step) const {
+    std::vector<double> seconds;
+    double sum = 0;
+    for (const schedule::Tile& tile : step.tiles) {
+      const double work = workload_.tile_work ? workload_.tile_work(tile) : 0;
+      require(std::isfinite(work) && work >= 0,
+              "{} got a work of {} for a tile of rank {}; want at least 0",
+              kWhere, work, tile.rank);
+      seconds.push_back(work);
+      sum += work;
+    }
+    if (sum == 0) return seconds;
+    const double all = workload_.seconds(sum);
+    require(std::isfinite(all) && all >= 0,
+            "{} got {} seconds for a step's tiles; want at least 0", kWhere,
+            all);
+    for (double& each : seconds) each *= all / sum;
+    return seconds;
+  }
+
   const planner::Workload& workload_;
   const SimulationOptions& options_;
 };
@@ -148,13 +164,13 @@ std::int64_t bytes_of(const schedule::Message& message,
 
 /// The senders' messages, rank by rank. Between two ranks both sides number
 /// them alike.
-void add_messages(const std::vector<Program>& programs, const Routes& routes,
+void add_messages(const std::vector<Outline>& outlines, const Routes& routes,
                   const Topology& topology, const planner::Workload& workload,
                   Case& result) {
-  for (const Program& program : programs) {
-    for (const schedule::Message& message : program.messages) {
+  for (const Outline& outline : outlines) {
+    for (const schedule::Message& message : outline.messages) {
       const auto [from, to] = std::pair(message.first.from, message.first.to);
-      if (from != program.rank) continue;
+      if (from != outline.rank) continue;
       const std::vector<int>& route = routes[from][to];
       require(!route.empty(),
               "{} got a transfer from rank {} to rank {}; {} has no route "
@@ -174,10 +190,11 @@ void add_messages(const std::vector<Program>& programs, const Routes& routes,
 Case make_case(const schedule::Schedule& schedule, const Routes& routes,
                const Topology& topology, const planner::Workload& workload,
                const SimulationOptions& options) {
-  const std::vector<Program> programs = schedule::make_programs(schedule);
+  const std::vector<Outline> outlines =
+      schedule::make_outlines(schedule, workload.side_by_side);
   Case result;
   result.script.message_overhead_seconds = workload.message_overhead_seconds;
-  add_messages(programs, routes, topology, workload, result);
+  add_messages(outlines, routes, topology, workload, result);
   const std::size_t ranks = topology.ranks();
   const auto pair_of = [&](const schedule::Transfer& transfer) {
     return transfer.from * ranks + transfer.to;
@@ -187,15 +204,15 @@ Case make_case(const schedule::Schedule& schedule, const Routes& routes,
     between[pair_of(result.messages[i].first)].push_back(static_cast<int>(i));
   }
   const Compute compute(workload, options, topology.ranks());
-  for (const Program& program : programs) {
+  for (const Outline& outline : outlines) {
     if (options.poll) options.poll();
-    std::vector<int> number;  // of each of the program's messages
-    number.reserve(program.messages.size());
+    std::vector<int> number;  // of each of the outline's messages
+    number.reserve(outline.messages.size());
     std::vector<std::size_t> sent(ranks), received(ranks);  // by peer
-    for (const schedule::Message& message : program.messages) {
+    for (const schedule::Message& message : outline.messages) {
       const schedule::Transfer& first = message.first;
       std::size_t& count =
-          first.from == program.rank ? sent[first.to] : received[first.from];
+          first.from == outline.rank ? sent[first.to] : received[first.from];
       number.push_back(between[pair_of(first)].at(count++));
       ensure(result.messages[number.back()].first.block == first.block,
              "ranks {} and {} order their messages differently", first.from,
@@ -208,7 +225,7 @@ Case make_case(const schedule::Schedule& schedule, const Routes& routes,
       return list;
     };
     auto& steps = result.script.steps.emplace_back();
-    for (const Program::Step& step : program.steps) {
+    for (const Outline::Step& step : outline.steps) {
       Script::Step& script = steps.emplace_back();
       script.waits = numbers(step.waits);
       script.receives = numbers(step.receives);
@@ -220,7 +237,7 @@ Case make_case(const schedule::Schedule& schedule, const Routes& routes,
              .units = schedule::block_size(schedule, tile.block)});
       }
     }
-    for (const double seconds : compute.seconds(program)) {
+    for (const double seconds : compute.seconds(outline)) {
       result.script.tile_seconds.push_back(seconds);
     }
   }

@@ -192,7 +192,7 @@ TEST(Simulate, ComputeOverlapsTransfers) {
   planner::Workload workload = kPlain;
   for (const double tile : {0.25, 1.0, 3.0}) {
     SCOPED_TRACE(tile);
-    workload.tile_seconds = [&](const schedule::Tile&) { return tile; };
+    workload.tile_work = [&](const schedule::Tile&) { return tile; };
     const Timeline timeline = simulate(schedule, machine, workload);
     EXPECT_NEAR(timeline.seconds, 4 * std::max(1.0, tile) + tile, 1e-9);
     EXPECT_NEAR(timeline.exposed_seconds(), 4 * std::max(0.0, 1 - tile), 1e-9);
@@ -216,7 +216,7 @@ TEST(Simulate, OverheadTakesTheSendersTime) {
 
 TEST(Simulate, OneRankOnlyComputes) {
   planner::Workload workload = kPlain;
-  workload.tile_seconds = [](const schedule::Tile&) { return 2.0; };
+  workload.tile_work = [](const schedule::Tile&) { return 2.0; };
   const Timeline timeline =
       simulate(schedule_of("ring", 1, 100), builtin("mesh:ranks=1"), workload);
   EXPECT_NEAR(timeline.seconds, 2, 1e-9);
@@ -301,7 +301,7 @@ TEST(Simulate, JitterAndStragglers) {
   const Topology machine = builtin("mesh:ranks=5,rate=1000");
   const schedule::Schedule schedule = schedule_of("multi_ring", 5, 400);
   planner::Workload workload = kPlain;
-  workload.tile_seconds = [](const schedule::Tile&) { return 1.0; };
+  workload.tile_work = [](const schedule::Tile&) { return 1.0; };
   const auto ends = [&](double jitter, std::uint64_t seed) {
     std::vector<double> seconds;
     const Timeline timeline =
@@ -372,7 +372,7 @@ TEST(Simulate, EqualsAnEventDrivenCalculation) {
     const schedule::Schedule schedule = random.schedule(machine.ranks());
     planner::Workload workload = kPlain;
     const double tile = 0.1 * random.up_to(4);
-    workload.tile_seconds = [&](const schedule::Tile& t) {
+    workload.tile_work = [&](const schedule::Tile& t) {
       return tile * (1 + t.rank);
     };
     workload.message_overhead_seconds = 0.015625 * random.up_to(3);
@@ -471,8 +471,8 @@ TEST(Simulate, SaysWhatCanNotBeUsed) {
                          .message_overhead_seconds = -1}),
               HasSubstr("overhead of -1"));
   EXPECT_THAT(fault({}, {.unit_bytes = {{Payload::kv, 1}},
-                         .tile_seconds = [](auto&) { return NAN; }}),
-              HasSubstr("nan seconds for a tile"));
+                         .tile_work = [](auto&) { return NAN; }}),
+              HasSubstr("a work of nan for a tile"));
   EXPECT_THROW(simulate(schedule_of("ring", 5, 100), machine, kPlain),
                InvalidArgument);
   // A path of three ranks that pass nothing on.

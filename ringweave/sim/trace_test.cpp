@@ -63,7 +63,7 @@ Timeline timeline_of(const topology::Topology& machine, schedule::Pass pass,
   const planner::Workload workload{
       .unit_bytes = {{schedule::Payload::kv, 10},
                      {schedule::Payload::kv_grad, 20}},
-      .tile_seconds = [=](const schedule::Tile&) { return tile_seconds; }};
+      .tile_work = [=](const schedule::Tile&) { return tile_seconds; }};
   SimulationOptions options;
   options.failing_links = failing;
   options.link_rates = true;

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "ringweave/base/splitmix.h"
+
 namespace ringweave::topology {
 
 /// SplitMix64: the standard library's distributions differ between
@@ -14,11 +16,9 @@ class Random {
   explicit Random(std::uint64_t seed) : state_(seed) {}
 
   std::uint64_t bits() {
-    state_ += 0x9e3779b97f4a7c15;
-    std::uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
+    const std::uint64_t number = splitmix64(state_);
+    state_ += kSplitMixStep;
+    return number;
   }
   int below(int n) {
     return static_cast<int>(((bits() >> 32) * static_cast<unsigned>(n)) >> 32);

@@ -228,13 +228,13 @@ VertexKind passing_kind(const std::string& word) {
 }
 
 /// Graphs are searched from every rank; larger machines are regular fabrics.
-constexpr std::size_t kMaxRanks = 1024;
+constexpr std::size_t kMaxListedRanks = 1024;
 constexpr std::size_t kMaxSwitches = 8192;
 
 void read_vertices(JsonObject& object, Topology::Spec& spec, Names& names) {
   const auto read = [&](const std::string& key, bool ranks) {
     const Json& list = array(object, key);
-    const std::size_t most = ranks ? kMaxRanks : kMaxSwitches;
+    const std::size_t most = ranks ? kMaxListedRanks : kMaxSwitches;
     require(list.size() <= most,
             "[{}.{}] got {}; want at most {}, or a \"fabric\" in their place",
             object.path(), key, list.size(), most);

@@ -10,7 +10,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/file.h"
 #include "ringweave/base/hash.h"
-#include "ringweave/train/hash.h"
+#include "ringweave/base/splitmix.h"
 
 namespace ringweave::train {
 namespace {
@@ -95,7 +95,7 @@ at::Tensor training_batch(const Data& data, const DataConfig& config,
   for (std::int64_t row = 0; row < config.batch; ++row) {
     const auto sample = static_cast<std::uint64_t>(step * config.batch + row);
     const std::uint64_t drawn =
-        scramble(scramble(static_cast<std::uint64_t>(seed)) ^ sample);
+        splitmix64(splitmix64(static_cast<std::uint64_t>(seed)) ^ sample);
     starts.push_back(static_cast<std::int64_t>(drawn % places));
   }
   return gather(data.train, config.seq_len + 1, starts);

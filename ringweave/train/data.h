@@ -7,9 +7,11 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/train/config.h"
+#include "ringweave/config/train_config.h"
 
 namespace ringweave::train {
+
+using config::DataConfig;
 
 /// Texts as bytes; a token is a byte. Immutable, shared by the local ranks.
 struct Data {
@@ -22,7 +24,7 @@ struct Data {
 /// seq_len + 1 bytes.
 Data read_data(const DataConfig& config);
 
-/// A hash of all bytes, to compare over ranks.
+/// A hash of all bytes, to compare over ranks. Takes time in their number.
 std::string hash(const Data& data);
 
 /// The full sequences of a step: sample i of a run starts at a place of the

@@ -7,10 +7,12 @@
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/comm/communicator.h"
+#include "ringweave/config/train_config.h"
 #include "ringweave/models/parameters.h"
-#include "ringweave/train/config.h"
 
 namespace ringweave::train {
+
+using config::OptimizerConfig;
 
 /// Learning rate of a step, counted from 1: a linear warm-up that reaches
 /// learning_rate at step warmup_steps, then half a cosine that reaches

@@ -10,7 +10,6 @@
 namespace ringweave::train {
 namespace {
 
-using models::Compute;
 using models::ParameterMaker;
 
 TEST(LearningRate, WarmsUpThenFallsAlongACosine) {
@@ -36,7 +35,7 @@ TEST(LearningRate, OddEndsStayInRange) {
 }
 
 struct Toy {
-  ParameterMaker maker{1, Compute::float64};
+  ParameterMaker maker{1, ElementType::float64};
   at::Tensor matrix = maker.normal("matrix", {2, 3}, 1.0);
   at::Tensor vector = maker.filled("vector", {4}, 2.0);
 };
@@ -71,7 +70,8 @@ TEST(Gradients, ClippingKeepsTheDirection) {
 }
 
 TEST(Gradients, AreSummedOverRanks) {
-  for (const Compute compute : {Compute::float64, Compute::float32}) {
+  for (const ElementType compute :
+       {ElementType::float64, ElementType::float32}) {
     comm::run_ranks(3, [&](Rank rank,
                            std::shared_ptr<comm::Transport> transport) {
       comm::Communicator communicator(std::move(transport));

@@ -110,7 +110,7 @@ planner::PlanFile planned_now(const TrainConfig& config) {
     request.memory_limit_bytes = parallel.memory_limit_bytes;
   }
   if (planner::worth_searching(request.machine)) {
-    request.extra = planner::searched_strategies(request.machine);
+    request.searched = planner::searched_strategies(request.machine);
   }
   return planner::plan_file(request, parallel.layout,
                             planner::make_plan(request));
@@ -130,7 +130,8 @@ Exchanges exchanges(const TrainConfig& config) {
   return result;
 }
 
-void check_exchanges(const TrainConfig& config) {
+void check_run(const TrainConfig& config) {
+  check(config);
   check_planning_fields(config.parallel);
   if (config.parallel.plan.empty()) named(config);
 }
@@ -141,8 +142,8 @@ std::string describe(const Exchanges& exchanges) {
 }
 
 planner::ModelShape model_shape(const TrainConfig& config) {
-  // Through the config's own JSON, so that one reader knows the fields.
-  return planner::model_shape_from_json(to_json(config), "config");
+  return planner::model_shape(config.model, config.compute, config.data.batch,
+                              "model");
 }
 
 }  // namespace ringweave::train

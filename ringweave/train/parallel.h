@@ -2,12 +2,15 @@
 // the planner picks at start.
 #pragma once
 
+#include "ringweave/config/train_config.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/schedule/strategy/strategy.h"
-#include "ringweave/train/config.h"
 
 namespace ringweave::train {
+
+using config::ParallelConfig;
+using config::TrainConfig;
 
 struct Exchanges {
   schedule::Strategy softmax;
@@ -21,14 +24,15 @@ struct Exchanges {
 /// planner::make_plan().
 Exchanges exchanges(const TrainConfig& config);
 
-/// What can be told of the fields without files and plans; throws as
-/// exchanges(). check(config) calls it.
-void check_exchanges(const TrainConfig& config);
+/// To be called when files and flags have been read, before the files that the
+/// config names are. Throws as config::check(), and as exchanges() for what can
+/// be told of it without files and plans.
+void check_run(const TrainConfig& config);
 
 /// Both in full, to be compared over ranks.
 std::string describe(const Exchanges& exchanges);
 
-/// What the planner has to know of the model.
+/// The numbers of the model that the planner needs.
 planner::ModelShape model_shape(const TrainConfig& config);
 
 }  // namespace ringweave::train

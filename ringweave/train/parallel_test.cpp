@@ -108,6 +108,33 @@ TEST(Exchanges, FieldsThatNoPlanWouldKeepToAreErrors) {
                   HasSubstr("[parallel.message_overhead_seconds] got 1e-06")));
 }
 
+TEST(CheckRun, NamesAreToldWithoutFiles) {
+  const auto fails = [](auto change, const char* word) {
+    TrainConfig config;
+    config.data.files = {"text"};
+    EXPECT_NO_THROW(check_run(config));
+    change(config.parallel);
+    EXPECT_THAT([&] { check_run(config); },
+                ThrowsMessage<InvalidArgument>(HasSubstr(word)));
+  };
+  fails([](ParallelConfig& p) { p.softmax = "multiring"; }, "multi_ring");
+  fails([](ParallelConfig& p) { p.linear = "allgather"; }, "all_gather");
+  fails([](ParallelConfig& p) { p.memory_limit_bytes = 1e9; },
+        "neither softmax");
+  fails([](ParallelConfig& p) { p.layout = "striped"; },
+        "[parallel.layout] got \"striped\"");
+}
+
+TEST(CheckRun, AStrategyThatDoesNotExistForTheRanksIsRefused) {
+  TrainConfig config;
+  config.data.files = {"text"};
+  config.parallel.softmax = "time_varying_multi_ring";
+  config.parallel.ranks = 10;
+  EXPECT_THROW(check_run(config), NoSolution);
+  config.parallel.ranks = 9;
+  EXPECT_NO_THROW(check_run(config));
+}
+
 TEST(Exchanges, AutoForOneKindLeavesTheOther) {
   TrainConfig config = config_of_ranks(5);
   config.parallel.softmax = "ring";
@@ -151,7 +178,7 @@ TEST_F(PlanOnDisk, IsTakenAndCheckedAgainstTheRun) {
   other.parallel.topology = "mesh:ranks=5,rate=2e8";
   fails(other, "topology");
   other = config;
-  other.model.linear.kind = models::LinearKind::gla;
+  other.model.linear = config::LinearConfig("gla");
   fails(other, "linear layers");
 }
 

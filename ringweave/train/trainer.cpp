@@ -14,9 +14,9 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/hash.h"
 #include "ringweave/base/memory.h"
-#include "ringweave/comm/local_ranks.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
+#include "ringweave/tensor/threads.h"
 #include "ringweave/train/optimizer.h"
 #include "ringweave/train/parallel.h"
 
@@ -39,17 +39,30 @@ struct Totals {
   std::int64_t bytes = 0;
 };
 
-Totals gather(const Spent& mine, comm::Communicator& communicator) {
-  const auto all = communicator.all_gather(std::as_bytes(std::span(&mine, 1)));
+/// Every rank's, in rank order. As CBOR, which machines of every byte order
+/// read alike.
+std::vector<Spent> all_gather(const Spent& mine,
+                              comm::Communicator& communicator) {
+  const std::vector<std::uint8_t> bytes =
+      Json::to_cbor({mine.seconds, mine.waiting_seconds, mine.bytes});
   std::vector<Spent> ranks;
+  for (const auto& theirs :
+       communicator.all_gather(std::as_bytes(std::span(bytes)))) {
+    const auto* data = reinterpret_cast<const std::uint8_t*>(theirs.data());
+    const Json spent = Json::from_cbor(data, data + theirs.size());
+    ranks.push_back({.seconds = spent[0].get<double>(),
+                     .waiting_seconds = spent[1].get<double>(),
+                     .bytes = spent[2].get<std::int64_t>()});
+  }
+  return ranks;
+}
+
+Totals gather(const Spent& mine, comm::Communicator& communicator) {
+  const std::vector<Spent> ranks = all_gather(mine, communicator);
   Totals totals;
-  for (const auto& bytes : all) {
-    Spent spent;
-    std::copy(bytes.begin(), bytes.end(),
-              std::as_writable_bytes(std::span(&spent, 1)).begin());
+  for (const Spent& spent : ranks) {
     totals.seconds = std::max(totals.seconds, spent.seconds);
     totals.bytes += spent.bytes;
-    ranks.push_back(spent);
   }
   for (const Spent& spent : ranks) {
     const double share =
@@ -100,44 +113,18 @@ models::Context make_context(const TrainConfig& config, const Exchanges& chosen,
 /// Bytes of weights, gradients and optimizer states of `ranks_here` ranks, and
 /// of their part of a batch's activations that backward needs.
 double least_memory(const TrainConfig& config, int ranks_here) {
-  const double bytes = config.compute == models::Compute::float64 ? 8 : 4;
-  const models::ModelConfig& model = config.model;
-  const auto hidden = static_cast<double>(model.hidden);
-  const auto vocab = static_cast<double>(model.vocab_size);
-  const auto layers = static_cast<double>(model.layers);
-  const double heads =
-      2 *
-      (static_cast<double>(model.heads) + static_cast<double>(model.kv_heads)) *
-      static_cast<double>(model.head_dim);
-  const bool gated =
-      model.has_linear() && model.linear.kind == models::LinearKind::gla;
-  const double gate = gated ? static_cast<double>(model.linear.gate_rank) : 0;
-  const double parameters =
-      hidden * (vocab + gate +
-                layers * (heads + 3 * static_cast<double>(model.intermediate)));
+  const config::ModelConfig& model = config.model;
+  const auto bytes =
+      static_cast<double>(element_bytes(accumulate_type(config.compute)));
   const double tokens = static_cast<double>(config.data.batch) *
                         static_cast<double>(config.data.seq_len) /
                         config.parallel.ranks;
+  const double activations =
+      static_cast<double>(model.vocab_size) +
+      static_cast<double>(model.layers) * static_cast<double>(model.hidden);
   constexpr double kCopies = 4;  // weights, gradients, two moments
   return ranks_here * bytes *
-         (kCopies * parameters + tokens * (vocab + layers * hidden));
-}
-
-void check_agreement(const TrainConfig& config, const Exchanges& chosen,
-                     const Data& data, comm::Communicator& communicator) {
-  // Where the texts lie may differ between machines, what they say may not.
-  Json shared = to_json(config);
-  shared["data"].erase("files");
-  shared["data"].erase("validation_files");
-  for (const char* file : {"topology", "device", "plan"}) {
-    shared["parallel"].erase(file);
-  }
-  communicator.check_agreement(
-      {{"version", RINGWEAVE_VERSION},
-       {"config", fmt::format("{:016x}", fnv1a(shared.dump()))},
-       {"data", hash(data)},
-       {"exchanges", describe(chosen)},
-       {"seed", fmt::format("{}", config.seed)}});
+         (kCopies * config::weight_count(model) + tokens * activations);
 }
 
 /// One rank's state of a run.
@@ -253,19 +240,51 @@ class Trainer {
   AdamW optimizer_;
 };
 
+/// Processes of a launcher may share this machine; how many do is not known
+/// here, so 0 threads means an equal share among all ranks.
+void set_threads(const TrainConfig& config) {
+  const int cores =
+      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  at::set_num_threads(config.threads > 0
+                          ? config.threads
+                          : std::max(1, cores / config.parallel.ranks));
+}
+
 }  // namespace
+
+std::map<std::string, std::string> facts(const TrainConfig& config,
+                                         const Exchanges& chosen,
+                                         const Data& data) {
+  Json shared = to_json(config);
+  shared["data"].erase("files");
+  shared["data"].erase("validation_files");
+  for (const char* file : {"topology", "device", "plan"}) {
+    shared["parallel"].erase(file);
+  }
+  return {{"version", RINGWEAVE_VERSION},
+          {"config", fmt::format("{:016x}", fnv1a(shared.dump()))},
+          {"data", hash(data)},
+          {"exchanges", describe(chosen)},
+          {"seed", fmt::format("{}", config.seed)}};
+}
+
+comm::TimeOuts time_outs(const TrainConfig& config) {
+  const auto milliseconds = [](double seconds) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::duration<double>(seconds));
+  };
+  return {.start = milliseconds(config.time_outs.start_seconds),
+          .step = milliseconds(config.time_outs.step_seconds)};
+}
 
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Data& data, comm::Communicator& communicator,
                 const Callbacks& callbacks) {
-  check(config);
+  check_run(config);
   require(communicator.size() == config.parallel.ranks,
           "[train] got {} ranks running and parallel.ranks {}; want as many",
           communicator.size(), config.parallel.ranks);
-  check_agreement(config, chosen, data, communicator);
-  // A new thread learns torch's number of threads at its first parallel op;
-  // until then MKL would run each matrix product with a team of its own.
-  static_cast<void>(at::get_num_threads());
+  tensor::take_over_thread_count();
   Trainer trainer(config, chosen, data, communicator);
   TrainReport report;
   report.start = trainer.start();
@@ -303,34 +322,26 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
   return report;
 }
 
-TrainReport run_local(const TrainConfig& config, const Exchanges& chosen,
-                      const Data& data, const Callbacks& callbacks) {
-  check(config);
-  set_threads(config, config.parallel.ranks);
-  check_memory(config, config.parallel.ranks);
+TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
+                   const Exchanges& chosen, const Data& data,
+                   const Callbacks& callbacks) {
+  check_run(config);
+  const int ranks = config.parallel.ranks;
+  set_threads(config);
+  check_memory(config, engine.ranks_here(ranks));
   TrainReport report;
-  comm::run_ranks(config.parallel.ranks,
-                  [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
-                    comm::Communicator communicator(std::move(transport),
-                                                    time_outs(config));
-                    const TrainReport mine =
-                        run(config, chosen, data, communicator,
-                            rank == 0 ? callbacks : Callbacks{});
-                    if (rank == 0) report = mine;
-                  });
+  engine.run(ranks, time_outs(config), [&](comm::Communicator& communicator) {
+    const bool first = communicator.rank() == engine.rank();
+    const TrainReport mine = run(config, chosen, data, communicator,
+                                 first ? callbacks : Callbacks{});
+    if (first) report = mine;
+  });
   return report;
 }
 
 void check_memory(const TrainConfig& config, int ranks_here) {
   require_memory(least_memory(config, ranks_here),
                  "[train] got a model with batches");
-}
-
-void set_threads(const TrainConfig& config, int ranks_here) {
-  const int cores =
-      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  at::set_num_threads(config.threads > 0 ? config.threads
-                                         : std::max(1, cores / ranks_here));
 }
 
 }  // namespace ringweave::train

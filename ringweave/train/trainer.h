@@ -1,17 +1,21 @@
 // Trains a model with its sequences split over ranks.
 //
-//   const TrainConfig config = read_config("configs/quickstart.json");
+//   const auto config = config::read_config("configs/quickstart.json");
 //   const Data data = read_data(config.data);
 //   const Exchanges chosen = exchanges(config);
-//   const TrainReport report = run_local(config, chosen, data, callbacks);
+//   const comm::Engine engine;  // ranks are threads
+//   const TrainReport report = run_on(engine, config, chosen, data, callbacks);
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
+#include <string>
 
 #include "ringweave/comm/communicator.h"
-#include "ringweave/train/config.h"
+#include "ringweave/comm/engine.h"
+#include "ringweave/config/train_config.h"
 #include "ringweave/train/data.h"
 #include "ringweave/train/parallel.h"
 
@@ -63,12 +67,21 @@ struct TrainReport {
   std::int64_t bytes_sent = 0;  ///< by all ranks, in all steps
 };
 
+/// What must be equal on all ranks, for comm::Communicator::check_agreement():
+/// version, config, exchanges, data and seed. Where the files of the config lie
+/// may differ. Takes time in the bytes of the data.
+std::map<std::string, std::string> facts(const TrainConfig& config,
+                                         const Exchanges& chosen,
+                                         const Data& data);
+
+comm::TimeOuts time_outs(const TrainConfig& config);
+
 /// Trains as one rank of the communicator, whose size must be
-/// config.parallel.ranks, with what exchanges(config) gave; every member must
-/// call it. First all ranks compare version, config, exchanges, data and seed.
-/// Throws InvalidArgument if they differ or the config can't be used, CommError
-/// if a peer fails or does not answer in time, Error after a step whose loss or
-/// gradient norm is not finite, which changes no parameter.
+/// config.parallel.ranks, with what exchanges(config) gave. Every member must
+/// call it, after they have compared their facts(). Throws InvalidArgument if
+/// the config can't be used, CommError if a peer fails or does not answer in
+/// time, Error after a step whose loss or gradient norm is not finite, which
+/// changes no parameter.
 /// Losses on n ranks and on one agree to rounding.
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Data& data, comm::Communicator& communicator,
@@ -78,15 +91,11 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
 /// memory, by a lower bound of what they take (require_memory).
 void check_memory(const TrainConfig& config, int ranks_here);
 
-/// Runs config.parallel.ranks ranks as threads of this process, with rank 0's
-/// callbacks, and returns rank 0's report. Sets torch's number of threads for
-/// the whole process first (set_threads).
-TrainReport run_local(const TrainConfig& config, const Exchanges& chosen,
-                      const Data& data, const Callbacks& callbacks = {});
-
-/// Sets torch's threads per operation to config.threads, or to
-/// cores / `ranks_here`, at least 1. To be called once, before the ranks of
-/// this process start.
-void set_threads(const TrainConfig& config, int ranks_here);
+/// Runs the ranks of this process, with callbacks and the report of
+/// engine.rank(). First it sets torch's threads per operation, for the whole
+/// process: config.threads, or else cores / ranks, at least 1.
+TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
+                   const Exchanges& chosen, const Data& data,
+                   const Callbacks& callbacks = {});
 
 }  // namespace ringweave::train

@@ -18,7 +18,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Lt;
 
-TrainConfig tiny(int ranks, models::Compute compute) {
+TrainConfig tiny(int ranks, ElementType compute) {
   TrainConfig config;
   config.model.hidden = 16;
   config.model.intermediate = 24;
@@ -26,7 +26,7 @@ TrainConfig tiny(int ranks, models::Compute compute) {
   config.model.heads = 4;
   config.model.kv_heads = 2;
   config.model.head_dim = 4;
-  config.model.linear.kind = models::LinearKind::gla;
+  config.model.linear = config::LinearConfig("gla");
   config.data.files = {"given directly"};
   config.data.seq_len = 21;
   config.data.batch = 3;
@@ -76,11 +76,12 @@ Log train(const TrainConfig& config) {
           [&](const ValidationReport& validation) {
             log.validations.push_back(validation);
           }};
-  log.report = run_local(config, exchanges(config), text(), callbacks);
+  log.report =
+      run_on(comm::Engine(), config, exchanges(config), text(), callbacks);
   return log;
 }
 
-void expect_same_losses(models::Compute compute, double tolerance) {
+void expect_same_losses(ElementType compute, double tolerance) {
   const Log one = train(tiny(1, compute));
   const Log four = train(tiny(4, compute));
   ASSERT_EQ(one.steps.size(), 50u);
@@ -96,15 +97,15 @@ void expect_same_losses(models::Compute compute, double tolerance) {
 }
 
 TEST(Trainer, FourRanksFollowOneInFloat64) {
-  expect_same_losses(models::Compute::float64, 1e-9);
+  expect_same_losses(ElementType::float64, 1e-9);
 }
 
 TEST(Trainer, FourRanksFollowOneInFloat32) {
-  expect_same_losses(models::Compute::float32, 1e-4);
+  expect_same_losses(ElementType::float32, 1e-4);
 }
 
 TEST(Trainer, TheSameRanksGiveTheSameBits) {
-  TrainConfig config = tiny(3, models::Compute::float32);
+  TrainConfig config = tiny(3, ElementType::float32);
   config.steps = 8;
   config.parallel.layout = "contiguous";
   config.parallel.linear = "chain";
@@ -112,20 +113,20 @@ TEST(Trainer, TheSameRanksGiveTheSameBits) {
 }
 
 TEST(Trainer, Bfloat16Learns) {
-  TrainConfig config = tiny(2, models::Compute::bfloat16);
+  TrainConfig config = tiny(2, ElementType::bfloat16);
   config.parallel.grad_payload = "compute";
   const Log log = train(config);
   EXPECT_THAT(log.steps.back().loss, Lt(log.steps.front().loss - 0.8));
 }
 
 TEST(Trainer, ReportsWhatHappened) {
-  TrainConfig config = tiny(2, models::Compute::float32);
+  TrainConfig config = tiny(2, ElementType::float32);
   config.steps = 6;
   config.validation = {.every = 2, .batches = 3};
   StartReport start;
   std::vector<std::int64_t> order;
-  const TrainReport report = run_local(
-      config, exchanges(config), text(),
+  const TrainReport report = run_on(
+      comm::Engine(), config, exchanges(config), text(),
       {.start = [&](const StartReport& s) { start = s; },
        .step =
            [&](const StepReport& step) {
@@ -154,7 +155,7 @@ TEST(Trainer, ReportsWhatHappened) {
 
 TEST(Trainer, ValidationIsTheMeanOverAllItsTokens) {
   // No step: the same weights whatever the batch, whose last one is smaller.
-  TrainConfig config = tiny(2, models::Compute::float64);
+  TrainConfig config = tiny(2, ElementType::float64);
   config.steps = 0;
   const Log a = train(config);
   config.data.batch = 4;
@@ -167,17 +168,17 @@ TEST(Trainer, ValidationIsTheMeanOverAllItsTokens) {
 }
 
 TEST(Trainer, AnErrorOnOneRankEndsAll) {
-  TrainConfig config = tiny(3, models::Compute::float32);
+  TrainConfig config = tiny(3, ElementType::float32);
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_THROW(run_local(config, exchanges(config), text(),
-                         {.start = {},
-                          .step =
-                              [](const StepReport& step) {
-                                if (step.step == 2) {
-                                  throw std::runtime_error("full disk");
-                                }
-                              },
-                          .validation = {}}),
+  EXPECT_THROW(run_on(comm::Engine(), config, exchanges(config), text(),
+                      {.start = {},
+                       .step =
+                           [](const StepReport& step) {
+                             if (step.step == 2) {
+                               throw std::runtime_error("full disk");
+                             }
+                           },
+                       .validation = {}}),
                std::runtime_error);
   const std::chrono::duration<double> seconds =
       std::chrono::steady_clock::now() - start;
@@ -187,7 +188,7 @@ TEST(Trainer, AnErrorOnOneRankEndsAll) {
 /// What each rank throws when rank 1 differs.
 std::vector<std::string> disagreements(
     const std::function<void(TrainConfig&, Data&)>& differ) {
-  const TrainConfig base = tiny(3, models::Compute::float32);
+  const TrainConfig base = tiny(3, ElementType::float32);
   const auto outcomes = comm::rank_outcomes(
       3, [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
         TrainConfig config = base;
@@ -195,7 +196,9 @@ std::vector<std::string> disagreements(
         if (rank == 1) differ(config, data);
         comm::Communicator communicator(std::move(transport),
                                         time_outs(config));
-        run(config, exchanges(config), data, communicator);
+        const Exchanges chosen = exchanges(config);
+        communicator.check_agreement(facts(config, chosen, data));
+        run(config, chosen, data, communicator);
       });
   std::vector<std::string> texts;
   for (const auto& outcome : outcomes) {
@@ -211,7 +214,7 @@ std::vector<std::string> disagreements(
 
 TEST(Trainer, StopsWhenTheLossIsNoNumber) {
   for (const int ranks : {1, 2}) {
-    TrainConfig config = tiny(ranks, models::Compute::float32);
+    TrainConfig config = tiny(ranks, ElementType::float32);
     config.optimizer.learning_rate = 1e300;
     config.optimizer.warmup_steps = 0;
     EXPECT_THAT([&] { train(config); },
@@ -232,23 +235,25 @@ TEST(Trainer, RanksWithDifferentConfigsOrTextsAllSaySo) {
     EXPECT_THAT(text, HasSubstr("data"));
   }
   // Where the text lies may differ.
-  TrainConfig config = tiny(3, models::Compute::float32);
+  TrainConfig config = tiny(3, ElementType::float32);
   config.steps = 1;
   comm::run_ranks(
       3, [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
         TrainConfig mine = config;
         mine.data.files = {fmt::format("folder-{}", rank)};
         comm::Communicator communicator(std::move(transport), time_outs(mine));
-        EXPECT_EQ(run(mine, exchanges(mine), text(), communicator).steps, 1);
+        const Exchanges chosen = exchanges(mine);
+        communicator.check_agreement(facts(mine, chosen, text()));
+        EXPECT_EQ(run(mine, chosen, text(), communicator).steps, 1);
       });
 }
 
 TEST(Trainer, WhatMemoryCannotHoldIsRefusedAtOnce) {
   const auto error = [](auto change) -> std::string {
-    TrainConfig config = tiny(2, models::Compute::float32);
+    TrainConfig config = tiny(2, ElementType::float32);
     change(config);
     try {
-      run_local(config, exchanges(config), text());
+      run_on(comm::Engine(), config, exchanges(config), text());
     } catch (const InvalidArgument& error) {
       return error.what();
     }
@@ -256,24 +261,32 @@ TEST(Trainer, WhatMemoryCannotHoldIsRefusedAtOnce) {
   };
   constexpr std::int64_t kHuge = std::int64_t{1} << 40;
   for (const auto field :
-       {&models::ModelConfig::layers, &models::ModelConfig::hidden,
-        &models::ModelConfig::intermediate, &models::ModelConfig::head_dim,
-        &models::ModelConfig::vocab_size}) {
+       {&config::ModelConfig::layers, &config::ModelConfig::hidden,
+        &config::ModelConfig::intermediate, &config::ModelConfig::head_dim,
+        &config::ModelConfig::vocab_size}) {
     EXPECT_THAT(
         error([&](TrainConfig& config) { config.model.*field = kHuge; }),
         HasSubstr("this machine's memory"));
   }
-  EXPECT_THAT(
-      error([](TrainConfig& config) { config.model.linear.gate_rank = kHuge; }),
-      HasSubstr("this machine's memory"));
-  EXPECT_THAT(error([](TrainConfig& config) { config.data.batch = kHuge; }),
+  EXPECT_THAT(error([&](TrainConfig& config) {
+                config.model.linear.set("gate_rank", kHuge);
+              }),
               HasSubstr("this machine's memory"));
+  EXPECT_THAT(error([&](TrainConfig& config) { config.data.batch = kHuge; }),
+              HasSubstr("this machine's memory"));
+}
+
+TEST(Trainer, TimeOutsAreTheConfigs) {
+  TrainConfig config;
+  config.time_outs = {.start_seconds = 2.5, .step_seconds = 12};
+  EXPECT_EQ(time_outs(config).start.count(), 2500);
+  EXPECT_EQ(time_outs(config).step.count(), 12000);
 }
 
 TEST(Trainer, AnotherNumberOfRanksIsRefused) {
   comm::run_ranks(2, [](Rank, std::shared_ptr<comm::Transport> transport) {
     comm::Communicator communicator(std::move(transport));
-    const TrainConfig config = tiny(3, models::Compute::float32);
+    const TrainConfig config = tiny(3, ElementType::float32);
     EXPECT_THROW(run(config, exchanges(config), text(), communicator),
                  InvalidArgument);
   });

@@ -152,8 +152,37 @@ class File(PlanTest):
             got = self.plan(MESH, "--model", path, "--batch", 3)
         self.assertEqual(got["model"], {
             "layers": 2, "pattern": "LN", "heads": 4, "kv_heads": 4,
-            "head_dim": 16, "linear": "gla", "compute": "bfloat16", "batch": 3})
+            "head_dim": 16, "linear": "gla",
+            "state": {"heads": 4, "key_dim": 16, "value_dim": 16, "decays": 16},
+            "compute": "bfloat16", "batch": 3})
 
+    def test_knows_every_family_of_linear_layers(self):
+        """The program without torch is tested with this, too."""
+        states = {"basic": (33, 0), "lightning": (32, 0), "gla": (32, 32)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.json")
+            for kind, (columns, decays) in states.items():
+                with open(path, "w", encoding="utf-8") as file:
+                    json.dump({"linear": {"kind": kind}}, file)
+                got = self.plan(MESH, "--model", path)
+                self.assertEqual(got["model"]["linear"], kind)
+                self.assertEqual(got["model"]["state"],
+                                 {"heads": 4, "key_dim": 32,
+                                  "value_dim": columns, "decays": decays})
+                self.assertEqual(
+                    got["model"],
+                    self.plan(MESH, "--heads", 4, "--head-dim", 32, "--layers",
+                              4, "--pattern", "LLLN", "--linear",
+                              kind)["model"])
+                sent = self.named(got["linear"], "chain")["forward"]
+                # 16 segments pass a state of fp32 on to the next.
+                self.assertAlmostEqual(sent["link_bytes"]["link"]["total"],
+                                       15 * 4 * (32 * columns + decays) * 4)
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"linear": {"kind": "glaa"}}, file)
+            self.assert_fault(
+                cli.run("plan", "--topology", MESH, "--seq-len", 100, "--model",
+                        path), "linear.kind", "glaa", "gla")
 
     def test_takes_the_run_from_a_config(self):
         config = {"format": "ringweave.config", "version": 1,

@@ -11,7 +11,7 @@ double run_area(const schedule::AttentionDemand& demand, Rank rank,
                 const schedule::Run& keys) {
   std::int64_t area = 0;
   for (const schedule::Run& queries : demand.q_layout().runs(rank)) {
-    area += demand.mask().area(queries, keys, demand.kv_layout().tokens());
+    area += demand.mask().pairs(queries, keys);
   }
   return static_cast<double>(area);
 }
@@ -115,17 +115,17 @@ Workload attention_workload(const schedule::AttentionDemand& demand,
   Workload workload{
       .unit_bytes = {{schedule::Payload::kv, shape.kv_token_bytes()},
                      {schedule::Payload::kv_grad, shape.grad_token_bytes()}},
-      .message_overhead_seconds = message_overhead_seconds};
+      .message_overhead_seconds = message_overhead_seconds,
+      .side_by_side = schedule::side_by_side(demand, strands)};
   const auto heads = static_cast<double>(shape.heads * shape.batch);
   const int head_dim = static_cast<int>(shape.head_dim);
   const bool backward = pass == schedule::Pass::backward;
-  const auto seconds = [=](double area) {
-    return device.tile_seconds(area * heads, head_dim, backward);
+  workload.step_seconds = [=](double area) {
+    return area > 0 ? device.tile_seconds(area * heads, head_dim, backward) : 0;
   };
   if (!demand.mask().is_plain()) {
-    workload.tile_seconds = [=, &demand](const schedule::Tile& tile) {
-      return seconds(
-          run_area(demand, tile.rank, keys_of(demand, tile.block, strands)));
+    workload.tile_work = [=, &demand](const schedule::Tile& tile) {
+      return run_area(demand, tile.rank, keys_of(demand, tile.block, strands));
     };
     return workload;
   }
@@ -137,9 +137,9 @@ Workload attention_workload(const schedule::AttentionDemand& demand,
                                 : run_area(demand, rank, keys) /
                                       static_cast<double>(keys.length);
       }));
-  workload.tile_seconds = [=, &demand](const schedule::Tile& tile) {
-    return seconds(table->at(tile.rank, tile.block) *
-                   static_cast<double>(demand.size(tile.block, strands)));
+  workload.tile_work = [=, &demand](const schedule::Tile& tile) {
+    return table->at(tile.rank, tile.block) *
+           static_cast<double>(demand.size(tile.block, strands));
   };
   return workload;
 }

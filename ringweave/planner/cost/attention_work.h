@@ -14,7 +14,7 @@ namespace ringweave::planner {
 double pair_area(const schedule::AttentionDemand& demand, Rank rank,
                  Rank owner);
 
-/// Tiles cost what `device` needs for their visible pairs × heads × batch. A
+/// A step costs what `device` needs for its visible pairs × heads × batch. A
 /// strand's pairs are its share of its part's, exact to rounding for every
 /// layout, but under windows and documents, where they are counted. `demand`
 /// must outlive it.

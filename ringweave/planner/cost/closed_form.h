@@ -23,7 +23,8 @@ struct BalancedPass {
   double least_need = 1;
 };
 
-/// A pass whose buffers are known too, in bytes of a rank.
+/// A pass whose buffers are known too, in bytes of a rank: slots, and apart
+/// from them what forward retains for backward.
 struct ClosedForm {
   PassCost cost;
   double slot_bytes = 0;

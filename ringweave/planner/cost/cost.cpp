@@ -160,7 +160,7 @@ class Recurrence {
       time += posting * (1 + more);
     }
     time +=
-        traffic_.tile_seconds[static_cast<std::size_t>(state.step) * n_ + rank];
+        traffic_.step_seconds[static_cast<std::size_t>(state.step) * n_ + rank];
     if (time <= now) return;
     state.free = false;
     state.time = time;

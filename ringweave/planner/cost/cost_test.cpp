@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "ringweave/schedule/program/program.h"
 #include "ringweave/schedule/strategy/strategy.h"
+#include "ringweave/schedule/test_cases.h"
 
 namespace ringweave::planner {
 namespace {
@@ -81,7 +83,7 @@ TEST(PassCost, NeverFasterThanTheBusiestLink) {
     const Network network(topology);
     Workload workload = unit_workload();
     // Ranks that are out of step, so that messages start at other times.
-    workload.tile_seconds = [](const schedule::Tile& tile) {
+    workload.tile_work = [](const schedule::Tile& tile) {
       return 0.2 * ((tile.rank * 5 + tile.step * 3) % 11);
     };
     for (const char* strategy : {"direct", "direct:3", "multi_ring", "ring"}) {
@@ -132,12 +134,12 @@ TEST(PassCost, ASwitchGivesNoneMoreThanItsPort) {
 TEST(PassCost, ComputeHidesBehindTransfersOrTheyBehindIt) {
   const Topology topology = mesh(5, 1);
   Workload workload = unit_workload();
-  workload.tile_seconds = [](const schedule::Tile&) { return 4.0; };
+  workload.tile_work = [](const schedule::Tile&) { return 4.0; };
   // 10 bytes per hop: four hops, then the last tile.
   EXPECT_DOUBLE_EQ(
       seconds("ring", topology, 50, schedule::Pass::forward, workload),
       4 * 10 + 4);
-  workload.tile_seconds = [](const schedule::Tile&) { return 40.0; };
+  workload.tile_work = [](const schedule::Tile&) { return 40.0; };
   EXPECT_DOUBLE_EQ(
       seconds("ring", topology, 50, schedule::Pass::forward, workload), 5 * 40);
 }
@@ -190,22 +192,46 @@ TEST(PassCost, BytesPerLinkClassAndBuffers) {
   }
 }
 
-TEST(Traffic, BuffersAreThoseOfTheSchedule) {
-  const schedule::Layout layout = schedule::Layout::zigzag(301, 7);
-  const schedule::AttentionDemand demand(layout, layout,
-                                         schedule::Mask::causal());
-  const Workload workload = unit_workload();
-  for (const char* name : {"ring", "multi_ring", "direct", "all_gather"}) {
-    const schedule::Strategy strategy = schedule::strategy_from_name(name);
-    for (const schedule::Pass pass :
-         {schedule::Pass::forward, schedule::Pass::backward}) {
-      const schedule::Schedule schedule = whole(strategy, demand, pass);
-      const Traffic traffic = traffic_of(
-          schedule, demand, schedule::strand_count(strategy, 7), workload);
-      for (Rank rank = 0; rank < 7; ++rank) {
-        EXPECT_EQ(traffic.slot_bytes[rank],
-                  schedule::buffer_bytes(schedule, rank, workload.unit_bytes))
-            << name << " " << rank;
+// What is predicted, what the schedule says, and what a program allocates; and
+// messages are counted as the program posts them.
+TEST(Traffic, BuffersAndMessagesAreThoseOfThePrograms) {
+  for (const int n : {2, 3, 6, 8}) {
+    for (const schedule::TestCase& test : schedule::test_cases(101, n)) {
+      for (const schedule::Strategy& strategy : schedule::test_strategies(n)) {
+        SCOPED_TRACE(test.name + ", " + name(strategy));
+        const int strands = schedule::strand_count(strategy, n);
+        Workload workload = unit_workload();
+        workload.side_by_side = schedule::side_by_side(test.demand, strands);
+        std::vector<schedule::Program> forward(n);
+        for (const schedule::Pass pass :
+             {schedule::Pass::forward, schedule::Pass::backward}) {
+          const schedule::Schedule schedule =
+              whole(strategy, test.demand, pass);
+          const Traffic traffic =
+              traffic_of(schedule, test.demand, strands, workload);
+          std::vector<std::size_t> messages(n);
+          for (const Flow& flow : traffic.flows) {
+            messages[flow.from] += flow.messages;
+          }
+          for (Rank rank = 0; rank < n; ++rank) {
+            const schedule::Program program = schedule::compile(
+                rank_part(strategy, test.demand, pass, rank), rank, test.demand,
+                strands,
+                pass == schedule::Pass::backward ? &forward[rank] : nullptr);
+            const auto bytes =
+                static_cast<double>(program.buffer_bytes(workload.unit_bytes));
+            ASSERT_EQ(traffic.slot_bytes[rank] + traffic.retained_bytes[rank],
+                      bytes);
+            ASSERT_EQ(
+                schedule::buffer_bytes(schedule, rank, workload.unit_bytes),
+                bytes);
+            const auto sent = std::ranges::count_if(
+                program.messages,
+                [](const auto& message) { return message.outgoing; });
+            ASSERT_EQ(messages[rank], sent);
+            if (pass == schedule::Pass::forward) forward[rank] = program;
+          }
+        }
       }
     }
   }

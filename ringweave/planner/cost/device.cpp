@@ -6,14 +6,15 @@
 #include <filesystem>
 #include <limits>
 
+#include "ringweave/base/element_type.h"
 #include "ringweave/base/error.h"
+#include "ringweave/base/limits.h"
 #include "ringweave/base/range.h"
 
 namespace ringweave::planner {
 namespace {
 
 constexpr const char* kFormat = "ringweave.device_table";
-constexpr double kBackwardRatio = 2.5;
 constexpr double kForwardFlop = 4;
 /// What is believed; what lies outside is a slip, and could make times that no
 /// double holds. FLOP/s × the least efficiency stay above 0.
@@ -217,11 +218,9 @@ Json to_json(const Device& device) {
 Device device_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
   check_format(object, kFormat, 1);
-  Device device{
-      .name = object.name("device"),
-      .source = "measured",
-      .dtype = object.choice("dtype", {"float64", "float32", "bfloat16"})};
-  constexpr std::int64_t kMaxHeadDim = 1 << 16;
+  Device device{.name = object.name("device"),
+                .source = "measured",
+                .dtype = object.choice("dtype", element_type_names())};
   const std::int64_t head_dim = object.integer("head_dim", 1);
   require(head_dim <= kMaxHeadDim, "[{}.head_dim] got {}; want at most {}",
           path, head_dim, kMaxHeadDim);
@@ -235,11 +234,11 @@ Device device_from_json(const Json& json, const std::string& path) {
   return device;
 }
 
-void check_dtype(const Device& device, const std::string& dtype) {
-  require(device.head_dim == 0 || device.dtype == dtype,
+void check_dtype(const Device& device, ElementType type) {
+  require(device.head_dim == 0 || device.dtype == name(type),
           "[device] got the table {}, measured with {}, for a model that "
           "computes in {}; want {} for both",
-          device.name, device.dtype, dtype, device.dtype);
+          device.name, device.dtype, name(type), device.dtype);
 }
 
 }  // namespace ringweave::planner

@@ -7,9 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "ringweave/base/element_type.h"
 #include "ringweave/base/json.h"
 
 namespace ringweave::planner {
+
+/// Work of a backward pass over that of its forward pass: five matrix products
+/// against two. Linear layers are taken to have the same ratio.
+inline constexpr double kBackwardRatio = 2.5;
 
 /// Seconds of attention over an area: visible (query, key) pairs × heads ×
 /// batch. On straight lines from the origin through the points, where a point
@@ -70,7 +75,7 @@ Json to_json(const Device& device);
 Device device_from_json(const Json& json, const std::string& path);
 
 /// Throws InvalidArgument if `device` is a table that was measured with another
-/// type than `dtype`; published rates are rough enough to serve all.
-void check_dtype(const Device& device, const std::string& dtype);
+/// type than `type`; published rates are rough enough to serve all.
+void check_dtype(const Device& device, ElementType type);
 
 }  // namespace ringweave::planner

@@ -97,12 +97,12 @@ TEST(Device, ATableServesOnlyTheTypeThatWasMeasured) {
   Device device{.name = "box", .source = "measured", .dtype = "bfloat16"};
   device.head_dim = 64;
   device.forward = {{{1000, 1}}};
-  EXPECT_NO_THROW(check_dtype(device, "bfloat16"));
-  EXPECT_THAT([&] { check_dtype(device, "float32"); },
+  EXPECT_NO_THROW(check_dtype(device, ElementType::bfloat16));
+  EXPECT_THAT([&] { check_dtype(device, ElementType::float32); },
               ThrowsMessage<InvalidArgument>(
                   HasSubstr("box, measured with bfloat16, for a model that "
                             "computes in float32")));
-  EXPECT_NO_THROW(check_dtype(load_device("h100"), "float32"));
+  EXPECT_NO_THROW(check_dtype(load_device("h100"), ElementType::float32));
   Json json = to_json(device);
   json["dtype"] = "fp7";
   EXPECT_THAT([&] { device_from_json(json, "table"); },

@@ -9,8 +9,7 @@
 namespace ringweave::planner {
 namespace {
 
-constexpr double kChunk = 64;           // tokens (linear_attention/chunk.h)
-constexpr double kBackwardRatio = 2.5;  // products of backward to forward's
+constexpr double kChunk = 64;  // tokens (linear_attention/chunk.h)
 constexpr int kPieces[] = {1, 2, 4, 8, 16, 32, 64};
 
 /// The three stages of a pass on one rank.
@@ -23,17 +22,19 @@ struct Stages {
 
 Stages stages(const LinearCase& linear, const Device& device, bool backward) {
   const ModelShape& shape = linear.shape;
-  const auto heads =
-      static_cast<double>(shape.heads * shape.batch * linear.tokens);
-  const auto keys = static_cast<double>(shape.head_dim);
-  const double values = keys + (shape.normaliser ? 1 : 0);
+  const auto tokens = static_cast<double>(shape.batch * linear.tokens);
+  const auto keys = static_cast<double>(shape.state.key_dim);
+  const auto values = static_cast<double>(shape.state.value_dim);
   const double ratio = backward ? kBackwardRatio : 1;
-  const auto seconds = [&](double flop_per_token) {
-    return device.flop_seconds(ratio * heads * flop_per_token);
+  const auto seconds = [&](std::int64_t heads, double flop_per_token) {
+    return device.flop_seconds(ratio * static_cast<double>(heads) * tokens *
+                               flop_per_token);
   };
-  // Products k vᵀ and qᵀ S; q kᵀ and (q kᵀ) v under a causal mask of a chunk.
-  return {seconds(2 * keys * values), seconds(kChunk * (keys + values)),
-          seconds(2 * keys * values)};
+  // Products k vᵀ per state; per query head q kᵀ and (q kᵀ) v under a causal
+  // mask of a chunk, then qᵀ S.
+  return {seconds(shape.state.heads, 2 * keys * values),
+          seconds(shape.heads, kChunk * (keys + values)),
+          seconds(shape.heads, 2 * keys * values)};
 }
 
 class TransportModel {

@@ -17,7 +17,7 @@ constexpr std::size_t kDenseCells = std::size_t{1} << 22;
 double Traffic::compute_seconds(Rank rank) const {
   double seconds = 0;
   for (int step = 0; step < steps; ++step) {
-    seconds += tile_seconds[static_cast<std::size_t>(step) * ranks + rank];
+    seconds += step_seconds[static_cast<std::size_t>(step) * ranks + rank];
   }
   return seconds;
 }
@@ -29,7 +29,7 @@ TrafficCollector::TrafficCollector(const schedule::Demand& demand, int strands,
   const auto cells = static_cast<std::size_t>(n);
   traffic_.ranks = n;
   traffic_.steps = steps;
-  traffic_.tile_seconds.resize(cells * steps);
+  traffic_.step_seconds.resize(cells * steps);
   traffic_.slot_bytes.resize(cells);
   traffic_.retained_bytes.resize(cells);
   for (const auto& [payload, bytes] : workload.unit_bytes) {
@@ -50,11 +50,15 @@ TrafficCollector::TrafficCollector(const schedule::Demand& demand, int strands,
   }
 }
 
-double TrafficCollector::size(const schedule::BlockId& block) const {
+std::size_t TrafficCollector::part_of(const schedule::BlockId& block) const {
   const std::size_t begin = first_part_[block.owner];
   const std::size_t parts = (first_part_[block.owner + 1] - begin) /
                             static_cast<std::size_t>(strands_);
-  return static_cast<double>(sizes_[begin + block.strand * parts + block.part]);
+  return begin + block.strand * parts + block.part;
+}
+
+double TrafficCollector::size(const schedule::BlockId& block) const {
+  return static_cast<double>(sizes_[part_of(block)]);
 }
 
 // Up to the end of the part in its packed strand.
@@ -67,10 +71,18 @@ double TrafficCollector::extent(const schedule::BlockId& block) const {
 }
 
 void TrafficCollector::hold(Rank rank, schedule::Payload payload, int slot,
-                            const schedule::BlockId& block) {
+                            double extent) {
   std::vector<double>& slots = slots_[static_cast<int>(payload)][rank];
   if (slots.size() <= static_cast<std::size_t>(slot)) slots.resize(slot + 1);
-  slots[slot] = std::max(slots[slot], extent(block));
+  slots[slot] = std::max(slots[slot], extent);
+}
+
+void TrafficCollector::hold_arrivals() {
+  for (const Arrival& arrival : arrivals_) {
+    if (!retained_.contains(key_of(arrival.rank, arrival.part))) {
+      hold(arrival.rank, schedule::Payload::kv, arrival.slot, arrival.extent);
+    }
+  }
 }
 
 // Flows that differ in the wait step alone would be told apart here; no
@@ -91,40 +103,48 @@ void TrafficCollector::add(const schedule::Transfer& t) {
     newest = static_cast<int>(traffic_.flows.size());
   }
   Flow& flow = traffic_.flows[newest - 1];
-  Last& last = last_[newest - 1];
-  const bool same_message =
-      last.owner == t.block.owner && last.strand == t.block.strand &&
-      last.payload == t.payload && last.part + 1 == t.block.part &&
-      last.action == t.action && last.source_slot == t.source_slot &&
-      last.slot == t.slot;
-  if (!same_message) ++flow.messages;
-  last = {t.block.owner, t.block.strand, t.block.part, t.payload,
-          t.action,      t.source_slot,  t.slot};
+  schedule::Transfer& last = last_[newest - 1];
+  if (flow.messages == 0 ||
+      !schedule::share_message(last, t, workload_.side_by_side)) {
+    ++flow.messages;
+  }
+  last = t;
   flow.bytes += size(t.block) * bytes_of_[static_cast<int>(t.payload)];
-  hold(t.to, t.payload, t.slot, t.block);
+  if (t.payload == schedule::Payload::kv) {
+    arrivals_.push_back({t.to, t.slot, part_of(t.block), extent(t.block)});
+  } else {
+    hold(t.to, t.payload, t.slot, extent(t.block));
+  }
 }
 
 void TrafficCollector::add(const schedule::Tile& tile) {
   if (tile.grad_slot != schedule::kOwn) {
-    hold(tile.rank, schedule::Payload::kv_grad, tile.grad_slot, tile.block);
+    hold(tile.rank, schedule::Payload::kv_grad, tile.grad_slot,
+         extent(tile.block));
   }
-  if (!workload_.tile_seconds) return;
-  traffic_.tile_seconds[static_cast<std::size_t>(tile.step) * traffic_.ranks +
-                        tile.rank] += workload_.tile_seconds(tile);
+  if (!workload_.tile_work) return;
+  // The work, until finish() knows all of it.
+  traffic_.step_seconds[static_cast<std::size_t>(tile.step) * traffic_.ranks +
+                        tile.rank] += workload_.tile_work(tile);
 }
 
 void TrafficCollector::add(const schedule::Retained& kept) {
   traffic_.retained_bytes[kept.rank] +=
       size(kept.block) * bytes_of_[static_cast<int>(schedule::Payload::kv)];
-  hold(kept.rank, schedule::Payload::kv, kept.slot, kept.block);
+  retained_.insert(key_of(kept.rank, part_of(kept.block)));
 }
 
 Traffic TrafficCollector::finish() {
+  hold_arrivals();
+  for (double& seconds : traffic_.step_seconds) {
+    seconds = workload_.seconds(seconds);
+  }
   std::ranges::sort(traffic_.flows, [](const Flow& a, const Flow& b) {
     return std::tie(a.post_step, a.from, a.to, a.wait_step) <
            std::tie(b.post_step, b.from, b.to, b.wait_step);
   });
-  for (int payload = 0; payload < 5; ++payload) {
+  for (int payload = 0; payload < static_cast<int>(schedule::kPayloads);
+       ++payload) {
     for (Rank rank = 0; rank < traffic_.ranks; ++rank) {
       const std::vector<double>& slots = slots_[payload][rank];
       traffic_.slot_bytes[rank] +=

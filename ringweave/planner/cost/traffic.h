@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "ringweave/planner/cost/workload.h"
@@ -32,7 +33,7 @@ struct Traffic {
   int ranks = 1;
   int steps = 0;
   std::vector<Flow> flows;             ///< by (post_step, from, to)
-  std::vector<double> tile_seconds;    ///< [step · ranks + rank]
+  std::vector<double> step_seconds;    ///< of computing: [step · ranks + rank]
   std::vector<double> slot_bytes;      ///< per rank, all slots of the pass
   std::vector<double> retained_bytes;  ///< per rank, kept for backward
 
@@ -56,36 +57,40 @@ class TrafficCollector final : public schedule::ScheduleSink {
   Traffic finish();
 
  private:
-  /// The transfer that a flow took last: the next one may go on its message.
-  struct Last {
-    Rank owner = -1;
-    int strand = -1;
-    int part = -1;
-    schedule::Payload payload = schedule::Payload::kv;
-    schedule::Action action = schedule::Action::copy;
-    int source_slot = schedule::kOwn;
-    int slot = schedule::kOwn;
-  };
-
   int& newest_flow(const schedule::Transfer& transfer);
+  std::size_t part_of(const schedule::BlockId& block) const;
+  std::uint64_t key_of(Rank rank, std::size_t part) const {
+    return static_cast<std::uint64_t>(rank) * sizes_.size() + part;
+  }
   double extent(const schedule::BlockId& block) const;
   double size(const schedule::BlockId& block) const;
-  void hold(Rank rank, schedule::Payload payload, int slot,
-            const schedule::BlockId& block);
+  void hold(Rank rank, schedule::Payload payload, int slot, double extent);
+  void hold_arrivals();
 
   const Workload& workload_;
   int strands_;
   Traffic traffic_;
   std::vector<std::size_t> first_part_;  // of each owner, in sizes_
   std::vector<std::int64_t> sizes_;  // [first_part_ + strand · parts + part]
-  double bytes_of_[5] = {};          // per unit, by payload
-  std::vector<Last> last_;           // by flow
+  double bytes_of_[schedule::kPayloads] = {};  // per unit, by payload
+  // By flow: the transfer that it took last; the next may go on its message.
+  std::vector<schedule::Transfer> last_;
   // By (post step, from, to): 1 + the newest flow, or 0. The table takes the
   // place of the map where it isn't too large.
   std::unordered_map<std::uint64_t, int> newest_;
   std::vector<int> newest_table_;
   // [payload][rank][slot]: the largest extent.
-  std::vector<std::vector<double>> slots_[5];
+  std::vector<std::vector<double>> slots_[schedule::kPayloads];
+  // Keys and values that arrive lie in a slot unless they turn out to be
+  // retained, which need not be known by then.
+  struct Arrival {
+    Rank rank = 0;
+    int slot = 0;
+    std::size_t part = 0;  // in sizes_
+    double extent = 0;
+  };
+  std::vector<Arrival> arrivals_;
+  std::unordered_set<std::uint64_t> retained_;  // (rank, part in sizes_)
 };
 
 /// The same from a schedule that exists, such as one from a file.

@@ -1,6 +1,7 @@
 #include "ringweave/planner/search/searched.h"
 
 #include <memory>
+#include <utility>
 
 #include "ringweave/base/error.h"
 #include "ringweave/planner/search/synthesis.h"
@@ -29,19 +30,22 @@ bool worth_searching(const Machine& machine) {
          machine.ranks() <= kSearchedRanks;
 }
 
-std::vector<schedule::Strategy> searched_strategies(const Machine& machine) {
+std::vector<Searched> searched_strategies(const Machine& machine) {
   require(machine.ranks() <= topology::kMaxPackedRanks,
           "[plan] got a search for schedules on {} ranks; want at most {}",
           machine.ranks(), topology::kMaxPackedRanks);
-  std::vector<schedule::Strategy> strategies;
-  if (machine.ranks() == 1) return strategies;
-  try {
-    strategies.push_back(rings_on(*machine.topology));
-  } catch (const NoSolution&) {
-    // No ring follows its links; trees still may.
+  std::vector<Searched> all;
+  if (machine.ranks() == 1) return all;
+  for (const char* name : {"rings", "synthesised"}) {
+    Searched searched{.name = name, .strategy = {}};
+    try {
+      searched.strategy = strategy_on(*machine.topology, name);
+    } catch (const NoSolution& error) {
+      searched.why_not = error.what();
+    }
+    all.push_back(std::move(searched));
   }
-  strategies.push_back(trees_on(*machine.topology));
-  return strategies;
+  return all;
 }
 
 schedule::Strategy strategy_on(const topology::Topology& topology,

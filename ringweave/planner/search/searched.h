@@ -1,6 +1,7 @@
 // Strategies that are searched for in a topology: rings and synthesised.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,11 +18,18 @@ inline constexpr int kSearchedRanks = 16;
 /// too large.
 bool worth_searching(const Machine& machine);
 
-/// Rings that share no link, and routes on trees, as far as there are any.
-/// Depends on the machine only; up to kSearchedRanks ranks seconds at most.
-/// Throws InvalidArgument for a symbolic fabric and for more ranks than
+/// What a search for one strategy came to.
+struct Searched {
+  std::string name;
+  std::optional<schedule::Strategy> strategy;  ///< none: there is none
+  std::string why_not = {};                    ///< then why
+};
+
+/// Rings that share no link, and routes on trees; empty for one rank. Depends
+/// on the machine only; up to kSearchedRanks ranks seconds at most. Throws
+/// InvalidArgument for a symbolic fabric and for more ranks than
 /// topology/tree_packing.h takes.
-std::vector<schedule::Strategy> searched_strategies(const Machine& machine);
+std::vector<Searched> searched_strategies(const Machine& machine);
 
 /// The strategy of that name; "rings" and "synthesised" are searched for in the
 /// topology. Throws as strategy_from_name(), topology::disjoint_rings() and

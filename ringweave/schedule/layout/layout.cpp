@@ -180,17 +180,28 @@ BlockPart Layout::block_part(Rank owner, int strand, int strands,
           {local + piece.begin, piece.size(), 1}};
 }
 
+void Layout::check_runs(const std::string& where) const {
+  require(kind_ != Kind::striped,
+          "[{}] got \"striped\" with linear layers, which pass one state per "
+          "contiguous run; want \"contiguous\" or \"zigzag\"",
+          where);
+  for (Rank r = 0; r < ranks(); ++r) {
+    for (const Run& run : runs_[r]) {
+      require(run.stride == 1 || run.length <= 1,
+              "[{}] got a run of stride {} on rank {} with linear layers, "
+              "which pass one state per contiguous run; want contiguous runs",
+              where, run.stride, r);
+    }
+  }
+}
+
 std::vector<Segment> Layout::segments() const {
+  check_runs("layout");
   std::vector<Segment> segments;
   for (Rank r = 0; r < ranks(); ++r) {
     std::int64_t local = 0;
     int index = 0;
     for (const Run& run : runs_[r]) {
-      require(run.stride == 1 || run.length <= 1,
-              "[layout] got a run of stride {} on rank {}; want contiguous "
-              "runs, as linear layers pass one state per contiguous run: use "
-              "the layout contiguous or zigzag",
-              run.stride, r);
       if (run.length == 0) continue;
       if (index > 0 && segments.back().positions.end == run.begin) {
         segments.back().positions.end = run.end();

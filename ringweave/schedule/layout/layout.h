@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ringweave/base/json.h"
+#include "ringweave/base/limits.h"
 #include "ringweave/base/range.h"
 
 namespace ringweave::schedule {
@@ -43,11 +44,6 @@ struct Segment {
   Range positions;     ///< in the sequence
   std::int64_t local;  ///< index of its first token among the rank's tokens
 };
-
-/// Bounds of a layout, so that no product of counts overflows and no number
-/// from a file or a command line costs memory by itself.
-inline constexpr int kMaxRanks = 1 << 16;
-inline constexpr std::int64_t kMaxTokens = std::int64_t{1} << 44;
 
 /// Immutable. Copying is cheap enough for plans, not for inner loops.
 class Layout {
@@ -91,9 +87,13 @@ class Layout {
   /// dealt out token by token.
   BlockPart block_part(Rank owner, int strand, int strands, int part) const;
 
+  /// Throws InvalidArgument, whose text starts with [where], for a layout that
+  /// linear layers can't use: a striped one, or one that has a run of more than
+  /// one token with a stride above 1.
+  void check_runs(const std::string& where) const;
+
   /// All segments in position order; empty ones are left out.
-  /// Throws InvalidArgument if a run has a stride above 1 and more than one
-  /// token: linear layers need contiguous runs.
+  /// Throws InvalidArgument as check_runs().
   std::vector<Segment> segments() const;
 
   /// {"kind": "zigzag", "tokens": N, "ranks": n}, or "kind": "explicit" with

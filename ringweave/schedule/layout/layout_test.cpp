@@ -116,6 +116,12 @@ TEST(Layout, SegmentsMergeNeighbouringRunsOfARank) {
 
 TEST(Layout, SegmentsOfAStripedLayoutAreAnError) {
   EXPECT_THAT(error_of([] { Layout::striped(8, 2).segments(); }),
+              HasSubstr("[layout] got \"striped\" with linear layers"));
+  EXPECT_THAT(error_of([] { Layout::striped(8, 1).check_runs("here"); }),
+              HasSubstr("[here] got \"striped\""));
+  const Layout strided =
+      Layout::from_runs(5, {{{0, 3, 2}}, {{1, 1, 1}}, {{3, 1, 7}}});
+  EXPECT_THAT(error_of([&] { strided.segments(); }),
               HasSubstr("got a run of stride 2 on rank 0"));
 }
 

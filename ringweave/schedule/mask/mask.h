@@ -1,11 +1,13 @@
 // Which keys a query may attend to.
 //
-// Positions are global token indices, never RoPE positions. For every mask and
-// every block part, the keys that a query sees are one interval of indices into
-// that part; so a (queries, part) pair is empty, full, or a list of intervals.
+// Positions are global token indices, never RoPE positions. A mask answers for
+// a run of queries and a run of keys with few areas (area.h): everything else
+// asks only for these. A kind of mask is one class, a MaskRule.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "ringweave/base/json.h"
 #include "ringweave/base/range.h"
 #include "ringweave/schedule/layout/layout.h"
+#include "ringweave/schedule/mask/area.h"
 
 namespace ringweave::schedule {
 
@@ -24,68 +27,99 @@ struct Window {
   friend bool operator==(const Window&, const Window&) = default;
 };
 
+/// A kind of mask with its parameters. Immutable.
+class MaskRule {
+ public:
+  virtual ~MaskRule() = default;
+
+  /// The definition: whether the query at one position sees the key at another.
+  virtual bool sees(std::int64_t query, std::int64_t key) const = 0;
+  /// Appends areas that hold each visible pair of the two runs once, in indices
+  /// of the runs. Few of them: a kernel is called for each.
+  virtual void add_areas(const Run& queries, const Run& keys,
+                         std::vector<Area>& areas) const = 0;
+  /// Whether there is a visible pair. By default asks for the areas.
+  virtual bool any_visible(const Run& queries, const Run& keys) const;
+  /// Whether no query sees a key that comes after it.
+  virtual bool is_causal() const = 0;
+  /// Throws InvalidArgument if the mask is for another number of tokens.
+  virtual void check_tokens(std::int64_t tokens) const {}
+  /// {"kind": …}, as add_mask_kind()'s reader takes it.
+  virtual Json to_json() const = 0;
+  /// In a few words, for people.
+  virtual std::string text() const = 0;
+};
+
+class StandardMask;  // standard_mask.h: full, causal, windows, documents
+
+/// A mask of any kind. Immutable, and cheap to copy.
 class Mask {
  public:
-  enum class Kind { full, causal };
-
-  static Mask full() { return Mask(Kind::full, {}, {}); }
-  static Mask causal() { return Mask(Kind::causal, {}, {}); }
+  static Mask full();
+  static Mask causal();
+  explicit Mask(std::shared_ptr<const MaskRule> rule)
+      : rule_(std::move(rule)) {}
 
   /// The same mask with a window, or with packed documents. `offsets` are the
   /// documents' first positions followed by the number of tokens, as in
   /// cu_seqlens: 0 = offsets[0] < offsets[1] < … ; throws InvalidArgument
-  /// otherwise, and for a negative window.
+  /// otherwise, for a negative window, and for a mask that is neither full nor
+  /// causal.
   Mask with_window(Window window) const;
   Mask with_documents(std::vector<std::int64_t> offsets) const;
 
-  Kind kind() const { return kind_; }
-  bool is_causal() const { return kind_ == Kind::causal; }
-  const Window& window() const { return window_; }
-  /// Empty: the sequence is one document.
-  const std::vector<std::int64_t>& document_offsets() const {
-    return document_offsets_;
-  }
-
+  bool is_causal() const { return rule_->is_causal(); }
   /// Neither window nor documents: full, or causal over the whole sequence.
-  bool is_plain() const {
-    return window_ == Window{} && document_offsets_.empty();
+  bool is_plain() const;
+  /// Every query sees every key.
+  bool is_full() const { return is_plain() && !is_causal(); }
+  /// Full, causal, or one of them with window and documents.
+  bool is_standard() const { return standard() != nullptr; }
+  /// Of a standard mask; of others without limits, and empty.
+  const Window& window() const;
+  /// Empty: the sequence is one document.
+  const std::vector<std::int64_t>& document_offsets() const;
+
+  void check_tokens(std::int64_t tokens) const { rule_->check_tokens(tokens); }
+
+  bool sees(std::int64_t query, std::int64_t key) const {
+    return rule_->sees(query, key);
   }
-
-  /// Throws InvalidArgument if there are documents and they do not end at
-  /// `tokens`.
-  void check_tokens(std::int64_t tokens) const;
-
-  /// The positions of the keys that the query at `position` sees, among
-  /// positions 0 … tokens - 1.
-  Range visible_keys(std::int64_t position, std::int64_t tokens) const;
-
-  /// Whether some query of `queries` sees some key of `keys`; exact.
-  bool any_visible(const Run& queries, const Run& keys,
-                   std::int64_t tokens) const;
-  /// For each query the indices into `keys` that it sees.
-  std::vector<Range> intervals(const Run& queries, const Run& keys,
-                               std::int64_t tokens) const;
+  void add_areas(const Run& queries, const Run& keys,
+                 std::vector<Area>& areas) const {
+    rule_->add_areas(queries, keys, areas);
+  }
+  std::vector<Area> areas(const Run& queries, const Run& keys) const;
+  bool any_visible(const Run& queries, const Run& keys) const {
+    return rule_->any_visible(queries, keys);
+  }
   /// Number of visible (query, key) pairs.
-  std::int64_t area(const Run& queries, const Run& keys,
-                    std::int64_t tokens) const;
+  std::int64_t pairs(const Run& queries, const Run& keys) const;
 
   /// {"kind": "causal", "window": {"left": 3}, "document_offsets": [0, 9]}
-  Json to_json() const;
+  Json to_json() const { return rule_->to_json(); }
   static Mask from_json(const Json& json, const std::string& path);
+  /// "causal", "full, window of 3 left and 4 right", "causal, 12 documents".
+  std::string text() const { return rule_->text(); }
 
-  friend bool operator==(const Mask&, const Mask&) = default;
+  /// Equal kinds with equal parameters.
+  friend bool operator==(const Mask& a, const Mask& b) {
+    return a.rule_ == b.rule_ || a.to_json() == b.to_json();
+  }
 
  private:
-  Mask(Kind kind, Window window, std::vector<std::int64_t> document_offsets)
-      : kind_(kind),
-        window_(window),
-        document_offsets_(std::move(document_offsets)) {}
+  const StandardMask* standard() const;
 
-  Range document_of(std::int64_t position, std::int64_t tokens) const;
-
-  Kind kind_;
-  Window window_;
-  std::vector<std::int64_t> document_offsets_;
+  std::shared_ptr<const MaskRule> rule_;
 };
+
+/// Reads the parameters of a mask whose "kind" has been read. The caller checks
+/// that no key is left.
+using MaskReader =
+    std::function<std::shared_ptr<const MaskRule>(JsonObject& object)>;
+
+/// Makes Mask::from_json() know one more kind. Throws InvalidArgument if it
+/// knows one of that name. Not while other threads read masks.
+void add_mask_kind(const std::string& kind, MaskReader read);
 
 }  // namespace ringweave::schedule

@@ -12,56 +12,72 @@ using ::testing::HasSubstr;
 
 constexpr std::int64_t kTokens = 23;
 
-/// The definition, pair by pair.
-bool visible(const Mask& mask, std::int64_t q, std::int64_t k) {
-  if (mask.is_causal() && k > q) return false;
-  if (mask.window().left && k < q - *mask.window().left) return false;
-  if (mask.window().right && k > q + *mask.window().right) return false;
-  const auto& offsets = mask.document_offsets();
-  for (std::size_t d = 1; d < offsets.size(); ++d) {
-    if ((q < offsets[d]) != (k < offsets[d])) return false;
-  }
-  return true;
-}
+/// A mask, and what it is made of.
+struct Made {
+  Mask mask = Mask::full();
+  bool causal = false;
+  Window window;
+  std::vector<std::int64_t> offsets;
 
-std::vector<Mask> masks() {
-  std::vector<Mask> masks;
-  for (const Mask& kind : {Mask::full(), Mask::causal()}) {
+  /// The definition, pair by pair.
+  bool visible(std::int64_t q, std::int64_t k) const {
+    if (causal && k > q) return false;
+    if (window.left && k < q - *window.left) return false;
+    if (window.right && k > q + *window.right) return false;
+    for (std::size_t d = 1; d < offsets.size(); ++d) {
+      if ((q < offsets[d]) != (k < offsets[d])) return false;
+    }
+    return true;
+  }
+};
+
+std::vector<Made> masks() {
+  std::vector<Made> masks;
+  for (const bool causal : {false, true}) {
     for (const Window& window :
          {Window{}, Window{3, {}}, Window{{}, 2}, Window{0, 0}, Window{2, 5}}) {
       for (const std::vector<std::int64_t>& offsets :
            {std::vector<std::int64_t>{},
             {0, kTokens},
             {0, 1, 7, 8, 20, kTokens}}) {
-        const Mask mask = kind.with_window(window);
-        masks.push_back(offsets.empty() ? mask : mask.with_documents(offsets));
+        const Mask mask =
+            (causal ? Mask::causal() : Mask::full()).with_window(window);
+        masks.push_back({offsets.empty() ? mask : mask.with_documents(offsets),
+                         causal, window, offsets});
       }
     }
   }
   return masks;
 }
 
-TEST(Mask, IntervalsAreaAndVisibilityEqualTheDefinition) {
+TEST(Mask, AreasPairsAndVisibilityEqualTheDefinition) {
   const std::vector<schedule::Run> runs = {
       {0, kTokens, 1}, {4, 0, 1}, {0, 5, 1},  {3, 6, 1}, {9, 14, 1},
       {1, 6, 4},       {0, 4, 7}, {22, 1, 1}, {2, 7, 3}, {3, 10, 2}};
-  for (const Mask& mask : masks()) {
+  for (const Made& made : masks()) {
     for (const schedule::Run& queries : runs) {
       for (const schedule::Run& keys : runs) {
-        const auto intervals = mask.intervals(queries, keys, kTokens);
-        std::int64_t area = 0;
+        const std::vector<Area> areas = made.mask.areas(queries, keys);
+        std::int64_t pairs = 0;
         for (std::int64_t i = 0; i < queries.length; ++i) {
           for (std::int64_t j = 0; j < keys.length; ++j) {
-            const bool want = visible(mask, queries.at(i), keys.at(j));
-            area += want;
-            ASSERT_EQ(j >= intervals[i].begin && j < intervals[i].end, want)
-                << mask.to_json() << " query " << queries.at(i) << " key "
+            const bool want = made.visible(queries.at(i), keys.at(j));
+            pairs += want ? 1 : 0;
+            ASSERT_EQ(made.mask.sees(queries.at(i), keys.at(j)), want);
+            int found = 0;
+            for (const Area& area : areas) {
+              if (i < area.rows.begin || i >= area.rows.end) continue;
+              const Range seen = area.seen(i - area.rows.begin);
+              found += j >= seen.begin && j < seen.end ? 1 : 0;
+            }
+            ASSERT_EQ(found, want ? 1 : 0)
+                << made.mask.to_json() << " query " << queries.at(i) << " key "
                 << keys.at(j);
           }
         }
-        ASSERT_EQ(mask.area(queries, keys, kTokens), area);
-        ASSERT_EQ(mask.any_visible(queries, keys, kTokens), area > 0)
-            << mask.to_json() << " queries from " << queries.begin
+        ASSERT_EQ(made.mask.pairs(queries, keys), pairs);
+        ASSERT_EQ(made.mask.any_visible(queries, keys), pairs > 0)
+            << made.mask.to_json() << " queries from " << queries.begin
             << " keys from " << keys.begin;
       }
     }
@@ -78,9 +94,17 @@ TEST(Mask, PlainWithoutWindowAndDocuments) {
 }
 
 TEST(Mask, JsonRoundTrip) {
-  for (const Mask& mask : masks()) {
-    EXPECT_EQ(Mask::from_json(mask.to_json(), "mask"), mask);
+  for (const Made& made : masks()) {
+    EXPECT_EQ(Mask::from_json(made.mask.to_json(), "mask"), made.mask);
   }
+}
+
+TEST(Mask, TellsInWordsWhatItIs) {
+  EXPECT_EQ(Mask::causal().text(), "causal");
+  EXPECT_EQ(Mask::full().with_window({3, 4}).text(),
+            "full, window of 3 left and 4 right");
+  EXPECT_EQ(Mask::causal().with_documents({0, 3, 9}).text(),
+            "causal, 2 documents");
 }
 
 TEST(Mask, BadWindowsAndDocumentsAreErrors) {

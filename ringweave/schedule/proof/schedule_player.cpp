@@ -8,7 +8,6 @@ namespace ringweave::schedule {
 namespace {
 
 constexpr const char* kWhere = "[validate]";
-constexpr int kPayloads = 5;
 
 bool in_range(Rank rank, const Schedule& schedule) {
   return rank >= 0 && rank < schedule.ranks;

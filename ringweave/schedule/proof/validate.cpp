@@ -24,7 +24,7 @@ struct Use {
   bool held = false;      // retained from forward, or its receive was posted
   bool useful = false;    // computed from or passed on
   bool computed = false;  // backward: its gradient is in the tile's grad_slot
-  std::optional<int> sum_slot;  // backward: where a copy of the gradient goes
+  std::optional<int> copy_slot;  // backward: where a copy of the gradient goes
 };
 
 class Player {
@@ -136,14 +136,14 @@ class Player {
       }
       its.held = true;
     } else if (t.action == Action::copy) {
-      std::optional<int>& sum_slot = use(t.to, t.block).sum_slot;
+      std::optional<int>& copy_slot = use(t.to, t.block).copy_slot;
       if (t.to == t.block.owner) {
         fail("impossible", &t, "an owner adds gradients");
       }
-      if (sum_slot) {
+      if (copy_slot) {
         fail("doubled", &t, "the receiver has a copy of the gradient");
       }
-      sum_slot = t.slot;
+      copy_slot = t.slot;
     }
     PartState& target = slots_.writable(t.to, t.payload, t.slot, t.block, &t);
     target.arriving = true;
@@ -157,13 +157,13 @@ class Player {
   // Where an arriving gradient is added, at a rank that is not the owner.
   PartState& addend(const Transfer& t) {
     const Use& its = use(t.to, t.block);
-    if (its.tile >= 0 ? !its.computed : !its.sum_slot) {
+    const Tile* tile = its.tile >= 0 ? &schedule_.tiles[its.tile] : nullptr;
+    const std::optional<int> slot = sum_slot(false, tile, its.copy_slot);
+    if (tile ? !its.computed : !slot) {
       fail("impossible", &t,
            "the receiver has no gradient of its own to add to by then");
     }
-    const int slot =
-        its.tile >= 0 ? schedule_.tiles[its.tile].grad_slot : *its.sum_slot;
-    return slots_.readable(t.to, Payload::kv_grad, slot, t.block, &t);
+    return slots_.readable(t.to, Payload::kv_grad, *slot, t.block, &t);
   }
 
   void land(const Transfer& t) {
@@ -209,11 +209,7 @@ class Player {
     }
     if (!backward_) return;
     if (tile.grad_slot == kOwn) {
-      RankSet& sum = own_gradients_[index_[tile.block]];
-      if (!sum.empty()) {
-        fail("impossible", what, "it would replace what was added before");
-      }
-      sum.insert(tile.rank);
+      own_gradients_[index_[tile.block]].insert(tile.rank);
       return;
     }
     PartState& gradient = slots_.writable(tile.rank, Payload::kv_grad,

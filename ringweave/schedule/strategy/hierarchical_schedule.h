@@ -24,11 +24,11 @@
 // have to be there. The sum goes as soon as it is complete, and has to be there
 // when that of phase p-1 is, a shard's turns later; the owner, who passes
 // nothing on, waits for it half a shard's turns longer. Unless a rail is busy
-// for so long, no rank waits for it.
-// Only the holder of phase u-1 keeps its shard after forward (C per rank); a
-// part that the mask stops earlier is sent there again by its owner, as in
-// walk_schedule.h. Over each rail (u-2)C and (u-1)C of gradients; inside
-// u(m-1)C per rank of each.
+// for so long, no rank waits for it. The own shard is computed in the last
+// step, while the last gradients go home. Only the holder of phase u-1 keeps
+// its shard after forward (C per rank); a part that the mask stops earlier is
+// sent there again by its owner, as in walk_schedule.h. Over each rail (u-2)C
+// and (u-1)C of gradients; inside u(m-1)C per rank of each.
 //
 // Slots, of a slice each. Forward: slices + 1 on the rail, and two (from the
 // second node on four) of what is being spread, per peer with direct. Backward,

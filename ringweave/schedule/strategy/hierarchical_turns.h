@@ -21,8 +21,11 @@ class Turns {
   int spread_step(const Place& at) const {
     return turn(at.block, at.phase) * spread_ + places_.depth(at.index);
   }
+  /// The own shard is computed at once: while the first slices travel, and in
+  /// backward while the last gradients do.
   int tile_step(const Place& at) const {
-    return forward_ && at.is_owner() ? 0 : spread_step(at);
+    if (!at.is_owner()) return spread_step(at);
+    return forward_ ? 0 : places_.hierarchy().steps(Pass::backward) - 1;
   }
 
   /// Forward: the hop from `phase` to the next one.

@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/limits.h"
+#include "ringweave/schedule/schedule.h"
 
 namespace ringweave::schedule {
 namespace {
@@ -74,17 +76,16 @@ Json to_json(const Routes& routes) {
 }
 
 Routes routes_from_json(const Json& json, const std::string& path) {
-  constexpr std::int64_t kMost = 1 << 20;
   JsonObject object(json, path);
-  const auto read = [&](const char* key, std::int64_t min) {
+  const auto read = [&](const char* key, std::int64_t min, int most) {
     const std::int64_t value = object.integer(key, min);
-    require(value <= kMost, "[{}.{}] got {}; want at most {}", path, key, value,
-            kMost);
+    require(value <= most, "[{}.{}] got {}; want at most {}", path, key, value,
+            most);
     return static_cast<int>(value);
   };
-  Routes routes{.ranks = read("ranks", 1),
-                .strands = read("strands", 1),
-                .steps = read("steps", 0),
+  Routes routes{.ranks = read("ranks", 1, kMaxRanks),
+                .strands = read("strands", 1, kMaxStrands),
+                .steps = read("steps", 0, kMaxSteps),
                 .hops = {}};
   const Json& all = object.value("hops");
   object.done();

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/limits.h"
 #include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::schedule {
@@ -14,7 +15,6 @@ struct Row {
   const char* example = nullptr;  ///< a whole name, where parameters are needed
 };
 
-constexpr int kMost = 1 << 16;  ///< nodes or slices
 constexpr const char* kReverseRing = "ring_reverse";
 constexpr Row kTable[] = {
     {"ring", StrategyKind::ring},
@@ -44,7 +44,7 @@ bool needs_data(StrategyKind kind) {
 bool has_nodes(StrategyKind kind) { return row_of(kind).example != nullptr; }
 
 int positive(std::string_view text, const std::string& name, const char* want,
-             int most = kMost) {
+             int most) {
   int number = 0;
   const char* end = text.data() + text.size();
   const auto [stopped, error] = std::from_chars(text.data(), end, number);
@@ -93,9 +93,10 @@ Strategy with_nodes(StrategyKind kind, std::string_view parameters,
             "[strategy] got \"{}\"; want {} once", name, key);
     seen.push_back(key);
     if (key == "nodes") {
-      strategy.nodes = positive(value, name, "nodes=u with u >= 1");
+      strategy.nodes = positive(value, name, "nodes=u with u >= 1", kMaxRanks);
     } else if (key == "slices" && sliced) {
-      strategy.slices = positive(value, name, "slices=k with k >= 1");
+      strategy.slices =
+          positive(value, name, "slices=k with k >= 1", kMaxStrands);
     } else if (key == "inner" && sliced) {
       strategy.inner = inner_from_name(value);
     } else {

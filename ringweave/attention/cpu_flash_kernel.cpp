@@ -1,0 +1,62 @@
+#include "ringweave/attention/cpu_flash_kernel.h"
+
+#include <optional>
+
+#include <ATen/ATen.h>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::attention {
+namespace {
+
+using schedule::Area;
+
+/// (batch, tokens, heads, head_dim) as the op takes it, and back.
+at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
+
+std::optional<at::Tensor> bias_of(const Tile& tile) {
+  return tile.bias.defined() ? std::optional(tile.bias) : std::nullopt;
+}
+
+/// The op divides by the number of rows and of keys, and takes a bias of
+/// another type for numbers of its own type.
+void check(const Tile& tile) {
+  ensure(tile.q.numel() > 0 && tile.k.numel() > 0, "empty attention tile");
+  ensure(
+      !tile.bias.defined() || tile.bias.scalar_type() == tile.q.scalar_type(),
+      "a bias of another type than the tile's");
+}
+
+}  // namespace
+
+Support CpuFlashKernel::supports(at::Device device, at::ScalarType type,
+                                 const Area& area) const {
+  if (!device.is_cpu() || (type != at::kDouble && type != at::kFloat)) {
+    return Support::none;
+  }
+  return area.kind == Area::Kind::band ? Support::with_bias : Support::direct;
+}
+
+// Causal is aligned to the upper left by this op, to the lower right by others:
+// square tiles mean the same to all.
+Partial CpuFlashKernel::forward(const Tile& tile) const {
+  check(tile);
+  auto [out, lse] = at::_scaled_dot_product_flash_attention_for_cpu(
+      heads_first(tile.q), heads_first(tile.k), heads_first(tile.v),
+      /*dropout_p=*/0.0, tile.kind == Area::Kind::causal, bias_of(tile),
+      tile.scale);
+  return {heads_first(out), lse};
+}
+
+TileGradients CpuFlashKernel::backward(const at::Tensor& grad_out,
+                                       const Tile& tile, const at::Tensor& out,
+                                       const at::Tensor& lse) const {
+  check(tile);
+  auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+      heads_first(grad_out), heads_first(tile.q), heads_first(tile.k),
+      heads_first(tile.v), heads_first(out), lse, /*dropout_p=*/0.0,
+      tile.kind == Area::Kind::causal, bias_of(tile), tile.scale);
+  return {heads_first(dq), heads_first(dk), heads_first(dv)};
+}
+
+}  // namespace ringweave::attention

@@ -1,0 +1,81 @@
+// Kernels of softmax attention on one device, behind a table.
+//
+// A kernel computes some rows against some keys, of which all are visible, or a
+// causal square, or a band. A new kernel is a file with a Kernel and a line in
+// kernel.cpp's table.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/schedule/mask/area.h"
+
+namespace ringweave::attention {
+
+/// Rows and keys of one call. All tensors are of one type and their last stride
+/// is 1. Neither rows nor keys are empty.
+struct Tile {
+  at::Tensor q;  ///< (batch, rows, heads, head_dim)
+  at::Tensor k;  ///< (batch, keys, kv_heads, head_dim)
+  at::Tensor v;  ///< (batch, keys, kv_heads, head_dim)
+  double scale = 1;
+  /// Rows and keys count from those of the tile.
+  schedule::Area::Kind kind = schedule::Area::Kind::full;
+  schedule::Band band = {};  ///< of Kind::band, for a kernel that takes it
+  /// (rows, keys), 0 or -inf, of the tensors' type: added to the scores of a
+  /// full tile. Undefined: none. Each row sees a key.
+  at::Tensor bias = {};
+};
+
+/// The softmax over some of the keys; merge_into() joins several.
+struct Partial {
+  at::Tensor out;  ///< (batch, rows, heads, head_dim)
+  at::Tensor lse;  ///< (batch, heads, rows), natural log
+};
+
+struct TileGradients {
+  at::Tensor q;  ///< (batch, rows, heads, head_dim)
+  at::Tensor k;  ///< (batch, keys, kv_heads, head_dim)
+  at::Tensor v;
+};
+
+/// How a kernel does an area.
+enum class Support {
+  none,
+  with_bias,  ///< a band, as a full tile with Tile::bias
+  direct      ///< as it is
+};
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual std::string name() const = 0;
+  virtual Support supports(at::Device device, at::ScalarType type,
+                           const schedule::Area& area) const = 0;
+  virtual Partial forward(const Tile& tile) const = 0;
+  /// `grad_out`, `out` (batch, rows, heads, head_dim) and `lse` (batch, heads,
+  /// rows) of the tile's rows are over *all* keys of the sequence: the tile's
+  /// contributions to the gradients are then exact on their own. An lse of +inf
+  /// means a row whose contribution is 0.
+  virtual TileGradients backward(const at::Tensor& grad_out, const Tile& tile,
+                                 const at::Tensor& out,
+                                 const at::Tensor& lse) const = 0;
+};
+
+/// The first kernel of the table that does the area, and how. Throws
+/// InvalidArgument if none does.
+struct KernelChoice {
+  const Kernel* kernel;
+  Support support;
+};
+KernelChoice choose_kernel(at::Device device, at::ScalarType type,
+                           const schedule::Area& area);
+
+/// Puts a kernel before all others of the table. Plans that have run keep what
+/// they chose. Not while other threads choose.
+void add_kernel(std::shared_ptr<const Kernel> kernel);
+
+}  // namespace ringweave::attention

@@ -1,0 +1,61 @@
+// A program's kernel calls, ready for one device and type: with their kernels,
+// and with the biases of their bands.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/attention/kernel.h"
+#include "ringweave/schedule/program/program.h"
+
+namespace ringweave::attention {
+
+struct PreparedCall {
+  const Kernel* kernel = nullptr;
+  schedule::Area area;  ///< as in schedule::Program::Call
+  bool first_for_rows = true;
+  bool first_for_keys = true;
+  at::Tensor bias = {};   ///< undefined: none
+  at::Tensor blind = {};  ///< (rows), true for rows whose bias hides all keys;
+                          ///< undefined: there are none
+};
+
+/// A region of a program.
+struct PreparedRegion {
+  const schedule::Program::Region* region = nullptr;
+  std::vector<PreparedCall> calls;
+  /// What starts without keys, and with gradients of 0, before the calls.
+  std::vector<Range> rows_to_clear;
+  std::vector<Range> keys_to_clear;
+};
+
+/// [step]: its regions. The program must outlive this.
+using PreparedSteps = std::vector<std::vector<PreparedRegion>>;
+
+/// `type` is what tiles are computed in. Throws InvalidArgument if there is no
+/// kernel.
+PreparedSteps prepare(const schedule::Program& program, at::Device device,
+                      at::ScalarType type);
+
+/// What prepare() makes of one program, by device and type, made when first
+/// asked for. For several threads.
+class PreparedCalls {
+ public:
+  std::shared_ptr<const PreparedSteps> get(const schedule::Program& program,
+                                           at::Device device,
+                                           at::ScalarType type) const;
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::map<std::pair<std::string, at::ScalarType>,
+                   std::shared_ptr<const PreparedSteps>>
+      steps_;
+};
+
+}  // namespace ringweave::attention

@@ -1,0 +1,126 @@
+#include "ringweave/config/linear_family.h"
+
+#include <cmath>
+#include <deque>
+#include <type_traits>
+#include <utility>
+
+#include "ringweave/base/error.h"
+#include "ringweave/config/model_config.h"
+
+namespace ringweave::config {
+namespace {
+
+using schedule::Decay;
+
+double product(std::initializer_list<std::int64_t> factors) {
+  double result = 1;
+  for (const std::int64_t factor : factors) {
+    result *= static_cast<double>(factor);
+  }
+  return result;
+}
+
+/// State heads of a family in which all query heads of a group have the same k,
+/// v and decay. linear_attention() keeps one state for each query head today.
+std::int64_t group_state_heads(const ModelConfig& model) { return model.heads; }
+
+/// A basic layer without a normaliser norms its output instead.
+bool has_normaliser(const ModelConfig& model) {
+  return model.linear.word("feature_map") == "elu1";
+}
+
+StateShape basic_state(const ModelConfig& model) {
+  // The normaliser travels as one more column of v.
+  return {group_state_heads(model), model.head_dim,
+          model.head_dim + (has_normaliser(model) ? 1 : 0)};
+}
+
+double basic_weights(const ModelConfig& model) {
+  return has_normaliser(model) ? 0 : product({model.head_dim});
+}
+
+StateShape lightning_state(const ModelConfig& model) {
+  // Each query head has a decay of its own.
+  return {model.heads, model.head_dim, model.head_dim};
+}
+
+double lightning_weights(const ModelConfig& model) {
+  return product({model.heads, model.head_dim});
+}
+
+StateShape gla_state(const ModelConfig& model) {
+  return {group_state_heads(model), model.head_dim, model.head_dim};
+}
+
+double gla_weights(const ModelConfig& model) {
+  const std::int64_t rank = model.linear.integer("gate_rank");
+  const double gates = product({rank, model.hidden}) +
+                       product({rank, model.kv_heads, model.head_dim}) +
+                       product({model.kv_heads, model.head_dim});
+  const double out_gate = product({model.heads, model.head_dim, model.hidden});
+  return gates + out_gate + product({model.head_dim});
+}
+
+/// One row per family. A deque, so that references stay valid.
+std::deque<LinearFamily>& families() {
+  static std::deque<LinearFamily> all = {
+      {"basic",
+       {{.name = "feature_map",
+         .fallback = "elu1",
+         .words = {"elu1", "identity"}}},
+       Decay::none,
+       basic_state,
+       basic_weights},
+      {"lightning", {}, Decay::constant, lightning_state, lightning_weights},
+      {"gla",
+       {{.name = "gate_rank", .fallback = std::int64_t{16}, .least = 1},
+        {.name = "gate_divisor", .fallback = 16.0}},
+       Decay::per_key,
+       gla_state,
+       gla_weights},
+  };
+  return all;
+}
+
+}  // namespace
+
+FieldValue FamilyField::read(JsonObject& object) const {
+  return std::visit(
+      [&](const auto& value) -> FieldValue {
+        using Type = std::decay_t<decltype(value)>;
+        if constexpr (std::is_same_v<Type, std::int64_t>) {
+          return object.integer(name, least, value);
+        } else if constexpr (std::is_same_v<Type, double>) {
+          const auto above = static_cast<double>(least);
+          const double got = object.number(name, above, value);
+          require(got > above, "[{}.{}] got {}; want a finite number above {}",
+                  object.path(), name, got, above);
+          return got;
+        } else {
+          return object.choice(name, words, value);
+        }
+      },
+      fallback);
+}
+
+const LinearFamily& linear_family(const std::string& name) {
+  return families()[place_of(name, linear_family_names(), "linear.kind")];
+}
+
+std::vector<std::string> linear_family_names() {
+  std::vector<std::string> names;
+  for (const LinearFamily& family : families()) names.push_back(family.name);
+  return names;
+}
+
+void add_linear_family(LinearFamily family) {
+  for (const LinearFamily& other : families()) {
+    require(other.name != family.name,
+            "[linear family] got a second \"{}\"; want another name",
+            family.name);
+  }
+  families().push_back(std::move(family));
+}
+
+}  // namespace ringweave::config

@@ -1,0 +1,178 @@
+#include "ringweave/config/model_config.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::config {
+
+LinearConfig::LinearConfig(const std::string& kind) : kind_(kind) {
+  for (const FamilyField& field : family().fields) {
+    values_[field.name] = field.fallback;
+  }
+}
+
+LinearConfig LinearConfig::from_json(JsonObject object) {
+  LinearConfig config(
+      object.choice("kind", linear_family_names(), LinearConfig().kind()));
+  for (const FamilyField& field : config.family().fields) {
+    config.values_[field.name] = field.read(object);
+  }
+  object.done();
+  return config;
+}
+
+Json to_json(const LinearConfig& config) {
+  Json json = {{"kind", config.kind_}};
+  for (const FamilyField& field : config.family().fields) {
+    std::visit([&](const auto& value) { json[field.name] = value; },
+               config.values_.at(field.name));
+  }
+  return json;
+}
+
+void LinearConfig::set(const std::string& field, const Json& value) {
+  Json json = to_json(*this);
+  json[field] = value;
+  *this = from_json(JsonObject(json, "linear"));
+}
+
+template <typename Value>
+const Value& LinearConfig::value(const std::string& field) const {
+  const auto found = values_.find(field);
+  const Value* value =
+      found == values_.end() ? nullptr : std::get_if<Value>(&found->second);
+  ensure(value != nullptr, "{} layers without a field {} of that type", kind_,
+         field);
+  return *value;
+}
+
+std::int64_t LinearConfig::integer(const std::string& field) const {
+  return value<std::int64_t>(field);
+}
+
+double LinearConfig::number(const std::string& field) const {
+  return value<double>(field);
+}
+
+const std::string& LinearConfig::word(const std::string& field) const {
+  return value<std::string>(field);
+}
+
+std::int64_t ModelConfig::softmax_layers() const {
+  return config::softmax_layers(pattern, layers);
+}
+
+ModelConfig model_config_from_json(const Json& json, const std::string& path) {
+  JsonObject object(json, path);
+  ModelConfig config;
+  config.vocab_size = object.integer("vocab_size", 1, config.vocab_size);
+  config.hidden = object.integer("hidden", 1, config.hidden);
+  config.intermediate = object.integer("intermediate", 1, config.intermediate);
+  config.layers = object.integer("layers", 1, config.layers);
+  config.heads = object.integer("heads", 1, config.heads);
+  config.kv_heads = object.integer("kv_heads", 1, config.heads);
+  if (!object.has("head_dim")) {
+    require(config.hidden % config.heads == 0,
+            "[{}.head_dim] got none, and hidden {} does not divide by {} "
+            "heads; want head_dim",
+            path, config.hidden, config.heads);
+  }
+  config.head_dim = object.integer("head_dim", 1, config.hidden / config.heads);
+  config.pattern = object.string("pattern", config.pattern);
+  config.rope_theta = object.number("rope_theta", 0, config.rope_theta);
+  config.norm_eps = object.number("norm_eps", 0, config.norm_eps);
+  config.tie_embeddings =
+      object.boolean("tie_embeddings", config.tie_embeddings);
+  config.linear = LinearConfig::from_json(object.object("linear"));
+  object.done();
+  check(config, path);
+  return config;
+}
+
+Json to_json(const ModelConfig& config) {
+  return {{"vocab_size", config.vocab_size},
+          {"hidden", config.hidden},
+          {"intermediate", config.intermediate},
+          {"layers", config.layers},
+          {"heads", config.heads},
+          {"kv_heads", config.kv_heads},
+          {"head_dim", config.head_dim},
+          {"pattern", config.pattern},
+          {"rope_theta", config.rope_theta},
+          {"norm_eps", config.norm_eps},
+          {"tie_embeddings", config.tie_embeddings},
+          {"linear", to_json(config.linear)}};
+}
+
+void check(const ModelConfig& config, const std::string& path) {
+  const auto positive = [&](const char* field, std::int64_t value) {
+    require(value >= 1, "[{}.{}] got {}; want at least 1", path, field, value);
+  };
+  positive("vocab_size", config.vocab_size);
+  positive("hidden", config.hidden);
+  positive("intermediate", config.intermediate);
+  positive("layers", config.layers);
+  positive("heads", config.heads);
+  positive("kv_heads", config.kv_heads);
+  positive("head_dim", config.head_dim);
+  check_heads(config.heads, config.kv_heads, path);
+  check_pattern(config.pattern, path);
+  require(!config.has_softmax() || config.head_dim % 2 == 0,
+          "[{}.head_dim] got {}; want an even number, since RoPE turns pairs",
+          path, config.head_dim);
+  const auto above_zero = [&](const char* field, double value) {
+    require(std::isfinite(value) && value > 0,
+            "[{}.{}] got {}; want a finite number above 0", path, field, value);
+  };
+  above_zero("rope_theta", config.rope_theta);
+  above_zero("norm_eps", config.norm_eps);
+}
+
+std::int64_t softmax_layers(const std::string& pattern, std::int64_t layers) {
+  const auto period = static_cast<std::int64_t>(pattern.size());
+  const auto rest = pattern.begin() + layers % period;
+  return layers / period * std::count(pattern.begin(), pattern.end(), 'N') +
+         std::count(pattern.begin(), rest, 'N');
+}
+
+void check_heads(std::int64_t heads, std::int64_t kv_heads,
+                 const std::string& path) {
+  require(heads % kv_heads == 0,
+          "[{}.heads] got {} heads and {} kv_heads; want a multiple of "
+          "kv_heads",
+          path, heads, kv_heads);
+}
+
+void check_pattern(const std::string& pattern, const std::string& path) {
+  require(!pattern.empty(),
+          "[{}.pattern] got an empty pattern; want letters L (linear) and N "
+          "(softmax)",
+          path);
+  const std::size_t i = pattern.find_first_not_of("LN");
+  require(i == pattern.npos,
+          "[{}.pattern] got the letter '{}' at place {} of \"{}\"; want L "
+          "(linear) or N (softmax)",
+          path, i == pattern.npos ? ' ' : pattern[i], i + 1, pattern);
+}
+
+double weight_count(const ModelConfig& config) {
+  const auto layers = static_cast<double>(config.layers);
+  const auto hidden = static_cast<double>(config.hidden);
+  const auto heads =
+      static_cast<double>(config.heads) + static_cast<double>(config.kv_heads);
+  const double projections =
+      2 * heads * static_cast<double>(config.head_dim) * hidden;
+  const double mlp = 3 * hidden * static_cast<double>(config.intermediate);
+  const double norms = 2 * hidden;
+  const double linear = config.has_linear()
+                            ? static_cast<double>(config.linear_layers()) *
+                                  config.linear.family().weights(config)
+                            : 0;
+  const double vocabulary = hidden * static_cast<double>(config.vocab_size);
+  return layers * (projections + mlp + norms) + linear +
+         (config.tie_embeddings ? 1 : 2) * vocabulary + hidden;
+}
+
+}  // namespace ringweave::config

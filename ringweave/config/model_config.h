@@ -1,0 +1,95 @@
+// What a Linear-Llama3 model is made of.
+//
+// Llama 3's blocks, with the attention of some layers replaced by linear
+// attention: a pattern such as "LLLN", repeated over the layers, says which are
+// linear (L) and which are softmax (N).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "ringweave/base/json.h"
+#include "ringweave/config/linear_family.h"
+
+namespace ringweave::config {
+
+/// A family of linear layers and the values of its fields.
+class LinearConfig {
+ public:
+  /// With the family's defaults. Throws InvalidArgument for an unknown family.
+  explicit LinearConfig(const std::string& kind = "basic");
+  /// Reads and checks an object; only the fields of its family are known.
+  static LinearConfig from_json(JsonObject object);
+  friend Json to_json(const LinearConfig& config);
+
+  const std::string& kind() const { return kind_; }
+  const LinearFamily& family() const { return linear_family(kind_); }
+
+  /// The value of a field. InternalError if the family has no such field of
+  /// that type.
+  std::int64_t integer(const std::string& field) const;
+  double number(const std::string& field) const;
+  const std::string& word(const std::string& field) const;
+
+  /// Throws InvalidArgument unless the family has the field and the value is
+  /// one that a config may have.
+  void set(const std::string& field, const Json& value);
+
+  friend bool operator==(const LinearConfig&, const LinearConfig&) = default;
+
+ private:
+  template <typename Value>
+  const Value& value(const std::string& field) const;
+
+  std::string kind_;
+  std::map<std::string, FieldValue> values_;
+};
+
+struct ModelConfig {
+  std::int64_t vocab_size = 256;
+  std::int64_t hidden = 128;
+  std::int64_t intermediate = 352;  ///< inner size of the SwiGLU
+  std::int64_t layers = 4;
+  std::int64_t heads = 4;
+  std::int64_t kv_heads = 4;  ///< divides heads; in linear layers too, each key
+                              ///< and value head serves heads / kv_heads
+  std::int64_t head_dim = 32;
+  std::string pattern = "LLLN";
+  double rope_theta = 10000.0;
+  double norm_eps = 1e-5;
+  bool tie_embeddings = false;
+  LinearConfig linear{};
+
+  bool is_linear(std::int64_t layer) const {
+    return pattern[static_cast<std::size_t>(layer) % pattern.size()] == 'L';
+  }
+  std::int64_t softmax_layers() const;
+  std::int64_t linear_layers() const { return layers - softmax_layers(); }
+  bool has_linear() const { return linear_layers() > 0; }
+  bool has_softmax() const { return softmax_layers() > 0; }
+  friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
+};
+
+/// Reads and checks an object; `path` names it in errors. kv_heads defaults to
+/// heads, head_dim to hidden / heads, and the rest as above. Throws
+/// InvalidArgument.
+ModelConfig model_config_from_json(const Json& json, const std::string& path);
+/// Every field, in the form that model_config_from_json reads.
+Json to_json(const ModelConfig& config);
+
+/// Throws InvalidArgument naming the first field that can't be used.
+void check(const ModelConfig& config, const std::string& path = "model");
+
+/// Of the first `layers` layers; in time that does not depend on them.
+std::int64_t softmax_layers(const std::string& pattern, std::int64_t layers);
+/// Throw InvalidArgument unless kv_heads divides heads, and the pattern has
+/// letters L and N alone.
+void check_heads(std::int64_t heads, std::int64_t kv_heads,
+                 const std::string& path);
+void check_pattern(const std::string& pattern, const std::string& path);
+
+/// Numbers of all weights of the model.
+double weight_count(const ModelConfig& config);
+
+}  // namespace ringweave::config

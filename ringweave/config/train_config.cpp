@@ -1,0 +1,227 @@
+#include "ringweave/config/train_config.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "ringweave/base/error.h"
+#include "ringweave/base/limits.h"
+#include "ringweave/schedule/layout/layout.h"
+
+namespace ringweave::config {
+namespace {
+
+constexpr const char* kFormat = "ringweave.config";
+constexpr int kVersion = 1;
+
+DataConfig data_from_json(JsonObject object) {
+  DataConfig config;
+  config.files = object.strings("files", config.files);
+  config.validation_files =
+      object.strings("validation_files", config.validation_files);
+  config.validation_fraction =
+      object.number("validation_fraction", 0, config.validation_fraction);
+  config.seq_len = object.integer("seq_len", 1, config.seq_len);
+  config.batch = object.integer("batch", 1, config.batch);
+  object.done();
+  return config;
+}
+
+OptimizerConfig optimizer_from_json(JsonObject object) {
+  OptimizerConfig config;
+  config.learning_rate =
+      object.number("learning_rate", 0, config.learning_rate);
+  config.min_lr_ratio = object.number("min_lr_ratio", 0, config.min_lr_ratio);
+  config.warmup_steps = object.integer("warmup_steps", 0, config.warmup_steps);
+  config.beta1 = object.number("beta1", 0, config.beta1);
+  config.beta2 = object.number("beta2", 0, config.beta2);
+  config.eps = object.number("eps", 0, config.eps);
+  config.weight_decay = object.number("weight_decay", 0, config.weight_decay);
+  config.clip_norm = object.number("clip_norm", 0, config.clip_norm);
+  object.done();
+  return config;
+}
+
+int small_integer(JsonObject& object, const std::string& key, int min,
+                  int fallback) {
+  constexpr int kMax = std::numeric_limits<int>::max();
+  const std::int64_t value = object.integer(key, min, fallback);
+  require(value <= kMax, "[{}.{}] got {}; want at most {}", object.path(), key,
+          value, kMax);
+  return static_cast<int>(value);
+}
+
+ParallelConfig parallel_from_json(JsonObject object) {
+  ParallelConfig config;
+  config.ranks = small_integer(object, "ranks", 1, config.ranks);
+  config.layout =
+      object.choice("layout", schedule::Layout::names(), config.layout);
+  config.softmax = object.string("softmax", config.softmax);
+  config.linear = object.string("linear", config.linear);
+  config.topology = object.string("topology", config.topology);
+  config.device = object.string("device", config.device);
+  config.memory_limit_bytes =
+      object.number("memory_limit_bytes", 0, config.memory_limit_bytes);
+  config.message_overhead_seconds = object.number(
+      "message_overhead_seconds", 0, config.message_overhead_seconds);
+  config.plan = object.string("plan", config.plan);
+  config.grad_payload = object.choice("grad_payload", {"float32", "compute"},
+                                      config.grad_payload);
+  object.done();
+  return config;
+}
+
+ValidationConfig validation_from_json(JsonObject object) {
+  ValidationConfig config;
+  config.every = object.integer("every", 0, config.every);
+  config.batches = object.integer("batches", 0, config.batches);
+  object.done();
+  return config;
+}
+
+TimeOutConfig time_outs_from_json(JsonObject object) {
+  TimeOutConfig config;
+  config.start_seconds =
+      object.number("start_seconds", 0, config.start_seconds);
+  config.step_seconds = object.number("step_seconds", 0, config.step_seconds);
+  object.done();
+  return config;
+}
+
+Json to_json(const DataConfig& config) {
+  return {{"files", config.files},
+          {"validation_files", config.validation_files},
+          {"validation_fraction", config.validation_fraction},
+          {"seq_len", config.seq_len},
+          {"batch", config.batch}};
+}
+
+Json to_json(const OptimizerConfig& config) {
+  return {{"learning_rate", config.learning_rate},
+          {"min_lr_ratio", config.min_lr_ratio},
+          {"warmup_steps", config.warmup_steps},
+          {"beta1", config.beta1},
+          {"beta2", config.beta2},
+          {"eps", config.eps},
+          {"weight_decay", config.weight_decay},
+          {"clip_norm", config.clip_norm}};
+}
+
+Json to_json(const ParallelConfig& config) {
+  return {{"ranks", config.ranks},
+          {"layout", config.layout},
+          {"softmax", config.softmax},
+          {"linear", config.linear},
+          {"topology", config.topology},
+          {"device", config.device},
+          {"memory_limit_bytes", config.memory_limit_bytes},
+          {"message_overhead_seconds", config.message_overhead_seconds},
+          {"plan", config.plan},
+          {"grad_payload", config.grad_payload}};
+}
+
+void check_data(const DataConfig& config) {
+  require(!config.files.empty(),
+          "[data.files] got no file; want at least one text file");
+  require(config.seq_len >= 1, "[data.seq_len] got {}; want at least 1",
+          config.seq_len);
+  for (const auto* files : {&config.files, &config.validation_files}) {
+    require(std::ranges::find(*files, "") == files->end(),
+            "[data] got \"\" as a file; want the path of a text");
+  }
+  require(config.batch >= 1, "[data.batch] got {}; want at least 1",
+          config.batch);
+  require(config.validation_fraction >= 0 && config.validation_fraction < 1,
+          "[data.validation_fraction] got {}; want 0 or more and less than 1",
+          config.validation_fraction);
+}
+
+void check_optimizer(const OptimizerConfig& config) {
+  require(config.min_lr_ratio <= 1,
+          "[optimizer.min_lr_ratio] got {}; want at most 1",
+          config.min_lr_ratio);
+  require(config.beta1 < 1, "[optimizer.beta1] got {}; want less than 1",
+          config.beta1);
+  require(config.beta2 < 1, "[optimizer.beta2] got {}; want less than 1",
+          config.beta2);
+  require(config.eps > 0, "[optimizer.eps] got {}; want more than 0",
+          config.eps);
+}
+
+void check_parallel(const TrainConfig& config) {
+  const ParallelConfig& parallel = config.parallel;
+  require(parallel.ranks >= 1, "[parallel.ranks] got {}; want at least 1",
+          parallel.ranks);
+  const schedule::Layout layout = schedule::Layout::named(
+      parallel.layout, config.data.seq_len, parallel.ranks);
+  if (config.model.has_linear()) layout.check_runs("parallel.layout");
+}
+
+}  // namespace
+
+TrainConfig config_from_json(const Json& json, const std::string& path) {
+  JsonObject object(json, path);
+  check_format(object, kFormat, kVersion);
+  TrainConfig config;
+  object.object("model");  // optional: an absent one reads as {}
+  config.model = model_config_from_json(
+      object.has("model") ? object.value("model") : Json::object(),
+      path + ".model");
+  config.data = data_from_json(object.object("data"));
+  config.optimizer = optimizer_from_json(object.object("optimizer"));
+  config.steps = object.integer("steps", 0, config.steps);
+  config.seed = object.integer("seed", 0, config.seed);
+  config.compute = element_type_from_name(
+      object.choice("compute", element_type_names(), name(config.compute)));
+  config.parallel = parallel_from_json(object.object("parallel"));
+  config.validation = validation_from_json(object.object("validation"));
+  config.time_outs = time_outs_from_json(object.object("time_outs"));
+  config.threads = small_integer(object, "threads", 0, config.threads);
+  object.done();
+  return config;
+}
+
+TrainConfig read_config(const std::string& path) {
+  return config_from_json(read_json_file(path), path);
+}
+
+Json to_json(const TrainConfig& config) {
+  return {{"format", kFormat},
+          {"version", kVersion},
+          {"model", to_json(config.model)},
+          {"data", to_json(config.data)},
+          {"optimizer", to_json(config.optimizer)},
+          {"steps", config.steps},
+          {"seed", config.seed},
+          {"compute", name(config.compute)},
+          {"parallel", to_json(config.parallel)},
+          {"validation",
+           {{"every", config.validation.every},
+            {"batches", config.validation.batches}}},
+          {"time_outs",
+           {{"start_seconds", config.time_outs.start_seconds},
+            {"step_seconds", config.time_outs.step_seconds}}},
+          {"threads", config.threads}};
+}
+
+void check(const TrainConfig& config) {
+  constexpr std::int64_t kBytes = 256;
+  check(config.model);
+  require(config.model.vocab_size >= kBytes,
+          "[model.vocab_size] got {}; want at least {}, since tokens are bytes",
+          config.model.vocab_size, kBytes);
+  check_data(config.data);
+  check_optimizer(config.optimizer);
+  require(config.steps >= 0, "[steps] got {}; want at least 0", config.steps);
+  check_parallel(config);
+  for (const double seconds :
+       {config.time_outs.start_seconds, config.time_outs.step_seconds}) {
+    constexpr double kMax = 1e9;  // milliseconds of it fit any clock
+    require(seconds > 0 && seconds <= kMax,
+            "[time_outs] got {} s; want more than 0 and at most {}", seconds,
+            kMax);
+  }
+  require(config.threads >= 0 && config.threads <= kMaxThreads,
+          "[threads] got {}; want 0 … {}", config.threads, kMaxThreads);
+}
+
+}  // namespace ringweave::config

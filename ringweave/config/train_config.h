@@ -1,0 +1,102 @@
+// Everything that fixes a training run, as read from a JSON config.
+//
+//   {"format": "ringweave.config", "version": 1,
+//    "model": {…}, "data": {"files": ["text.txt"], "seq_len": 1000, …}, …}
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ringweave/base/element_type.h"
+#include "ringweave/base/json.h"
+#include "ringweave/config/model_config.h"
+
+namespace ringweave::config {
+
+struct DataConfig {
+  std::vector<std::string> files{};  ///< texts, joined in this order
+  /// Texts for the validation loss; if there are none, the last
+  /// `validation_fraction` of `files`. 0 and no files: no validation.
+  std::vector<std::string> validation_files{};
+  double validation_fraction = 0.05;
+  std::int64_t seq_len = 1024;  ///< tokens per sequence; any length >= 1
+  std::int64_t batch = 4;       ///< sequences per step
+  friend bool operator==(const DataConfig&, const DataConfig&) = default;
+};
+
+struct OptimizerConfig {
+  double learning_rate = 3e-4;  ///< at the end of the warm-up
+  double min_lr_ratio = 0.1;    ///< last learning rate / learning_rate
+  std::int64_t warmup_steps = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;  ///< of matrices only
+  double clip_norm = 1.0;     ///< 0: no clipping
+  friend bool operator==(const OptimizerConfig&,
+                         const OptimizerConfig&) = default;
+};
+
+struct ParallelConfig {
+  int ranks = 1;
+  std::string layout = "zigzag";  ///< a name of schedule::Layout
+  /// A name of schedule::Strategy, or "auto": what the planner picks.
+  std::string softmax = "multi_ring";
+  /// A name of linear_attention::Transport, or "auto".
+  std::string linear = "all_gather";
+  /// For "auto": what planner::load_machine and planner::load_device take;
+  /// without a device "cpu". The topology also for a plan file, which must be
+  /// for it.
+  std::string topology{};
+  std::string device{};
+  double memory_limit_bytes = 0;  ///< of a rank, for "auto"; 0: none
+  double message_overhead_seconds = 0;
+  /// A plan file, in place of softmax and linear.
+  std::string plan{};
+  std::string grad_payload = "float32";  ///< or "compute"
+  friend bool operator==(const ParallelConfig&,
+                         const ParallelConfig&) = default;
+};
+
+struct ValidationConfig {
+  std::int64_t every = 0;    ///< steps between validations; 0: at the end only
+  std::int64_t batches = 0;  ///< at most so many batches; 0: the whole text
+  friend bool operator==(const ValidationConfig&,
+                         const ValidationConfig&) = default;
+};
+
+struct TimeOutConfig {
+  double start_seconds = 60;
+  double step_seconds = 600;
+  friend bool operator==(const TimeOutConfig&, const TimeOutConfig&) = default;
+};
+
+struct TrainConfig {
+  ModelConfig model;
+  DataConfig data;
+  OptimizerConfig optimizer;
+  std::int64_t steps = 100;
+  std::int64_t seed = 0;  ///< of the weights and the order of the data
+  ElementType compute = ElementType::float32;
+  ParallelConfig parallel;
+  ValidationConfig validation;
+  TimeOutConfig time_outs;
+  int threads = 0;  ///< per rank, within an operation; 0: cores / ranks
+  friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
+};
+
+/// Reads a config; `path` stands for it in errors. `data.files` may be absent
+/// or empty: flags may name them, and check() wants them. Throws
+/// InvalidArgument for an unknown key, a wrong type or a value out of range.
+TrainConfig config_from_json(const Json& json, const std::string& path);
+TrainConfig read_config(const std::string& path);
+/// The resolved config: every field, in the form that config_from_json reads.
+Json to_json(const TrainConfig& config);
+
+/// To be called when files and flags have been read. Throws InvalidArgument
+/// naming the first field that can't be used. train::check_run() checks the
+/// names of exchanges as well.
+void check(const TrainConfig& config);
+
+}  // namespace ringweave::config

@@ -1,0 +1,49 @@
+// For tests: a model split over ranks compared with the reference on one
+// device.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "ringweave/models/model.h"
+
+namespace ringweave::models::test {
+
+/// Four layers that a plain reference computes quickly, two query heads to a
+/// key head.
+ModelConfig tiny(const std::string& kind, const std::string& pattern = "LLLN");
+
+struct SplitNames {
+  std::string layout;
+  std::string softmax;
+  std::string linear;
+};
+
+/// Some of each, together.
+const std::vector<SplitNames>& splits();
+
+struct Result {
+  double loss = 0;
+  std::vector<at::Tensor> gradients;  ///< in fp64
+};
+
+/// Of reference_loss().
+Result reference(const ModelConfig& config, std::int64_t tokens);
+
+/// Loss and gradients summed over the ranks.
+Result split(const ModelConfig& config, std::int64_t tokens, int ranks,
+             const SplitNames& names,
+             ElementType compute = ElementType::float64);
+
+/// Expects equal losses and gradients, and that no gradient vanishes.
+void expect_near(const Result& got, const Result& want,
+                 const ModelConfig& config, double tolerance);
+
+/// Expects that the model is the reference to 1e-10 however it is split.
+void expect_exact(const ModelConfig& config, std::int64_t tokens,
+                  const std::vector<int>& rank_counts,
+                  const std::vector<SplitNames>& splits);
+
+}  // namespace ringweave::models::test

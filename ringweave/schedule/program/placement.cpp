@@ -1,0 +1,324 @@
+#include "ringweave/schedule/program/placement.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <tuple>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::schedule {
+namespace {
+
+/// Slots that share memory, by union and find.
+class Banks {
+ public:
+  explicit Banks(const std::map<int, std::int64_t>& slot_sizes)
+      : slot_sizes_(slot_sizes) {
+    for (const auto& [slot, size] : slot_sizes) parent_[slot] = slot;
+  }
+
+  void join(int a, int b) { parent_[find(a)] = find(b); }
+
+  int find(int slot) {
+    int& parent = parent_.at(slot);
+    if (parent != slot) parent = find(parent);
+    return parent;
+  }
+
+  struct Bank {
+    std::int64_t begin = 0;
+    std::int64_t size = 0;
+    std::map<int, std::int64_t> slot_begin;
+  };
+
+  /// By the slot that find() gives; one after the other in memory.
+  std::map<int, Bank> list() {
+    std::map<int, Bank> banks;
+    for (const auto& [slot, size] : slot_sizes_) {
+      Bank& bank = banks[find(slot)];
+      bank.slot_begin[slot] = bank.size;
+      bank.size += size;
+    }
+    std::int64_t begin = 0;
+    for (auto& [slot, bank] : banks) {
+      bank.begin = begin;
+      begin += bank.size;
+    }
+    return banks;
+  }
+
+ private:
+  const std::map<int, std::int64_t>& slot_sizes_;
+  std::map<int, int> parent_;
+};
+
+/// Consecutive tenants that lie side by side wherever they are: what of a slot
+/// one message may carry.
+struct Unit {
+  int tenancy = 0;
+  std::size_t first = 0;  ///< index of its first tenant
+  std::size_t count = 1;
+  std::int64_t size = 0;
+  bool kept = false;
+  PlacementKey key = {};
+  BlockId block;  ///< of its first tenant
+};
+
+bool before(const Unit& a, const Unit& b) {
+  return std::tie(a.key, a.block) < std::tie(b.key, b.block);
+}
+
+/// Units that are placed side by side.
+struct Group {
+  int begin = 0;
+  int end = 0;
+  std::vector<Unit> units;
+
+  std::int64_t size() const {
+    return std::accumulate(
+        units.begin(), units.end(), std::int64_t{0},
+        [](std::int64_t sum, const Unit& unit) { return sum + unit.size; });
+  }
+};
+
+class Placer {
+ public:
+  Placer(const Schedule& part, Rank rank, const Tenancies& tenancies,
+         const PlacementOrder& order)
+      : part_(part), rank_(rank), tenancies_(tenancies), order_(order) {
+    for (const Tenancy& tenancy : tenancies.all) {
+      result_.places.emplace_back(tenancy.tenants.size());
+    }
+    for (std::size_t i = 0; i < tenancies.of_target.size(); ++i) {
+      if (part.transfers[i].action == Action::add &&
+          tenancies.of_target[i] != Tenancies::kNobody) {
+        additions_[{tenancies.of_target[i], part.transfers[i].block.part}] = i;
+      }
+    }
+  }
+
+  Placement run(const std::map<BlockId, Place>& kept) {
+    std::vector<Unit> forward_kept;
+    std::map<Payload, std::vector<Unit>> scratch;
+    std::map<Payload, std::vector<Unit>> staging;
+    for (int index = 0; index < static_cast<int>(tenancies_.all.size());
+         ++index) {
+      const Tenancy& tenancy = tenancies_.all[index];
+      for (const Unit& unit : units_of(index)) {
+        if (unit.kept && !kept.empty()) {
+          adopt(unit, kept);
+        } else if (unit.kept) {
+          forward_kept.push_back(unit);
+        } else {
+          (tenancy.staging ? staging : scratch)[tenancy.payload].push_back(
+              unit);
+        }
+      }
+    }
+    place_kept(std::move(forward_kept));
+    // Staging last: its order follows the places of what it is added to.
+    for (auto& [payload, units] : scratch) {
+      place_scratch(payload, units, staging[payload]);
+    }
+    for (auto& [payload, units] : staging) {
+      if (!scratch.contains(payload)) place_scratch(payload, {}, units);
+    }
+    return std::move(result_);
+  }
+
+ private:
+  const Tenancy& tenancy_of(const Unit& unit) const {
+    return tenancies_.all[unit.tenancy];
+  }
+  static BlockId block_of(const Tenancy& tenancy, const Tenant& tenant) {
+    return {tenancy.block.owner, tenancy.block.strand, tenant.part};
+  }
+
+  std::vector<Unit> units_of(int index) const {
+    const Tenancy& tenancy = tenancies_.all[index];
+    std::vector<Unit> units;
+    for (std::size_t i = 0; i < tenancy.tenants.size(); ++i) {
+      const Tenant& tenant = tenancy.tenants[i];
+      if (i > 0 && units.back().kept == tenant.retained &&
+          tenancy.tenants[i - 1].part + 1 == tenant.part &&
+          (!order_.side_by_side ||
+           order_.side_by_side(block_of(tenancy, tenancy.tenants[i - 1])))) {
+        ++units.back().count;
+        units.back().size += tenant.size;
+      } else {
+        units.push_back({index, i, 1, tenant.size, tenant.retained,
+                         key_of(tenancy, tenant), block_of(tenancy, tenant)});
+      }
+    }
+    return units;
+  }
+
+  PlacementKey key_of(const Tenancy& tenancy, const Tenant& tenant) const {
+    if (tenant.tile_step >= 0 && order_.key) {
+      return order_.key(block_of(tenancy, tenant));
+    }
+    PlacementKey last;
+    last.fill(std::numeric_limits<std::int64_t>::max());
+    return last;
+  }
+
+  void adopt(const Unit& unit, const std::map<BlockId, Place>& kept) {
+    for (std::size_t i = unit.first; i < unit.first + unit.count; ++i) {
+      const Tenancy& tenancy = tenancy_of(unit);
+      result_.places[unit.tenancy][i] =
+          kept.at(block_of(tenancy, tenancy.tenants[i]));
+    }
+  }
+
+  void put(const Unit& unit, Memory memory, std::int64_t begin) {
+    for (std::size_t i = unit.first; i < unit.first + unit.count; ++i) {
+      const std::int64_t size = tenancy_of(unit).tenants[i].size;
+      result_.places[unit.tenancy][i] = {memory, begin, size};
+      begin += size;
+    }
+  }
+
+  /// What is added side by side lies side by side; of what is added to one
+  /// place the lowest sender's comes first.
+  PlacementKey staging_key(const Unit& unit) const {
+    const BlockId& block = unit.block;
+    const std::size_t transfer = additions_.at({unit.tenancy, block.part});
+    const Rank sender = part_.transfers[transfer].from;
+    const int sum = tenancies_.of_sum[transfer];
+    if (sum == Tenancies::kNobody) {  // the owner's, in the order of the block
+      return {block.strand, block.part, sender, 0};
+    }
+    const auto& tenants = tenancies_.all[sum].tenants;
+    const auto found = std::ranges::find(tenants, block.part, &Tenant::part);
+    return {result_.places[sum][found - tenants.begin()].begin, sender, 0, 0};
+  }
+
+  void place_kept(std::vector<Unit> units) {
+    std::ranges::stable_sort(units, before);
+    std::ranges::stable_sort(units, {}, [&](const Unit& unit) {
+      return tenancy_of(unit).tenants[unit.first].tile_step;
+    });
+    for (const Unit& unit : units) {
+      put(unit, Memory::kept, result_.kept_size);
+      result_.kept_size += unit.size;
+    }
+  }
+
+  std::vector<Group> groups_of(const std::vector<Unit>& units) const {
+    std::map<std::pair<int, int>, Group> groups;
+    for (const Unit& unit : units) {
+      const Tenancy& tenancy = tenancy_of(unit);
+      Group& group = groups[{tenancy.begin, tenancy.end}];
+      group.begin = tenancy.begin;
+      group.end = tenancy.end;
+      group.units.push_back(unit);
+    }
+    std::vector<Group> sorted;
+    for (auto& [times, group] : groups) sorted.push_back(std::move(group));
+    return sorted;
+  }
+
+  void place_scratch(Payload payload, const std::vector<Unit>& units,
+                     const std::vector<Unit>& staging) {
+    const std::map<int, std::int64_t> sizes = slot_sizes(part_, rank_, payload);
+    Banks banks(sizes);
+    std::vector<Group> groups = groups_of(units);
+    const std::size_t first_staging = groups.size();
+    for (Group& group : groups_of(staging)) groups.push_back(std::move(group));
+    for (const Group& group : groups) {
+      for (const Unit& unit : group.units) {
+        banks.join(tenancy_of(unit).slot, tenancy_of(group.units[0]).slot);
+      }
+    }
+    const auto bank_list = banks.list();
+    // By bank: groups and whether they fit side by side.
+    std::map<int, std::vector<std::size_t>> of_bank;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      of_bank[banks.find(tenancy_of(groups[i].units[0]).slot)].push_back(i);
+    }
+    for (const bool stage : {false, true}) {
+      for (const auto& [slot, members] : of_bank) {
+        // A bank is of staging slots if its first group is: slots have one use.
+        if ((members.front() >= first_staging) != stage) continue;
+        place_bank(bank_list.at(slot), members, groups);
+      }
+    }
+    for (const auto& [slot, size] : sizes) {
+      result_.scratch_size[payload] += size;
+    }
+  }
+
+  void place_bank(const Banks::Bank& bank,
+                  const std::vector<std::size_t>& members,
+                  std::vector<Group>& groups) {
+    struct Taken {
+      std::int64_t begin, end;
+      int until;
+    };
+    std::vector<Taken> taken;
+    std::vector<std::int64_t> begins;
+    for (const std::size_t i : members) {
+      const Group& group = groups[i];
+      std::erase_if(taken,
+                    [&](const Taken& it) { return it.until <= group.begin; });
+      std::ranges::sort(taken, {}, &Taken::begin);
+      std::int64_t begin = 0;
+      for (const Taken& it : taken) {
+        if (begin + group.size() <= it.begin) break;
+        begin = std::max(begin, it.end);
+      }
+      if (begin + group.size() > bank.size) {
+        return place_by_slot(bank, members, groups);
+      }
+      taken.push_back({begin, begin + group.size(), group.end});
+      begins.push_back(begin);
+    }
+    for (std::size_t k = 0; k < members.size(); ++k) {
+      Group& group = groups[members[k]];
+      for (Unit& unit : group.units) {
+        if (tenancy_of(unit).staging) unit.key = staging_key(unit);
+      }
+      std::ranges::sort(group.units, before);
+      std::int64_t begin = bank.begin + begins[k];
+      for (const Unit& unit : group.units) {
+        put(unit, Memory::scratch, begin);
+        begin += unit.size;
+      }
+    }
+  }
+
+  /// The content of each slot at the slot's own place: always fits, and leaves
+  /// no two slots' content side by side but by chance.
+  void place_by_slot(const Banks::Bank& bank,
+                     const std::vector<std::size_t>& members,
+                     const std::vector<Group>& groups) {
+    std::map<int, std::int64_t> filled;  // of each tenancy
+    for (const std::size_t i : members) {
+      for (const Unit& unit : groups[i].units) {
+        std::int64_t& size = filled[unit.tenancy];
+        put(unit, Memory::scratch,
+            bank.begin + bank.slot_begin.at(tenancy_of(unit).slot) + size);
+        size += unit.size;
+      }
+    }
+  }
+
+  const Schedule& part_;
+  const Rank rank_;
+  const Tenancies& tenancies_;
+  const PlacementOrder& order_;
+  // Transfers of gradients to add, by (tenancy, part).
+  std::map<std::pair<int, int>, std::size_t> additions_;
+  Placement result_;
+};
+
+}  // namespace
+
+Placement place(const Schedule& part, Rank rank, const Tenancies& tenancies,
+                const PlacementOrder& order,
+                const std::map<BlockId, Place>& kept) {
+  return Placer(part, rank, tenancies, order).run(kept);
+}
+
+}  // namespace ringweave::schedule
