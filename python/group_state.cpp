@@ -29,7 +29,7 @@ std::shared_ptr<const attention::AttentionPlan> GroupState::attention_plan(
 std::shared_ptr<const linear_attention::LinearPlan> GroupState::linear_plan(
     const linear_attention::LinearSpec& spec) {
   const std::string key =
-      fmt::format("{} {} {}", linear_attention::name(spec.transport),
+      fmt::format("{} {} {}", spec.exchange->name(),
                   spec.layout.to_json().dump(), spec.mask.to_json().dump());
   return linear_.get(key, [&] {
     return linear_attention::make_linear_plan(spec, communicator_.rank());
