@@ -20,14 +20,15 @@ const std::vector<std::string> kNames = {
     "all_gather:direct",
     "all_gather:hierarchical:nodes=2,slices=3"};
 
-/// Zigzag, so that a rank has two segments that are not neighbours.
+/// Zigzag, so that a rank has two segments that are not neighbours; a decay for
+/// each row.
 StateDemand demand_of(int ranks, Pass pass, bool causal, bool end_everywhere) {
   StateDemand states{.ranks = ranks,
                      .segments = {},
                      .pass = pass,
                      .causal = causal,
                      .end_everywhere = end_everywhere,
-                     .summary = {.rows = 17, .width = 3, .decays = 5}};
+                     .summary = {.rows = 17, .width = 3, .decays = 17}};
   std::vector<int> parts(ranks);
   for (const Segment& segment : Layout::zigzag(31, ranks).segments()) {
     states.segments.push_back({segment.rank, parts[segment.rank]++});
@@ -131,7 +132,7 @@ TEST(ExchangeProgram, FindsAllRowsOfWhatARankNeeds) {
 /// With one strand a summary is one strip; equal strands are one, too.
 TEST(ExchangeProgram, EqualStrandsAreOneStrip) {
   StateDemand states = demand_of(4, Pass::forward, true, true);
-  states.summary.rows = 18;
+  states.summary.rows = states.summary.decays = 18;
   for (const char* name : {"all_gather", "all_gather:direct"}) {
     const ExchangeProgram program =
         compile(*state_exchange_from_name(name), states, 1);
