@@ -9,7 +9,7 @@ add_compile_options(-fPIC)
 
 # "Dev": optimised, because parsing the headers takes most of the build time
 # anyway, with assertions on and without the cost of full debug information.
-set(CMAKE_CXX_FLAGS_DEV "-O1 -g1" CACHE STRING "Flags of build type Dev")
+set(CMAKE_CXX_FLAGS_DEV "-O1 -g1")
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 
 add_compile_options(-Wall -Wextra -Wpedantic -Wno-unused-parameter)

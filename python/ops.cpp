@@ -7,8 +7,10 @@
 //
 // Layouts and masks come as the JSON of schedule/layout/layout.h and
 // schedule/mask/mask.h, plans as paths of plan files.
+#include <filesystem>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -20,7 +22,9 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/cli.h"
 #include "ringweave/comm/c10d_transport.h"
+#include "ringweave/planner/plan_file.h"
 #include "ringweave/tensor/scalar_type.h"
+#include "ringweave/tensor/text.h"
 
 namespace ringweave::python {
 namespace {
@@ -39,10 +43,19 @@ int64_t main_op(const std::vector<std::string>& argv,
   return cli::run(argv, comm::c10d_engine(group));
 }
 
-/// Of a (batch, tokens, heads, head_dim) tensor; other shapes are refused
-/// later.
-std::int64_t heads_of(const at::Tensor& x) {
-  return x.dim() == 4 ? x.size(2) : 0;
+/// A file's text in the key of what was made from it: another one when the file
+/// has changed.
+std::string version_of(const std::string& path) {
+  std::error_code absent;  // read_plan_file() says so, and better
+  const auto written = std::filesystem::last_write_time(path, absent);
+  return fmt::format("{} {}", path, written.time_since_epoch().count());
+}
+
+/// What a plan file is compared with, in the key of what was made from it.
+std::string shape_key(const at::Tensor& q, const at::Tensor& k) {
+  return fmt::format("{} {} {}", tensor::shape_text(q.sizes()),
+                     tensor::shape_text(k.sizes()),
+                     c10::toString(q.scalar_type()));
 }
 
 /// Of the model, what can be seen in one call is compared.
@@ -73,23 +86,33 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
   const bool backward =
       at::GradMode::is_enabled() &&
       (q.requires_grad() || k.requires_grad() || v.requires_grad());
-  const schedule::Layout tokens = layout_from(layout);
-  attention::AttentionSpec spec{.strategy = {},  // set below
-                                .q_layout = tokens,
-                                .kv_layout = tokens,
-                                .mask = mask_from(mask),
-                                .backward = backward};
-  if (plan_file) {
-    const auto plan = state.plan_file(*plan_file);
-    require(plan->softmax.has_value(),
-            "[attention] got {}, a plan without softmax layers", *plan_file);
-    check_fits(*plan, *plan_file, q, heads_of(k), tokens, spec.mask, state);
-    spec.strategy = *plan->softmax->strategy;
-  } else {
-    spec.strategy = schedule::strategy_from_name(strategy);
-  }
-  return attention::attention(q, k, v, state.attention_plan(spec),
-                              state.communicator(), {.scale = scale})
+  const auto make = [&] {
+    const schedule::Layout tokens = layout_from(layout);
+    attention::AttentionSpec spec{.strategy = {},  // set below
+                                  .q_layout = tokens,
+                                  .kv_layout = tokens,
+                                  .mask = mask_from(mask),
+                                  .backward = backward};
+    if (plan_file) {
+      const planner::PlanFile file = planner::read_plan_file(*plan_file);
+      require(file.softmax.has_value(),
+              "[attention] got {}, a plan without softmax layers", *plan_file);
+      // Other shapes of k are refused later.
+      check_fits(file, *plan_file, q, k.dim() == 4 ? k.size(2) : 0, tokens,
+                 spec.mask, state);
+      spec.strategy = *file.softmax->strategy;
+    } else {
+      spec.strategy = schedule::strategy_from_name(strategy);
+    }
+    return attention::make_attention_plan(spec, state.communicator().rank());
+  };
+  const auto plan = state.attention_plans().get(
+      fmt::format(
+          "{}\n{}\n{}\n{}", layout, mask, backward,
+          plan_file ? version_of(*plan_file) + shape_key(q, k) : strategy),
+      make);
+  return attention::attention(q, k, v, plan, state.communicator(),
+                              {.scale = scale})
       .out;
 }
 
@@ -119,21 +142,29 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
     const std::string& exchange, bool final_state,
     const std::optional<std::string>& plan_file) {
   GroupState& state = group_state(group);
-  const schedule::Layout tokens = layout_from(layout);
-  const schedule::Mask seen = mask_from(mask);
-  std::string way = exchange;
-  if (plan_file) {
-    const auto file = state.plan_file(*plan_file);
-    require(file->linear.has_value(),
-            "[linear_attention] got {}, a plan without linear layers",
-            *plan_file);
-    check_fits(*file, *plan_file, q, file->model.kv_heads, tokens, seen, state);
-    way = file->linear->name;
-  }
-  const auto plan =
-      state.linear_plan({.exchange = schedule::state_exchange_from_name(way),
-                         .layout = tokens,
-                         .mask = seen});
+  const auto make = [&] {
+    const schedule::Layout tokens = layout_from(layout);
+    const schedule::Mask seen = mask_from(mask);
+    std::string way = exchange;
+    if (plan_file) {
+      const planner::PlanFile file = planner::read_plan_file(*plan_file);
+      require(file.linear.has_value(),
+              "[linear_attention] got {}, a plan without linear layers",
+              *plan_file);
+      check_fits(file, *plan_file, q, file.model.kv_heads, tokens, seen, state);
+      way = file.linear->name;
+    }
+    return linear_attention::make_linear_plan(
+        {.exchange = schedule::state_exchange_from_name(way),
+         .layout = tokens,
+         .mask = seen},
+        state.communicator().rank());
+  };
+  const auto plan = state.linear_plans().get(
+      fmt::format(
+          "{}\n{}\n{}", layout, mask,
+          plan_file ? version_of(*plan_file) + shape_key(q, k) : exchange),
+      make);
   const linear_attention::LinearResult result =
       linear_attention::linear_attention(
           q, k, v, decay_of(gates), gates.value_or(at::Tensor()),
@@ -148,11 +179,15 @@ std::string layout_op(const std::string& kind, int64_t tokens, int64_t ranks) {
   return schedule::Layout::from_json(json, "layout").to_json().dump();
 }
 
+at::Tensor positions(const schedule::Layout& tokens, Rank rank) {
+  return at::tensor(tokens.positions(rank), at::kLong);
+}
+
 at::Tensor positions_op(const std::string& layout, int64_t rank) {
   const schedule::Layout tokens = layout_from(layout);
   require(rank >= 0 && rank < tokens.ranks(),
           "[positions] got rank {}; want 0 to {}", rank, tokens.ranks() - 1);
-  return at::tensor(tokens.positions(static_cast<Rank>(rank)), at::kLong);
+  return positions(tokens, static_cast<Rank>(rank));
 }
 
 /// Gathers shards (tokens in dimension `dim`) into the whole, on every rank.
@@ -183,7 +218,7 @@ at::Tensor unshard_op(const at::Tensor& part, const std::string& group,
             gathered[rank].size(), rank, shard.nbytes());
     std::copy(gathered[rank].begin(), gathered[rank].end(),
               static_cast<std::byte*>(shard.mutable_data_ptr()));
-    whole.index_copy_(0, positions_op(layout, rank), shard);
+    whole.index_copy_(0, positions(tokens, rank), shard);
   }
   return whole.movedim(0, dim).contiguous();
 }

@@ -4,17 +4,19 @@
 #include <utility>
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
 #include "ringweave/schedule/proof/validate.h"
 #include "ringweave/tensor/scalar_type.h"
+#include "ringweave/tensor/text.h"
+#include "ringweave/tensor/threads.h"
 
 namespace ringweave::attention {
 namespace {
 
+using tensor::shape_text;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -36,17 +38,12 @@ struct Call : torch::CustomClassHolder {
   }
 };
 
-std::string shape_text(const at::Tensor& x) {
-  return fmt::format("({})",
-                     fmt::join(x.sizes().begin(), x.sizes().end(), ", "));
-}
-
 void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
                  const at::Tensor& q) {
   require(x.dim() == 4,
           "[attention] got {} of shape {}; want (batch, tokens, heads, "
           "head_dim)",
-          name, shape_text(x));
+          name, shape_text(x.sizes()));
   require(x.size(1) == tokens,
           "[attention] got {} of {} tokens; want {}, this rank's share of the "
           "layout",
@@ -63,7 +60,7 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
   require(x.size(0) == q.size(0) && x.size(3) == q.size(3),
           "[attention] got {} of shape {}; want the batch {} and head_dim {} "
           "of q",
-          name, shape_text(x), q.size(0), q.size(3));
+          name, shape_text(x.sizes()), q.size(0), q.size(3));
 }
 
 void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -87,7 +84,7 @@ void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   require(q.size(0) > 0 && q.size(3) > 0,
           "[attention] got q of shape {}; want a batch and a head_dim of at "
           "least 1",
-          shape_text(q));
+          shape_text(q.sizes()));
 }
 
 struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
@@ -199,6 +196,7 @@ AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
   require(plan != nullptr,
           "[attention] got no plan; want one from make_attention_plan");
   check_inputs(q, k, v, *plan, communicator);
+  tensor::take_over_thread_count();
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);
   call->communicator = &communicator;

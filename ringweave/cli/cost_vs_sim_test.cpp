@@ -23,8 +23,8 @@ using schedule::Strategy;
 /// docs/algorithms.md says what makes the two differ.
 constexpr double kClose = 0.05;
 /// Of the few cases in which posting messages takes longer than moving them.
-constexpr double kPosting = 0.2;
-constexpr int kMaxPosting = 4;
+constexpr double kPosting = 0.22;
+constexpr int kMaxPosting = 1;
 
 const char* const kTopologies[] = {
     "mesh:ranks=2,rate=1e9",

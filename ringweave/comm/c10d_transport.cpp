@@ -218,10 +218,13 @@ std::shared_ptr<Transport> c10d_transport(const std::string& group_name) {
 
 Communicator c10d_communicator(const std::string& group_name) {
   const Group group = find_group(group_name);
-  const auto time_out =
-      group->getBackend(at::kCPU)->getBackendOptions()->timeout;
+  TimeOuts time_outs;
+  // Some back ends have no options, torch's "fake" one for instance.
+  if (const auto options = group->getBackend(at::kCPU)->getBackendOptions()) {
+    time_outs = {.start = options->timeout, .step = options->timeout};
+  }
   return Communicator(std::make_shared<C10dTransport>(group, group_name),
-                      {.start = time_out, .step = time_out});
+                      time_outs);
 }
 
 Engine c10d_engine(const std::string& group_name) {

@@ -15,9 +15,6 @@ namespace ringweave::discovery {
 namespace {
 
 using testing::HasSubstr;
-using topology::Fabric;
-using topology::FabricKind;
-using topology::Topology;
 
 const ProbeOptions kQuick = {.sizes = {1000, 100'000}, .repeats = 3};
 
