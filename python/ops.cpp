@@ -151,7 +151,7 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
       require(file.linear.has_value(),
               "[linear_attention] got {}, a plan without linear layers",
               *plan_file);
-      check_fits(file, *plan_file, q, file.model.kv_heads, tokens, seen, state);
+      check_fits(file, *plan_file, q, heads_of(k), tokens, seen, state);
       way = file.linear->name;
     }
     return linear_attention::make_linear_plan(

@@ -145,13 +145,14 @@ def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ.
 
     q and k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens,
-    heads, value_dim). All three have the same number of heads: repeat kv heads
-    yourself. float64, float32 or bfloat16.
+    heads, value_dim). float64, float32 or bfloat16. Their heads may differ:
+    there are as many states as the least common multiple of the heads of k, v
+    and gates, of which q has a multiple or a divisor. Nothing needs repeating.
     gates: log decays <= 0 of shape (heads), (batch, tokens, heads) or (batch,
     tokens, heads, key_dim), in float32 (float64 for float64); None: no decay.
     mask: as in attention(), without a window; documents reset the state. "full"
     only without gates. layout: contiguous runs, so not striped.
-    initial_state: (batch, heads, key_dim, value_dim) in the type of gates, the
+    initial_state: (batch, states, key_dim, value_dim) in the type of gates, the
     same on all ranks, the first document continues from it; None: zeros. A
     rank's gradient of it, and of a constant decay, is its part of a sum over
     ranks. Returns the output, with `final_state` also the state after the last

@@ -26,7 +26,8 @@ constexpr const char* kDecay = "constant";
 
 struct LinearBench {
   BenchOptions options;
-  std::string decay;  // empty: the plan's, or kDecay
+  std::int64_t kv_heads = 0;  // 0: the plan's, or as many as heads
+  std::string decay;          // empty: the plan's, or kDecay
   std::string exchange_list = schedule::kDefaultStateExchange;
   std::string plan_file;  // instead of exchanges
   std::vector<std::string> exchanges;
@@ -36,7 +37,8 @@ struct LinearTensors {
   at::Tensor q, k, v, gates, out_grad;
 };
 
-/// Log decays of about -0.05 per token, in the type that states have.
+/// Log decays of about -0.05 per token, in the type that states have: of every
+/// query head, or for per_key of every key head.
 at::Tensor make_gates(const LinearBench& bench, at::ScalarType type) {
   const BenchOptions& options = bench.options;
   std::vector<std::int64_t> shape;
@@ -50,7 +52,8 @@ at::Tensor make_gates(const LinearBench& bench, at::ScalarType type) {
       shape = {options.batch, options.seq_len, options.heads};
       break;
     case Decay::per_key:
-      shape = {options.batch, options.seq_len, options.heads, options.head_dim};
+      shape = {options.batch, options.seq_len, bench.kv_heads,
+               options.head_dim};
       break;
   }
   return random_tensor(shape, type, 5).abs().mul(-0.05);
@@ -60,12 +63,13 @@ LinearTensors make_tensors(const LinearBench& bench) {
   const BenchOptions& options = bench.options;
   const at::ScalarType type = scalar_type(options);
   const at::ScalarType precise = tensor::accumulate_type(type);
-  const auto make = [&](std::uint64_t seed) {
+  const auto make = [&](std::int64_t heads, std::uint64_t seed) {
     return random_tensor(
-        {options.batch, options.seq_len, options.heads, options.head_dim}, type,
-        seed);
+        {options.batch, options.seq_len, heads, options.head_dim}, type, seed);
   };
-  return {make(1), make(2), make(3), make_gates(bench, precise), make(4)};
+  return {make(options.heads, 1), make(bench.kv_heads, 2),
+          make(bench.kv_heads, 3), make_gates(bench, precise),
+          make(options.heads, 4)};
 }
 
 linear_attention::LinearSpec linear_spec(const BenchOptions& options,
@@ -107,8 +111,8 @@ BenchCase::Part part_of(const LinearBench& bench,
     return grads;
   };
   return {.operation = operation,
-          .planned_bytes =
-              linear_attention::planned_bytes(*plan, decay, q, v, backward)};
+          .planned_bytes = linear_attention::planned_bytes(*plan, decay, q, k,
+                                                           v, gates, backward)};
 }
 
 void run(const LinearBench& bench) {
@@ -149,10 +153,15 @@ void prepare(LinearBench& bench) {
             "[bench linear] got {}, which is for {} layers, and --decay {}; "
             "want --decay {}",
             bench.plan_file, kind, bench.decay, decay);
-    // The op has as many key and value heads as heads.
-    check_fits(plan, bench.plan_file, bench.options, plan.model.kv_heads);
+    if (bench.kv_heads == 0) bench.kv_heads = plan.model.kv_heads;
+    check_fits(plan, bench.plan_file, bench.options, bench.kv_heads);
     bench.exchanges = {plan.linear->name};
   }
+  if (bench.kv_heads == 0) bench.kv_heads = bench.options.heads;
+  require(bench.kv_heads >= 1 && bench.options.heads % bench.kv_heads == 0,
+          "[bench linear] got {} heads and {} kv heads; want kv heads that "
+          "divide the heads",
+          bench.options.heads, bench.kv_heads);
   if (bench.decay.empty()) bench.decay = kDecay;
   const Decay decay = schedule::decay_from_name(bench.decay);
   require(bench.options.mask.is_causal() || decay == Decay::none,
@@ -172,6 +181,11 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
       bench_command, context, "linear",
       "Linear attention split over ranks, against the same on one rank",
       bench->options, [bench] { prepare(*bench); }, [bench] { run(*bench); });
+  command
+      ->add_option("--kv-heads", bench->kv_heads,
+                   "Heads of keys and values; default: all heads; with "
+                   "--plan: its layers'")
+      ->type_name("N");
   command
       ->add_option("--decay", bench->decay,
                    "none, constant (Lightning), per_head or per_key (GLA); "

@@ -22,8 +22,10 @@ double product(std::initializer_list<std::int64_t> factors) {
 }
 
 /// State heads of a family in which all query heads of a group have the same k,
-/// v and decay. linear_attention() keeps one state for each query head today.
-std::int64_t group_state_heads(const ModelConfig& model) { return model.heads; }
+/// v and decay, and so share a state.
+std::int64_t group_state_heads(const ModelConfig& model) {
+  return model.kv_heads;
+}
 
 /// A basic layer without a normaliser norms its output instead.
 bool has_normaliser(const ModelConfig& model) {

@@ -128,13 +128,13 @@ TEST(LinearConfig, HasTheFieldsOfItsFamilyAndNoOthers) {
 
 TEST(LinearFamily, StatesAreOfTheHeadsThatTheRowSays) {
   ModelConfig config = read(R"({"heads": 6, "kv_heads": 2, "head_dim": 10})");
-  EXPECT_EQ(config.linear.family().state(config), (StateShape{6, 10, 11}));
+  EXPECT_EQ(config.linear.family().state(config), (StateShape{2, 10, 11}));
   config.linear.set("feature_map", "identity");
+  EXPECT_EQ(config.linear.family().state(config), (StateShape{2, 10, 10}));
+  config.linear = LinearConfig("gla");
+  EXPECT_EQ(config.linear.family().state(config), (StateShape{2, 10, 10}));
+  config.linear = LinearConfig("lightning");  // a decay per query head
   EXPECT_EQ(config.linear.family().state(config), (StateShape{6, 10, 10}));
-  for (const char* kind : {"lightning", "gla"}) {
-    config.linear = LinearConfig(kind);
-    EXPECT_EQ(config.linear.family().state(config), (StateShape{6, 10, 10}));
-  }
 }
 
 TEST(LinearFamily, ASecondOfANameIsRefused) {

@@ -1,5 +1,6 @@
 #include "ringweave/linear_attention/chunk.h"
 
+#include <algorithm>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -12,8 +13,8 @@ at::Tensor as_batch(const at::Tensor& x) {
   return x.dim() == 3 ? x : x.flatten(0, x.dim() - 3);
 }
 
-/// The left and right halves of all blocks of 2·half tokens of x
-/// (…, chunk, dims): views (blocks, half, dims).
+/// The left and right halves of all blocks of 2·half rows of x
+/// (…, rows, dims): views (blocks, half, dims).
 struct Halves {
   at::Tensor left;
   at::Tensor right;
@@ -24,15 +25,35 @@ Halves halves(const at::Tensor& x, std::int64_t half) {
   return {blocks.select(1, 0), blocks.select(1, 1)};
 }
 
-/// The blocks of a (batch, chunk, chunk) matrix whose rows are right halves and
-/// whose columns are left halves: a view (batch, blocks, half, half).
+/// The blocks of a (batch, rows, chunk) matrix whose rows are of right halves
+/// and whose columns are left halves: a view (batch, blocks, rows of half,
+/// half).
 at::Tensor lower_left(const at::Tensor& matrix, std::int64_t half) {
-  const std::int64_t blocks = matrix.size(1) / (2 * half);
-  return matrix.view({-1, blocks, 2, half, blocks, 2, half})
-      .diagonal(0, 1, 4)  // (batch, 2, half, 2, half, blocks)
-      .select(1, 1)       // (batch, half, 2, half, blocks)
-      .select(2, 0)       // (batch, half, half, blocks)
+  const std::int64_t blocks = matrix.size(2) / (2 * half);
+  const std::int64_t rows = matrix.size(1) / (2 * blocks);
+  return matrix.view({-1, blocks, 2, rows, blocks, 2, half})
+      .diagonal(0, 1, 4)  // (batch, 2, rows, 2, half, blocks)
+      .select(1, 1)       // (batch, rows, 2, half, blocks)
+      .select(2, 0)       // (batch, rows, half, blocks)
       .permute({0, 3, 1, 2});
+}
+
+/// (…, tokens, group, dims)
+at::Tensor by_token(const at::Tensor& x, std::int64_t tokens) {
+  return x.unflatten(-2, {tokens, -1});
+}
+
+/// Those scores of a (batch, rows, chunk) matrix that are of one token: a view
+/// (batch, group, chunk).
+at::Tensor same_token(const at::Tensor& matrix) {
+  return by_token(matrix, matrix.size(2)).diagonal(0, 1, 3);
+}
+
+/// q_t · k_t: (batch, group, chunk).
+at::Tensor same_token_scores(const at::Tensor& q, const at::Tensor& k) {
+  return as_batch(times_tokens(q, k).sum(-1, true))
+      .view({-1, k.size(-2), q.size(-2) / k.size(-2)})
+      .transpose(1, 2);
 }
 
 /// The last token of each block in a view (blocks, half, dims).
@@ -43,7 +64,7 @@ bool per_key(const at::Tensor& factor) {
 }
 
 /// Lets suffixes grow from blocks of 1 token to the whole chunk: each row of
-/// `suffix` starts as the value to scale.
+/// `suffix`, one per token, starts as the value to scale.
 void grow_suffix(const at::Tensor& suffix, const at::Tensor& factor) {
   at::Tensor total = factor;  // product over each block
   for (std::int64_t half = 1; half < factor.size(-2); half *= 2) {
@@ -54,10 +75,11 @@ void grow_suffix(const at::Tensor& suffix, const at::Tensor& factor) {
 }
 
 void grow_prefix(const at::Tensor& prefix, const at::Tensor& factor) {
+  const std::int64_t group = prefix.size(-2) / factor.size(-2);
   at::Tensor total = factor;
   for (std::int64_t half = 1; half < factor.size(-2); half *= 2) {
     const Halves totals = halves(total, 1);
-    halves(prefix, half).right.mul_(totals.left);
+    halves(prefix, half * group).right.mul_(totals.left);
     total = totals.left * totals.right;
   }
 }
@@ -103,34 +125,45 @@ at::Tensor causal_matrix(const at::Tensor& like) {
   return at::ones({chunk, chunk}, like.options()).tril_();
 }
 
-at::Tensor scores_matrix(const at::Tensor& like, const at::Tensor& factor) {
-  return factor.defined() ? decay_matrix(factor) : causal_matrix(like);
+at::Tensor scores_matrix(const at::Tensor& k, const at::Tensor& factor) {
+  return factor.defined() ? decay_matrix(factor) : causal_matrix(k);
 }
 
-/// Σ_d q_t k_s, for half = 1 without the cost of tiny matrix products.
+/// scores ⊙ D, in place.
+void decay_scores(const at::Tensor& scores, const at::Tensor& matrix) {
+  by_token(scores, matrix.size(-2)).mul_(matrix.unsqueeze(-2));
+}
+
+/// Σ_d q_t k_s, for one k without the cost of tiny matrix products.
 at::Tensor block_scores(const at::Tensor& q, const at::Tensor& k) {
-  if (q.size(1) > 1) return at::bmm(q, k.transpose(1, 2));
+  if (k.size(1) > 1) return at::bmm(q, k.transpose(1, 2));
   return (q * k).sum(-1, true);
+}
+
+/// (…, rows of q, chunk), zero.
+at::Tensor zero_scores(const at::Tensor& q, const at::Tensor& k) {
+  std::vector<std::int64_t> shape = q.sizes().vec();
+  shape.back() = k.size(-2);
+  return at::zeros(shape, q.options());
 }
 
 IntraForward intra_forward_per_key(const at::Tensor& q, const at::Tensor& k,
                                    const at::Tensor& v,
                                    const at::Tensor& factor) {
-  const std::int64_t chunk = q.size(-2);
-  std::vector<std::int64_t> shape = q.sizes().vec();
-  shape.back() = chunk;
-  const at::Tensor scores = at::zeros(shape, q.options());
+  const std::int64_t chunk = k.size(-2);
+  const std::int64_t group = q.size(-2) / chunk;
+  const at::Tensor scores = zero_scores(q, k);
   const at::Tensor flat = as_batch(scores);
-  flat.diagonal(0, 1, 2).copy_(as_batch((q * k).sum(-1, true)).squeeze(-1));
-  const at::Tensor read = q * factor;
+  same_token(flat).copy_(same_token_scores(q, k));
+  const at::Tensor read = times_tokens(q, factor);
   const at::Tensor write = k.clone();
   at::Tensor total = factor;
   for (std::int64_t half = 1; half < chunk; half *= 2) {
-    const Halves reads = halves(read, half);
+    const Halves reads = halves(read, half * group);
     const Halves writes = halves(write, half);
     lower_left(flat, half)
         .copy_(block_scores(reads.right, writes.left)
-                   .view({flat.size(0), -1, half, half}));
+                   .view({flat.size(0), -1, half * group, half}));
     const Halves totals = halves(total, 1);
     writes.left.mul_(totals.right);
     reads.right.mul_(totals.left);
@@ -144,13 +177,14 @@ IntraForward intra_forward_per_key(const at::Tensor& q, const at::Tensor& k,
 void add_level(const at::Tensor& dscores, std::int64_t half,
                const Halves& reads, const Halves& writes, const Halves& prefix,
                const Halves& suffix, const Halves& dq, const Halves& dk) {
-  const at::Tensor d =
-      lower_left(dscores, half).contiguous().view({-1, half, half});
+  const at::Tensor d = lower_left(dscores, half)
+                           .contiguous()
+                           .view({-1, reads.right.size(1), half});
   if (half == 1) {
     dq.right.add_(writes.left * d * prefix.right);
-    dk.left.add_(reads.right * d * suffix.left);
+    dk.left.add_(sum_groups(reads.right * d, 1) * suffix.left);
   } else {
-    dq.right.addcmul_(at::bmm(d, writes.left), prefix.right);
+    add_times_tokens(dq.right, at::bmm(d, writes.left), prefix.right);
     dk.left.addcmul_(at::bmm(d.transpose(1, 2), reads.right), suffix.left);
   }
 }
@@ -159,29 +193,34 @@ IntraBackward intra_backward_per_key(const at::Tensor& q, const at::Tensor& k,
                                      const at::Tensor& v,
                                      const at::Tensor& dout,
                                      const at::Tensor& factor) {
-  const std::int64_t chunk = q.size(-2);
+  const std::int64_t chunk = k.size(-2);
+  const std::int64_t group = q.size(-2) / chunk;
   const at::Tensor dscores = batch_product_nt(dout, v);
   const at::Tensor dflat = as_batch(dscores);
   const at::Tensor scores = at::zeros_like(dscores);
   const at::Tensor flat = as_batch(scores);
-  flat.diagonal(0, 1, 2).copy_(as_batch((q * k).sum(-1, true)).squeeze(-1));
-  const at::Tensor diagonal = dscores.diagonal(0, -2, -1).unsqueeze(-1);
-  const at::Tensor dq = diagonal * k;
-  const at::Tensor dk = diagonal * q;
-  const at::Tensor read = q * factor;
+  same_token(flat).copy_(same_token_scores(q, k));
+  // dscores of one token, a row for each of q.
+  const at::Tensor diagonal = same_token(dflat)
+                                  .transpose(1, 2)
+                                  .reshape(q.sizes().slice(0, 4))
+                                  .unsqueeze(-1);
+  const at::Tensor dq = times_tokens(diagonal, k);
+  const at::Tensor dk = sum_groups(diagonal * q, chunk);
+  const at::Tensor read = times_tokens(q, factor);
   const at::Tensor write = k.clone();
   const at::Tensor prefix = factor.clone();
   const at::Tensor suffix = at::ones_like(factor);
   for (std::int64_t half = 1; half < chunk; half *= 2) {
-    const Halves reads = halves(read, half);
+    const Halves reads = halves(read, half * group);
     const Halves writes = halves(write, half);
     const Halves prefixes = halves(prefix, half);
     const Halves suffixes = halves(suffix, half);
     lower_left(flat, half)
         .copy_(block_scores(reads.right, writes.left)
-                   .view({flat.size(0), -1, half, half}));
-    add_level(dflat, half, reads, writes, prefixes, suffixes, halves(dq, half),
-              halves(dk, half));
+                   .view({flat.size(0), -1, half * group, half}));
+    add_level(dflat, half, reads, writes, prefixes, suffixes,
+              halves(dq, half * group), halves(dk, half));
     // The totals of the halves, as long as they are unchanged.
     writes.left.mul_(last(prefixes.right));
     suffixes.left.mul_(last(prefixes.right));
@@ -191,48 +230,76 @@ IntraBackward intra_backward_per_key(const at::Tensor& q, const at::Tensor& k,
   return {dq, dk, batch_product_tn(scores, dout), write, prefix, suffix};
 }
 
+/// x with a last dimension: (batch, tokens, heads, dims).
+at::Tensor with_dims(const at::Tensor& x) {
+  return x.dim() == 3 ? x.unsqueeze(-1) : x;
+}
+
+/// How heads of x and state heads belong together: common · group are those of
+/// x, common · sharing the state heads.
+struct Heads {
+  std::int64_t common, sharing, group;
+};
+
+Heads heads_of(const at::Tensor& x, std::int64_t state_heads) {
+  const std::int64_t common = std::min(x.size(2), state_heads);
+  return {common, state_heads / common, x.size(2) / common};
+}
+
 }  // namespace
 
-at::Tensor to_chunks(const at::Tensor& x, std::int64_t first,
-                     std::int64_t tokens, std::int64_t chunk,
-                     at::ScalarType type) {
-  const at::Tensor source = x.dim() == 3 ? x.unsqueeze(-1) : x;
+at::Tensor to_chunks(const at::Tensor& x, std::int64_t heads,
+                     std::int64_t first, std::int64_t tokens,
+                     std::int64_t chunk, at::ScalarType type) {
+  const at::Tensor source = with_dims(x);
+  const Heads of = heads_of(source, heads);
   const std::int64_t chunks = (tokens + chunk - 1) / chunk;
   const std::int64_t full = tokens / chunk;
   const std::int64_t rest = tokens - full * chunk;
-  at::Tensor out =
-      at::empty({chunks, source.size(0), source.size(2), chunk, source.size(3)},
+  const at::Tensor out =
+      at::empty({chunks, source.size(0), of.common, of.sharing, chunk, of.group,
+                 source.size(3)},
                 source.options().dtype(type));
   if (full > 0) {
     out.narrow(0, 0, full)
         .copy_(source.narrow(1, first, full * chunk)
+                   .unflatten(2, {of.common, 1, of.group})
                    .unflatten(1, {full, chunk})
-                   .permute({1, 0, 3, 2, 4}));
+                   .permute({1, 0, 3, 4, 2, 5, 6}));
   }
   if (rest > 0) {
     const at::Tensor tail = out.select(0, full);
-    tail.narrow(2, 0, rest)
-        .copy_(
-            source.narrow(1, first + full * chunk, rest).permute({0, 2, 1, 3}));
-    tail.narrow(2, rest, chunk - rest).zero_();
+    tail.narrow(3, 0, rest)
+        .copy_(source.narrow(1, first + full * chunk, rest)
+                   .unflatten(2, {of.common, 1, of.group})
+                   .permute({0, 2, 3, 1, 4, 5}));
+    tail.narrow(3, rest, chunk - rest).zero_();
   }
-  return out;
+  return out.view(
+      {chunks, source.size(0), heads, chunk * of.group, source.size(3)});
 }
 
 void from_chunks(const at::Tensor& chunks, const at::Tensor& x,
-                 std::int64_t first, std::int64_t tokens) {
-  const at::Tensor target = x.dim() == 3 ? x.unsqueeze(-1) : x;
-  const std::int64_t chunk = chunks.size(3);
+                 std::int64_t first, std::int64_t tokens, std::int64_t chunk) {
+  const at::Tensor target = with_dims(x);
+  const Heads of = heads_of(target, chunks.size(2));
+  // (chunks, batch, common, chunk, group, dims)
+  at::Tensor source = by_token(chunks, chunk);
+  if (of.sharing > 1) {
+    source = source.unflatten(2, {of.common, of.sharing}).sum(3);
+  }
   const std::int64_t full = tokens / chunk;
   const std::int64_t rest = tokens - full * chunk;
+  const at::Tensor grouped = target.unflatten(2, {of.common, of.group});
   if (full > 0) {
-    target.narrow(1, first, full * chunk)
+    grouped.narrow(1, first, full * chunk)
         .unflatten(1, {full, chunk})
-        .copy_(chunks.narrow(0, 0, full).permute({1, 0, 3, 2, 4}));
+        .copy_(source.narrow(0, 0, full).permute({1, 0, 3, 2, 4, 5}));
   }
   if (rest > 0) {
-    target.narrow(1, first + full * chunk, rest)
-        .copy_(chunks.select(0, full).narrow(2, 0, rest).permute({0, 2, 1, 3}));
+    grouped.narrow(1, first + full * chunk, rest)
+        .copy_(
+            source.select(0, full).narrow(2, 0, rest).permute({0, 2, 1, 3, 4}));
   }
 }
 
@@ -246,26 +313,30 @@ at::Tensor times_suffix(const at::Tensor& x, const at::Tensor& factor) {
 
 at::Tensor times_prefix(const at::Tensor& x, const at::Tensor& factor) {
   if (!factor.defined()) return x;
-  if (!per_key(factor)) return x * prefix_products(factor);
-  at::Tensor scaled = x * factor;
+  if (!per_key(factor)) return times_tokens(x, prefix_products(factor));
+  const at::Tensor scaled = times_tokens(x, factor);
   grow_prefix(scaled, factor);
   return scaled;
 }
 
-at::Tensor product(const at::Tensor& factor) {
-  at::Tensor total = factor;
-  while (total.size(-2) > 1) {
-    const at::Tensor pairs = total.unflatten(-2, {-1, 2});
-    total = pairs.select(-2, 0) * pairs.select(-2, 1);
-  }
-  return total;
+at::Tensor times_tokens(const at::Tensor& x, const at::Tensor& y) {
+  return (by_token(x, y.size(-2)) * y.unsqueeze(-2)).flatten(-3, -2);
+}
+
+void add_times_tokens(const at::Tensor& sum, const at::Tensor& x,
+                      const at::Tensor& y) {
+  by_token(sum, y.size(-2)).addcmul_(by_token(x, y.size(-2)), y.unsqueeze(-2));
+}
+
+at::Tensor sum_groups(const at::Tensor& x, std::int64_t tokens) {
+  return x.size(-2) == tokens ? x : by_token(x, tokens).sum(-2);
 }
 
 IntraForward intra_forward(const at::Tensor& q, const at::Tensor& k,
                            const at::Tensor& v, const at::Tensor& factor) {
   if (per_key(factor)) return intra_forward_per_key(q, k, v, factor);
-  const at::Tensor scores =
-      batch_product_nt(q, k).mul_(scores_matrix(q, factor));
+  const at::Tensor scores = batch_product_nt(q, k);
+  decay_scores(scores, scores_matrix(k, factor));
   return {batch_product(scores, v), times_prefix(q, factor)};
 }
 
@@ -273,9 +344,11 @@ IntraBackward intra_backward(const at::Tensor& q, const at::Tensor& k,
                              const at::Tensor& v, const at::Tensor& dout,
                              const at::Tensor& factor) {
   if (per_key(factor)) return intra_backward_per_key(q, k, v, dout, factor);
-  const at::Tensor decay = scores_matrix(q, factor);
-  const at::Tensor scores = batch_product_nt(q, k).mul_(decay);
-  const at::Tensor dscores = batch_product_nt(dout, v).mul_(decay);
+  const at::Tensor scores = batch_product_nt(q, k);
+  const at::Tensor dscores = batch_product_nt(dout, v);
+  const at::Tensor decay = scores_matrix(k, factor);
+  decay_scores(scores, decay);
+  decay_scores(dscores, decay);
   IntraBackward result{batch_product(dscores, k),
                        batch_product_tn(dscores, q),
                        batch_product_tn(scores, dout),

@@ -1,12 +1,17 @@
 // The mathematics inside chunks, on batches of chunks of equal length.
 //
-// A chunk tensor is (chunks, batch, heads, chunk, dims), contiguous, with chunk
-// a power of two; tokens that pad the last chunk are zero and have decay factor
-// 1, which changes nothing. Decays come as factors f_t = exp(g_t) in [0, 1], 0
-// at a reset, of shape (chunks|1, batch|1, heads|1, chunk, key_dim|1), or
-// undefined, which means 1. Products over ranges of tokens are built by
-// doubling, never as differences of sums or quotients: a factor of 0 is exact,
-// and nothing can overflow or cancel.
+// A chunk tensor is (chunks, batch, heads, rows, dims), contiguous. `heads` are
+// state heads, each with keys, values and a decay of its own. Keys and values
+// have a row per token, queries and outputs one per token and query head of the
+// group that reads the state head: token by token, and for each its group. So
+// no key is repeated for a group, and a product sums over it.
+//
+// Chunks are equally long, a power of two; tokens that pad the last chunk are
+// zero and have decay factor 1, which changes nothing. Decays come as factors
+// f_t = exp(g_t) in [0, 1], 0 at a reset, of shape (chunks|1, batch|1, heads|1,
+// tokens, key_dim|1), or undefined, which means 1. Products over ranges of
+// tokens are built by doubling, never as differences of sums or quotients: a
+// factor of 0 is exact, and nothing can overflow or cancel.
 #pragma once
 
 #include <cstdint>
@@ -15,26 +20,35 @@
 
 namespace ringweave::linear_attention {
 
-/// Tokens `first` … first + tokens - 1 of x (batch, tokens, heads[, dims]) as
-/// `chunks` chunks of `chunk` tokens, converted to `type`; a missing last
-/// dimension becomes 1, what is missing at the end becomes 0.
-at::Tensor to_chunks(const at::Tensor& x, std::int64_t first,
-                     std::int64_t tokens, std::int64_t chunk,
-                     at::ScalarType type);
-/// The reverse, rounding to the type of `x`.
+/// Tokens `first` … first + tokens - 1 of x (batch, tokens, heads of x[, dims])
+/// as chunks of `chunk` tokens with `heads` state heads, converted to `type`; a
+/// missing last dimension becomes 1, what is missing at the end becomes 0. If x
+/// has more heads, they are groups; if it has fewer, each is that of several
+/// state heads.
+at::Tensor to_chunks(const at::Tensor& x, std::int64_t heads,
+                     std::int64_t first, std::int64_t tokens,
+                     std::int64_t chunk, at::ScalarType type);
+/// The reverse, rounding to the type of `x`; sums what several state heads have
+/// for one head of x.
 void from_chunks(const at::Tensor& chunks, const at::Tensor& x,
-                 std::int64_t first, std::int64_t tokens);
+                 std::int64_t first, std::int64_t tokens, std::int64_t chunk);
 
-/// x_t times the product of the factors after t in its chunk, or up to and
-/// including t.
+/// x_t times the product of the factors after t in its chunk (x with a row per
+/// token), or up to and including t (with any rows).
 at::Tensor times_suffix(const at::Tensor& x, const at::Tensor& factor);
 at::Tensor times_prefix(const at::Tensor& x, const at::Tensor& factor);
-/// The product over each chunk: (chunks|1, batch|1, heads|1, 1, key_dim|1).
-at::Tensor product(const at::Tensor& factor);
+/// x times what its tokens have: y (chunks|1, batch|1, heads|1, tokens,
+/// dims|1).
+at::Tensor times_tokens(const at::Tensor& x, const at::Tensor& y);
+/// sum += x ⊙ y, in place.
+void add_times_tokens(const at::Tensor& sum, const at::Tensor& x,
+                      const at::Tensor& y);
+/// Sums over each token's group: a row per token.
+at::Tensor sum_groups(const at::Tensor& x, std::int64_t tokens);
 
 /// What a chunk without incoming state computes.
 struct IntraForward {
-  at::Tensor out;   ///< (chunks, batch, heads, chunk, value_dim)
+  at::Tensor out;   ///< (chunks, batch, heads, rows of q, value_dim)
   at::Tensor read;  ///< q times prefix: what reads the incoming state
 };
 IntraForward intra_forward(const at::Tensor& q, const at::Tensor& k,

@@ -38,6 +38,11 @@ void check_tensor(const char* name, const at::Tensor& x,
           name, x.device().str(), device.str());
 }
 
+/// Any number, or 1 for what is of another shape and refused for it.
+std::int64_t heads_of(const at::Tensor& x, std::int64_t dim) {
+  return x.defined() && x.dim() > dim ? x.size(dim) : 1;
+}
+
 void check_gates(const Inputs& in) {
   const std::int64_t tokens = in.q.size(1);
   std::vector<std::int64_t> shape;
@@ -47,13 +52,13 @@ void check_gates(const Inputs& in) {
               "[linear_attention] got gates with decay none; want none");
       return;
     case Decay::constant:
-      shape = {in.heads()};
+      shape = {heads_of(in.gates, 0)};
       break;
     case Decay::per_head:
-      shape = {in.batch(), tokens, in.heads()};
+      shape = {in.batch(), tokens, heads_of(in.gates, 2)};
       break;
     case Decay::per_key:
-      shape = {in.batch(), tokens, in.heads(), in.key_dim()};
+      shape = {in.batch(), tokens, heads_of(in.gates, 2), in.key_dim()};
       break;
   }
   check_tensor("gates", in.gates, shape, in.type, in.q.device());
@@ -79,25 +84,33 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
           "[linear_attention] got q of type {}; want Double, Float or BFloat16",
           at::toString(type));
   const std::int64_t tokens = plan.spec.layout.shard_tokens(plan.rank);
-  check_tensor("q", in.q, {in.batch(), tokens, in.heads(), in.key_dim()}, type,
-               in.q.device());
-  check_tensor("k", in.k, in.q.sizes().vec(), type, in.q.device());
+  check_tensor("q", in.q, {in.batch(), tokens, in.q.size(2), in.key_dim()},
+               type, in.q.device());
+  check_tensor("k", in.k, {in.batch(), tokens, heads_of(in.k, 2), in.key_dim()},
+               type, in.q.device());
   require(in.v.defined() && in.v.dim() == 4,
           "[linear_attention] got v of {} dimensions; want (batch, tokens, "
           "heads, value_dim)",
           in.v.defined() ? in.v.dim() : 0);
-  check_tensor("v", in.v, {in.batch(), tokens, in.heads(), in.value_dim()},
-               type, in.q.device());
-  const std::vector<std::int64_t> state = {in.batch(), in.heads(), in.key_dim(),
-                                           in.value_dim()};
-  require(*std::min_element(state.begin(), state.end()) > 0,
-          "[linear_attention] got a state of shape {} (batch, heads, key_dim, "
-          "value_dim); want at least 1 of each",
-          shape_text(state));
+  check_tensor("v", in.v,
+               {in.batch(), tokens, heads_of(in.v, 2), in.value_dim()}, type,
+               in.q.device());
   require(plan.causal() || in.decay == Decay::none,
           "[linear_attention] got a decay with a full mask; want a causal "
           "mask, or no decay");
   check_gates(in);
+  const std::vector<std::int64_t> state = {in.batch(), in.state_heads(),
+                                           in.key_dim(), in.value_dim()};
+  require(*std::min_element(state.begin(), state.end()) > 0 && in.q.size(2) > 0,
+          "[linear_attention] got a state of shape {} (batch, heads, key_dim, "
+          "value_dim) and {} query heads; want at least 1 of each",
+          shape_text(state), in.q.size(2));
+  require(in.out_heads() % in.q.size(2) == 0 &&
+              in.out_heads() % in.state_heads() == 0,
+          "[linear_attention] got {} query heads for {} state heads, which is "
+          "the least common multiple of the heads of k, v and gates; want a "
+          "multiple or a divisor",
+          in.q.size(2), in.state_heads());
   if (initial.defined()) {
     check_tensor("initial_state", initial, state, in.type, in.q.device());
   }
@@ -213,8 +226,11 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
 
 std::map<Rank, std::int64_t> planned_bytes(const LinearPlan& plan, Decay decay,
                                            const at::Tensor& q,
-                                           const at::Tensor& v, bool backward) {
-  return planned_bytes(make_inputs(q, q, v, {}, decay, 1, plan.causal()),
+                                           const at::Tensor& k,
+                                           const at::Tensor& v,
+                                           const at::Tensor& gates,
+                                           bool backward) {
+  return planned_bytes(make_inputs(q, k, v, gates, decay, 1, plan.causal()),
                        backward, plan);
 }
 

@@ -43,10 +43,12 @@ struct LinearOptions {
 };
 
 struct LinearResult {
-  at::Tensor out;  ///< (batch, tokens of this rank, heads, value_dim), v's type
-  at::Tensor
-      final_state;  ///< (batch, heads, key_dim, value_dim), fp32 or fp64;
-                    ///< undefined unless asked for; equal on all ranks
+  /// (batch, tokens of this rank, the larger of query and state heads,
+  /// value_dim), v's type.
+  at::Tensor out;
+  /// (batch, state heads, key_dim, value_dim), fp32 or fp64; undefined unless
+  /// asked for; equal on all ranks.
+  at::Tensor final_state;
 };
 
 /// q, k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens,
@@ -56,11 +58,16 @@ struct LinearResult {
 /// for constant, (batch, tokens, heads) for per_head, (batch, tokens, heads,
 /// key_dim) for per_key. -inf resets, exactly, and gets gradient 0. Only a
 /// constant decay is checked to be <= 0.
-/// initial_state: undefined (zero) or (batch, heads, key_dim, value_dim), fp32
-/// (fp64 for fp64), the same on all ranks. The first document continues from
-/// it; the final state is that of the last one. Each rank's gradient of it, and
-/// of a constant decay, is its part of a sum over ranks; likewise each rank's
-/// gradient of final_state is taken as its part of a sum.
+/// Heads: there are as many states as the least common multiple of the heads of
+/// k, v and gates. State head s is that of head s / (state heads / heads) of
+/// each. q has a multiple, and then consecutive query heads share a state, or a
+/// divisor, and then each reads consecutive states. Nothing is expanded, but
+/// block by block in the cache.
+/// initial_state: undefined (zero) or (batch, state heads, key_dim, value_dim),
+/// fp32 (fp64 for fp64), the same on all ranks. The first document continues
+/// from it; the final state is that of the last one. Each rank's gradient of
+/// it, and of a constant decay, is its part of a sum over ranks; likewise each
+/// rank's gradient of final_state is taken as its part of a sum.
 ///
 /// Every rank must call it, and its backward, in the same order, ranks without
 /// tokens too. Blocks while states travel: each way, chain takes one hop per
@@ -79,10 +86,13 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               comm::Communicator& communicator,
                               const LinearOptions& options = {});
 
-/// Bytes that one call on these q and v, without a final state, sends from the
+/// Bytes that one call on these tensors, without a final state, sends from the
 /// plan's rank to each other rank it sends to; `backward`: with its backward.
 std::map<Rank, std::int64_t> planned_bytes(const LinearPlan& plan, Decay decay,
                                            const at::Tensor& q,
-                                           const at::Tensor& v, bool backward);
+                                           const at::Tensor& k,
+                                           const at::Tensor& v,
+                                           const at::Tensor& gates,
+                                           bool backward);
 
 }  // namespace ringweave::linear_attention

@@ -66,6 +66,12 @@ TEST(LinearAttention, RejectsBadArguments) {
   a.q = a.k = at::ones({1, 4, 2, 0}, at::kDouble);
   expect_error(a, "want at least 1 of each");
   a = {};
+  a.q = at::ones({1, 4, 3, 3}, at::kDouble);
+  expect_error(a, "got 3 query heads for 2 state heads");
+  a = {};
+  a.k = at::ones({1, 4, 0, 3}, at::kDouble);
+  expect_error(a, "want at least 1 of each");
+  a = {};
   a.plan_ranks = 2;
   expect_error(a, "got the plan of rank 0 of 2");
 }

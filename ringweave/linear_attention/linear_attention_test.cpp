@@ -57,6 +57,51 @@ TEST(LinearAttention, SeveralChunksPerSegment) {
   }
 }
 
+/// Query heads that share a state, states that share keys, values or gates, and
+/// queries that share a state head's.
+TEST(LinearAttention, SharedHeads) {
+  for (const Heads heads :
+       {Heads{4, 2, 2, 2}, Heads{6, 1, 1, 1}, Heads{4, 2, 2, 4},
+        Heads{1, 1, 4, 4}, Heads{6, 2, 3, 1}, Heads{2, 4, 1, 2}}) {
+    for (const Decay decay : kDecays) {
+      SCOPED_TRACE(fmt::format("heads {} {} {} {}", heads.q, heads.k, heads.v,
+                               heads.gates));
+      const Problem p =
+          make_problem(decay, 149, Mask::causal().with_documents({0, 70, 149}),
+                       true, at::kDouble, 0.3, heads);
+      const Everything want = by_recurrence(p);
+      check(p, want, Layout::contiguous(149, 1), "chain");
+      check(p, want, Layout::zigzag(149, 2), "chain");
+      check(p, want, uneven(149, 3), "all_gather");
+      check(p, want, scattered(149, 3), "all_gather:multi_ring");
+    }
+    const Problem p = make_problem(Decay::none, 43, Mask::full(), true,
+                                   at::kDouble, 0.3, heads);
+    check(p, by_recurrence(p), Layout::zigzag(43, 3), "all_gather");
+  }
+}
+
+/// Six query heads over two of keys and values send a third of the bytes.
+TEST(LinearAttention, SharedStatesAreSentOnce) {
+  for (const Decay decay : {Decay::none, Decay::per_key}) {
+    const auto planned = [&](Heads heads) {
+      const Problem p = make_problem(decay, 40, Mask::causal(), false,
+                                     at::kDouble, 0.3, heads);
+      const auto plan = make_linear_plan(
+          {schedule::state_exchange_from_name("all_gather:multi_ring"),
+           Layout::zigzag(40, 4), p.mask},
+          1);
+      std::int64_t sum = 0;
+      for (const auto& [to, bytes] :
+           planned_bytes(*plan, decay, p.q, p.k, p.v, p.gates, true)) {
+        sum += bytes;
+      }
+      return sum;
+    };
+    EXPECT_EQ(3 * planned({6, 2, 2, 2}), planned({6, 6, 6, 6}));
+  }
+}
+
 TEST(LinearAttention, FewerTokensThanRanks) {
   for (const Decay decay : kDecays) {
     for (const std::int64_t tokens : {1, 2, 5}) {
@@ -204,7 +249,8 @@ TEST(LinearAttention, BytesSentAreThePlanned) {
           const auto plan = make_linear_plan(
               {schedule::state_exchange_from_name(exchange), layout, p.mask},
               rank);
-          EXPECT_EQ(sent, planned_bytes(*plan, decay, p.q, p.v, true))
+          EXPECT_EQ(sent,
+                    planned_bytes(*plan, decay, p.q, p.k, p.v, p.gates, true))
               << exchange << " " << layout.to_json().dump();
         });
       }

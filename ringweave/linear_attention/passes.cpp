@@ -20,7 +20,7 @@ Exchange make_exchange(schedule::Pass pass, const Inputs& inputs,
   Exchange exchange;
   exchange.pass = pass;
   exchange.options = inputs.q.options().dtype(inputs.type);
-  exchange.shape = {inputs.batch(), inputs.heads(), inputs.key_dim(),
+  exchange.shape = {inputs.batch(), inputs.state_heads(), inputs.key_dim(),
                     inputs.value_dim()};
   if (pass == schedule::Pass::forward && data_dependent(inputs.decay)) {
     exchange.decay_shape = exchange.shape;
@@ -106,7 +106,9 @@ ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
   }
   Exchanged exchanged = exchange_states(plan, exchange, communicator);
   ForwardResult result;
-  result.out = at::empty(inputs.v.sizes(), inputs.v.options());
+  result.out = at::empty({inputs.batch(), inputs.q.size(1), inputs.out_heads(),
+                          inputs.value_dim()},
+                         inputs.v.options());
   for (std::size_t i = 0; i < segments.size(); ++i) {
     segments[i].finish(exchanged.states[i], result.out);
   }

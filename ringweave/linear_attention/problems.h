@@ -1,7 +1,10 @@
 // For tests: a problem, solved by one device's recurrence and by ranks.
 #pragma once
 
+#include <algorithm>
 #include <map>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -36,6 +39,10 @@ inline const std::vector<std::string> kExchanges = {
     "chain", "all_gather", "all_gather:ring", "all_gather:multi_ring",
     "all_gather:direct"};
 
+struct Heads {
+  std::int64_t q = kHeads, k = kHeads, v = kHeads, gates = kHeads;
+};
+
 /// What is computed, whatever the ranks.
 struct Problem {
   Decay decay = Decay::none;
@@ -48,28 +55,37 @@ struct Problem {
   at::Tensor state = {}, dout = {}, dfinal = {};
 };
 
+/// Heads of states: k, v and decay, each distinct.
+inline std::int64_t state_heads(const Problem& p) {
+  const std::int64_t heads = std::lcm(p.k.size(2), p.v.size(2));
+  if (!p.gates.defined()) return heads;
+  return std::lcm(heads, p.gates.size(p.gates.dim() == 1 ? 0 : 2));
+}
+
 inline Problem make_problem(Decay decay, std::int64_t tokens, Mask mask,
                             bool states, at::ScalarType type = at::kDouble,
-                            double gate_size = 0.3) {
+                            double gate_size = 0.3, Heads heads = {}) {
   at::Generator g = at::make_generator<at::CPUGeneratorImpl>(tokens + 1);
   const auto normal = [&](std::vector<std::int64_t> shape) {
     return at::randn(shape, g, at::kDouble);
   };
   Problem p{decay, tokens, std::move(mask), states, type, gate_size};
   const at::ScalarType state_type = type == at::kDouble ? type : at::kFloat;
-  p.q = normal({kBatch, tokens, kHeads, kKey}).to(type);
-  p.k = normal({kBatch, tokens, kHeads, kKey}).to(type);
-  p.v = normal({kBatch, tokens, kHeads, kValue}).to(type);
+  p.q = normal({kBatch, tokens, heads.q, kKey}).to(type);
+  p.k = normal({kBatch, tokens, heads.k, kKey}).to(type);
+  p.v = normal({kBatch, tokens, heads.v, kValue}).to(type);
   const auto gates = [&](std::vector<std::int64_t> shape) {
     return (-gate_size * normal(shape).abs()).to(state_type);
   };
-  if (decay == Decay::constant) p.gates = gates({kHeads});
-  if (decay == Decay::per_head) p.gates = gates({kBatch, tokens, kHeads});
-  if (decay == Decay::per_key) p.gates = gates({kBatch, tokens, kHeads, kKey});
-  p.dout = normal({kBatch, tokens, kHeads, kValue}).to(type);
+  if (decay == Decay::constant) p.gates = gates({heads.gates});
+  if (decay == Decay::per_head) p.gates = gates({kBatch, tokens, heads.gates});
+  if (decay == Decay::per_key)
+    p.gates = gates({kBatch, tokens, heads.gates, kKey});
+  const std::int64_t all = state_heads(p);
+  p.dout = normal({kBatch, tokens, std::max(all, heads.q), kValue}).to(type);
   if (states) {
-    p.state = normal({kBatch, kHeads, kKey, kValue}).to(state_type);
-    p.dfinal = normal({kBatch, kHeads, kKey, kValue}).to(state_type);
+    p.state = normal({kBatch, all, kKey, kValue}).to(state_type);
+    p.dfinal = normal({kBatch, all, kKey, kValue}).to(state_type);
   }
   return p;
 }
@@ -82,17 +98,28 @@ inline at::Tensor wide(const at::Tensor& x) {
   return x.defined() ? x.to(at::kDouble) : x;
 }
 
+/// With a head for every one of the output.
+inline at::Tensor expanded(const at::Tensor& x, std::int64_t dim,
+                           const Problem& p) {
+  if (!x.defined()) return x;
+  return x.repeat_interleave(p.dout.size(2) / x.size(dim), dim);
+}
+
 inline Everything by_recurrence(const Problem& p) {
   const at::Tensor q = leaf(wide(p.q)), k = leaf(wide(p.k)),
                    v = leaf(wide(p.v)), gates = leaf(wide(p.gates)),
                    state = leaf(wide(p.state));
-  const reference::Result result =
-      reference::recurrence(q, k, v, p.decay, gates, state, p.mask, kScale);
+  const reference::Result result = reference::recurrence(
+      expanded(q, 2, p), expanded(k, 2, p), expanded(v, 2, p), p.decay,
+      expanded(gates, p.decay == Decay::constant ? 0 : 2, p),
+      expanded(state, 1, p), p.mask, kScale);
+  const at::Tensor final_state = result.final_state.slice(
+      1, 0, std::nullopt, p.dout.size(2) / state_heads(p));
   at::Tensor loss = (result.out * p.dout).sum();
-  if (p.states) loss = loss + (result.final_state * p.dfinal).sum();
+  if (p.states) loss = loss + (final_state * p.dfinal).sum();
   loss.backward();
   return {result.out,
-          result.final_state,
+          final_state,
           q.grad(),
           k.grad(),
           v.grad(),
@@ -143,7 +170,7 @@ inline Everything on_rank(const Problem& p, const Layout& layout,
 /// Joins the ranks' results; final states must be equal bit for bit.
 inline Everything join(const Problem& p, const Layout& layout,
                        const std::vector<Everything>& parts) {
-  Everything all{at::zeros_like(p.v),
+  Everything all{at::zeros_like(p.dout),
                  {},
                  at::zeros_like(p.q),
                  at::zeros_like(p.k),

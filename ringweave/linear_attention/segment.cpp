@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -52,17 +53,22 @@ at::Tensor keep_mask(const std::vector<std::int64_t>& resets,
   return keep.view({range.chunks.size(), 1, 1, chunk, 1}).to(options.device());
 }
 
+/// A constant decay's logs, one per state head.
+at::Tensor constant_logs(const Inputs& inputs) {
+  const std::int64_t heads = inputs.state_heads();
+  const at::Tensor logs = inputs.gates.to(inputs.type).unsqueeze(1);
+  return logs.expand({-1, heads / logs.size(0)}).reshape({heads});
+}
+
 at::Tensor constant_factor(const Inputs& inputs, const BlockRange& range,
                            std::int64_t chunk, bool per_chunk) {
-  const at::Tensor factor =
-      inputs.gates.to(inputs.type).exp().view({1, 1, -1, 1, 1});
+  const at::Tensor factor = constant_logs(inputs).exp().view({1, 1, -1, 1, 1});
   const std::int64_t rest = range.tokens.size() % chunk;
   if (!per_chunk && rest == 0) {
-    return factor.expand({1, 1, inputs.heads(), chunk, 1}).contiguous();
+    return factor.expand({1, 1, -1, chunk, 1}).contiguous();
   }
   const at::Tensor factors =
-      factor.expand({range.chunks.size(), 1, inputs.heads(), chunk, 1})
-          .contiguous();
+      factor.expand({range.chunks.size(), 1, -1, chunk, 1}).contiguous();
   if (rest > 0) {
     factors.select(0, range.chunks.size() - 1)
         .narrow(2, rest, chunk - rest)
@@ -86,7 +92,8 @@ at::Tensor block_factor(const Inputs& inputs, const SegmentTokens& tokens,
       break;
     case Decay::per_head:
     case Decay::per_key:
-      factor = to_chunks(inputs.gates, tokens.local.begin + range.tokens.begin,
+      factor = to_chunks(inputs.gates, inputs.state_heads(),
+                         tokens.local.begin + range.tokens.begin,
                          range.tokens.size(), chunk, inputs.type)
                    .exp_();
       break;
@@ -104,7 +111,8 @@ struct Loader {
   BlockRange range;
 
   at::Tensor operator()(const at::Tensor& x) const {
-    return to_chunks(x, tokens.local.begin + range.tokens.begin,
+    return to_chunks(x, inputs.state_heads(),
+                     tokens.local.begin + range.tokens.begin,
                      range.tokens.size(), chunking.chunk, inputs.type);
   }
   at::Tensor scaled_q() const {
@@ -117,13 +125,13 @@ struct Loader {
   }
   void store(const at::Tensor& chunks, const at::Tensor& x) const {
     from_chunks(chunks, x, tokens.local.begin + range.tokens.begin,
-                range.tokens.size());
+                range.tokens.size(), chunking.chunk);
   }
 };
 
 at::Tensor state_rows(const Inputs& inputs, std::int64_t rows) {
-  return at::empty({rows, inputs.batch(), inputs.heads(), inputs.key_dim(),
-                    inputs.value_dim()},
+  return at::empty({rows, inputs.batch(), inputs.state_heads(),
+                    inputs.key_dim(), inputs.value_dim()},
                    inputs.q.options().dtype(inputs.type));
 }
 
@@ -210,6 +218,12 @@ at::Tensor without_padding(const at::Tensor& x, const BlockRange& range,
 
 }  // namespace
 
+std::int64_t Inputs::state_heads() const {
+  const std::int64_t heads = std::lcm(k.size(2), v.size(2));
+  if (!gates.defined()) return heads;
+  return std::lcm(heads, gates.size(decay == Decay::constant ? 0 : 2));
+}
+
 Chunking make_chunking(const Inputs& inputs, std::int64_t tokens) {
   Chunking result;
   result.chunk = std::min<std::int64_t>(
@@ -218,7 +232,7 @@ Chunking make_chunking(const Inputs& inputs, std::int64_t tokens) {
   const std::int64_t widest =
       std::max({inputs.key_dim(), inputs.value_dim(), result.chunk});
   const std::int64_t chunk_elements =
-      std::max<std::int64_t>(1, inputs.batch() * inputs.heads()) *
+      std::max<std::int64_t>(1, inputs.batch() * inputs.out_heads()) *
       result.chunk * widest;
   result.per_block = std::max<std::int64_t>(1, kBlockElements / chunk_elements);
   return result;
@@ -368,7 +382,7 @@ BackwardSegment::Block BackwardSegment::intra(int index) {
   state_ = states.select(0, chunks);
   const at::Tensor starts = states.narrow(0, 0, chunks);
   if (result.prefix.defined()) {
-    block.dq.addcmul_(batch_product_nt(dout, starts), result.prefix);
+    add_times_tokens(block.dq, batch_product_nt(dout, starts), result.prefix);
   } else {
     add_product_nt(block.dq, dout, starts);
   }
@@ -413,12 +427,15 @@ void BackwardSegment::finish(const at::Tensor& dstate,
     const Loader load{inputs_, tokens_, chunking_, range};
     if (gradients.gates.defined()) {
       const at::Tensor differences =
-          (block.q * block.dq).addcmul_(block.k, block.dk, -1);
+          sum_groups(block.q * block.dq, chunking_.chunk)
+              .addcmul_(block.k, block.dk, -1);
       const at::Tensor dgates =
           gate_gradient(differences, block.ends, dends, block.factor);
       if (inputs_.decay == Decay::constant) {
-        gradients.gates.add_(
-            without_padding(dgates, range, chunking_.chunk).sum({0, 1, 3, 4}));
+        gradients.gates.add_(without_padding(dgates, range, chunking_.chunk)
+                                 .sum({0, 1, 3, 4})
+                                 .view({gradients.gates.size(0), -1})
+                                 .sum(1));
       } else {
         load.store(dgates, gradients.gates);
       }
@@ -433,11 +450,11 @@ void BackwardSegment::finish(const at::Tensor& dstate,
 at::Tensor fixed_decay(const Inputs& inputs, std::int64_t tokens, bool reset) {
   if (inputs.decay == Decay::none && !reset) return {};
   const std::int64_t heads =
-      inputs.decay == Decay::constant ? inputs.heads() : 1;
+      inputs.decay == Decay::constant ? inputs.state_heads() : 1;
   if (reset) {
     return at::zeros({1, heads, 1, 1}, inputs.q.options().dtype(inputs.type));
   }
-  return (inputs.gates.to(inputs.type) * static_cast<double>(tokens))
+  return (constant_logs(inputs) * static_cast<double>(tokens))
       .exp_()
       .view({1, heads, 1, 1});
 }

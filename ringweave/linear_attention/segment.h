@@ -10,6 +10,7 @@
 // what was not prepared, which is faster when there is nothing to wait for.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -22,6 +23,10 @@
 namespace ringweave::linear_attention {
 
 /// What all segments of a rank share; tensors as in linear_attention().
+///
+/// A state head is a distinct (k, v, decay): there are as many as the least
+/// common multiple of their head counts. q has a multiple of that, whose groups
+/// share a state, or a divisor.
 struct Inputs {
   at::Tensor q, k, v, gates;
   Decay decay = Decay::none;
@@ -30,7 +35,8 @@ struct Inputs {
   at::ScalarType type = at::kFloat;  ///< of states and of all arithmetic
 
   std::int64_t batch() const { return q.size(0); }
-  std::int64_t heads() const { return q.size(2); }
+  std::int64_t state_heads() const;
+  std::int64_t out_heads() const { return std::max(q.size(2), state_heads()); }
   std::int64_t key_dim() const { return q.size(3); }
   std::int64_t value_dim() const { return v.size(3); }
 };
@@ -54,7 +60,7 @@ class ForwardSegment {
  public:
   ForwardSegment(const Inputs& inputs, SegmentTokens tokens);
 
-  /// U: the state at the end if it starts at zero (batch, heads, key_dim,
+  /// U: the state at the end if it starts at zero (batch, state_heads, key_dim,
   /// value_dim), contiguous.
   at::Tensor update() const;
   /// A: what is left at the end of a state at the start, broadcastable to the

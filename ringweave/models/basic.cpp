@@ -45,8 +45,7 @@ Basic::Basic(const ModelConfig& config, const std::string& prefix,
 at::Tensor Basic::forward(const at::Tensor& x, const Context& context) const {
   const at::Tensor q = project_heads(x, weights_.q, config_.head_dim);
   const at::Tensor k = project_heads(x, weights_.k, config_.head_dim);
-  const at::Tensor v = repeat_heads(
-      project_heads(x, weights_.v, config_.head_dim), config_.heads);
+  const at::Tensor v = project_heads(x, weights_.v, config_.head_dim);
   const at::Tensor out =
       norm_.defined() ? plain(q, k, v, context) : normalised(q, k, v, context);
   return project(join_heads(out), weights_.o);
@@ -58,8 +57,7 @@ at::Tensor Basic::normalised(const at::Tensor& q, const at::Tensor& k,
   // The denominator is a statistic: it is summed in fp32 under bfloat16 too.
   const at::ScalarType type = weights_.q.scalar_type();
   const at::Tensor phi_q = at::elu(q.to(type)) + 1.0;
-  const at::Tensor phi_k =
-      repeat_heads(at::elu(k.to(type)) + 1.0, config_.heads);
+  const at::Tensor phi_k = at::elu(k.to(type)) + 1.0;
   const at::Tensor ones =
       at::ones({v.size(0), v.size(1), v.size(2), 1}, phi_q.options());
   const at::Tensor sums =
@@ -78,9 +76,8 @@ at::Tensor Basic::plain(const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v, const Context& context) const {
   const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   const at::Tensor sums =
-      linear_attention(q, repeat_heads(k, config_.heads), v, Decay::none, {},
-                       {}, context.linear, *context.communicator,
-                       {.scale = scale})
+      linear_attention(q, k, v, Decay::none, {}, {}, context.linear,
+                       *context.communicator, {.scale = scale})
           .out;
   return rms_norm(sums, norm_, config_.norm_eps);
 }

@@ -50,8 +50,7 @@ class Retention final : public Mixer {
   at::Tensor forward(const at::Tensor& x,
                      const Context& context) const override {
     const auto heads = [&](const at::Tensor& weight) {
-      return repeat_heads(project_heads(x, weight, config_.head_dim),
-                          config_.heads);
+      return project_heads(x, weight, config_.head_dim);
     };
     const at::Tensor out =
         linear_attention::linear_attention(

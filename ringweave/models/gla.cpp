@@ -50,10 +50,8 @@ Gla::Gla(const ModelConfig& config, const std::string& prefix,
 at::Tensor Gla::forward(const at::Tensor& x, const Context& context) const {
   const std::int64_t head_dim = config_.head_dim;
   const at::Tensor q = project_heads(x, weights_.q, head_dim);
-  const at::Tensor k =
-      repeat_heads(project_heads(x, weights_.k, head_dim), config_.heads);
-  const at::Tensor v =
-      repeat_heads(project_heads(x, weights_.v, head_dim), config_.heads);
+  const at::Tensor k = project_heads(x, weights_.k, head_dim);
+  const at::Tensor v = project_heads(x, weights_.v, head_dim);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   const at::Tensor out =
       linear_attention::linear_attention(
@@ -71,9 +69,7 @@ at::Tensor Gla::gates(const at::Tensor& x) const {
       project(project(x, gate_in_), gate_out_).to(type) + gate_bias_;
   const at::Tensor gates =
       at::log_sigmoid(logits) / config_.linear.number("gate_divisor");
-  return repeat_heads(
-      gates.view({x.size(0), x.size(1), config_.kv_heads, config_.head_dim}),
-      config_.heads);
+  return gates.view({x.size(0), x.size(1), config_.kv_heads, config_.head_dim});
 }
 
 }  // namespace

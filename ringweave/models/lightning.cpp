@@ -70,10 +70,8 @@ at::Tensor Lightning::forward(const at::Tensor& x,
                               const Context& context) const {
   const std::int64_t head_dim = config_.head_dim;
   const at::Tensor q = at::silu(project_heads(x, weights_.q, head_dim));
-  const at::Tensor k = repeat_heads(
-      at::silu(project_heads(x, weights_.k, head_dim)), config_.heads);
-  const at::Tensor v =
-      repeat_heads(project_heads(x, weights_.v, head_dim), config_.heads);
+  const at::Tensor k = at::silu(project_heads(x, weights_.k, head_dim));
+  const at::Tensor v = project_heads(x, weights_.v, head_dim);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   const at::Tensor out =
       linear_attention::linear_attention(

@@ -67,14 +67,6 @@ at::Tensor project_heads(const at::Tensor& x, const at::Tensor& weight,
       {x.size(0), x.size(1), weight.size(0) / head_dim, head_dim});
 }
 
-at::Tensor repeat_heads(const at::Tensor& x, std::int64_t heads) {
-  const std::int64_t repeats = heads / x.size(2);
-  if (repeats == 1) return x;
-  return x.unsqueeze(3)
-      .expand({x.size(0), x.size(1), x.size(2), repeats, x.size(3)})
-      .reshape({x.size(0), x.size(1), heads, x.size(3)});
-}
-
 at::Tensor join_heads(const at::Tensor& x) {
   return x.reshape({x.size(0), x.size(1), x.size(2) * x.size(3)});
 }

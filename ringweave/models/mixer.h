@@ -65,9 +65,6 @@ Projections make_projections(const ModelConfig& config,
 /// x · weightᵀ as (batch, tokens, heads, head_dim).
 at::Tensor project_heads(const at::Tensor& x, const at::Tensor& weight,
                          std::int64_t head_dim);
-/// Repeats each of the heads of dimension 2 until there are `heads`: linear
-/// attention has as many key heads as query heads.
-at::Tensor repeat_heads(const at::Tensor& x, std::int64_t heads);
 /// (batch, tokens, heads, head_dim) → (batch, tokens, heads · head_dim).
 at::Tensor join_heads(const at::Tensor& x);
 

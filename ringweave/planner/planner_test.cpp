@@ -280,6 +280,9 @@ TEST(PlanFile, RoundTripAndWhatItFits) {
   plan.softmax->name = name(*plan.softmax->strategy);
   const Json json = to_json(plan);
   EXPECT_EQ(plan_file_from_json(json, "plan"), plan);
+  Json old = json;
+  old["linear"] = {{"transport", plan.linear->name}};
+  EXPECT_EQ(plan_file_from_json(old, "plan"), plan);
 
   const auto check = [&](int ranks, ModelShape shape, std::int64_t seq_len) {
     check_fits(plan, "plan.json", ranks, shape, seq_len, "zigzag",

@@ -102,6 +102,16 @@ class Bench(cli.CliTest):
                 for link in case["links"]:
                     self.assertEqual(link["sent_bytes"], link["planned_bytes"])
 
+    def test_linear_sends_a_state_per_distinct_decay_and_key(self):
+        def sent(decay, kv_heads):
+            got = self.results("bench", "linear", "--json", "--ranks", 3,
+                               "--decay", decay, *SMALL, "--kv-heads", kv_heads)
+            return sum(link["sent_bytes"] for link in got["cases"][0]["links"])
+
+        for decay in ("none", "per_key"):
+            self.assertEqual(sent(decay, 4), 4 * sent(decay, 1))
+        self.assertEqual(sent("constant", 4), sent("constant", 1))
+
     def test_table(self):
         done = cli.run("bench", "attention", *SMALL)
         self.assertEqual(done.returncode, 0, done.stderr)

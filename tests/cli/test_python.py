@@ -127,11 +127,17 @@ refused(lambda: ringweave.attention(*parts, layout=layout, mask="casual"),
         '"causal"')
 
 # Plans: one of given rings.
-linear = [ringweave.shard(x, layout) for x in inputs[:3]]
+linear = [ringweave.shard(x, layout)
+          for x in (inputs[0], inputs[1][:, :, :2], inputs[2][:, :, :2])]
 folder = pathlib.Path(sys.argv[1])
 planned = ringweave.attention(*parts, layout=layout, plan=folder / "plan.json")
 same("plan", planned, ringweave.attention(*parts, layout=layout))
-ringweave.linear_attention(*linear, layout=layout, plan=folder / "linear.json")
+same("shared states",
+     ringweave.linear_attention(*linear, layout=layout,
+                                plan=folder / "linear.json"),
+     ringweave.linear_attention(
+         linear[0], *(x.repeat_interleave(2, 2) for x in linear[1:]),
+         layout=layout))
 refused(lambda: ringweave.attention(*parts, layout=layout, strategy="ring",
                                     plan="p"), "strategy", kind=ValueError)
 refused(lambda: ringweave.attention(*parts, layout=layout, mask="full",

@@ -30,20 +30,20 @@ TEST(ModelShape, CountsWhatAModelTakes) {
   EXPECT_EQ(shape.head_dim, 16);
   EXPECT_EQ(shape.kv_token_bytes(), 2 * 3 * 2 * 16 * 2);
   EXPECT_EQ(shape.grad_token_bytes(), 2 * 3 * 2 * 16 * 4);
-  EXPECT_EQ(shape.state_numbers(), 3 * 4 * 16 * 16);
-  EXPECT_EQ(shape.decay_numbers(), 3 * 4 * 16);
+  EXPECT_EQ(shape.state_numbers(), 3 * 2 * 16 * 16);
+  EXPECT_EQ(shape.decay_numbers(), 3 * 2 * 16);
 }
 
 TEST(ModelShape, ANormaliserIsOneMoreColumn) {
   config::ModelConfig model = model_of("basic");
   const ModelShape shape = model_shape(model, ElementType::float64, 1, "model");
-  EXPECT_EQ(shape.state_numbers(), 4 * 16 * 17);
+  EXPECT_EQ(shape.state_numbers(), 2 * 16 * 17);
   EXPECT_EQ(shape.decay_numbers(), 0);
   EXPECT_EQ(shape.sum_bytes(), 8);
   model.linear.set("feature_map", "identity");
   EXPECT_EQ(
       model_shape(model, ElementType::float64, 1, "model").state_numbers(),
-      4 * 16 * 16);
+      2 * 16 * 16);
 }
 
 TEST(ModelShape, SurvivesAPlanFile) {
