@@ -38,9 +38,11 @@ void check_tensor(const char* name, const at::Tensor& x,
           name, x.device().str(), device.str());
 }
 
-/// Any number, or 1 for what is of another shape and refused for it.
-std::int64_t heads_of(const at::Tensor& x, std::int64_t dim) {
-  return x.defined() && x.dim() > dim ? x.size(dim) : 1;
+/// Any number is allowed; `usual` for what is of another shape and refused for
+/// it.
+std::int64_t heads_of(const at::Tensor& x, std::int64_t dim,
+                      std::int64_t usual) {
+  return x.defined() && x.dim() > dim ? x.size(dim) : usual;
 }
 
 void check_gates(const Inputs& in) {
@@ -52,13 +54,14 @@ void check_gates(const Inputs& in) {
               "[linear_attention] got gates with decay none; want none");
       return;
     case Decay::constant:
-      shape = {heads_of(in.gates, 0)};
+      shape = {heads_of(in.gates, 0, in.k.size(2))};
       break;
     case Decay::per_head:
-      shape = {in.batch(), tokens, heads_of(in.gates, 2)};
+      shape = {in.batch(), tokens, heads_of(in.gates, 2, in.k.size(2))};
       break;
     case Decay::per_key:
-      shape = {in.batch(), tokens, heads_of(in.gates, 2), in.key_dim()};
+      shape = {in.batch(), tokens, heads_of(in.gates, 2, in.k.size(2)),
+               in.key_dim()};
       break;
   }
   check_tensor("gates", in.gates, shape, in.type, in.q.device());
@@ -86,15 +89,18 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
   const std::int64_t tokens = plan.spec.layout.shard_tokens(plan.rank);
   check_tensor("q", in.q, {in.batch(), tokens, in.q.size(2), in.key_dim()},
                type, in.q.device());
-  check_tensor("k", in.k, {in.batch(), tokens, heads_of(in.k, 2), in.key_dim()},
-               type, in.q.device());
+  check_tensor(
+      "k", in.k,
+      {in.batch(), tokens, heads_of(in.k, 2, in.q.size(2)), in.key_dim()}, type,
+      in.q.device());
   require(in.v.defined() && in.v.dim() == 4,
           "[linear_attention] got v of {} dimensions; want (batch, tokens, "
           "heads, value_dim)",
           in.v.defined() ? in.v.dim() : 0);
-  check_tensor("v", in.v,
-               {in.batch(), tokens, heads_of(in.v, 2), in.value_dim()}, type,
-               in.q.device());
+  check_tensor(
+      "v", in.v,
+      {in.batch(), tokens, heads_of(in.v, 2, in.q.size(2)), in.value_dim()},
+      type, in.q.device());
   require(plan.causal() || in.decay == Decay::none,
           "[linear_attention] got a decay with a full mask; want a causal "
           "mask, or no decay");

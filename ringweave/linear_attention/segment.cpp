@@ -142,6 +142,16 @@ void products_into(const at::Tensor& rows, const at::Tensor& a,
   at::bmm_out(flat, a.flatten(0, 2).transpose(1, 2), b.flatten(0, 2));
 }
 
+/// The product over each chunk: (chunks|1, batch|1, heads|1, 1, key_dim|1).
+at::Tensor product(const at::Tensor& factor) {
+  at::Tensor total = factor;
+  while (total.size(-2) > 1) {
+    const at::Tensor pairs = total.unflatten(-2, {-1, 2});
+    total = pairs.select(-2, 0) * pairs.select(-2, 1);
+  }
+  return total;
+}
+
 /// The decays of a block's chunks, broadcastable to states, one per chunk.
 at::Tensor chunk_decays(const at::Tensor& factor, std::int64_t chunks) {
   const at::Tensor total = product(factor).transpose(-1, -2);
