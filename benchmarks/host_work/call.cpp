@@ -72,7 +72,6 @@ void measure_exchange(int ranks, const std::string& name) {
   exchange.options = at::kFloat;
   exchange.shape = {1, 1, rows, 4};
   exchange.updates = {at::zeros(exchange.shape)};
-  exchange.decays.resize(ranks);
   const double time = median_us(
       [&] { linear_attention::exchange_states(*plan, exchange, communicator); },
       ranks == 8 ? 201 : 21);

@@ -47,7 +47,11 @@ class Scan {
  public:
   Scan(const LinearPlan& plan, const Exchange& exchange, Arrived arrived,
        Exchanged& result)
-      : plan_(plan), exchange_(exchange), arrived_(arrived), result_(result) {}
+      : plan_(plan),
+        exchange_(exchange),
+        arrived_(arrived),
+        result_(result),
+        decays_(exchange) {}
 
   void run() {
     state_ = exchange_.start;
@@ -57,11 +61,11 @@ class Scan {
         result_.states[piece.part] = state_;
         owned_ = false;
         const at::Tensor& update = exchange_.updates[piece.part];
-        compose(next(), state_, result_.decays[place], update);
+        compose(next(), state_, decays_.of(place), update);
       } else if (!known(place)) {
         return;
       } else {
-        add(arrived_.program->summaries[place].update, result_.decays[place]);
+        add(arrived_.program->summaries[place].update, decays_.of(place));
       }
       state_ = next_;
       owned_ = true;
@@ -107,20 +111,20 @@ class Scan {
   const Exchange& exchange_;
   const Arrived arrived_;
   Exchanged& result_;
+  const Decays decays_;
   at::Tensor state_, next_;
   bool owned_ = false;  // whether only this scan has state_
 };
 
 /// Backward needs them too, so they leave the exchange's memory.
 void take_decays(const LinearPlan& plan, const Exchange& exchange,
-                 const ExchangeProgram& program, const ExchangeMemory& memory,
-                 Exchanged& result) {
-  for (std::size_t place = 0; place < plan.segments.size(); ++place) {
+                 const ExchangeProgram& program, const ExchangeMemory& memory) {
+  for (std::int64_t place = 0; place < std::ssize(plan.segments); ++place) {
     const auto& decay = program.summaries[place].decay;
     if (plan.segments[place].rank == plan.rank || decay.empty()) continue;
-    result.decays[place] = at::empty(exchange.decay_shape, exchange.options);
+    const at::Tensor logs = exchange.decays.select(0, place);
     for (const Strips& strips : decay) {
-      rows_of(result.decays[place], strips, 1).copy_(memory.rows(strips, 1));
+      rows_of(logs, strips, 1).copy_(memory.rows(strips, 1));
     }
   }
 }
@@ -143,7 +147,7 @@ void exchange_messages(const LinearPlan& plan, const Exchange& exchange,
   }
   GatherWorker worker(plan, exchange, program, memory);
   run(worker);
-  take_decays(plan, exchange, program, memory, result);
+  take_decays(plan, exchange, program, memory);
   Scan(plan, exchange, {&program, &memory}, result).run();
 }
 
@@ -159,7 +163,6 @@ Exchanged exchange_states(const LinearPlan& plan, const Exchange& exchange,
                           comm::Communicator& communicator) {
   Exchanged result;
   result.states.resize(plan.own.size());
-  result.decays = exchange.decays;
   const auto program =
       plan.ranks() == 1 ? nullptr : exchange_program(plan, exchange);
   if (program && !program->program.messages.empty()) {

@@ -25,9 +25,11 @@ struct Exchange {
   std::vector<std::int64_t> decay_shape;  ///< empty: decays are not sent
   at::Tensor start;                 ///< undefined: zero; the same on all ranks
   std::vector<at::Tensor> updates;  ///< of own segments, in position order
-  /// Of all segments, in position order, broadcastable to states; undefined: 1.
-  /// If decays are sent, and where composed states are, only own ones are read.
-  std::vector<at::Tensor> decays;
+  /// Logs of all segments, in position order: (segments, …), each broadcastable
+  /// to states; -inf resets; undefined: 0. If decays are sent, only own ones
+  /// are there before, and those of others are written; where composed states
+  /// are sent, only own ones are read.
+  at::Tensor decays;
   /// Runs in this order while messages are under way; if there are none, not
   /// at all.
   std::vector<std::function<void()>> work;
@@ -40,7 +42,6 @@ struct Exchanged {
   /// The state after the last segment (backward: before the first): defined if
   /// end_everywhere, or on the rank of that segment; without segments `start`.
   at::Tensor end;
-  std::vector<at::Tensor> decays;  ///< as given, and received
 };
 
 /// What this rank sends and receives for it. Of the exchange only pass,

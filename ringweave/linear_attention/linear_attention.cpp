@@ -130,7 +130,7 @@ struct Call : torch::CustomClassHolder {
   LinearOptions options;
   bool has_initial = false;
   std::vector<at::Tensor> states;
-  std::vector<at::Tensor> decays;
+  at::Tensor decays;
 };
 
 Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,

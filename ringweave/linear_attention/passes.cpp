@@ -14,9 +14,9 @@ bool data_dependent(Decay decay) {
   return decay == Decay::per_head || decay == Decay::per_key;
 }
 
-/// What both directions have in common. `decays`: of all segments.
+/// What both directions have in common.
 Exchange make_exchange(schedule::Pass pass, const Inputs& inputs,
-                       std::vector<at::Tensor> decays, at::Tensor start) {
+                       at::Tensor decays, at::Tensor start) {
   Exchange exchange;
   exchange.pass = pass;
   exchange.options = inputs.q.options().dtype(inputs.type);
@@ -36,20 +36,23 @@ at::Tensor zero_state(const Exchange& exchange) {
   return at::zeros(exchange.shape, exchange.options);
 }
 
-std::vector<at::Tensor> all_decays(const Inputs& inputs, const LinearPlan& plan,
-                                   const std::vector<ForwardSegment>& own) {
-  std::vector<at::Tensor> decays(plan.segments.size());
-  if (data_dependent(inputs.decay)) {
-    for (std::size_t i = 0; i < own.size(); ++i) {
-      decays[plan.own[i]] = own[i].decay();
+/// The logs of all segments' decays, with room for those that arrive.
+at::Tensor all_decays(const Exchange& exchange, const Inputs& inputs,
+                      const LinearPlan& plan,
+                      const std::vector<ForwardSegment>& own) {
+  if (!plan.causal()) return {};
+  if (!data_dependent(inputs.decay)) {
+    std::vector<SegmentTokens> segments;
+    for (const LinearPlan::Piece& piece : plan.segments) {
+      segments.push_back(piece.tokens);
     }
-    return decays;
+    return fixed_decays(inputs, segments);
   }
-  for (std::size_t place = 0; place < decays.size(); ++place) {
-    const SegmentTokens& tokens = plan.segments[place].tokens;
-    if (!plan.causal()) break;
-    decays[place] =
-        fixed_decay(inputs, tokens.local.size(), !tokens.resets.empty());
+  std::vector<std::int64_t> shape = exchange.decay_shape;
+  shape.insert(shape.begin(), std::ssize(plan.segments));
+  const at::Tensor decays = at::zeros(shape, exchange.options);
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    decays.select(0, plan.own[i]).copy_(own[i].decay());
   }
   return decays;
 }
@@ -95,8 +98,8 @@ ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
     segments.emplace_back(inputs, plan.segments[place].tokens);
   }
   Exchange exchange =
-      make_exchange(schedule::Pass::forward, inputs,
-                    all_decays(inputs, plan, segments), initial);
+      make_exchange(schedule::Pass::forward, inputs, {}, initial);
+  exchange.decays = all_decays(exchange, inputs, plan, segments);
   exchange.end_everywhere = final_state;
   for (ForwardSegment& segment : segments) {
     exchange.updates.push_back(segment.update());
@@ -117,7 +120,7 @@ ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
         exchanged.end.defined() ? exchanged.end.clone() : zero_state(exchange);
   }
   result.states = std::move(exchanged.states);
-  result.decays = std::move(exchanged.decays);
+  result.decays = std::move(exchange.decays);
   return result;
 }
 

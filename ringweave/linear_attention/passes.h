@@ -17,7 +17,7 @@ struct ForwardResult {
   at::Tensor out;
   at::Tensor final_state;          ///< undefined unless asked for
   std::vector<at::Tensor> states;  ///< that own segments start from
-  std::vector<at::Tensor> decays;  ///< of segments, for backward
+  at::Tensor decays;               ///< logs of all segments, for backward
 };
 
 /// Every rank calls it. `initial`: undefined (zero) or of the states' type.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -38,20 +39,7 @@ int block_count(const Chunking& chunking) {
                           chunking.per_block);
 }
 
-/// 1 for ordinary tokens, 0 for those that start a document; shaped
-/// (chunks, 1, 1, chunk, 1).
-at::Tensor keep_mask(const std::vector<std::int64_t>& resets,
-                     const BlockRange& range, std::int64_t chunk,
-                     const at::TensorOptions& options) {
-  const at::Tensor keep =
-      at::ones({range.chunks.size() * chunk}, options.device(at::kCPU));
-  for (const std::int64_t token : resets) {
-    if (token >= range.tokens.begin && token < range.tokens.end) {
-      keep[token - range.tokens.begin] = 0;
-    }
-  }
-  return keep.view({range.chunks.size(), 1, 1, chunk, 1}).to(options.device());
-}
+constexpr double kReset = -std::numeric_limits<double>::infinity();
 
 /// A constant decay's logs, one per state head.
 at::Tensor constant_logs(const Inputs& inputs) {
@@ -60,48 +48,62 @@ at::Tensor constant_logs(const Inputs& inputs) {
   return logs.expand({-1, heads / logs.size(0)}).reshape({heads});
 }
 
-at::Tensor constant_factor(const Inputs& inputs, const BlockRange& range,
-                           std::int64_t chunk, bool per_chunk) {
-  const at::Tensor factor = constant_logs(inputs).exp().view({1, 1, -1, 1, 1});
-  const std::int64_t rest = range.tokens.size() % chunk;
-  if (!per_chunk && rest == 0) {
-    return factor.expand({1, 1, -1, chunk, 1}).contiguous();
+/// True for tokens that start a document; (chunks, 1, 1, chunk, 1).
+at::Tensor reset_mask(const std::vector<std::int64_t>& resets,
+                      const BlockRange& range, std::int64_t chunk,
+                      at::Device device) {
+  std::vector<std::int64_t> starts;
+  for (const std::int64_t token : resets) {
+    if (token >= range.tokens.begin && token < range.tokens.end) {
+      starts.push_back(token - range.tokens.begin);
+    }
   }
-  const at::Tensor factors =
-      factor.expand({range.chunks.size(), 1, -1, chunk, 1}).contiguous();
-  if (rest > 0) {
-    factors.select(0, range.chunks.size() - 1)
-        .narrow(2, rest, chunk - rest)
-        .fill_(1);
-  }
-  return factors;
+  return at::zeros({range.chunks.size() * chunk}, at::kBool)
+      .index_fill_(0, at::tensor(starts, at::kLong), true)
+      .view({range.chunks.size(), 1, 1, chunk, 1})
+      .to(device);
 }
 
-/// The factors of a block's tokens as chunk.h wants them.
-at::Tensor block_factor(const Inputs& inputs, const SegmentTokens& tokens,
-                        const BlockRange& range, std::int64_t chunk) {
+/// `per_chunk`: chunks are to differ.
+at::Tensor constant_block(const Inputs& inputs, const BlockRange& range,
+                          std::int64_t chunk, bool per_chunk) {
+  const at::Tensor logs = constant_logs(inputs).view({1, 1, -1, 1, 1});
+  const std::int64_t rest = range.tokens.size() % chunk;
+  const std::int64_t chunks = per_chunk || rest > 0 ? range.chunks.size() : 1;
+  const at::Tensor result = logs.expand({chunks, 1, -1, chunk, 1}).contiguous();
+  if (rest > 0) {
+    result.select(0, chunks - 1).narrow(2, rest, chunk - rest).zero_();
+  }
+  return result;
+}
+
+/// The log decays of a block's tokens, -inf at a reset, shaped as the factors
+/// that chunk.h wants; undefined: none.
+at::Tensor block_logs(const Inputs& inputs, const SegmentTokens& tokens,
+                      const BlockRange& range, std::int64_t chunk) {
   const bool resets = !tokens.resets.empty();
-  if (inputs.decay == Decay::none && !resets) return {};
-  at::Tensor factor;
+  at::Tensor logs;
   switch (inputs.decay) {
     case Decay::none:
-      return keep_mask(tokens.resets, range, chunk,
+      if (!resets) return {};
+      logs = at::zeros({range.chunks.size(), 1, 1, chunk, 1},
                        inputs.q.options().dtype(inputs.type));
+      break;
     case Decay::constant:
-      factor = constant_factor(inputs, range, chunk, resets);
+      logs = constant_block(inputs, range, chunk, resets);
       break;
     case Decay::per_head:
     case Decay::per_key:
-      factor = to_chunks(inputs.gates, inputs.state_heads(),
-                         tokens.local.begin + range.tokens.begin,
-                         range.tokens.size(), chunk, inputs.type)
-                   .exp_();
+      logs = to_chunks(inputs.gates, inputs.state_heads(),
+                       tokens.local.begin + range.tokens.begin,
+                       range.tokens.size(), chunk, inputs.type);
       break;
   }
   if (resets) {
-    factor.mul_(keep_mask(tokens.resets, range, chunk, factor.options()));
+    logs.masked_fill_(reset_mask(tokens.resets, range, chunk, logs.device()),
+                      kReset);
   }
-  return factor;
+  return logs;
 }
 
 struct Loader {
@@ -119,8 +121,8 @@ struct Loader {
     const at::Tensor q = (*this)(inputs.q);
     return inputs.scale == 1 ? q : q.mul_(inputs.scale);
   }
-  at::Tensor factor() const {
-    return inputs.causal ? block_factor(inputs, tokens, range, chunking.chunk)
+  at::Tensor logs() const {
+    return inputs.causal ? block_logs(inputs, tokens, range, chunking.chunk)
                          : at::Tensor();
   }
   void store(const at::Tensor& chunks, const at::Tensor& x) const {
@@ -142,19 +144,14 @@ void products_into(const at::Tensor& rows, const at::Tensor& a,
   at::bmm_out(flat, a.flatten(0, 2).transpose(1, 2), b.flatten(0, 2));
 }
 
-/// The product over each chunk: (chunks|1, batch|1, heads|1, 1, key_dim|1).
-at::Tensor product(const at::Tensor& factor) {
-  at::Tensor total = factor;
-  while (total.size(-2) > 1) {
-    const at::Tensor pairs = total.unflatten(-2, {-1, 2});
-    total = pairs.select(-2, 0) * pairs.select(-2, 1);
-  }
-  return total;
+at::Tensor exp(const at::Tensor& logs) {
+  return logs.defined() ? logs.exp() : logs;
 }
 
-/// The decays of a block's chunks, broadcastable to states, one per chunk.
-at::Tensor chunk_decays(const at::Tensor& factor, std::int64_t chunks) {
-  const at::Tensor total = product(factor).transpose(-1, -2);
+/// The logs of what a block's chunks leave, broadcastable to states, one per
+/// chunk.
+at::Tensor chunk_logs(const at::Tensor& logs, std::int64_t chunks) {
+  const at::Tensor total = logs.sum(-2).unsqueeze(-1);
   std::vector<std::int64_t> shape = total.sizes().vec();
   shape.front() = chunks;
   return total.expand(shape);
@@ -171,25 +168,25 @@ void carry(const at::Tensor& rows, std::int64_t to, std::int64_t from,
   }
 }
 
-/// rows += products · state, where undefined products are 1 and an undefined
-/// state is 0.
-void add_decayed(const at::Tensor& rows, const at::Tensor& products,
+/// rows += exp(logs) · state, where undefined logs and an undefined state are
+/// 0.
+void add_decayed(const at::Tensor& rows, const at::Tensor& logs,
                  const Range& range, const at::Tensor& state) {
   if (!state.defined()) return;
-  if (products.defined()) {
-    rows.addcmul_(products.narrow(0, range.begin, range.size()), state);
+  if (logs.defined()) {
+    rows.addcmul_(logs.narrow(0, range.begin, range.size()).exp(), state);
   } else {
     rows.add_(state);
   }
 }
 
-/// The products of decays before each boundary: 1, a_0, a_0 a_1, …
-at::Tensor boundary_prefixes(const at::Tensor& decays) {
-  return at::cat({at::ones_like(decays.narrow(0, 0, 1)), decays.cumprod(0)});
+/// The sums of logs before each boundary: 0, a_0, a_0 + a_1, …
+at::Tensor boundary_prefixes(const at::Tensor& logs) {
+  return at::cat({at::zeros_like(logs.narrow(0, 0, 1)), logs.cumsum(0)});
 }
 
-at::Tensor boundary_suffixes(const at::Tensor& decays) {
-  return boundary_prefixes(decays.flip(0)).flip(0);
+at::Tensor boundary_suffixes(const at::Tensor& logs) {
+  return boundary_prefixes(logs.flip(0)).flip(0);
 }
 
 /// The gradient of the log gates, shaped like the factors but without
@@ -259,15 +256,16 @@ ForwardSegment::ForwardSegment(const Inputs& inputs, SegmentTokens tokens)
   for (int block = 0; block < blocks(); ++block) {
     const BlockRange range = block_range(chunking_, tokens_.local, block);
     const Loader load{inputs_, tokens_, chunking_, range};
-    const at::Tensor factor = load.factor();
+    const at::Tensor logs = load.logs();
+    const at::Tensor factor = exp(logs);
     products_into(
         states_.narrow(0, range.chunks.begin + 1, range.chunks.size()),
         times_suffix(load(inputs_.k), factor), load(inputs_.v));
-    if (factor.defined()) {
-      decays.push_back(chunk_decays(factor, range.chunks.size()));
+    if (logs.defined()) {
+      decays.push_back(chunk_logs(logs, range.chunks.size()));
     }
     const at::Tensor block_decays =
-        factor.defined() ? decays.back() : at::Tensor();
+        logs.defined() ? decays.back().exp() : at::Tensor();
     for (std::int64_t c = std::max<std::int64_t>(1, range.chunks.begin);
          c < range.chunks.end; ++c) {
       carry(states_, c + 1, c, block_decays, c - range.chunks.begin);
@@ -294,7 +292,7 @@ ForwardSegment::Block ForwardSegment::intra(int block) const {
   const Loader load{inputs_, tokens_, chunking_,
                     block_range(chunking_, tokens_.local, block)};
   IntraForward result = intra_forward(load.scaled_q(), load(inputs_.k),
-                                      load(inputs_.v), load.factor());
+                                      load(inputs_.v), exp(load.logs()));
   return {std::move(result.out), std::move(result.read)};
 }
 
@@ -331,24 +329,27 @@ BackwardSegment::BackwardSegment(const Inputs& inputs, SegmentTokens tokens,
       dstates_(state_rows(inputs, chunking_.chunks + 1)),
       ready_(block_count(chunking_)) {
   dstates_.select(0, chunking_.chunks).zero_();
-  std::vector<at::Tensor> decays(blocks());
+  std::vector<at::Tensor> chunks_logs(blocks());
   for (int block = blocks() - 1; block >= 0; --block) {
     const BlockRange range = block_range(chunking_, tokens_.local, block);
     const Loader load{inputs_, tokens_, chunking_, range};
-    const at::Tensor factor = load.factor();
+    const at::Tensor logs = load.logs();
+    const at::Tensor factor = exp(logs);
     products_into(dstates_.narrow(0, range.chunks.begin, range.chunks.size()),
                   times_prefix(load.scaled_q(), factor), load(dout_));
-    if (factor.defined()) {
-      decays[block] = chunk_decays(factor, range.chunks.size());
+    if (logs.defined()) {
+      chunks_logs[block] = chunk_logs(logs, range.chunks.size());
     }
+    const at::Tensor decays = exp(chunks_logs[block]);
     for (std::int64_t c = range.chunks.end - 1; c >= range.chunks.begin; --c) {
       if (c + 1 == chunking_.chunks) continue;
-      carry(dstates_, c, c + 1, decays[block], c - range.chunks.begin);
+      carry(dstates_, c, c + 1, decays, c - range.chunks.begin);
     }
   }
-  if (decays.front().defined()) {
-    decays_ = at::cat(decays);
-    suffix_ = boundary_suffixes(decays_);
+  if (chunks_logs.front().defined()) {
+    const at::Tensor logs = at::cat(chunks_logs);
+    decays_ = logs.exp();
+    suffix_ = boundary_suffixes(logs);
   }
 }
 
@@ -367,7 +368,7 @@ BackwardSegment::Block BackwardSegment::intra(int index) {
   block.q = load.scaled_q();
   block.k = load(inputs_.k);
   block.v = load(inputs_.v);
-  block.factor = load.factor();
+  block.factor = exp(load.logs());
   const at::Tensor dout = load(dout_);
   IntraBackward result =
       intra_backward(block.q, block.k, block.v, dout, block.factor);
@@ -457,16 +458,23 @@ void BackwardSegment::finish(const at::Tensor& dstate,
   }
 }
 
-at::Tensor fixed_decay(const Inputs& inputs, std::int64_t tokens, bool reset) {
-  if (inputs.decay == Decay::none && !reset) return {};
-  const std::int64_t heads =
-      inputs.decay == Decay::constant ? inputs.state_heads() : 1;
-  if (reset) {
-    return at::zeros({1, heads, 1, 1}, inputs.q.options().dtype(inputs.type));
+at::Tensor fixed_decays(const Inputs& inputs,
+                        const std::vector<SegmentTokens>& segments) {
+  const auto count = static_cast<std::int64_t>(segments.size());
+  std::vector<double> lengths;
+  std::vector<std::int64_t> resets;
+  for (std::int64_t i = 0; i < count; ++i) {
+    lengths.push_back(static_cast<double>(segments[i].local.size()));
+    if (!segments[i].resets.empty()) resets.push_back(i);
   }
-  return (constant_logs(inputs) * static_cast<double>(tokens))
-      .exp_()
-      .view({1, heads, 1, 1});
+  if (inputs.decay == Decay::none && resets.empty()) return {};
+  const auto options = inputs.q.options().dtype(inputs.type);
+  const at::Tensor logs =
+      inputs.decay == Decay::none
+          ? at::zeros({count, 1}, options)
+          : at::tensor(lengths, options).unsqueeze(1) * constant_logs(inputs);
+  logs.index_fill_(0, at::tensor(resets, options.dtype(at::kLong)), kReset);
+  return logs.view({count, 1, logs.size(1), 1, 1});
 }
 
 }  // namespace ringweave::linear_attention

@@ -63,8 +63,10 @@ class ForwardSegment {
   /// U: the state at the end if it starts at zero (batch, state_heads, key_dim,
   /// value_dim), contiguous.
   at::Tensor update() const;
-  /// A: what is left at the end of a state at the start, broadcastable to the
-  /// state; undefined: all of it.
+  /// The logarithms of A, of what is left at the end of a state at the start,
+  /// broadcastable to the state; -inf: a reset, which leaves nothing;
+  /// undefined: all is left. Sums of gates: they keep their precision over any
+  /// length, where a product of factors rounds at every token and underflows.
   at::Tensor decay() const;
 
   int blocks() const;
@@ -83,8 +85,7 @@ class ForwardSegment {
   SegmentTokens tokens_;
   Chunking chunking_;
   at::Tensor states_;  ///< (chunks + 1, …): at the chunks' boundaries
-  at::Tensor decays_;  ///< (chunks, batch|1, heads|1, key_dim|1, 1)
-  at::Tensor prefix_;  ///< (chunks + 1, …): products of decays_
+  at::Tensor prefix_;  ///< (chunks + 1, …): logs of what is left at each
   std::vector<Block> ready_;
 };
 
@@ -129,12 +130,14 @@ class BackwardSegment {
   bool want_gates_;
   at::Tensor dstates_;  ///< (chunks + 1, …): at the chunks' boundaries
   at::Tensor decays_;
-  at::Tensor suffix_;  ///< (chunks + 1, …): products of decays_
+  at::Tensor suffix_;  ///< (chunks + 1, …): logs of what is left of each
   std::vector<Block> ready_;
 };
 
-/// A segment's decay when no gate depends on the tokens (none, constant):
-/// known from lengths and resets alone; undefined: all is left.
-at::Tensor fixed_decay(const Inputs& inputs, std::int64_t tokens, bool reset);
+/// The logs of segments' decays, one after the other, when no gate depends on
+/// the tokens (none, constant): known from lengths and resets alone; undefined:
+/// all is left.
+at::Tensor fixed_decays(const Inputs& inputs,
+                        const std::vector<SegmentTokens>& segments);
 
 }  // namespace ringweave::linear_attention

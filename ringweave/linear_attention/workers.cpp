@@ -4,8 +4,6 @@
 #include <numeric>
 #include <utility>
 
-#include <ATen/ATen.h>
-
 #include "ringweave/base/error.h"
 
 namespace ringweave::linear_attention {
@@ -31,7 +29,7 @@ GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
     const auto& summary = program.summaries[plan.own[i]];
     pack(summary.update, exchange.updates[i], program.shape.width);
     if (!summary.decay.empty()) {
-      pack(summary.decay, exchange.decays[plan.own[i]].contiguous(), 1);
+      pack(summary.decay, exchange.decays.select(0, plan.own[i]), 1);
     }
   }
 }
@@ -53,6 +51,7 @@ ComposingWorker::ComposingWorker(const LinearPlan& plan,
       program_(program),
       memory_(memory),
       result_(result),
+      decays_(exchange),
       order_(scan_order(plan, exchange.pass)) {
   if (!order_.empty()) compose_from(0, exchange.start);
 }
@@ -68,7 +67,7 @@ void ComposingWorker::compose_from(std::size_t step, at::Tensor state) {
         last || plan_.segments[order_[step + 1]].rank == plan_.rank;
     const at::Tensor& update = exchange_.updates[piece.part];
     const at::Tensor next = stays ? at::empty_like(update) : packed(place);
-    compose(next, state, result_.decays[place], update);
+    compose(next, state, decays_.of(place), update);
     if (last && (exchange_.end_everywhere || !plan_.causal())) {
       packed(place).copy_(next);
     }

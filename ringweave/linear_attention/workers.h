@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include "ringweave/comm/executor.h"
 #include "ringweave/linear_attention/exchange.h"
@@ -29,6 +29,22 @@ class GatherWorker final : public comm::Worker {
   const Exchange& exchange_;
   int steps_ = 1;
   std::size_t done_ = 0;
+};
+
+/// The decays of an exchange's segments as factors.
+class Decays {
+ public:
+  /// As they are now.
+  explicit Decays(const Exchange& exchange)
+      : factors_(exchange.decays.defined() ? exchange.decays.exp()
+                                           : at::Tensor()) {}
+  /// Of one segment, broadcastable to states; undefined: 1.
+  at::Tensor of(int place) const {
+    return factors_.defined() ? factors_.select(0, place) : at::Tensor();
+  }
+
+ private:
+  at::Tensor factors_;
 };
 
 /// For composed states: composes each own segment's state as soon as the one
@@ -55,6 +71,7 @@ class ComposingWorker final : public comm::Worker {
   const schedule::ExchangeProgram& program_;
   const ExchangeMemory& memory_;
   Exchanged& result_;
+  const Decays decays_;
   std::vector<int> order_;  // places of segments, as they follow
 };
 
