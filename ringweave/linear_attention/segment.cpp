@@ -250,17 +250,19 @@ ForwardSegment::ForwardSegment(const Inputs& inputs, SegmentTokens tokens)
       tokens_(std::move(tokens)),
       chunking_(make_chunking(inputs, tokens_.local.size())),
       states_(state_rows(inputs, chunking_.chunks + 1)),
-      ready_(block_count(chunking_)) {
+      blocks_(block_count(chunking_)) {
   states_.select(0, 0).zero_();
   std::vector<at::Tensor> decays;
   for (int block = 0; block < blocks(); ++block) {
     const BlockRange range = block_range(chunking_, tokens_.local, block);
     const Loader load{inputs_, tokens_, chunking_, range};
     const at::Tensor logs = load.logs();
-    const at::Tensor factor = exp(logs);
+    Block loaded{
+        .k = load(inputs_.k), .v = load(inputs_.v), .factor = exp(logs)};
     products_into(
         states_.narrow(0, range.chunks.begin + 1, range.chunks.size()),
-        times_suffix(load(inputs_.k), factor), load(inputs_.v));
+        times_suffix(loaded.k, loaded.factor), loaded.v);
+    if (inputs_.causal) blocks_[block] = std::move(loaded);
     if (logs.defined()) {
       decays.push_back(chunk_logs(logs, range.chunks.size()));
     }
@@ -285,15 +287,16 @@ at::Tensor ForwardSegment::decay() const {
 int ForwardSegment::blocks() const { return block_count(chunking_); }
 
 void ForwardSegment::prepare(int block) {
-  if (inputs_.causal) ready_[block] = intra(block);
+  if (inputs_.causal) blocks_[block] = intra(block);
 }
 
-ForwardSegment::Block ForwardSegment::intra(int block) const {
+ForwardSegment::Block ForwardSegment::intra(int block) {
   const Loader load{inputs_, tokens_, chunking_,
                     block_range(chunking_, tokens_.local, block)};
-  IntraForward result = intra_forward(load.scaled_q(), load(inputs_.k),
-                                      load(inputs_.v), exp(load.logs()));
-  return {std::move(result.out), std::move(result.read)};
+  const Block loaded = std::exchange(blocks_[block], {});
+  IntraForward result =
+      intra_forward(load.scaled_q(), loaded.k, loaded.v, loaded.factor);
+  return {.out = std::move(result.out), .read = std::move(result.read)};
 }
 
 void ForwardSegment::finish(const at::Tensor& state, const at::Tensor& out) {
@@ -308,7 +311,7 @@ void ForwardSegment::finish(const at::Tensor& state, const at::Tensor& out) {
       continue;
     }
     const Block block =
-        ready_[index].out.defined() ? std::move(ready_[index]) : intra(index);
+        blocks_[index].out.defined() ? std::move(blocks_[index]) : intra(index);
     const at::Tensor states =
         states_.narrow(0, range.chunks.begin, range.chunks.size());
     add_decayed(states, prefix_, range.chunks, state);
@@ -327,16 +330,19 @@ BackwardSegment::BackwardSegment(const Inputs& inputs, SegmentTokens tokens,
       dout_(std::move(dout)),
       want_gates_(want_gates),
       dstates_(state_rows(inputs, chunking_.chunks + 1)),
-      ready_(block_count(chunking_)) {
+      blocks_(block_count(chunking_)) {
   dstates_.select(0, chunking_.chunks).zero_();
   std::vector<at::Tensor> chunks_logs(blocks());
   for (int block = blocks() - 1; block >= 0; --block) {
     const BlockRange range = block_range(chunking_, tokens_.local, block);
     const Loader load{inputs_, tokens_, chunking_, range};
     const at::Tensor logs = load.logs();
-    const at::Tensor factor = exp(logs);
+    Block& loaded = blocks_[block];
+    loaded.q = load.scaled_q();
+    loaded.factor = exp(logs);
+    loaded.dout = load(dout_);
     products_into(dstates_.narrow(0, range.chunks.begin, range.chunks.size()),
-                  times_prefix(load.scaled_q(), factor), load(dout_));
+                  times_prefix(loaded.q, loaded.factor), loaded.dout);
     if (logs.defined()) {
       chunks_logs[block] = chunk_logs(logs, range.chunks.size());
     }
@@ -358,18 +364,16 @@ at::Tensor BackwardSegment::update() const { return dstates_.select(0, 0); }
 int BackwardSegment::blocks() const { return block_count(chunking_); }
 
 void BackwardSegment::prepare(int block) {
-  ready_[block] = inputs_.causal ? intra(block) : all_to_all(block);
+  blocks_[block] = inputs_.causal ? intra(block) : all_to_all(block);
 }
 
 BackwardSegment::Block BackwardSegment::intra(int index) {
   const BlockRange range = block_range(chunking_, tokens_.local, index);
   const Loader load{inputs_, tokens_, chunking_, range};
-  Block block;
-  block.q = load.scaled_q();
+  Block block = std::exchange(blocks_[index], {});
   block.k = load(inputs_.k);
   block.v = load(inputs_.v);
-  block.factor = exp(load.logs());
-  const at::Tensor dout = load(dout_);
+  const at::Tensor dout = std::exchange(block.dout, {});
   IntraBackward result =
       intra_backward(block.q, block.k, block.v, dout, block.factor);
   block.dq = std::move(result.dq);
@@ -401,22 +405,23 @@ BackwardSegment::Block BackwardSegment::intra(int index) {
   return block;
 }
 
-BackwardSegment::Block BackwardSegment::all_to_all(int index) const {
+BackwardSegment::Block BackwardSegment::all_to_all(int index) {
   const BlockRange range = block_range(chunking_, tokens_.local, index);
   const Loader load{inputs_, tokens_, chunking_, range};
   Block block;
   block.v = load(inputs_.v);
   block.write = load(inputs_.k);
-  block.dq = batch_product_nt(
-      load(dout_), state_.expand({range.chunks.size(), -1, -1, -1, -1}));
+  block.dq =
+      batch_product_nt(std::exchange(blocks_[index].dout, {}),
+                       state_.expand({range.chunks.size(), -1, -1, -1, -1}));
   return block;
 }
 
 void BackwardSegment::finish(const at::Tensor& dstate,
                              const Gradients& gradients) {
   for (int index = 0; index < blocks(); ++index) {
-    if (!ready_[index].dq.defined()) prepare(index);
-    Block block = std::exchange(ready_[index], {});
+    if (!blocks_[index].dq.defined()) prepare(index);
+    Block block = std::exchange(blocks_[index], {});
     const BlockRange range = block_range(chunking_, tokens_.local, index);
     const std::int64_t chunks = range.chunks.size();
     at::Tensor dends;

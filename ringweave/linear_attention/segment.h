@@ -5,9 +5,11 @@
 //    may run while states travel.
 // 3. finish() adds what the incoming state contributes.
 //
-// A block is as many chunks as fit in the cache. Nothing is computed twice: n
-// segments cost what one segment of the same tokens costs. finish() prepares
-// what was not prepared, which is faster when there is nothing to wait for.
+// A block is as many chunks as fit in the cache. Nothing is loaded, converted
+// or computed twice: what stage 1 loads of a block waits for stage 2, which
+// puts its own results in that place. So n segments cost what one segment of
+// the same tokens costs. finish() prepares what was not prepared, which is
+// faster when there is nothing to wait for.
 #pragma once
 
 #include <algorithm>
@@ -76,17 +78,19 @@ class ForwardSegment {
   void finish(const at::Tensor& state, const at::Tensor& out);
 
  private:
+  /// As loaded; then as prepared.
   struct Block {
+    at::Tensor k, v, factor;
     at::Tensor out, read;
   };
-  Block intra(int block) const;
+  Block intra(int block);
 
   Inputs inputs_;
   SegmentTokens tokens_;
   Chunking chunking_;
   at::Tensor states_;  ///< (chunks + 1, …): at the chunks' boundaries
   at::Tensor prefix_;  ///< (chunks + 1, …): logs of what is left at each
-  std::vector<Block> ready_;
+  std::vector<Block> blocks_;
 };
 
 /// Tensors to write gradients to: shaped like the inputs. `gates` undefined:
@@ -113,14 +117,15 @@ class BackwardSegment {
   void finish(const at::Tensor& dstate, const Gradients& gradients);
 
  private:
+  /// q, dout and factor as loaded; then all as prepared, without dout.
   struct Block {
-    at::Tensor q, k, v, factor;
+    at::Tensor q, k, v, factor, dout;
     at::Tensor dq, dk, dv;
     at::Tensor write, suffix;
     at::Tensor ends;  ///< states at the chunks' ends; only for gates
   };
   Block intra(int block);
-  Block all_to_all(int block) const;
+  Block all_to_all(int block);
 
   Inputs inputs_;
   SegmentTokens tokens_;
@@ -131,7 +136,7 @@ class BackwardSegment {
   at::Tensor dstates_;  ///< (chunks + 1, …): at the chunks' boundaries
   at::Tensor decays_;
   at::Tensor suffix_;  ///< (chunks + 1, …): logs of what is left of each
-  std::vector<Block> ready_;
+  std::vector<Block> blocks_;
 };
 
 /// The logs of segments' decays, one after the other, when no gate depends on
