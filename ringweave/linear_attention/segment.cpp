@@ -144,7 +144,8 @@ void products_into(const at::Tensor& rows, const at::Tensor& a,
   at::bmm_out(flat, a.flatten(0, 2).transpose(1, 2), b.flatten(0, 2));
 }
 
-at::Tensor exp(const at::Tensor& logs) {
+/// Undefined logs: undefined factors.
+at::Tensor factors(const at::Tensor& logs) {
   return logs.defined() ? logs.exp() : logs;
 }
 
@@ -168,8 +169,8 @@ void carry(const at::Tensor& rows, std::int64_t to, std::int64_t from,
   }
 }
 
-/// rows += exp(logs) · state, where undefined logs and an undefined state are
-/// 0.
+/// rows += factors(logs) · state, where undefined logs and an undefined state
+/// are 0.
 void add_decayed(const at::Tensor& rows, const at::Tensor& logs,
                  const Range& range, const at::Tensor& state) {
   if (!state.defined()) return;
@@ -258,7 +259,7 @@ ForwardSegment::ForwardSegment(const Inputs& inputs, SegmentTokens tokens)
     const Loader load{inputs_, tokens_, chunking_, range};
     const at::Tensor logs = load.logs();
     Block loaded{
-        .k = load(inputs_.k), .v = load(inputs_.v), .factor = exp(logs)};
+        .k = load(inputs_.k), .v = load(inputs_.v), .factor = factors(logs)};
     products_into(
         states_.narrow(0, range.chunks.begin + 1, range.chunks.size()),
         times_suffix(loaded.k, loaded.factor), loaded.v);
@@ -339,14 +340,14 @@ BackwardSegment::BackwardSegment(const Inputs& inputs, SegmentTokens tokens,
     const at::Tensor logs = load.logs();
     Block& loaded = blocks_[block];
     loaded.q = load.scaled_q();
-    loaded.factor = exp(logs);
+    loaded.factor = factors(logs);
     loaded.dout = load(dout_);
     products_into(dstates_.narrow(0, range.chunks.begin, range.chunks.size()),
                   times_prefix(loaded.q, loaded.factor), loaded.dout);
     if (logs.defined()) {
       chunks_logs[block] = chunk_logs(logs, range.chunks.size());
     }
-    const at::Tensor decays = exp(chunks_logs[block]);
+    const at::Tensor decays = factors(chunks_logs[block]);
     for (std::int64_t c = range.chunks.end - 1; c >= range.chunks.begin; --c) {
       if (c + 1 == chunking_.chunks) continue;
       carry(dstates_, c, c + 1, decays, c - range.chunks.begin);
