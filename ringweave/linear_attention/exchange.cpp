@@ -54,7 +54,8 @@ class Scan {
         decays_(exchange) {}
 
   void run() {
-    state_ = exchange_.start;
+    // Strips of rows want it so.
+    if (exchange_.start.defined()) state_ = exchange_.start.contiguous();
     for (const int place : scan_order(plan_, exchange_.pass)) {
       const LinearPlan::Piece& piece = plan_.segments[place];
       if (piece.rank == plan_.rank) {

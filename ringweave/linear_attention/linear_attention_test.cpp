@@ -24,6 +24,16 @@ TEST(LinearAttention, WithoutStates) { sweep(61, Mask::causal(), false); }
 
 TEST(LinearAttention, InitialAndFinalState) { sweep(53, Mask::causal(), true); }
 
+TEST(LinearAttention, AnInitialStateInAnyOrderOfMemory) {
+  Problem p = make_problem(Decay::per_key, 40, Mask::causal(), true);
+  const Everything want = by_recurrence(p);
+  p.state = p.state.transpose(2, 3).contiguous().transpose(2, 3);
+  for (const std::string& exchange : kExchanges) {
+    check(p, want, uneven(40, 3), exchange);
+    check(p, want, with_empty_shards(40, 4), exchange);
+  }
+}
+
 TEST(LinearAttention, Documents) {
   sweep(43, Mask::causal().with_documents({0, 3, 17, 18, 19, 29, 43}), true);
 }
