@@ -23,10 +23,10 @@ struct PartTree {
   std::vector<int> first;  // its last hop to a child: of gradients the first
 };
 
-class Generator {
+class RouteGenerator {
  public:
-  Generator(const Routes& routes, const Demand& demand,
-            std::optional<Rank> rank, ScheduleSink& sink)
+  RouteGenerator(const Routes& routes, const Demand& demand,
+                 std::optional<Rank> rank, ScheduleSink& sink)
       : routes_(routes), demand_(demand), rank_(rank), sink_(sink) {
     ensure(routes.ranks == demand.ranks(), "routes of {} ranks, demand of {}",
            routes.ranks, demand.ranks());
@@ -153,7 +153,7 @@ class Generator {
 
 void emit_routes(const Routes& routes, const Demand& demand, Pass pass,
                  std::optional<Rank> rank, bool retain, ScheduleSink& sink) {
-  Generator generator(routes, demand, rank, sink);
+  RouteGenerator generator(routes, demand, rank, sink);
   generator.generate([&](const BlockId& block, const std::vector<Hop>& hops,
                          const PartTree& tree) {
     if (pass == Pass::forward) {
@@ -166,7 +166,7 @@ void emit_routes(const Routes& routes, const Demand& demand, Pass pass,
 
 void emit_route_summaries(const Routes& routes, const Demand& demand,
                           std::optional<Rank> rank, ScheduleSink& sink) {
-  Generator generator(routes, demand, rank, sink);
+  RouteGenerator generator(routes, demand, rank, sink);
   generator.generate([&](const BlockId& block, const std::vector<Hop>& hops,
                          const PartTree& tree) {
     generator.forward(block, hops, tree, Payload::summary, true);
