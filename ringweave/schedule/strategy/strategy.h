@@ -3,8 +3,9 @@
 //   const Strategy s = strategy_from_name("paths:nodes=2");
 //   const Schedule mine = rank_part(s, demand, Pass::forward, rank);
 //
-// A strategy is a generator in a file of its own, and a case in strategy.cpp;
-// names and JSON are in strategy_name.cpp.
+// Each strategy has a generator in a file of its own. strategy.cpp calls it;
+// names and JSON are in strategy_name.cpp. CONTRIBUTING.md lists what a new
+// strategy needs.
 #pragma once
 
 #include <memory>
