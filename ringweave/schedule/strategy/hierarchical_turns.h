@@ -16,8 +16,8 @@ class Turns {
   /// `stops` must outlive this.
   Turns(const Stops& stops, Pass pass, Payload payload);
 
-  /// When keys and values, or summaries, reach a stop by the spread; its
-  /// holder posts in the step in which it is 0 hops away.
+  /// When keys and values, or summaries, reach a stop by the spread. Of the
+  /// holder, which is 0 hops away: when it posts.
   int spread_step(const Stop& at) const {
     return turn(at.block, at.phase) * spread_ + stops_.depth(at.index);
   }
@@ -36,8 +36,8 @@ class Turns {
   Steps sent_again(const BlockId& block, int phase) const;
   /// Backward: a gradient from a stop of a node to the next one, or home.
   Steps home(const Stop& from) const;
-  /// Backward: the sum of `phase` to the one before, whose holder adds it to
-  /// its own, or, with `passes`, has none.
+  /// Backward: the sum of `phase` goes to the phase before. The holder there
+  /// adds it to its own sum; with `passes` it has none and passes this one on.
   Steps grad_rail(const BlockId& block, int phase, bool passes) const;
 
   int kv_slot(const Stop& at) const;
@@ -69,11 +69,11 @@ class Turns {
   int nodes_, ranks_per_node_, slices_;
   int strands_;  // of a slice
   int spread_;   // D
-  // Turns that backward leaves to keys and values on the rail, and to the
-  // owner's sums beyond their own. Half a shard's: simulated, a quarter makes
-  // ranks wait for rails, and a whole one gains nothing.
+  // Turns that backward gives keys and values to cross the rail, and an owner's
+  // sum beyond what other sums have: half a shard's. In simulations ranks wait
+  // for rails with a quarter, and a whole shard's turns gain nothing.
   int slack_;
-  // Turns by which a sum may reach a node that only passes it on before that
+  // A sum may reach a node that only passes it on so many turns before that
   // node's own turn.
   int early_;
 };

@@ -1,4 +1,5 @@
-// The ways of blocks as explicit trees, for machines without a regular form.
+// Explicit trees along which blocks travel, for machines without a regular
+// form.
 //
 // A shard is cut into strands; each strand of each owner travels on a tree of
 // its own, from the owner to every other rank. planner/search/synthesis.h makes
