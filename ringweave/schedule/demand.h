@@ -1,7 +1,7 @@
 // What has to travel: the blocks, their sizes, and which rank needs which.
 //
-// Generators know routes and steps, not layouts or masks; a Demand tells them
-// the rest. Sizes are in units (schedule.h, Block).
+// Generators know walks, trees and steps, not layouts or masks. A Demand tells
+// them the rest. Sizes are in units (schedule.h, Block).
 #pragma once
 
 #include <cstdint>

@@ -254,18 +254,18 @@ void Simulation::make_routes(s4u::NetZone* zone) {
     if (done[pair]) continue;
     done[pair] = true;
     const double latency = latency_of(message);
-    std::vector<s4u::LinkInRoute> way;
+    std::vector<s4u::LinkInRoute> route;
     if (latency > 0) {
       latencies[{from, to}] = latency;
       const std::string name =
           fmt::format("rank {} to rank {}", message.from, message.to);
-      way.emplace_back(zone->create_link(name, kUnlimited)->set_latency(1.0));
+      route.emplace_back(zone->create_link(name, kUnlimited)->set_latency(1.0));
     }
     for (const int link : *message.route) {
-      way.emplace_back(links_[platform_.capacity[link]]);
+      route.emplace_back(links_[platform_.capacity[link]]);
     }
     zone->add_route(from->get_netpoint(), to->get_netpoint(), nullptr, nullptr,
-                    way, false);
+                    route, false);
   }
   zone->get_network_model()->set_lat_factor_cb(
       [latencies = std::move(latencies)](
