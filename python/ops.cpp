@@ -139,13 +139,13 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
     const std::optional<at::Tensor>& gates,
     const std::optional<at::Tensor>& initial_state, const std::string& group,
     const std::string& layout, const std::string& mask, double scale,
-    const std::string& transport, bool final_state,
+    const std::string& exchange, bool final_state,
     const std::optional<std::string>& plan_file) {
   GroupState& state = group_state(group);
   const auto make = [&] {
     const schedule::Layout tokens = layout_from(layout);
     const schedule::Mask seen = mask_from(mask);
-    std::string way = transport;
+    std::string way = exchange;
     if (plan_file) {
       const planner::PlanFile file = planner::read_plan_file(*plan_file);
       require(file.linear.has_value(),
@@ -155,7 +155,7 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
       way = file.linear->name;
     }
     return linear_attention::make_linear_plan(
-        {.transport = linear_attention::transport_from_name(way),
+        {.exchange = schedule::state_exchange_from_name(way),
          .layout = tokens,
          .mask = seen},
         state.communicator().rank());
@@ -163,7 +163,7 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
   const auto plan = state.linear_plans().get(
       fmt::format(
           "{}\n{}\n{}", layout, mask,
-          plan_file ? version_of(*plan_file) + shape_key(q, k) : transport),
+          plan_file ? version_of(*plan_file) + shape_key(q, k) : exchange),
       make);
   const linear_attention::LinearResult result =
       linear_attention::linear_attention(
@@ -234,7 +234,7 @@ TORCH_LIBRARY(ringweave, library) {
   library.def(
       "linear_attention(Tensor q, Tensor k, Tensor v, Tensor? gates, "
       "Tensor? initial_state, str group, str layout, str mask, float scale, "
-      "str transport, bool final_state, str? plan) -> (Tensor, Tensor?)",
+      "str exchange, bool final_state, str? plan) -> (Tensor, Tensor?)",
       linear_attention_op);
   library.def("layout(str kind, int tokens, int ranks) -> str", layout_op);
   library.def("positions(str layout, int rank) -> Tensor", positions_op);

@@ -1,5 +1,6 @@
-// Host microseconds of a C++ attention call, as one rank of many: its transport
-// sends nothing and its kernels compute nothing (null_kernel.cpp).
+// Host microseconds of a C++ attention call and of a linear layer's exchange,
+// as one rank of many: its transport sends nothing, its kernels compute nothing
+// (null_kernel.cpp).
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -11,6 +12,7 @@
 
 #include "ringweave/attention/attention.h"
 #include "ringweave/comm/null_transport.h"
+#include "ringweave/linear_attention/exchange.h"
 
 namespace {
 
@@ -57,6 +59,26 @@ void measure_attention(int ranks, const schedule::Mask& mask,
              mask.text(), name, ranks, forward, both);
 }
 
+/// The exchange alone, of states with one row per strand.
+void measure_exchange(int ranks, const std::string& name) {
+  const std::int64_t rows = name == "all_gather:multi_ring" ? ranks - 1 : 1;
+  const auto plan = linear_attention::make_linear_plan(
+      {.exchange = schedule::state_exchange_from_name(name),
+       .layout = schedule::Layout::contiguous(ranks, ranks)},
+      0);
+  comm::Communicator communicator(
+      std::make_shared<comm::NullTransport>(0, ranks));
+  linear_attention::Exchange exchange;
+  exchange.options = at::kFloat;
+  exchange.shape = {1, 1, rows, 4};
+  exchange.updates = {at::zeros(exchange.shape)};
+  exchange.decays.resize(ranks);
+  const double time = median_us(
+      [&] { linear_attention::exchange_states(*plan, exchange, communicator); },
+      ranks == 8 ? 201 : 21);
+  fmt::print("exchange {} n={}: {:.1f} us\n", name, ranks, time);
+}
+
 }  // namespace
 
 int main() {
@@ -67,6 +89,10 @@ int main() {
       for (const char* strategy : {"ring", "multi_ring"}) {
         measure_attention(ranks, mask, strategy);
       }
+    }
+    for (const char* exchange :
+         {"chain", "all_gather", "all_gather:multi_ring"}) {
+      measure_exchange(ranks, exchange);
     }
   }
 }

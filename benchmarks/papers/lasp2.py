@@ -55,7 +55,7 @@ def played(lab, schedule, ranks=RANKS):
                     **states.OPTIONS)
 
 
-def transports(lab, ranks=RANKS):
+def exchanges(lab, ranks=RANKS):
     """{name: the pass that brings the states}"""
     nodes = ranks // 8
     hierarchical = f"hierarchical:nodes={nodes},slices=1"
@@ -69,15 +69,15 @@ def transports(lab, ranks=RANKS):
         "sharded scan": played(lab, states.sharded_scan(ranks, STATE_BYTES))}
 
 
-def transports_text(lab):
+def exchanges_text(lab):
     lines = []
-    for name, done in transports(lab).items():
+    for name, done in exchanges(lab).items():
         nic = next(use["busiest_bytes"] for use in done["link_classes"]
                    if use["class"] == "nic")
         lines.append((name, f"{nic / 2 ** 20:.2f}",
                       milliseconds(done["seconds"]),
                       milliseconds(PASSES * done["seconds"])))
-    return table(("transport", "busiest NIC, MiB", "one pass of a layer, ms",
+    return table(("exchange", "busiest NIC, MiB", "one pass of a layer, ms",
                   f"{PASSES} passes of a step, ms"), lines)
 
 
@@ -100,7 +100,7 @@ def table_6_text(lab):
 def lasp_gain(lab, tokens, products):
     """Of LASP-2 over LASP, if so many products of a shard follow the receive on
     every rank of the chain."""
-    found = transports(lab)
+    found = exchanges(lab)
     gather = min(done["seconds"] for name, done in found.items()
                  if name.startswith("all_gather"))
     shard = tokens / RANKS
@@ -164,7 +164,7 @@ a rank's time per message, both assumed.
 
 ## What an exchange of states costs on {RANKS} GPUs
 
-{transports_text(lab)}
+{exchanges_text(lab)}
 Against a step of {step_seconds(512 * K, RANKS):.1f} s or more, none of these is
 more than about 5 %. How an all-gather travels matters more than whether it is one;
 of the sharded scan's time, most is the start of 2 · 63 messages.

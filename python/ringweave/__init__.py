@@ -140,7 +140,7 @@ def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
 
 def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
                      scale=1.0, initial_state=None, final_state=False,
-                     transport=None, plan=None):
+                     exchange=None, plan=None):
     """Linear attention: o_t = scale · S_tᵀ q_t, with the state
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ.
 
@@ -156,11 +156,11 @@ def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
     rank's gradient of it, and of a constant decay, is its part of a sum over
     ranks. Returns the output, with `final_state` also the state after the last
     token, the same on all ranks.
-    transport: how states travel: all_gather (the default), all_gather:STRATEGY,
+    exchange: how states travel: all_gather (the default), all_gather:STRATEGY,
     chain. plan: in its place, the path of a file of `ringweave plan --save`.
     """
-    transport = _choice("transport", transport, "all_gather", plan)
+    exchange = _choice("exchange", exchange, "all_gather", plan)
     out, state = _ops.linear_attention(
         q, k, v, gates, initial_state, _group_name(group), _json(layout),
-        _mask_json(mask), scale, transport, final_state, _path(plan))
+        _mask_json(mask), scale, exchange, final_state, _path(plan))
     return (out, state) if final_state else out

@@ -27,9 +27,9 @@ constexpr const char* kDecay = "constant";
 struct LinearBench {
   BenchOptions options;
   std::string decay;  // empty: the plan's, or kDecay
-  std::string transport_list = "all_gather";
-  std::string plan_file;  // instead of transports
-  std::vector<std::string> transports;
+  std::string exchange_list = schedule::kDefaultStateExchange;
+  std::string plan_file;  // instead of exchanges
+  std::vector<std::string> exchanges;
 };
 
 struct LinearTensors {
@@ -69,8 +69,8 @@ LinearTensors make_tensors(const LinearBench& bench) {
 }
 
 linear_attention::LinearSpec linear_spec(const BenchOptions& options,
-                                         const std::string& transport) {
-  return {.transport = linear_attention::transport_from_name(transport),
+                                         const std::string& exchange) {
+  return {.exchange = schedule::state_exchange_from_name(exchange),
           .layout = layout_of(options),
           .mask = options.mask};
 }
@@ -113,29 +113,30 @@ BenchCase::Part part_of(const LinearBench& bench,
 
 void run(const LinearBench& bench) {
   const LinearTensors whole = make_tensors(bench);
-  // The whole runs on one rank, so it needs no peer; any transport will do.
+  // The whole runs on one rank, so it needs no peer; any exchange will do.
   comm::Communicator alone(comm::LocalWorld(1).transport(0));
   const linear_attention::LinearSpec whole_spec = {
-      .transport = {},
+      .exchange =
+          schedule::state_exchange_from_name(schedule::kDefaultStateExchange),
       .layout = schedule::Layout::contiguous(bench.options.seq_len, 1),
       .mask = bench.options.mask};
   const auto whole_operation =
       part_of(bench, whole_spec, whole, alone).operation;
 
   std::vector<BenchReport> reports;
-  for (const std::string& transport : bench.transports) {
+  for (const std::string& exchange : bench.exchanges) {
     const auto split = [&](comm::Communicator& communicator) {
-      return part_of(bench, linear_spec(bench.options, transport), whole,
+      return part_of(bench, linear_spec(bench.options, exchange), whole,
                      communicator);
     };
     reports.push_back(
-        run_case(bench.options, {transport, split}, whole_operation));
+        run_case(bench.options, {exchange, split}, whole_operation));
   }
   print_reports("linear", bench.options, "the same on one rank", reports);
 }
 
 void prepare(LinearBench& bench) {
-  bench.transports = schedule::split_strategy_names(bench.transport_list);
+  bench.exchanges = schedule::split_strategy_names(bench.exchange_list);
   if (!bench.plan_file.empty()) {
     const planner::PlanFile plan = planner::read_plan_file(bench.plan_file);
     require(plan.linear.has_value(),
@@ -150,7 +151,7 @@ void prepare(LinearBench& bench) {
             bench.plan_file, kind, bench.decay, decay);
     // The op has as many key and value heads as heads.
     check_fits(plan, bench.plan_file, bench.options, plan.model.kv_heads);
-    bench.transports = {plan.linear->name};
+    bench.exchanges = {plan.linear->name};
   }
   if (bench.decay.empty()) bench.decay = kDecay;
   const Decay decay = schedule::decay_from_name(bench.decay);
@@ -158,9 +159,8 @@ void prepare(LinearBench& bench) {
           "[bench linear] got --mask full and --decay {}; want causal, or no "
           "decay",
           bench.decay);
-  for (const std::string& transport : bench.transports) {
-    linear_attention::make_linear_plan(linear_spec(bench.options, transport),
-                                       0);
+  for (const std::string& exchange : bench.exchanges) {
+    linear_attention::make_linear_plan(linear_spec(bench.options, exchange), 0);
   }
 }
 
@@ -178,16 +178,16 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
                    "with --plan: its layers'")
       ->check(one_of(schedule::decay_names()))
       ->default_str(kDecay);
-  CLI::Option* transport =
-      command->add_option("--transport", bench->transport_list,
+  CLI::Option* exchange =
+      command->add_option("--exchange", bench->exchange_list,
                           "How states travel, with commas: chain, all_gather, "
                           "all_gather:ring, ...");
-  transport->type_name("NAME,...")->capture_default_str();
+  exchange->type_name("NAME,...")->capture_default_str();
   command
       ->add_option("--plan", bench->plan_file,
-                   "Run the transport of a file of `ringweave plan --save`")
+                   "Run the exchange of a file of `ringweave plan --save`")
       ->type_name("FILE")
-      ->excludes(transport);
+      ->excludes(exchange);
 }
 
 }  // namespace ringweave::cli

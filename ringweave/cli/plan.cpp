@@ -1,4 +1,4 @@
-// ringweave plan: what every strategy and transport costs on a topology, how
+// ringweave plan: what every strategy and exchange costs on a topology, how
 // far each is from the best possible, and which one to take.
 #include <memory>
 #include <optional>

@@ -99,7 +99,7 @@ std::string layer_table(const std::string& kind, const LayerPlan& plan) {
       kind, plan.layers, milliseconds(plan.forward_bound),
       milliseconds(plan.backward_bound), milliseconds(plan.exchange_bound));
   std::vector<std::vector<std::string>> rows = {
-      {kind == "softmax" ? "strategy" : "transport", "forward", "backward",
+      {kind == "softmax" ? "strategy" : "exchange", "forward", "backward",
        "x bound", "busiest link", "bytes by link class", "memory", "verdict",
        "why"}};
   for (const Candidate& candidate : plan.candidates) {

@@ -11,6 +11,7 @@
 #include "ringweave/base/element_type.h"
 #include "ringweave/base/json.h"
 #include "ringweave/config/model_config.h"
+#include "ringweave/schedule/exchange/state_exchange.h"
 
 namespace ringweave::config {
 
@@ -43,8 +44,8 @@ struct ParallelConfig {
   std::string layout = "zigzag";  ///< a name of schedule::Layout
   /// A name of schedule::Strategy, or "auto": what the planner picks.
   std::string softmax = "multi_ring";
-  /// A name of linear_attention::Transport, or "auto".
-  std::string linear = "all_gather";
+  /// A name of schedule::StateExchange, or "auto".
+  std::string linear = schedule::kDefaultStateExchange;
   /// For "auto": what planner::load_machine and planner::load_device take;
   /// without a device "cpu". The topology also for a plan file, which must be
   /// for it.

@@ -1,6 +1,8 @@
 #include "ringweave/linear_attention/exchange.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -8,105 +10,149 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/executor.h"
 #include "ringweave/linear_attention/workers.h"
-#include "ringweave/schedule/strategy/chain_schedule.h"
 
 namespace ringweave::linear_attention {
 namespace {
+
+using schedule::ExchangeProgram;
+using schedule::StateExchange;
+using schedule::Strips;
 
 const char* operation(schedule::Pass pass) {
   return pass == schedule::Pass::forward ? "linear attention forward"
                                          : "linear attention backward";
 }
 
-const schedule::Schedule& nominal_schedule(const LinearPlan& plan,
-                                           const Exchange& exchange) {
-  if (exchange.pass == schedule::Pass::backward) return plan.backward;
-  return exchange.end_everywhere ? plan.forward_all : plan.forward;
+/// 0 for no shape at all.
+std::int64_t element_count(const std::vector<std::int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(),
+                         std::int64_t{shape.empty() ? 0 : 1},
+                         std::multiplies<>());
 }
+
+schedule::SummaryShape summary_shape(const Exchange& exchange) {
+  const std::int64_t width = exchange.shape.back();
+  return {element_count(exchange.shape) / width, width,
+          element_count(exchange.decay_shape)};
+}
+
+/// What arrived, if messages brought it; all null on one rank.
+struct Arrived {
+  const ExchangeProgram* program = nullptr;
+  const ExchangeMemory* memory = nullptr;
+};
 
 /// Follows the states along the segments, as far as their updates are known.
-/// `updates`: of all segments; undefined: unknown.
-void scan(const LinearPlan& plan, const Exchange& exchange,
-          const std::vector<at::Tensor>& updates, Exchanged& result) {
-  at::Tensor state = exchange.start;
-  for (const int place : scan_order(plan, exchange.pass)) {
-    const LinearPlan::Piece& piece = plan.segments[place];
-    if (piece.rank == plan.rank) result.states[piece.part] = state;
-    if (!updates[place].defined()) return;
-    state = compose(state, result.decays[place], updates[place]);
-  }
-  result.end = state;
-}
+class Scan {
+ public:
+  Scan(const LinearPlan& plan, const Exchange& exchange, Arrived arrived,
+       Exchanged& result)
+      : plan_(plan), exchange_(exchange), arrived_(arrived), result_(result) {}
 
-std::vector<at::Tensor> own_updates(const LinearPlan& plan,
-                                    const Exchange& exchange) {
-  std::vector<at::Tensor> updates(plan.segments.size());
-  for (std::size_t i = 0; i < plan.own.size(); ++i) {
-    updates[plan.own[i]] = exchange.updates[i];
-  }
-  return updates;
-}
-
-SummarySize summary_size(const Exchange& exchange) {
-  return {element_count(exchange.decay_shape), element_count(exchange.shape)};
-}
-
-SummaryDemand summary_demand(const LinearPlan& plan, const Exchange& exchange) {
-  return {plan,
-          exchange.pass == schedule::Pass::backward
-              ? backward_readers(plan)
-              : forward_readers(plan, exchange.end_everywhere),
-          summary_size(exchange)};
-}
-
-void all_gather(const LinearPlan& plan, const Exchange& exchange,
-                comm::Communicator& communicator, Exchanged& result) {
-  const SummarySize size = summary_size(exchange);
-  const SummaryDemand demand = summary_demand(plan, exchange);
-  const schedule::Schedule schedule = exchange_schedule(plan, exchange);
-  const schedule::Program program = schedule::make_program(schedule, plan.rank);
-  GatherWorker worker(plan, exchange, size, schedule, program);
-  comm::execute(program, worker, communicator, operation(exchange.pass));
-  std::vector<at::Tensor> updates = own_updates(plan, exchange);
-  for (std::size_t place = 0; place < updates.size(); ++place) {
-    const auto [rank, part, tokens] = plan.segments[place];
-    if (rank == plan.rank) continue;
-    const int update_part = demand.parts(rank) / 2 + part;
-    const at::Device device = exchange.options.device();
-    // Of others, some strands may have come to be passed on.
-    if (demand.needs(plan.rank, rank, update_part)) {
-      updates[place] =
-          worker.part(rank, update_part).view(exchange.shape).to(device);
+  void run() {
+    state_ = exchange_.start;
+    for (const int place : scan_order(plan_, exchange_.pass)) {
+      const LinearPlan::Piece& piece = plan_.segments[place];
+      if (piece.rank == plan_.rank) {
+        result_.states[piece.part] = state_;
+        owned_ = false;
+        const at::Tensor& update = exchange_.updates[piece.part];
+        compose(next(), state_, result_.decays[place], update);
+      } else if (!known(place)) {
+        return;
+      } else {
+        add(arrived_.program->summaries[place].update, result_.decays[place]);
+      }
+      state_ = next_;
+      owned_ = true;
     }
-    if (size.decay > 0 && demand.needs(plan.rank, rank, part)) {
-      result.decays[place] =
-          worker.part(rank, part).view(exchange.decay_shape).to(device);
+    result_.end = state_;
+  }
+
+ private:
+  bool known(int place) const {
+    return arrived_.program &&
+           !arrived_.program->summaries[place].update.empty();
+  }
+
+  /// Where the state after a segment goes: in place of the one before, unless
+  /// somebody has that.
+  const at::Tensor& next() {
+    next_ = owned_ ? state_ : at::empty(exchange_.shape, exchange_.options);
+    return next_;
+  }
+
+  /// An update that arrived.
+  void add(const std::vector<Strips>& update, const at::Tensor& decay) {
+    const std::int64_t width = arrived_.program->shape.width;
+    const at::Tensor sum = next();
+    if (update.size() == 1 && update.front().strands == 1) {
+      compose(sum, state_, decay,
+              arrived_.memory->rows(update.front(), width).view(sum.sizes()));
+      return;
+    }
+    std::vector<std::int64_t> by_row = exchange_.shape;
+    by_row.back() = 1;
+    const at::Tensor decays =
+        decay.defined() ? decay.expand(by_row).contiguous() : decay;
+    for (const Strips& strips : update) {
+      compose(rows_of(sum, strips, width),
+              state_.defined() ? rows_of(state_, strips, width) : state_,
+              decays.defined() ? rows_of(decays, strips, 1) : decays,
+              arrived_.memory->rows(strips, width));
     }
   }
-  scan(plan, exchange, updates, result);
+
+  const LinearPlan& plan_;
+  const Exchange& exchange_;
+  const Arrived arrived_;
+  Exchanged& result_;
+  at::Tensor state_, next_;
+  bool owned_ = false;  // whether only this scan has state_
+};
+
+/// Backward needs them too, so they leave the exchange's memory.
+void take_decays(const LinearPlan& plan, const Exchange& exchange,
+                 const ExchangeProgram& program, const ExchangeMemory& memory,
+                 Exchanged& result) {
+  for (std::size_t place = 0; place < plan.segments.size(); ++place) {
+    const auto& decay = program.summaries[place].decay;
+    if (plan.segments[place].rank == plan.rank || decay.empty()) continue;
+    result.decays[place] = at::empty(exchange.decay_shape, exchange.options);
+    for (const Strips& strips : decay) {
+      rows_of(result.decays[place], strips, 1).copy_(memory.rows(strips, 1));
+    }
+  }
 }
 
-void chain(const LinearPlan& plan, const Exchange& exchange,
-           comm::Communicator& communicator, Exchanged& result) {
-  const schedule::Program program =
-      schedule::make_program(exchange_schedule(plan, exchange), plan.rank);
-  ChainWorker worker(plan, exchange, program, result);
-  comm::execute(program, worker, communicator, operation(exchange.pass));
+/// With messages to or from this rank.
+void exchange_messages(const LinearPlan& plan, const Exchange& exchange,
+                       const ExchangeProgram& program,
+                       comm::Communicator& communicator, Exchanged& result) {
+  const ExchangeMemory memory(
+      program, c10::typeMetaToScalarType(exchange.options.dtype()),
+      communicator);
+  const auto run = [&](comm::Worker& worker) {
+    comm::execute(program.program, memory.buffers(), worker, communicator,
+                  operation(exchange.pass));
+  };
+  if (program.arrival == StateExchange::Arrival::composed) {
+    ComposingWorker worker(plan, exchange, program, memory, result);
+    run(worker);
+    return;
+  }
+  GatherWorker worker(plan, exchange, program, memory);
+  run(worker);
+  take_decays(plan, exchange, program, memory, result);
+  Scan(plan, exchange, {&program, &memory}, result).run();
 }
 
 }  // namespace
 
-schedule::Schedule exchange_schedule(const LinearPlan& plan,
-                                     const Exchange& exchange) {
-  if (plan.spec.transport.kind == Transport::Kind::all_gather) {
-    return bind(nominal_schedule(plan, exchange),
-                summary_demand(plan, exchange), plan.strands);
-  }
-  schedule::Schedule schedule = nominal_schedule(plan, exchange);
-  for (schedule::Block& block : schedule.blocks) {
-    block.size = element_count(exchange.shape);
-  }
-  return schedule;
+std::shared_ptr<const ExchangeProgram> exchange_program(
+    const LinearPlan& plan, const Exchange& exchange) {
+  return plan.program(exchange.pass, exchange.end_everywhere,
+                      summary_shape(exchange));
 }
 
 Exchanged exchange_states(const LinearPlan& plan, const Exchange& exchange,
@@ -114,12 +160,12 @@ Exchanged exchange_states(const LinearPlan& plan, const Exchange& exchange,
   Exchanged result;
   result.states.resize(plan.own.size());
   result.decays = exchange.decays;
-  if (nominal_schedule(plan, exchange).transfers.empty()) {
-    scan(plan, exchange, own_updates(plan, exchange), result);
-  } else if (plan.spec.transport.kind == Transport::Kind::chain) {
-    chain(plan, exchange, communicator, result);
+  const auto program =
+      plan.ranks() == 1 ? nullptr : exchange_program(plan, exchange);
+  if (program && !program->program.messages.empty()) {
+    exchange_messages(plan, exchange, *program, communicator, result);
   } else {
-    all_gather(plan, exchange, communicator, result);
+    Scan(plan, exchange, {}, result).run();
   }
   if (plan.segments.empty()) result.end = exchange.start;
   const bool end_known = result.end.defined() || plan.segments.empty();

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -25,7 +26,7 @@ struct Exchange {
   at::Tensor start;                 ///< undefined: zero; the same on all ranks
   std::vector<at::Tensor> updates;  ///< of own segments, in position order
   /// Of all segments, in position order, broadcastable to states; undefined: 1.
-  /// If decays are sent, and for transport chain, only own ones are read.
+  /// If decays are sent, and where composed states are, only own ones are read.
   std::vector<at::Tensor> decays;
   /// Runs in this order while messages are under way; if there are none, not
   /// at all.
@@ -43,12 +44,12 @@ struct Exchanged {
 };
 
 /// What this rank sends and receives for it. Of the exchange only pass,
-/// end_everywhere and the shapes are read.
-schedule::Schedule exchange_schedule(const LinearPlan& plan,
-                                     const Exchange& exchange);
+/// end_everywhere and the shapes are read. Wants at least two ranks.
+std::shared_ptr<const schedule::ExchangeProgram> exchange_program(
+    const LinearPlan& plan, const Exchange& exchange);
 
-/// Every rank must call it. Steps and bytes are those of exchange_schedule().
-/// Throws CommError at a time-out.
+/// Every rank must call it. Messages are those of exchange_program(). Throws
+/// CommError at a time-out.
 Exchanged exchange_states(const LinearPlan& plan, const Exchange& exchange,
                           comm::Communicator& communicator);
 

@@ -133,9 +133,9 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
     const at::Tensor gate = gates.value_or(at::Tensor());
     const Inputs inputs = make_inputs(
         q, k, v, gate, call->decay, call->options.scale, call->plan->causal());
-    ForwardPass result = run_forward(inputs, initial.value_or(at::Tensor()),
-                                     call->options.final_state, *call->plan,
-                                     *call->communicator);
+    ForwardResult result = run_forward(inputs, initial.value_or(at::Tensor()),
+                                       call->options.final_state, *call->plan,
+                                       *call->communicator);
     // The first segment's state is the initial one: saved, lest a change in
     // place before backward goes unnoticed.
     context->save_for_backward({q, k, v, gate, initial.value_or(at::Tensor())});
@@ -160,8 +160,8 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
         make_inputs(saved[0], saved[1], saved[2], saved[3], call->decay,
                     call->options.scale, call->plan->causal());
     const bool want_gates = inputs.gates.defined() && needs(context, 3);
-    const ForwardPass forward{{}, {}, call->states, call->decays};
-    BackwardPass result =
+    const ForwardResult forward{{}, {}, call->states, call->decays};
+    BackwardResult result =
         run_backward(inputs, forward, gradients[0],
                      call->options.final_state ? gradients[1] : at::Tensor(),
                      want_gates, *call->plan, *call->communicator);

@@ -8,36 +8,21 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <string>
 
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/comm/communicator.h"
 #include "ringweave/schedule/decay.h"
+#include "ringweave/schedule/exchange/state_exchange.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/mask/mask.h"
-#include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::linear_attention {
 
 using schedule::Decay;
 
-/// How states travel: along the segments one after the other (LASP), or all to
-/// all by one of the dissemination strategies (LASP-2).
-struct Transport {
-  enum class Kind { chain, all_gather };
-  Kind kind = Kind::all_gather;
-  schedule::Strategy strategy;  ///< of all_gather: ring, multi_ring, direct, …
-  friend bool operator==(const Transport&, const Transport&) = default;
-};
-
-/// "chain", "all_gather" (direct, one strand), "all_gather:ring",
-/// "all_gather:multi_ring", "all_gather:direct", …
-Transport transport_from_name(const std::string& name);
-std::string name(const Transport& transport);
-
 struct LinearSpec {
-  Transport transport;
+  schedule::StateExchangePtr exchange;
   schedule::Layout layout;  ///< contiguous runs; striped is an InvalidArgument
   schedule::Mask mask =
       schedule::Mask::causal();  ///< full: only with Decay::none.
@@ -47,6 +32,8 @@ struct LinearSpec {
 
 struct LinearPlan;  // one rank's part; immutable, shared by all layers
 
+/// Throws InvalidArgument for what can't be honoured, and as
+/// StateExchange::strands().
 std::shared_ptr<const LinearPlan> make_linear_plan(const LinearSpec& spec,
                                                    Rank rank);
 

@@ -25,7 +25,7 @@ struct Arguments {
       Communicator communicator(std::move(t));
       linear_attention(
           q, k, v, decay, gates, state,
-          make_linear_plan({transport_from_name("chain"),
+          make_linear_plan({schedule::state_exchange_from_name("chain"),
                             Layout::contiguous(4, plan_ranks), mask},
                            0),
           communicator);
@@ -97,7 +97,8 @@ TEST(LinearAttention, SecondDerivativesAreAnError) {
     Communicator communicator(std::move(t));
     const at::Tensor q = leaf(at::ones({1, 4, 2, 3}, at::kDouble));
     const auto plan = make_linear_plan(
-        {transport_from_name("chain"), Layout::contiguous(4, 1)}, 0);
+        {schedule::state_exchange_from_name("chain"), Layout::contiguous(4, 1)},
+        0);
     const at::Tensor out =
         linear_attention(q, q, q, Decay::none, {}, {}, plan, communicator).out;
     EXPECT_THROW(out.sum().backward({}, true, true), InvalidArgument);
@@ -111,7 +112,8 @@ TEST(LinearAttention, AStateChangedBeforeBackwardIsAnError) {
     const at::Tensor q = leaf(at::ones({1, 4, 2, 3}, at::kDouble));
     const at::Tensor state = at::ones({1, 2, 3, 3}, at::kDouble);
     const auto plan = make_linear_plan(
-        {transport_from_name("chain"), Layout::contiguous(4, 1)}, 0);
+        {schedule::state_exchange_from_name("chain"), Layout::contiguous(4, 1)},
+        0);
     const at::Tensor out =
         linear_attention(q, q, q, Decay::none, {}, state, plan, communicator)
             .out;
@@ -123,18 +125,17 @@ TEST(LinearAttention, AStateChangedBeforeBackwardIsAnError) {
 /// A rank that dies in the exchange: the others get a CommError, no hang.
 TEST(LinearAttention, DeadPeerIsAnError) {
   const Problem p = make_problem(Decay::per_head, 30, Mask::causal(), false);
-  for (const std::string& transport : kTransports) {
+  for (const std::string& exchange : kExchanges) {
     const auto outcomes = comm::rank_outcomes(
         3,
         [&](Rank, std::shared_ptr<comm::Transport> t) {
           Communicator communicator(std::move(t));
-          on_rank(p, Layout::contiguous(30, 3), transport_from_name(transport),
-                  communicator);
+          on_rank(p, Layout::contiguous(30, 3), exchange, communicator);
         },
         {.kill = comm::FaultInjection::At{1, 0}});
     for (const Rank r : {0, 2}) {
-      ASSERT_NE(outcomes[r], nullptr) << transport;
-      EXPECT_THROW(std::rethrow_exception(outcomes[r]), CommError) << transport;
+      ASSERT_NE(outcomes[r], nullptr) << exchange;
+      EXPECT_THROW(std::rethrow_exception(outcomes[r]), CommError) << exchange;
     }
   }
 }

@@ -20,61 +20,6 @@ class OneThreadPerRank : public testing::Environment {
 const testing::Environment* const kOneThreadPerRank =
     testing::AddGlobalTestEnvironment(new OneThreadPerRank);
 
-/// Shards whose lengths differ much.
-Layout uneven(std::int64_t tokens, int ranks) {
-  std::vector<std::int64_t> lengths;
-  std::int64_t rest = tokens;
-  for (int r = 0; r + 1 < ranks; ++r) {
-    lengths.push_back(rest * ((r * 5) % 7 + 1) / (2 * ranks + 3));
-    rest -= lengths.back();
-  }
-  lengths.push_back(rest);
-  return Layout::contiguous(lengths);
-}
-
-/// Only every second rank has tokens, and the first has none.
-Layout with_empty_shards(std::int64_t tokens, int ranks) {
-  if (ranks == 1) return Layout::contiguous(tokens, 1);
-  std::vector<std::int64_t> lengths;
-  for (int r = 0; r < ranks; ++r) {
-    lengths.push_back(r % 2 == 0 ? 0
-                                 : cut({0, tokens}, r / 2, ranks / 2).size());
-  }
-  return Layout::contiguous(lengths);
-}
-
-/// Every rank has several short runs.
-Layout scattered(std::int64_t tokens, int ranks) {
-  std::vector<std::vector<schedule::Run>> runs(ranks);
-  const int pieces = 3 * ranks - 1;
-  for (int i = 0; i < pieces; ++i) {
-    const Range piece = cut({0, tokens}, i, pieces);
-    runs[(i * 5 + 1) % ranks].push_back({piece.begin, piece.size()});
-  }
-  return Layout::from_runs(tokens, runs);
-}
-
-std::vector<Layout> layouts(std::int64_t tokens, int ranks) {
-  return {Layout::contiguous(tokens, ranks), Layout::zigzag(tokens, ranks),
-          uneven(tokens, ranks), with_empty_shards(tokens, ranks),
-          scattered(tokens, ranks)};
-}
-
-/// Every decay × transport × rank count, each with one of the layouts in turn.
-void sweep(std::int64_t tokens, const Mask& mask, bool states) {
-  int turn = 0;
-  for (const Decay decay : kDecays) {
-    const Problem p = make_problem(decay, tokens, mask, states);
-    const Everything want = by_recurrence(p);
-    for (const std::string& transport : kTransports) {
-      for (const int ranks : kRanks) {
-        const std::vector<Layout> all = layouts(tokens, ranks);
-        check(p, want, all[turn++ % all.size()], transport);
-      }
-    }
-  }
-}
-
 TEST(LinearAttention, WithoutStates) { sweep(61, Mask::causal(), false); }
 
 TEST(LinearAttention, InitialAndFinalState) { sweep(53, Mask::causal(), true); }
@@ -117,9 +62,9 @@ TEST(LinearAttention, FewerTokensThanRanks) {
     for (const std::int64_t tokens : {1, 2, 5}) {
       const Problem p = make_problem(decay, tokens, Mask::causal(), true);
       const Everything want = by_recurrence(p);
-      for (const std::string& transport : kTransports) {
-        check(p, want, Layout::contiguous(tokens, 7), transport);
-        check(p, want, Layout::zigzag(tokens, 4), transport);
+      for (const std::string& exchange : kExchanges) {
+        check(p, want, Layout::contiguous(tokens, 7), exchange);
+        check(p, want, Layout::zigzag(tokens, 4), exchange);
       }
     }
   }
@@ -127,10 +72,10 @@ TEST(LinearAttention, FewerTokensThanRanks) {
 
 TEST(LinearAttention, NoTokens) {
   for (const int ranks : {1, 3}) {
-    for (const std::string& transport : kTransports) {
+    for (const std::string& exchange : kExchanges) {
       const Problem p = make_problem(Decay::per_key, 0, Mask::causal(), true);
       check(p, {p.v, p.state, p.q, p.k, p.v, p.gates, p.dfinal},
-            Layout::contiguous(0, ranks), transport);
+            Layout::contiguous(0, ranks), exchange);
     }
   }
 }
@@ -139,10 +84,10 @@ TEST(LinearAttention, Unmasked) {
   for (const bool states : {false, true}) {
     const Problem p = make_problem(Decay::none, 43, Mask::full(), states);
     const Everything want = by_recurrence(p);
-    for (const std::string& transport : kTransports) {
+    for (const std::string& exchange : kExchanges) {
       for (const int ranks : kRanks) {
         for (const Layout& layout : layouts(43, ranks)) {
-          check(p, want, layout, transport);
+          check(p, want, layout, exchange);
         }
       }
     }
@@ -155,9 +100,9 @@ TEST(LinearAttention, RandomDelays) {
     const Problem p = make_problem(
         decay, 40, Mask::causal().with_documents({0, 31, 40}), true);
     const Everything want = by_recurrence(p);
-    for (const std::string& transport : kTransports) {
+    for (const std::string& exchange : kExchanges) {
       for (const int ranks : {2, 5}) {
-        check(p, want, Layout::zigzag(40, ranks), transport, kExact,
+        check(p, want, Layout::zigzag(40, ranks), exchange, kExact,
               {.seed = static_cast<std::uint64_t>(++seed),
                .max_delay = std::chrono::microseconds(2000)});
       }
@@ -184,8 +129,8 @@ TEST(LinearAttention, InfiniteGatesReset) {
     const Everything want = by_recurrence(p);
     p.gates.masked_fill_(p.gates == -1e5,
                          -std::numeric_limits<double>::infinity());
-    for (const std::string& transport : kTransports) {
-      check(p, want, Layout::contiguous(45, 3), transport);
+    for (const std::string& exchange : kExchanges) {
+      check(p, want, Layout::contiguous(45, 3), exchange);
     }
   }
 }
@@ -215,9 +160,9 @@ TEST(LinearAttention, BFloat16IsRoundedOnce) {
   p.q = p.q.to(at::kFloat), p.k = p.k.to(at::kFloat), p.v = p.v.to(at::kFloat);
   p.dout = p.dout.to(at::kFloat);
   const Layout layout = Layout::contiguous(90, 2);
-  const Transport transport = transport_from_name("chain");
-  const Everything got = by_ranks(narrow, layout, transport);
-  const Everything want = by_ranks(p, layout, transport);
+  const std::string exchange = "chain";
+  const Everything got = by_ranks(narrow, layout, exchange);
+  const Everything want = by_ranks(p, layout, exchange);
   EXPECT_EQ(got.out.scalar_type(), at::kBFloat16);
   EXPECT_TRUE(at::equal(got.out, want.out.to(at::kBFloat16)));
   EXPECT_TRUE(at::equal(got.dk, want.dk.to(at::kBFloat16)));
@@ -228,13 +173,12 @@ TEST(LinearAttention, BFloat16IsRoundedOnce) {
 /// 2 · 2 · 3 · 5 numbers, a decay of per_key 2 · 2 · 3.
 TEST(LinearAttention, BytesSent) {
   constexpr std::int64_t kState = 60 * 8, kDecay = 12 * 8;
-  const auto sent = [](const std::string& transport) {
+  const auto sent = [](const std::string& exchange) {
     std::vector<std::int64_t> bytes(4);
     const Problem p = make_problem(Decay::per_key, 40, Mask::causal(), false);
     comm::run_ranks(4, [&](Rank rank, std::shared_ptr<comm::Transport> t) {
       Communicator communicator(std::move(t));
-      on_rank(p, Layout::contiguous(40, 4), transport_from_name(transport),
-              communicator);
+      on_rank(p, Layout::contiguous(40, 4), exchange, communicator);
       bytes[rank] = communicator.traffic().bytes();
     });
     return bytes;
@@ -248,19 +192,20 @@ TEST(LinearAttention, BytesSent) {
 TEST(LinearAttention, BytesSentAreThePlanned) {
   for (const Decay decay : kDecays) {
     const Problem p = make_problem(decay, 41, Mask::causal(), false);
-    for (const std::string& transport : kTransports) {
+    for (const std::string& exchange : kExchanges) {
       for (const Layout& layout : layouts(41, 4)) {
         comm::run_ranks(4, [&](Rank rank, std::shared_ptr<comm::Transport> t) {
           Communicator communicator(std::move(t));
-          const Transport way = transport_from_name(transport);
-          on_rank(p, layout, way, communicator);
+          on_rank(p, layout, exchange, communicator);
           std::map<Rank, std::int64_t> sent;
           for (const auto& [to, link] : communicator.traffic().sent) {
             sent[to] = link.bytes;
           }
-          const auto plan = make_linear_plan({way, layout, p.mask}, rank);
+          const auto plan = make_linear_plan(
+              {schedule::state_exchange_from_name(exchange), layout, p.mask},
+              rank);
           EXPECT_EQ(sent, planned_bytes(*plan, decay, p.q, p.v, true))
-              << transport << " " << layout.to_json().dump();
+              << exchange << " " << layout.to_json().dump();
         });
       }
     }
@@ -282,7 +227,9 @@ TEST(LinearAttention, GradientsOfSomeInputsAreThoseOfAll) {
         std::vector<at::Tensor> x(inputs, inputs + 5);
         x[wanted] = leaf(x[wanted]);
         const auto plan =
-            make_linear_plan({{}, Layout::contiguous(30, 1), p.mask}, 0);
+            make_linear_plan({schedule::state_exchange_from_name("chain"),
+                              Layout::contiguous(30, 1), p.mask},
+                             0);
         const LinearResult result = linear_attention(
             x[0], x[1], x[2], decay, x[3], x[4], plan, communicator,
             {.scale = kScale, .final_state = true});
@@ -316,7 +263,8 @@ TEST(LinearAttention, ComposedCalls) {
     const at::Tensor k = p.k.index_select(1, index);
     const at::Tensor gates = p.gates.index_select(1, index);
     const auto plan = make_linear_plan(
-        {transport_from_name("all_gather"), layout, p.mask}, rank);
+        {schedule::state_exchange_from_name("all_gather"), layout, p.mask},
+        rank);
     at::Tensor out = q;
     for (int i = 0; i < 2; ++i) {
       out =

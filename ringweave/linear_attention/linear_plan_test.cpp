@@ -8,19 +8,18 @@
 namespace ringweave::linear_attention {
 namespace {
 
-TEST(Transport, NamesAreReadBack) {
-  for (const std::string& text : kTransports) {
-    EXPECT_EQ(name(transport_from_name(text)), text);
-  }
-  EXPECT_EQ(transport_from_name("chain").kind, Transport::Kind::chain);
-  EXPECT_THROW(transport_from_name("ring"), InvalidArgument);
-  EXPECT_THROW(transport_from_name("all_gather:rings"), InvalidArgument);
-}
-
 TEST(LinearPlan, RejectsWhatItCannotHonour) {
-  const Transport chain = transport_from_name("chain");
+  const schedule::StateExchangePtr chain =
+      schedule::state_exchange_from_name("chain");
   const Layout layout = Layout::contiguous(9, 3);
   const Mask causal = Mask::causal();
+  EXPECT_THROW(make_linear_plan({nullptr, layout, causal}, 0), InvalidArgument);
+  EXPECT_THROW(
+      make_linear_plan(
+          {schedule::state_exchange_from_name("all_gather:paths:nodes=2"),
+           layout, causal},
+          0),
+      NoSolution);
   EXPECT_THROW(make_linear_plan({chain, Layout::striped(9, 3), causal}, 0),
                InvalidArgument);
   EXPECT_THROW(make_linear_plan({chain, layout, causal}, 3), InvalidArgument);
@@ -32,6 +31,21 @@ TEST(LinearPlan, RejectsWhatItCannotHonour) {
   EXPECT_THROW(
       make_linear_plan({chain, layout, causal.with_documents({0, 8})}, 0),
       InvalidArgument);
+}
+
+TEST(LinearPlan, CompilesAProgramOncePerPassAndShape) {
+  const auto plan = make_linear_plan(
+      {schedule::state_exchange_from_name("all_gather:multi_ring"),
+       Layout::zigzag(9, 3), Mask::causal()},
+      1);
+  const schedule::SummaryShape shape{.rows = 6, .width = 5, .decays = 6};
+  const auto forward = plan->program(schedule::Pass::forward, false, shape);
+  EXPECT_EQ(plan->program(schedule::Pass::forward, false, shape), forward);
+  EXPECT_NE(plan->program(schedule::Pass::forward, true, shape), forward);
+  EXPECT_NE(plan->program(schedule::Pass::backward, false, shape), forward);
+  EXPECT_NE(plan->program(schedule::Pass::forward, false,
+                          {.rows = 12, .width = 5, .decays = 6}),
+            forward);
 }
 
 }  // namespace

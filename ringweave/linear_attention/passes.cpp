@@ -87,9 +87,9 @@ Gradients empty_gradients(const Inputs& inputs, bool want_gates) {
 
 }  // namespace
 
-ForwardPass run_forward(const Inputs& inputs, const at::Tensor& initial,
-                        bool final_state, const LinearPlan& plan,
-                        comm::Communicator& communicator) {
+ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
+                          bool final_state, const LinearPlan& plan,
+                          comm::Communicator& communicator) {
   std::vector<ForwardSegment> segments;
   for (const int place : plan.own) {
     segments.emplace_back(inputs, plan.segments[place].tokens);
@@ -105,7 +105,7 @@ ForwardPass run_forward(const Inputs& inputs, const at::Tensor& initial,
     }
   }
   Exchanged exchanged = exchange_states(plan, exchange, communicator);
-  ForwardPass result;
+  ForwardResult result;
   result.out = at::empty(inputs.v.sizes(), inputs.v.options());
   for (std::size_t i = 0; i < segments.size(); ++i) {
     segments[i].finish(exchanged.states[i], result.out);
@@ -119,10 +119,10 @@ ForwardPass run_forward(const Inputs& inputs, const at::Tensor& initial,
   return result;
 }
 
-BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
-                          const at::Tensor& dout, const at::Tensor& dfinal,
-                          bool want_gates, const LinearPlan& plan,
-                          comm::Communicator& communicator) {
+BackwardResult run_backward(const Inputs& inputs, const ForwardResult& forward,
+                            const at::Tensor& dout, const at::Tensor& dfinal,
+                            bool want_gates, const LinearPlan& plan,
+                            comm::Communicator& communicator) {
   Exchange exchange = make_exchange(
       schedule::Pass::backward, inputs, forward.decays,
       dfinal.defined() ? total_gradient(dfinal, inputs, communicator)
@@ -140,7 +140,7 @@ BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
     }
   }
   const Exchanged exchanged = exchange_states(plan, exchange, communicator);
-  BackwardPass result{empty_gradients(inputs, want_gates), {}};
+  BackwardResult result{empty_gradients(inputs, want_gates), {}};
   for (std::size_t i = 0; i < segments.size(); ++i) {
     segments[i].finish(exchanged.states[i], result.inputs);
   }
@@ -153,17 +153,16 @@ BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
 
 std::map<Rank, std::int64_t> planned_bytes(const Inputs& inputs, bool backward,
                                            const LinearPlan& plan) {
+  if (plan.ranks() == 1) return {};
   std::vector<schedule::Pass> passes = {schedule::Pass::forward};
   if (backward) passes.push_back(schedule::Pass::backward);
   std::map<Rank, std::int64_t> bytes;
   for (const schedule::Pass pass : passes) {
-    const schedule::Schedule schedule =
-        exchange_schedule(plan, make_exchange(pass, inputs, {}, {}));
-    for (const auto& [link, payloads] : schedule::link_traffic(schedule)) {
-      if (link.first != plan.rank) continue;
-      bytes[link.second] +=
-          payloads.at(schedule::Payload::summary) *
-          static_cast<std::int64_t>(at::elementSize(inputs.type));
+    const auto program =
+        exchange_program(plan, make_exchange(pass, inputs, {}, {}));
+    for (const auto& [to, units] : program->program.sent_units()) {
+      bytes[to] += units.at(schedule::Payload::summary) *
+                   static_cast<std::int64_t>(at::elementSize(inputs.type));
     }
   }
   return bytes;

@@ -13,7 +13,7 @@
 
 namespace ringweave::linear_attention {
 
-struct ForwardPass {
+struct ForwardResult {
   at::Tensor out;
   at::Tensor final_state;          ///< undefined unless asked for
   std::vector<at::Tensor> states;  ///< that own segments start from
@@ -21,21 +21,21 @@ struct ForwardPass {
 };
 
 /// Every rank calls it. `initial`: undefined (zero) or of the states' type.
-ForwardPass run_forward(const Inputs& inputs, const at::Tensor& initial,
-                        bool final_state, const LinearPlan& plan,
-                        comm::Communicator& communicator);
+ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
+                          bool final_state, const LinearPlan& plan,
+                          comm::Communicator& communicator);
 
-struct BackwardPass {
+struct BackwardResult {
   Gradients inputs;
   at::Tensor initial;  ///< zero but on the rank with the first segment
 };
 
 /// Every rank calls it. `dfinal`: this rank's part of the gradient; undefined
 /// unless the final state was asked for.
-BackwardPass run_backward(const Inputs& inputs, const ForwardPass& forward,
-                          const at::Tensor& dout, const at::Tensor& dfinal,
-                          bool want_gates, const LinearPlan& plan,
-                          comm::Communicator& communicator);
+BackwardResult run_backward(const Inputs& inputs, const ForwardResult& forward,
+                            const at::Tensor& dout, const at::Tensor& dfinal,
+                            bool want_gates, const LinearPlan& plan,
+                            comm::Communicator& communicator);
 
 /// As planned_bytes() of linear_attention.h. Of the inputs only shapes, types
 /// and the kind of decay are read.

@@ -32,7 +32,7 @@ inline constexpr double kExact = 1e-10;
 inline constexpr Decay kDecays[] = {Decay::none, Decay::constant,
                                     Decay::per_head, Decay::per_key};
 inline constexpr int kRanks[] = {1, 2, 3, 4, 5, 7, 8};
-inline const std::vector<std::string> kTransports = {
+inline const std::vector<std::string> kExchanges = {
     "chain", "all_gather", "all_gather:ring", "all_gather:multi_ring",
     "all_gather:direct"};
 
@@ -107,7 +107,7 @@ inline at::Tensor positions(const Layout& layout, Rank rank) {
 /// What one rank returns, with dstate, dgates of constant decay and final state
 /// as they are on that rank.
 inline Everything on_rank(const Problem& p, const Layout& layout,
-                          const Transport& transport,
+                          const std::string& exchange,
                           Communicator& communicator) {
   const Rank rank = communicator.rank();
   const at::Tensor index = positions(layout, rank);
@@ -118,7 +118,8 @@ inline Everything on_rank(const Problem& p, const Layout& layout,
   const at::Tensor q = shard(p.q), k = shard(p.k), v = shard(p.v),
                    gates = by_token ? shard(p.gates) : leaf(p.gates),
                    state = leaf(p.state);
-  const auto plan = make_linear_plan({transport, layout, p.mask}, rank);
+  const auto plan = make_linear_plan(
+      {schedule::state_exchange_from_name(exchange), layout, p.mask}, rank);
   const LinearResult result =
       linear_attention(q, k, v, p.decay, gates, state, plan, communicator,
                        {.scale = kScale, .final_state = p.states});
@@ -173,14 +174,14 @@ inline Everything join(const Problem& p, const Layout& layout,
 }
 
 inline Everything by_ranks(const Problem& p, const Layout& layout,
-                           const Transport& transport,
+                           const std::string& exchange,
                            comm::FaultInjection faults = {}) {
   std::vector<Everything> parts(layout.ranks());
   comm::run_ranks(
       layout.ranks(),
       [&](Rank rank, std::shared_ptr<comm::Transport> messages) {
         Communicator communicator(std::move(messages));
-        parts[rank] = on_rank(p, layout, transport, communicator);
+        parts[rank] = on_rank(p, layout, exchange, communicator);
       },
       faults);
   return join(p, layout, parts);
@@ -202,13 +203,68 @@ inline void expect_close(const Everything& got, const Everything& want,
 }
 
 inline void check(const Problem& p, const Everything& want,
-                  const Layout& layout, const std::string& transport,
+                  const Layout& layout, const std::string& exchange,
                   double tolerance = kExact, comm::FaultInjection faults = {}) {
   SCOPED_TRACE(fmt::format("decay {}, {}, {} ranks, {} tokens, layout {}",
-                           static_cast<int>(p.decay), transport, layout.ranks(),
+                           static_cast<int>(p.decay), exchange, layout.ranks(),
                            layout.tokens(), layout.to_json().dump()));
-  expect_close(by_ranks(p, layout, transport_from_name(transport), faults),
-               want, tolerance);
+  expect_close(by_ranks(p, layout, exchange, faults), want, tolerance);
+}
+
+/// Shards whose lengths differ much.
+inline Layout uneven(std::int64_t tokens, int ranks) {
+  std::vector<std::int64_t> lengths;
+  std::int64_t rest = tokens;
+  for (int r = 0; r + 1 < ranks; ++r) {
+    lengths.push_back(rest * ((r * 5) % 7 + 1) / (2 * ranks + 3));
+    rest -= lengths.back();
+  }
+  lengths.push_back(rest);
+  return Layout::contiguous(lengths);
+}
+
+/// Only every second rank has tokens, and the first has none.
+inline Layout with_empty_shards(std::int64_t tokens, int ranks) {
+  if (ranks == 1) return Layout::contiguous(tokens, 1);
+  std::vector<std::int64_t> lengths;
+  for (int r = 0; r < ranks; ++r) {
+    lengths.push_back(r % 2 == 0 ? 0
+                                 : cut({0, tokens}, r / 2, ranks / 2).size());
+  }
+  return Layout::contiguous(lengths);
+}
+
+/// Every rank has several short runs.
+inline Layout scattered(std::int64_t tokens, int ranks) {
+  std::vector<std::vector<schedule::Run>> runs(ranks);
+  const int pieces = 3 * ranks - 1;
+  for (int i = 0; i < pieces; ++i) {
+    const Range piece = cut({0, tokens}, i, pieces);
+    runs[(i * 5 + 1) % ranks].push_back({piece.begin, piece.size()});
+  }
+  return Layout::from_runs(tokens, runs);
+}
+
+inline std::vector<Layout> layouts(std::int64_t tokens, int ranks) {
+  return {Layout::contiguous(tokens, ranks), Layout::zigzag(tokens, ranks),
+          uneven(tokens, ranks), with_empty_shards(tokens, ranks),
+          scattered(tokens, ranks)};
+}
+
+/// Every decay × exchange × rank count, each with one of the layouts in turn.
+inline void sweep(std::int64_t tokens, const Mask& mask, bool states,
+                  const std::vector<std::string>& exchanges = kExchanges) {
+  int turn = 0;
+  for (const Decay decay : kDecays) {
+    const Problem p = make_problem(decay, tokens, mask, states);
+    const Everything want = by_recurrence(p);
+    for (const std::string& exchange : exchanges) {
+      for (const int ranks : kRanks) {
+        const std::vector<Layout> all = layouts(tokens, ranks);
+        check(p, want, all[turn++ % all.size()], exchange);
+      }
+    }
+  }
 }
 
 }  // namespace ringweave::linear_attention

@@ -1,139 +1,89 @@
 #include "ringweave/linear_attention/workers.h"
 
 #include <algorithm>
-#include <functional>
 #include <numeric>
 #include <utility>
 
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/tensor_buffer.h"
 
 namespace ringweave::linear_attention {
-namespace {
 
-comm::Buffer bytes(const at::Tensor& buffer, std::int64_t offset,
-                   std::int64_t size) {
-  const auto unit = buffer.element_size();
-  return comm::buffer_of(buffer).slice(offset * unit, size * unit);
-}
-
-at::Tensor joined(const std::vector<at::Tensor>& pieces) {
-  return pieces.size() == 1 ? pieces.front() : at::cat(pieces);
-}
-
-}  // namespace
-
-OverlappingWorker::OverlappingWorker(const Exchange& exchange,
-                                     const schedule::Program& program)
-    : exchange_(exchange), steps_(1) {
-  // In a chain this rank may have to wait before it posts: work comes first.
-  for (const schedule::Message& message : program.messages) {
-    if (message.first.action == schedule::Action::compose) return;
+GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
+                           const schedule::ExchangeProgram& program,
+                           const ExchangeMemory& memory)
+    : exchange_(exchange) {
+  const auto& steps = program.program.steps;
+  for (std::size_t step = 0; step < steps.size(); ++step) {
+    if (!steps[step].sends.empty() || !steps[step].receives.empty()) {
+      steps_ = static_cast<int>(step) + 1;
+    }
   }
-  for (const schedule::Message& message : program.messages) {
-    steps_ = std::max(steps_, message.first.post_step + 1);
+  if (!program.program.packs_keys) return;  // it sends nothing of its own
+  const auto pack = [&](const std::vector<schedule::Strips>& all,
+                        const at::Tensor& x, std::int64_t width) {
+    for (const schedule::Strips& strips : all) {
+      memory.rows(strips, width).copy_(rows_of(x, strips, width));
+    }
+  };
+  for (std::size_t i = 0; i < plan.own.size(); ++i) {
+    const auto& summary = program.summaries[plan.own[i]];
+    pack(summary.update, exchange.updates[i], program.shape.width);
+    if (!summary.decay.empty()) {
+      pack(summary.decay, exchange.decays[plan.own[i]].contiguous(), 1);
+    }
   }
 }
 
-void OverlappingWorker::compute(int step, std::span<const schedule::Tile>) {
+void GatherWorker::compute(int step) {
   const std::size_t all = exchange_.work.size();
   const std::size_t target =
       step + 1 >= steps_ ? all : all * (step + 1) / steps_;
   for (; done_ < target; ++done_) exchange_.work[done_]();
 }
 
-GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
-                           SummarySize size, const schedule::Schedule& schedule,
-                           const schedule::Program& program)
-    : OverlappingWorker(exchange, program),
-      plan_(plan),
-      schedule_(schedule),
-      options_(exchange.options.device(at::kCPU)) {
-  for (int strand = 0; strand < plan.strands; ++strand) {
-    own_.push_back(pack(exchange, size, strand));
-  }
-  for (const auto& [slot, units] :
-       schedule::slot_sizes(schedule, plan.rank, schedule::Payload::summary)) {
-    slots_[slot] = at::empty({units}, options_);
-  }
-}
-
-at::Tensor GatherWorker::pack(const Exchange& exchange, SummarySize size,
-                              int strand) const {
-  std::vector<at::Tensor> pieces;
-  const auto add = [&](const at::Tensor& x, std::int64_t elements) {
-    const Range piece = cut({0, elements}, strand, plan_.strands);
-    pieces.push_back(
-        x.flatten().narrow(0, piece.begin, piece.size()).to(at::kCPU));
-  };
-  if (size.decay > 0) {
-    for (const int place : plan_.own) add(exchange.decays[place], size.decay);
-  }
-  for (const at::Tensor& update : exchange.updates) add(update, size.update);
-  return pieces.empty() ? at::empty({0}, options_) : joined(pieces);
-}
-
-comm::Buffer GatherWorker::outgoing(const schedule::Message& message) {
-  const schedule::Transfer& t = message.first;
-  const at::Tensor& buffer = t.source_slot == schedule::kOwn
-                                 ? own_[t.block.strand]
-                                 : slots_.at(t.source_slot);
-  return bytes(buffer, message.offset, message.size);
-}
-
-comm::Buffer GatherWorker::incoming(const schedule::Message& message) {
-  return bytes(slots_.at(message.first.slot), message.offset, message.size);
-}
-
-void GatherWorker::arrived(const schedule::Message& message) {
-  schedule::BlockId block = message.first.block;
-  for (int i = 0; i < message.parts; ++i, ++block.part) {
-    received_[block] = slots_.at(message.first.slot)
-                           .narrow(0, schedule::part_offset(schedule_, block),
-                                   schedule::block_size(schedule_, block));
-  }
-}
-
-at::Tensor GatherWorker::part(Rank owner, int part) const {
-  std::vector<at::Tensor> pieces;
-  for (int strand = 0; strand < plan_.strands; ++strand) {
-    const auto found = received_.find({owner, strand, part});
-    if (found != received_.end()) pieces.push_back(found->second);
-  }
-  return pieces.empty() ? at::Tensor() : joined(pieces);
-}
-
-ChainWorker::ChainWorker(const LinearPlan& plan, const Exchange& exchange,
-                         const schedule::Program& program, Exchanged& result)
-    : OverlappingWorker(exchange, program),
-      plan_(plan),
+ComposingWorker::ComposingWorker(const LinearPlan& plan,
+                                 const Exchange& exchange,
+                                 const schedule::ExchangeProgram& program,
+                                 const ExchangeMemory& memory,
+                                 Exchanged& result)
+    : plan_(plan),
       exchange_(exchange),
+      program_(program),
+      memory_(memory),
       result_(result),
-      order_(scan_order(plan, exchange.pass)),
-      outgoing_(plan.own.size()) {
-  for (const schedule::Message& message : program.messages) {
-    if (message.first.to != plan.rank) continue;
-    incoming_[message.first.slot] = at::empty(
-        {element_count(exchange.shape)}, exchange.options.device(at::kCPU));
-  }
+      order_(scan_order(plan, exchange.pass)) {
   if (!order_.empty()) compose_from(0, exchange.start);
 }
 
-void ChainWorker::compose_from(std::size_t step, at::Tensor state) {
+void ComposingWorker::compose_from(std::size_t step, at::Tensor state) {
   for (; step < order_.size(); ++step) {
-    const LinearPlan::Piece& piece = plan_.segments[order_[step]];
+    const int place = order_[step];
+    const LinearPlan::Piece& piece = plan_.segments[place];
     if (piece.rank != plan_.rank) return;
     result_.states[piece.part] = state;
-    state = compose(state, result_.decays[order_[step]],
-                    exchange_.updates[piece.part]);
-    outgoing_[piece.part] = state.flatten().to(at::kCPU);
+    const bool last = step + 1 == order_.size();
+    const bool stays =
+        last || plan_.segments[order_[step + 1]].rank == plan_.rank;
+    const at::Tensor& update = exchange_.updates[piece.part];
+    const at::Tensor next = stays ? at::empty_like(update) : packed(place);
+    compose(next, state, result_.decays[place], update);
+    if (last && (exchange_.end_everywhere || !plan_.causal())) {
+      packed(place).copy_(next);
+    }
+    state = next;
   }
   result_.end = state;
 }
 
-std::size_t ChainWorker::step_of(const schedule::BlockId& block) const {
+at::Tensor ComposingWorker::packed(int place) const {
+  return memory_
+      .rows(program_.summaries[place].update.front(), program_.shape.width)
+      .view(exchange_.shape);
+}
+
+std::size_t ComposingWorker::step_of(const schedule::BlockId& block) const {
   const auto found = std::find_if(order_.begin(), order_.end(), [&](int place) {
     const LinearPlan::Piece& piece = plan_.segments[place];
     return piece.rank == block.owner && piece.part == block.part;
@@ -143,23 +93,20 @@ std::size_t ChainWorker::step_of(const schedule::BlockId& block) const {
   return static_cast<std::size_t>(found - order_.begin());
 }
 
-comm::Buffer ChainWorker::outgoing(const schedule::Message& message) {
-  return bytes(outgoing_.at(message.first.block.part), 0, message.size);
-}
-
-comm::Buffer ChainWorker::incoming(const schedule::Message& message) {
-  return bytes(incoming_.at(message.first.slot), 0, message.size);
-}
-
-void ChainWorker::arrived(const schedule::Message& message) {
-  const at::Tensor state = incoming_.at(message.first.slot)
-                               .view(exchange_.shape)
-                               .to(exchange_.options.device());
-  if (message.first.action == schedule::Action::copy) {
-    result_.end = state;
-  } else {
-    compose_from(step_of(message.first.block) + 1, state);
+void ComposingWorker::arrived(int step) {
+  for (const int i : program_.program.steps[step].arrivals) {
+    const schedule::Program::Message& message = program_.program.messages[i];
+    ensure(message.parts == 1, "{} states in one message", message.parts);
+    // The memory is another exchange's next time.
+    const at::Tensor state =
+        memory_.flat(message.place).view(exchange_.shape).clone();
+    compose_from(step_of(message.block) + 1, state);
   }
+}
+
+void ComposingWorker::compute(int step) {
+  if (step > 0) return;
+  for (const auto& work : exchange_.work) work();
 }
 
 std::vector<int> scan_order(const LinearPlan& plan, schedule::Pass pass) {
@@ -170,16 +117,15 @@ std::vector<int> scan_order(const LinearPlan& plan, schedule::Pass pass) {
   return order;
 }
 
-std::int64_t element_count(const std::vector<std::int64_t>& shape) {
-  return std::accumulate(shape.begin(), shape.end(),
-                         std::int64_t{shape.empty() ? 0 : 1},
-                         std::multiplies<>());
-}
-
-at::Tensor compose(const at::Tensor& state, const at::Tensor& decay,
-                   const at::Tensor& update) {
-  if (!state.defined()) return update.clone();
-  return decay.defined() ? at::addcmul(update, state, decay) : state + update;
+void compose(at::Tensor sum, const at::Tensor& state, const at::Tensor& decay,
+             const at::Tensor& update) {
+  if (!state.defined()) {
+    sum.copy_(update);
+  } else if (decay.defined()) {
+    at::addcmul_out(sum, update, state, decay);
+  } else {
+    at::add_out(sum, state, update);
+  }
 }
 
 }  // namespace ringweave::linear_attention

@@ -31,7 +31,7 @@ Context make_context(const ModelConfig& config, ElementType compute,
   }
   if (config.has_linear()) {
     context.linear = linear_attention::make_linear_plan(
-        {.transport = split.linear, .layout = split.layout}, rank);
+        {.exchange = split.linear, .layout = split.layout}, rank);
   }
   return context;
 }

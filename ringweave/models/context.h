@@ -21,7 +21,8 @@ using config::ModelConfig;
 struct Split {
   schedule::Layout layout;
   schedule::Strategy softmax;                 ///< of the softmax layers
-  linear_attention::Transport linear;         ///< of the linear layers
+  schedule::StateExchangePtr linear;          ///< of the linear layers
+                                              ///< (null without)
   bool grad_payload_in_compute_type = false;  ///< attention::AttentionOptions
 };
 

@@ -136,7 +136,7 @@ TEST(Model, TokensOfAnotherLengthAreRefused) {
         make_context(config, ElementType::float32,
                      {.layout = schedule::Layout::contiguous(6, 1),
                       .softmax = schedule::strategy_from_name("direct"),
-                      .linear = linear_attention::transport_from_name("chain")},
+                      .linear = schedule::state_exchange_from_name("chain")},
                      communicator);
     const Model model(config, ElementType::float32, 0);
     EXPECT_THROW(model.forward(at::zeros({1, 5}, at::kLong), context),

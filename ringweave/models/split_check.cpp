@@ -86,7 +86,7 @@ Result split(const ModelConfig& config, std::int64_t tokens, int ranks,
         config, compute,
         {.layout = schedule::Layout::named(names.layout, tokens, ranks),
          .softmax = schedule::strategy_from_name(names.softmax),
-         .linear = linear_attention::transport_from_name(names.linear)},
+         .linear = schedule::state_exchange_from_name(names.linear)},
         communicator);
     const Model model(config, compute, kSeed);
     enlarge(model);

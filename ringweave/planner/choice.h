@@ -22,7 +22,7 @@ enum class Verdict {
 };
 const char* name(Verdict);
 
-/// One strategy or transport. Times are of one layer.
+/// One strategy or exchange. Times are of one layer.
 struct Candidate {
   std::string name;
   std::optional<schedule::Strategy> strategy =

@@ -11,20 +11,6 @@
 namespace ringweave::planner {
 namespace {
 
-/// What all-gather of states runs as.
-std::vector<schedule::Strategy> gather_strategies(int nodes) {
-  std::vector<schedule::Strategy> strategies = {
-      {.kind = schedule::StrategyKind::all_gather},
-      {.kind = schedule::StrategyKind::ring},
-      {.kind = schedule::StrategyKind::multi_ring},
-      {.kind = schedule::StrategyKind::direct}};
-  if (nodes > 1) {
-    strategies.push_back(
-        {.kind = schedule::StrategyKind::hierarchical, .nodes = nodes});
-  }
-  return strategies;
-}
-
 int most_of_a_rank(const std::vector<schedule::Segment>& segments, int ranks) {
   std::vector<int> of_rank(ranks);
   for (const schedule::Segment& segment : segments) ++of_rank[segment.rank];
@@ -44,7 +30,7 @@ bool states_travel(const std::vector<schedule::Segment>& segments,
   return false;
 }
 
-Candidate candidate_of(TransportCost cost, double own_bytes) {
+Candidate candidate_of(ExchangeCost cost, double own_bytes) {
   Candidate candidate{
       .name = std::move(cost.name),
       .verdict = cost.executable ? Verdict::slower : Verdict::not_executable,
@@ -79,9 +65,9 @@ LayerPlan linear_candidates(const PlanRequest& request,
   plan.exchange_bound =
       static_cast<double>(shape.state_numbers() * shape.sum_bytes()) / in;
   plan.own_bytes = linear.rank_bytes();
-  for (TransportCost& cost :
-       transport_costs(linear, gather_strategies(request.machine.nodes()),
-                       loads, request.device)) {
+  for (ExchangeCost& cost :
+       exchange_costs(linear, schedule::all_exchanges(request.machine.nodes()),
+                      loads, request.device)) {
     plan.candidates.push_back(candidate_of(std::move(cost), plan.own_bytes));
   }
   return plan;

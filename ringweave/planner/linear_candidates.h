@@ -1,4 +1,4 @@
-// What every transport of linear layers' states costs per layer, and the bounds
+// What every exchange of linear layers' states costs per layer, and the bounds
 // on it.
 #pragma once
 

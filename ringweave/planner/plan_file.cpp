@@ -73,7 +73,7 @@ Json to_json(const PlanFile& plan) {
     bound["softmax"] = to_json(plan.softmax->bound);
   }
   if (plan.linear) {
-    json["linear"] = {{"transport", plan.linear->name}};
+    json["linear"] = {{"exchange", plan.linear->name}};
     predicted["linear"] = to_json(plan.linear->predicted);
     bound["linear"] = to_json(plan.linear->bound);
   }
@@ -118,7 +118,9 @@ PlanFile plan_file_from_json(const Json& json, const std::string& path) {
   }
   if (plan.model.linear_layers() > 0) {
     JsonObject linear = object.object("linear");
-    plan.linear = read_layers("linear", {.name = linear.string("transport")});
+    // Older programs wrote "transport".
+    const char* key = linear.has("transport") ? "transport" : "exchange";
+    plan.linear = read_layers("linear", {.name = linear.string(key)});
     linear.done();
   }
   plan.step_seconds = predicted.number("step_seconds", 0);

@@ -2,7 +2,7 @@
 //
 //   {"format": "ringweave.plan", "version": 1, "topology": {"name", "hash",
 //    "ranks"}, "model": {…}, "layout": "zigzag", "mask": {…}, "seq_len": N,
-//    "softmax": {"name": "multi_ring"}, "linear": {"transport": "all_gather"},
+//    "softmax": {"name": "multi_ring"}, "linear": {"exchange": "all_gather"},
 //    "predicted": {…}, "bound": {…}}
 #pragma once
 
@@ -23,7 +23,7 @@ struct PassSeconds {
 
 struct PlanFile {
   struct Layers {
-    std::string name;  ///< of a strategy or transport
+    std::string name;  ///< of a strategy or exchange
     std::optional<schedule::Strategy> strategy = {};  ///< softmax only
     PassSeconds predicted = {};
     PassSeconds bound = {};

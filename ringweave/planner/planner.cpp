@@ -43,7 +43,7 @@ Planned make_plan(const PlanRequest& request) {
   Planned planned{.softmax = softmax_candidates(request, machine),
                   .linear = linear_candidates(request, machine)};
   choose(planned.softmax, request.memory_limit_bytes, "strategy");
-  choose(planned.linear, request.memory_limit_bytes, "transport");
+  choose(planned.linear, request.memory_limit_bytes, "exchange");
   for (const LayerPlan* plan : {&planned.softmax, &planned.linear}) {
     if (plan->layers == 0) continue;
     planned.step_seconds += static_cast<double>(plan->layers) *

@@ -1,4 +1,4 @@
-// Predicts every strategy and transport for a model on a topology, and picks.
+// Predicts every strategy and exchange for a model on a topology, and picks.
 //
 //   const Planned planned = make_plan({.machine = load_machine("dgx-1"),
 //                                      .shape = shape,

@@ -19,7 +19,7 @@ void take(const std::optional<planner::PlanFile::Layers>& softmax,
           Exchanges& result) {
   if (softmax) result.softmax = *softmax->strategy;
   if (linear) {
-    result.linear = linear_attention::transport_from_name(linear->name);
+    result.linear = schedule::state_exchange_from_name(linear->name);
   }
 }
 
@@ -83,11 +83,8 @@ Exchanges named(const TrainConfig& config) {
     }
   }
   if (parallel.linear != kAuto) {
-    result.linear = linear_attention::transport_from_name(parallel.linear);
-    if (config.model.has_linear() &&
-        result.linear.kind == linear_attention::Transport::Kind::all_gather) {
-      schedule::strand_count(result.linear.strategy, parallel.ranks);
-    }
+    result.linear = schedule::state_exchange_from_name(parallel.linear);
+    if (config.model.has_linear()) result.linear->strands(parallel.ranks);
   }
   return result;
 }
@@ -138,7 +135,7 @@ void check_run(const TrainConfig& config) {
 
 std::string describe(const Exchanges& exchanges) {
   return schedule::to_json(exchanges.softmax).dump() + " " +
-         linear_attention::name(exchanges.linear);
+         exchanges.linear->name();
 }
 
 planner::ModelShape model_shape(const TrainConfig& config) {

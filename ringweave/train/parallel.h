@@ -3,8 +3,8 @@
 #pragma once
 
 #include "ringweave/config/train_config.h"
-#include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/planner/cost/model_shape.h"
+#include "ringweave/schedule/exchange/state_exchange.h"
 #include "ringweave/schedule/strategy/strategy.h"
 
 namespace ringweave::train {
@@ -14,7 +14,7 @@ using config::TrainConfig;
 
 struct Exchanges {
   schedule::Strategy softmax;
-  linear_attention::Transport linear;
+  schedule::StateExchangePtr linear;
 };
 
 /// Reads the plan file, or plans: to be called once for a run. Depends on the

@@ -94,7 +94,7 @@ class Bench(cli.CliTest):
         names = ["chain", "all_gather", "all_gather:ring"]
         for decay in ("none", "constant", "per_head", "per_key"):
             got = self.results("bench", "linear", "--json", "--ranks", 3,
-                               "--dtype", "float64", "--transport",
+                               "--dtype", "float64", "--exchange",
                                ",".join(names), "--decay", decay, *SMALL)
             self.check(got, names, 1e-10)
             for case in got["cases"]:
@@ -143,7 +143,7 @@ class Bench(cli.CliTest):
         self.assert_fault(cli.run("bench", "linear", "--layout", "striped"),
                           "contiguous or zigzag")
         self.assert_fault(cli.run("bench", "linear", "--plan", "p",
-                                  "--transport", "chain"), "--transport")
+                                  "--exchange", "chain"), "--exchange")
         self.assert_fault(cli.run("bench"), "ringweave bench", "attention",
                           "linear")
 

@@ -68,7 +68,7 @@ class Figures(PlanTest):
         self.assertAlmostEqual(ring["memory_bytes"], 8 * self.shard * 1e9,
                                delta=0.02 * 8 * self.shard * 1e9)
 
-    def test_transports(self):
+    def test_exchanges(self):
         # Two segments of 16 heads' states of 64 x 64 numbers of 4 bytes.
         state = 16 * 64 * 64 * 4 / 1e9
         self.assertAlmostEqual(
@@ -132,7 +132,7 @@ class File(PlanTest):
                          ("ringweave.plan", 1))
         self.assertEqual(plan["topology"]["ranks"], 8)
         self.assertEqual(plan["softmax"]["name"], got["softmax"]["chosen"])
-        self.assertEqual(plan["linear"]["transport"], got["linear"]["chosen"])
+        self.assertEqual(plan["linear"]["exchange"], got["linear"]["chosen"])
         self.assertEqual(plan["predicted"]["step_seconds"], got["step_seconds"])
 
     def test_is_tried_before_the_work(self):

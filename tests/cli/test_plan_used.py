@@ -48,7 +48,7 @@ class PlanUsed(cli.CliTest):
 
     def test_train_runs_what_the_plan_says(self):
         self.edit_plan(softmax={"name": "direct:2"},
-                       linear={"transport": "chain"})
+                       linear={"exchange": "chain"})
         done = self.train("--plan", self.path("plan.json"))
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("softmax direct:2, linear chain", done.stderr)
@@ -101,7 +101,7 @@ class PlanUsed(cli.CliTest):
 
     def test_bench_runs_what_the_plan_says(self):
         self.edit_plan(softmax={"name": "direct:2"},
-                       linear={"transport": "all_gather:ring"})
+                       linear={"exchange": "all_gather:ring"})
         plan = ("--plan", self.path("plan.json"), "--ranks", 3, "--json")
         got = self.results("bench", "attention", *plan, *SHAPE, "--kv-heads", 2)
         self.assertEqual([case["name"] for case in got["cases"]], ["direct:2"])

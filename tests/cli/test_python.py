@@ -84,10 +84,10 @@ def plain_linear(q, k, v, g):
 layout = ringweave.layout("zigzag", tokens, ranks)
 inputs = [make(2, tokens, heads, dim) for _ in range(3)]
 inputs.append(-make(2, tokens, heads).abs())
-for transport in ("chain", "all_gather"):
-    compare(transport,
+for exchange in ("chain", "all_gather"):
+    compare(exchange,
             lambda q, k, v, g: ringweave.linear_attention(
-                q, k, v, gates=g, layout=layout, transport=transport),
+                q, k, v, gates=g, layout=layout, exchange=exchange),
             plain_linear, inputs, layout)
 _, state = ringweave.linear_attention(
     *(ringweave.shard(x, layout) for x in inputs[:3]), layout=layout,

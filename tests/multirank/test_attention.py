@@ -30,8 +30,8 @@ def layer(kind, tokens):
     call = ringweave.attention if kind == "softmax" else (
         ringweave.linear_attention)
     name, way = {"softmax": ("strategy", "multi_ring"),
-                 "chain": ("transport", "chain"),
-                 "all_gather": ("transport", "all_gather:ring")}[kind]
+                 "chain": ("exchange", "chain"),
+                 "all_gather": ("exchange", "all_gather:ring")}[kind]
     return call(*inputs, layout=layout, **{name: way}), inputs
 
 

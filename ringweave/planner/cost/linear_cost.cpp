@@ -37,10 +37,10 @@ Stages stages(const LinearCase& linear, const Device& device, bool backward) {
           seconds(shape.heads, 2 * keys * values)};
 }
 
-class TransportModel {
+class ExchangeModel {
  public:
-  TransportModel(const LinearCase& linear, const Loads& loads,
-                 const Device& device, bool backward)
+  ExchangeModel(const LinearCase& linear, const Loads& loads,
+                const Device& device, bool backward)
       : linear_(linear),
         loads_(loads),
         stages_(stages(linear, device, backward)) {}
@@ -133,31 +133,35 @@ double LinearCase::summary_bytes() const {
                              shape.sum_bytes());
 }
 
-std::vector<TransportCost> transport_costs(
-    const LinearCase& linear, const std::vector<schedule::Strategy>& strategies,
+std::vector<ExchangeCost> exchange_costs(
+    const LinearCase& linear,
+    const std::vector<schedule::StateExchangePtr>& exchanges,
     const Loads& loads, const Device& device) {
-  const TransportModel forward(linear, loads, device, false);
-  const TransportModel backward(linear, loads, device, true);
+  const ExchangeModel forward(linear, loads, device, false);
+  const ExchangeModel backward(linear, loads, device, true);
   const int n = loads.ranks();
   const double state = linear.summary_bytes();
-  std::vector<TransportCost> costs;
+  std::vector<ExchangeCost> costs;
   if (n == 1) {
-    costs.push_back({"all_gather", true, forward.overlapped(0, {}, 0),
+    costs.push_back({schedule::kDefaultStateExchange, true,
+                     forward.overlapped(0, {}, 0),
                      backward.overlapped(0, {}, 0), 0});
     return costs;
   }
-  costs.push_back({"chain", true, forward.chain(1), backward.chain(1),
-                   2 * linear.rank_bytes()});
-  for (const schedule::Strategy& strategy : strategies) {
-    const std::string of = name(strategy);
-    TransportCost cost{.name = of == "all_gather" ? of : "all_gather:" + of,
-                       .forward = {},
-                       .backward = {}};
-    if (auto reason = schedule::why_not(strategy, n)) {
+  for (const schedule::StateExchangePtr& exchange : exchanges) {
+    ExchangeCost cost{.name = exchange->name(), .forward = {}, .backward = {}};
+    if (auto reason = exchange->why_not(n)) {
       cost.why_not = std::move(*reason);
-    } else if (auto pass = forward.gather(strategy)) {
+    } else if (exchange->arrival() ==
+               schedule::StateExchange::Arrival::composed) {
+      cost.forward = forward.chain(1);
+      cost.backward = backward.chain(1);
+      cost.buffer_bytes = 2 * linear.rank_bytes();
+    } else if (const schedule::Strategy* strategy = exchange->strategy();
+               auto pass =
+                   strategy ? forward.gather(*strategy) : std::nullopt) {
       cost.forward = std::move(*pass);
-      cost.backward = *backward.gather(strategy);
+      cost.backward = *backward.gather(*strategy);
       cost.buffer_bytes = n * linear.rank_bytes();
     } else {
       continue;  // no formula

@@ -1,5 +1,5 @@
 // Predicts how long a linear layer's exchange of states takes, by formula, for
-// every transport; those that no code here runs yet are marked.
+// every way; those that no code here runs yet are marked.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,7 @@
 #include "ringweave/planner/cost/device.h"
 #include "ringweave/planner/cost/loads.h"
 #include "ringweave/planner/cost/model_shape.h"
-#include "ringweave/schedule/strategy/strategy.h"
+#include "ringweave/schedule/exchange/state_exchange.h"
 
 namespace ringweave::planner {
 
@@ -25,7 +25,7 @@ struct LinearCase {
   double rank_bytes() const { return segments * summary_bytes(); }
 };
 
-struct TransportCost {
+struct ExchangeCost {
   std::string name;  ///< "chain", "all_gather:direct:1", …
   bool executable = true;
   PassCost forward;
@@ -34,14 +34,16 @@ struct TransportCost {
   std::string why_not = {};  ///< not empty: impossible, and nothing above holds
 };
 
-/// All transports: chain, all_gather over `strategies`, and the modelled ones.
-/// As they are run: every segment's summary travels, also where documents start
-/// so that nobody needs it.
+/// Of `exchanges` that have a formula, which are composed states passed along
+/// the segments and summaries gathered by a strategy; then of the modelled
+/// ones. As they are run: every segment's summary travels, also where documents
+/// start so that nobody needs it.
 ///
 /// A pass is: summaries, then the output within chunks while states travel,
 /// then the correction by the incoming state. Only the chain's first hop hides.
-std::vector<TransportCost> transport_costs(
-    const LinearCase& linear, const std::vector<schedule::Strategy>& strategies,
+std::vector<ExchangeCost> exchange_costs(
+    const LinearCase& linear,
+    const std::vector<schedule::StateExchangePtr>& exchanges,
     const Loads& loads, const Device& device);
 
 /// The least time of a pass: some rank has to receive a state, and each to

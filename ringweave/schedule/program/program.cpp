@@ -10,38 +10,13 @@
 #include "ringweave/base/error.h"
 #include "ringweave/schedule/program/coverage.h"
 #include "ringweave/schedule/program/outline.h"
+#include "ringweave/schedule/program/own_block.h"
 #include "ringweave/schedule/program/tenancy.h"
 
 namespace ringweave::schedule {
 namespace {
 
 constexpr int kNobody = Tenancies::kNobody;
-
-/// Where the rank's own parts lie in its packed block.
-class OwnBlock {
- public:
-  OwnBlock(const Demand& demand, Rank rank, int strands)
-      : parts_(demand.parts(rank)) {
-    for (int strand = 0; strand < strands; ++strand) {
-      for (int part = 0; part < parts_; ++part) {
-        const std::int64_t size = demand.size({rank, strand, part}, strands);
-        places_.push_back({Memory::packed, size_, size});
-        size_ += size;
-      }
-    }
-  }
-
-  const Place& place(const BlockId& block) const {
-    return places_.at(static_cast<std::size_t>(block.strand) * parts_ +
-                      block.part);
-  }
-  std::int64_t size() const { return size_; }
-
- private:
-  int parts_;
-  std::vector<Place> places_;
-  std::int64_t size_ = 0;
-};
 
 /// Messages, sums and memory: all that needs no mask.
 class Compiler {

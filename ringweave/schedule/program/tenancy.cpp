@@ -60,7 +60,7 @@ class SlotPlayer {
     if (part_.pass == Pass::forward) {
       for (const Retained& kept : part_.retained) {
         if (kept.rank != rank_) continue;
-        const int tenancy = holder(Payload::kv, kept.slot, kept.block);
+        const int tenancy = holder(kept_, kept.slot, kept.block);
         retain(tenancy, kept.block);
         result_.all[tenancy].end = part_.steps + 1;
       }
@@ -186,8 +186,16 @@ class SlotPlayer {
     }
   }
 
+  /// Of what is retained: a schedule brings keys and values, or summaries.
+  static Payload kept_payload(const Schedule& part) {
+    const bool summaries = !part.transfers.empty() &&
+                           part.transfers[0].payload == Payload::summary;
+    return summaries ? Payload::summary : Payload::kv;
+  }
+
   const Schedule& part_;
   const Rank rank_;
+  const Payload kept_ = kept_payload(part_);
   std::vector<std::vector<std::size_t>> waits_;  // [step]: of gradients
   std::vector<const Tile*> tiles_;               // backward: by block
   std::map<BlockId, int> copies_;  // slots where copies of gradients land
