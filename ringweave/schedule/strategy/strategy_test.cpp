@@ -235,7 +235,7 @@ TEST(Strategy, BadParametersAreNamed) {
   }
 }
 
-TEST(Strategy, JsonCarriesRingsAndRoutes) {
+TEST(Strategy, JsonCarriesRingsAndTrees) {
   for (const int ranks : {1, 4, 6}) {
     for (const Strategy& strategy : test_strategies(ranks)) {
       const Json json = to_json(strategy);
