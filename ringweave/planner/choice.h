@@ -32,7 +32,7 @@ struct Candidate {
   PassCost forward = {};
   PassCost backward = {};
   double memory_bytes = 0;  ///< of a rank at its peak (docs/algorithms.md)
-  bool by_formula = false;  ///< and not by the recurrence
+  bool by_formula = false;  ///< and not event by event
   /// The bounds hold for it: queries stay, keys and values travel.
   bool is_bounded = true;
   double seconds() const { return forward.seconds + backward.seconds; }
