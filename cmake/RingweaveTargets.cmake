@@ -40,11 +40,11 @@ function(ringweave_torch_sources target)
   endif()
 endfunction()
 
-# Tests of which the thread sanitizer has nothing to say: of one thread, or (plan)
-# of threads that cli_plan starts as well.
+# Tests of which the thread sanitizer has nothing to say: of one thread, or
+# (planner) of threads that cli_plan starts as well.
 set(RINGWEAVE_NO_TSAN
-  topology plan cli_simulate cli_simulate_schedules cli_topology
-  cli_topology_show)
+  topology schedule config planner cli_simulate cli_simulate_schedules
+  cli_topology cli_topology_show)
 
 # ringweave_test(name SOURCES ... DEPS layers...)
 # The test program ringweave_<name>_test, run once by ctest; its count of

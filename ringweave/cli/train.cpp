@@ -188,7 +188,7 @@ std::string exchange_names(const config::TrainConfig& config,
     names.push_back("softmax " + schedule::name(chosen.softmax));
   }
   if (config.model.has_linear()) {
-    names.push_back("linear " + linear_attention::name(chosen.linear));
+    names.push_back("linear " + chosen.linear->name());
   }
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -224,7 +224,7 @@ void prepare(const TrainFlags& flags, Context& context) {
   auto data =
       std::make_shared<const train::Data>(train::read_data(config.data));
   context.facts = {{"command", "train"}};
-  if (context.engine.group) {
+  if (context.engine.is_group()) {
     context.facts.merge(train::facts(config, chosen, *data));
   }
   if (context.leads() && !flags.run_dir.empty()) {
