@@ -235,7 +235,7 @@ TEST(Strategy, BadParametersAreNamed) {
   }
 }
 
-TEST(Strategy, JsonCarriesRingsAndRoutes) {
+TEST(Strategy, JsonCarriesRingsAndTrees) {
   for (const int ranks : {1, 4, 6}) {
     for (const Strategy& strategy : test_strategies(ranks)) {
       const Json json = to_json(strategy);
@@ -254,7 +254,7 @@ TEST(Strategy, JsonCarriesRingsAndRoutes) {
   error(R"({"name": "rings", "rings": [["a"]]})", "want a list of ranks");
   error(R"({"name": "rings", "rings": [[0, 0]]})", "0");
   error(R"({"name": "ring", "rings": [[0, 1]]})", "rings");
-  error(R"({"name": "synthesised", "routes": {}})", "ranks");
+  error(R"({"name": "synthesised", "trees": {}})", "ranks");
 }
 
 TEST(Strategy, SaysWhyNot) {
@@ -277,7 +277,7 @@ TEST(Strategy, SaysWhyNot) {
       EXPECT_THAT(*why_not(strategy, 8), HasSubstr("rings of 4 ranks"));
     }
     if (strategy.kind == StrategyKind::synthesised) {
-      EXPECT_THAT(*why_not(strategy, 8), HasSubstr("routes of 4 ranks"));
+      EXPECT_THAT(*why_not(strategy, 8), HasSubstr("trees of 4 ranks"));
     }
   }
   EXPECT_TRUE(why_not({.kind = StrategyKind::rings}, 2));
