@@ -122,7 +122,8 @@ TEST(ExchangeProgram, FindsAllRowsOfWhatARankNeeds) {
           }
           const auto& update = program.summaries[i].update;
           EXPECT_EQ(rows_of(update), want);
-          EXPECT_LE(update.size(), 2u);
+          // Long strands, short ones, and those that are passed on.
+          EXPECT_LE(update.size(), 3u);
         }
       }
     }

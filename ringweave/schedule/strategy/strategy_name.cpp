@@ -242,9 +242,11 @@ Strategy strategy_from_json(const Json& json, const std::string& path) {
     strategy.rings = std::make_shared<const std::vector<topology::Ring>>(
         rings_from_json(object.value("rings"), path + ".rings"));
   } else if (word == row_of(StrategyKind::synthesised).name) {
+    // Older programs wrote "routes".
+    const std::string key = object.has("routes") ? "routes" : "trees";
     strategy.kind = StrategyKind::synthesised;
     strategy.trees = std::make_shared<const Trees>(
-        trees_from_json(object.value("trees"), path + ".trees"));
+        trees_from_json(object.value(key), path + "." + key));
   } else {
     strategy = strategy_from_name(word);
   }
