@@ -58,6 +58,12 @@ std::string shape_key(const at::Tensor& q, const at::Tensor& k) {
                      c10::toString(q.scalar_type()));
 }
 
+/// Of a (batch, tokens, heads, head_dim) tensor; other shapes are refused
+/// later.
+std::int64_t heads_of(const at::Tensor& x) {
+  return x.dim() == 4 ? x.size(2) : 0;
+}
+
 /// Of the model, what can be seen in one call is compared.
 void check_fits(const planner::PlanFile& plan, const std::string& path,
                 const at::Tensor& q, std::int64_t kv_heads,
@@ -97,9 +103,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
       const planner::PlanFile file = planner::read_plan_file(*plan_file);
       require(file.softmax.has_value(),
               "[attention] got {}, a plan without softmax layers", *plan_file);
-      // Other shapes of k are refused later.
-      check_fits(file, *plan_file, q, k.dim() == 4 ? k.size(2) : 0, tokens,
-                 spec.mask, state);
+      check_fits(file, *plan_file, q, heads_of(k), tokens, spec.mask, state);
       spec.strategy = *file.softmax->strategy;
     } else {
       spec.strategy = schedule::strategy_from_name(strategy);
