@@ -151,7 +151,7 @@ class Bench(cli.CliTest):
         self.assert_fault(cli.run("bench", "linear", "--decay", "some"),
                           "per_key")
         self.assert_fault(cli.run("bench", "linear", "--layout", "striped"),
-                          "contiguous or zigzag")
+                          "\"contiguous\" or \"zigzag\"")
         self.assert_fault(cli.run("bench", "linear", "--plan", "p",
                                   "--exchange", "chain"), "--exchange")
         self.assert_fault(cli.run("bench"), "ringweave bench", "attention",
