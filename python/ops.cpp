@@ -60,14 +60,15 @@ std::string shape_key(const at::Tensor& q, const at::Tensor& k) {
 
 /// Of the model, what can be seen in one call is compared.
 void check_fits(const planner::PlanFile& plan, const std::string& path,
-                const at::Tensor& q, std::int64_t kv_heads,
+                const at::Tensor& q, const at::Tensor& k,
                 const schedule::Layout& layout, const schedule::Mask& mask,
                 GroupState& state) {
   const auto type = tensor::element_type(q.scalar_type());
-  if (q.dim() != 4 || !type) return;  // refused with other shapes and types
+  // Other shapes and types are refused later.
+  if (q.dim() != 4 || k.dim() != 4 || !type) return;
   planner::ModelShape shape = plan.model;
   shape.heads = q.size(2);
-  shape.kv_heads = kv_heads;
+  shape.kv_heads = k.size(2);
   shape.head_dim = q.size(3);
   shape.batch = q.size(0);
   shape.type = *type;
@@ -97,9 +98,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
       const planner::PlanFile file = planner::read_plan_file(*plan_file);
       require(file.softmax.has_value(),
               "[attention] got {}, a plan without softmax layers", *plan_file);
-      // Other shapes of k are refused later.
-      check_fits(file, *plan_file, q, k.dim() == 4 ? k.size(2) : 0, tokens,
-                 spec.mask, state);
+      check_fits(file, *plan_file, q, k, tokens, spec.mask, state);
       spec.strategy = *file.softmax->strategy;
     } else {
       spec.strategy = schedule::strategy_from_name(strategy);
@@ -151,7 +150,7 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
       require(file.linear.has_value(),
               "[linear_attention] got {}, a plan without linear layers",
               *plan_file);
-      check_fits(file, *plan_file, q, heads_of(k), tokens, seen, state);
+      check_fits(file, *plan_file, q, k, tokens, seen, state);
       way = file.linear->name;
     }
     return linear_attention::make_linear_plan(
