@@ -1,8 +1,8 @@
 // Kernels of softmax attention on one device, behind a table.
 //
-// A kernel computes some rows against some keys, of which all are visible, or a
-// causal square, or a band. A new kernel is a file with a Kernel and a line in
-// kernel.cpp's table.
+// A kernel computes some rows against some keys: all pairs, a causal square, or
+// a band. A new kernel is a file with a Kernel and a line in kernel.cpp's
+// table. add_kernel() adds one from elsewhere.
 #pragma once
 
 #include <memory>

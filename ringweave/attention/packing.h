@@ -1,4 +1,4 @@
-// Keys and values as they travel, and their way there and back.
+// Keys and values as they travel: into that form and back.
 //
 // Wire layout of a unit: one token's [K | V][batch][kv_heads][head_dim],
 // contiguous; tokens follow one another. So any tokens that lie side by side

@@ -30,7 +30,8 @@ struct PreparedCall {
 struct PreparedRegion {
   const schedule::Program::Region* region = nullptr;
   std::vector<PreparedCall> calls;
-  /// What starts without keys, and with gradients of 0, before the calls.
+  /// Before the calls, these rows become rows without keys, and gradients of
+  /// these keys become 0.
   std::vector<Range> rows_to_clear;
   std::vector<Range> keys_to_clear;
 };

@@ -172,9 +172,8 @@ int Context::ranks(std::optional<int> asked, int otherwise,
   }
   const int ranks = asked.value_or(otherwise);
   require(ranks <= comm::kMaxLocalRanks,
-          "{} got {} ranks; want at most {}, since each is a thread, or a "
-          "launcher",
-          where, ranks, comm::kMaxLocalRanks);
+          "{} got {}{}; want at most {}, since each is a thread, or a launcher",
+          where, asked ? "--ranks " : "ranks ", ranks, comm::kMaxLocalRanks);
   return ranks;
 }
 

@@ -42,11 +42,11 @@ struct Buffer {
   std::size_t size = 0;  ///< in bytes
   Device device = {};
   /// Whoever still uses the memory holds a copy of the owner: a message under
-  /// way, after its caller failed as well, and work that an accelerator has not
-  /// come to. An accelerator's allocator hands memory out again at once when
-  /// its owner is gone, whatever other streams still do with it, so that such
-  /// memory must have an owner. Without one, the caller keeps the memory until
-  /// the Work of each message is destroyed.
+  /// way, also after its caller failed, and work that an accelerator has yet to
+  /// do. An accelerator's allocator hands memory out again as soon as its owner
+  /// is gone, whatever other streams still do with it. So such memory must have
+  /// an owner. Without one, the caller keeps the memory until the Work of each
+  /// message is destroyed.
   std::shared_ptr<void> owner = {};
 
   bool empty() const { return size == 0; }

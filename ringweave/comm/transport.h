@@ -58,9 +58,9 @@ struct Send {
   Rank to = -1;
   Buffer buffer;
   /// The receive that brought what is sent on, or null. The posting stream is
-  /// behind it already. A transport may start such a send right behind that
-  /// receive, without the rest of the stream; it ignores works that are not its
-  /// own. Used during the post only.
+  /// behind it already. A transport may start the send right behind that
+  /// receive, without the rest of the stream. It ignores works that are not its
+  /// own. The post alone uses it.
   Work* forwards = nullptr;
 };
 

@@ -32,7 +32,7 @@ struct Candidate {
   PassCost forward = {};
   PassCost backward = {};
   double memory_bytes = 0;  ///< of a rank at its peak (docs/algorithms.md)
-  bool by_formula = false;  ///< and not by the recurrence
+  bool by_formula = false;  ///< and not event by event
   /// The bounds hold for it: queries stay, keys and values travel.
   bool is_bounded = true;
   double seconds() const { return forward.seconds + backward.seconds; }
@@ -42,8 +42,8 @@ struct Candidate {
   }
 };
 
-/// The candidates for one kind of layers, fastest first, but that the chosen
-/// one stands before those of equal time; then the impossible.
+/// The candidates for one kind of layers, fastest first; the chosen one stands
+/// before those of equal time, and impossible ones stand last.
 struct LayerPlan {
   std::int64_t layers = 0;
   double forward_bound = 0;  ///< seconds that nothing beats
@@ -56,14 +56,15 @@ struct LayerPlan {
   double bound() const { return forward_bound + backward_bound; }
 };
 
-/// Times whose ratio is less count as equal: predictions are no better than
-/// that, and a strategy whose transfers hide only just has no reserve.
+/// Times whose ratio is less count as equal. Predictions are no better than
+/// that, and a strategy whose transfers only just hide has no reserve.
 inline constexpr double kEqual = 1.01;
 
-/// Sorts the candidates and gives each a verdict and a reason. Chosen is, of
-/// those that are executable and fit in `limit` bytes of a rank and whose time
-/// equals the fastest one's, the one that uses its busiest link least long,
-/// then the one with the least memory. Does nothing if there are no layers.
+/// Sorts the candidates and gives each a verdict and a reason. Only executable
+/// candidates that fit in `limit` bytes of a rank can be chosen. Of those whose
+/// time equals the fastest one's, the one is chosen that uses its busiest link
+/// least long, then the one with the least memory. Does nothing if there are no
+/// layers.
 /// Throws NoSolution if none fits; `what` names the candidates in it.
 void choose(LayerPlan& plan, std::optional<double> limit, const char* what);
 

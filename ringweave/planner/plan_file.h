@@ -52,8 +52,8 @@ Json to_json(const PlanFile& plan);
 PlanFile plan_file_from_json(const Json& json, const std::string& path);
 PlanFile read_plan_file(const std::string& path);
 
-/// Throws InvalidArgument naming the first thing that `plan`, read from `path`,
-/// was not made for. `model` is compared but for what costs nothing here.
+/// Throws InvalidArgument naming the first thing for which `plan`, read from
+/// `path`, was not made. Fields of `model` that cost nothing here may differ.
 void check_fits(const PlanFile& plan, const std::string& path, int ranks,
                 const ModelShape& model, std::int64_t seq_len,
                 const std::string& layout, const schedule::Mask& mask);

@@ -185,9 +185,9 @@ TEST(Planner, LeavesOutWhatHasTooManyTransfers) {
   }
 }
 
-// Whatever is near the fastest has been priced by the same method: the
-// recurrence, but where too many large schedules are. With much to compute all
-// strategies are near.
+// One method has priced all that is near the fastest: event by event, but where
+// there are too many large schedules. With much to compute all strategies are
+// near.
 TEST(Planner, ComparesLikeWithLike) {
   for (const auto& [topology, tokens, by_formula] :
        {std::tuple{"dgx-h100:nodes=2", 16384, false},

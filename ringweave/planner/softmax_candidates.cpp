@@ -15,13 +15,15 @@
 namespace ringweave::planner {
 namespace {
 
-/// Transfers of a pass, over all strategies that are compared, up to which the
-/// recurrence times them where formulas hold; and where none does: there the
-/// strategies with most are left out. 64 ranks have about 1.3e6 in all.
+/// Up to so many transfers of a pass, over all compared strategies, these are
+/// priced event by event: where formulas hold, and where none does. Beyond the
+/// second number the strategies with most transfers are left out. 64 ranks have
+/// about 1.3e6 transfers in all.
 constexpr double kManyTransfers = 5e5;
 constexpr double kTooManyTransfers = 2e6;
-/// Formulas give 0.85 to 1.14 times the recurrence (closed_form_test.cpp), so
-/// what by them takes 1.14 / 0.85 times the fastest is slower by either.
+/// Formulas give 0.85 to 1.14 times what event by event comes to
+/// (closed_form_test.cpp). So a strategy that by formula takes 1.14 / 0.85
+/// times the fastest one's time is slower by either method.
 constexpr double kCoarse = 1.35;
 
 std::vector<schedule::Strategy> softmax_strategies(const PlanRequest& request) {
@@ -170,10 +172,10 @@ class SoftmaxPlanner {
     return result;
   }
 
-  // What is compared has to be priced alike: all by the recurrence, if that is
-  // affordable; else all by formula, and those that come near the fastest again
-  // by the recurrence, if it is affordable for all of them. What has no formula
-  // goes by the recurrence in any case.
+  // What is compared has to be priced alike: everything event by event, if that
+  // is affordable. Else everything is priced by formula, and all that comes
+  // near the fastest again event by event, if that is affordable. A strategy
+  // without a formula is priced event by event in any case.
   void price(std::vector<Candidate>& candidates) const {
     std::vector<Candidate*> open;
     for (Candidate& candidate : candidates) {

@@ -7,7 +7,7 @@
 
 namespace ringweave::planner {
 
-/// Executable strategies by the recurrence (cost.h), or by formula
+/// Executable strategies are priced event by event (cost.h), or by formula
 /// (closed_form.h) where that would take too long; modelled ones (modelled.h)
 /// by formula. Unsorted, none chosen; empty without softmax layers.
 /// `machine` is the request's.

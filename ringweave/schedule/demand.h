@@ -1,7 +1,7 @@
 // What has to travel: the blocks, their sizes, and which rank needs which.
 //
-// Generators know routes and steps, not layouts or masks; a Demand tells them
-// the rest. Sizes are in units (schedule.h, Block).
+// Generators know walks, trees and steps, not layouts or masks. A Demand tells
+// them the rest. Sizes are in units (schedule.h, Block).
 #pragma once
 
 #include <cstdint>
@@ -36,8 +36,8 @@ class Demand {
     return Strands::some;
   }
   /// Whether a part and the next one of its block may lie side by side on
-  /// `rank` and travel as one message: for keys, whether the same of its
-  /// queries see both. So that those of several blocks can be neighbours too.
+  /// `rank`, and so travel as one message. Keys may if the same queries of the
+  /// rank see both: then the keys of several blocks can be neighbours as well.
   virtual bool side_by_side(Rank rank, const BlockId& block,
                             int strands) const {
     return true;

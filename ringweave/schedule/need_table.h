@@ -11,9 +11,9 @@ namespace ringweave::schedule {
 
 class NeedTable {
  public:
-  /// `demand` must outlive this. Takes two bits for every part and rank, which
-  /// fit a processor's cache at a thousand ranks; but if strands are so few
-  /// that it would be more than what is made of them, remembers nothing.
+  /// `demand` must outlive this. The table takes two bits for every part and
+  /// rank: at a thousand ranks it fits a processor's cache. It remembers
+  /// nothing if strands are so few that it would be larger than the schedule.
   NeedTable(const Demand& demand, int strands);
 
   bool remembers() const { return !answers_.empty(); }

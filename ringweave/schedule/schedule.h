@@ -8,16 +8,16 @@
 //   3. computes its tiles with step == t.
 // After the last step it waits for transfers with wait_step == steps.
 //
-// Every rank keeps its own block packed in a buffer of its own (kOwn); what
+// Every rank keeps its own block packed in a buffer of its own (kOwn). What
 // arrives lies in numbered slots, which are counted per rank and payload. A
-// slot holds parts of one strand of one block at a time. A block in a slot
-// always has the places of all its parts up to the last one that arrives there,
-// so a part keeps its offset when others are dropped.
+// slot holds parts of one strand of one block at a time. Its size counts all
+// parts of that block up to the last one that arrives there, dropped ones too.
+// A program gives slots their memory (program/placement.h).
 //
 // Gradients: a tile of another rank's block puts its gradient into a numbered
-// slot, replacing what was there. An owner's own buffer (kOwn) starts at zero;
-// the owner's tile is added there, as the gradients of other ranks are, in any
-// order.
+// slot, replacing what was there. An owner's sum lies in kOwn and starts at
+// zero. The owner's tile and the gradients of other ranks are added to it, in
+// any order.
 #pragma once
 
 #include <compare>
@@ -64,9 +64,9 @@ struct BlockId {
 };
 
 /// A block part and its size in units: tokens of keys and values, or elements
-/// of a summary. Parts of size 0 are not listed. Listed are the parts that
-/// transfers, tiles or `retained` name, and those before them in their strand
-/// (offsets need their sizes).
+/// of a summary. A schedule lists the parts that its transfers, tiles or
+/// `retained` name, and the parts before them in their strand, whose sizes the
+/// offsets need. It lists no part of size 0.
 struct Block {
   BlockId id;
   std::int64_t size = 0;
@@ -149,8 +149,8 @@ using LinkTraffic =
 LinkTraffic link_traffic(const Schedule& schedule);
 
 /// Size in units of each slot of `rank` for `payload`, by slot number: the
-/// largest extent of what ever lies in it (transfers into it, gradients put
-/// into it), without what is retained, which lies apart.
+/// largest extent of what ever lies in it, by a transfer or as a tile's
+/// gradient. Retained parts don't count; they lie apart.
 std::map<int, std::int64_t> slot_sizes(const Schedule& schedule, Rank rank,
                                        Payload payload);
 /// Units of keys and values that stay with `rank` between the passes.

@@ -2,7 +2,7 @@
 //
 //   build/release/ringweave/schedule/ringweave_schedule_bench
 //
-// walks: of finding the ways that blocks take, once per process. forward,
+// walks: of finding the walks of blocks, once per process. forward,
 // backward: of one rank's own part at 1024 ranks; of making, and of validating,
 // a whole schedule at 64 ranks. The least of three calls.
 #include <algorithm>

@@ -85,9 +85,9 @@ inline std::vector<TestCase> test_cases(std::int64_t tokens, int ranks) {
 }
 
 /// Trees of random shapes, with hops at random steps.
-inline Routes random_routes(int ranks, int strands, unsigned seed) {
+inline Trees random_trees(int ranks, int strands, unsigned seed) {
   std::mt19937 random(seed);
-  Routes routes{.ranks = ranks, .strands = strands, .steps = 0, .hops = {}};
+  Trees trees{.ranks = ranks, .strands = strands, .steps = 0, .hops = {}};
   for (int number = 0; number < ranks * strands; ++number) {
     std::vector<Rank> reached = {number / strands};
     std::vector<int> since = {0};
@@ -100,12 +100,12 @@ inline Routes random_routes(int ranks, int strands, unsigned seed) {
       hops.push_back({reached[parent], to, step});
       reached.push_back(to);
       since.push_back(step + 1);
-      routes.steps = std::max(routes.steps, step + 1);
+      trees.steps = std::max(trees.steps, step + 1);
     }
-    routes.hops.push_back(std::move(hops));
+    trees.hops.push_back(std::move(hops));
   }
-  check(routes);
-  return routes;
+  check(trees);
+  return trees;
 }
 
 /// All strategies that exist for `ranks`, with several parameters.
@@ -133,9 +133,9 @@ inline std::vector<Strategy> test_strategies(int ranks) {
   strategies.push_back(
       {.kind = StrategyKind::rings,
        .rings = std::make_shared<const std::vector<topology::Ring>>(rings)});
-  strategies.push_back({.kind = StrategyKind::synthesised,
-                        .routes = std::make_shared<const Routes>(
-                            random_routes(ranks, 2, ranks))});
+  strategies.push_back(
+      {.kind = StrategyKind::synthesised,
+       .trees = std::make_shared<const Trees>(random_trees(ranks, 2, ranks))});
   return strategies;
 }
 

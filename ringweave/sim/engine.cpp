@@ -106,7 +106,7 @@ void sleep(double seconds) {
 
 class Simulation {
  public:
-  Simulation(const Script& script, const Network& network,
+  Simulation(const Script& script, const Platform& platform,
              const std::function<void()>& poll);
 
   Record run();
@@ -135,7 +135,7 @@ class Simulation {
   double now() const { return s4u::Engine::get_clock() - begin_; }
 
   void make_steps();
-  void make_network();
+  void make_platform();
   void make_routes(s4u::NetZone* zone);
   double latency_of(const Script::Message& message) const;
   int end_of(Rank rank, int message) const {
@@ -154,7 +154,7 @@ class Simulation {
   void note_stuck_ranks();
 
   const Script& script_;
-  const Network& network_;
+  const Platform& platform_;
   const std::function<void()>& poll_;
   std::exception_ptr stop_;  ///< thrown by poll_
   Record record_;
@@ -168,9 +168,9 @@ class Simulation {
   void* received_ = nullptr;
 };
 
-Simulation::Simulation(const Script& script, const Network& network,
+Simulation::Simulation(const Script& script, const Platform& platform,
                        const std::function<void()>& poll)
-    : script_(script), network_(network), poll_(poll) {
+    : script_(script), platform_(platform), poll_(poll) {
   record_.messages.resize(script.messages.size());
   record_.tiles.resize(script.tile_seconds.size());
   record_.ends.assign(script.steps.size(), kNever);
@@ -202,7 +202,7 @@ Record Simulation::run() {
   kept.reset();
   configure();
   begin_ = s4u::Engine::get_clock();
-  make_network();
+  make_platform();
   for (Rank rank = 0; rank < static_cast<Rank>(hosts_.size()); ++rank) {
     if (!stopped() && !steps_[rank].empty()) start(rank, 0);
   }
@@ -215,18 +215,18 @@ Record Simulation::run() {
   return std::move(record_);
 }
 
-void Simulation::make_network() {
+void Simulation::make_platform() {
   s4u::NetZone* zone = s4u::create_full_zone("machine");
   for (std::size_t rank = 0; rank < script_.steps.size(); ++rank) {
     hosts_.push_back(zone->create_host(fmt::format("rank {}", rank), 1.0));
   }
-  for (std::size_t i = 0; i < network_.bytes_per_second.size(); ++i) {
+  for (std::size_t i = 0; i < platform_.bytes_per_second.size(); ++i) {
     links_.push_back(zone->create_link(fmt::format("link {}", i),
-                                       network_.bytes_per_second[i]));
+                                       platform_.bytes_per_second[i]));
   }
   make_routes(zone);
   zone->seal();
-  for (const Network::Failure& failure : network_.failures) {
+  for (const Platform::Failure& failure : platform_.failures) {
     s4u::Link* link = links_[failure.capacity];
     simgrid::kernel::timer::Timer::set(begin_ + failure.seconds,
                                        [link] { link->turn_off(); });
@@ -254,18 +254,18 @@ void Simulation::make_routes(s4u::NetZone* zone) {
     if (done[pair]) continue;
     done[pair] = true;
     const double latency = latency_of(message);
-    std::vector<s4u::LinkInRoute> way;
+    std::vector<s4u::LinkInRoute> route;
     if (latency > 0) {
       latencies[{from, to}] = latency;
       const std::string name =
           fmt::format("rank {} to rank {}", message.from, message.to);
-      way.emplace_back(zone->create_link(name, kUnlimited)->set_latency(1.0));
+      route.emplace_back(zone->create_link(name, kUnlimited)->set_latency(1.0));
     }
     for (const int link : *message.route) {
-      way.emplace_back(links_[network_.capacity[link]]);
+      route.emplace_back(links_[platform_.capacity[link]]);
     }
     zone->add_route(from->get_netpoint(), to->get_netpoint(), nullptr, nullptr,
-                    way, false);
+                    route, false);
   }
   zone->get_network_model()->set_lat_factor_cb(
       [latencies = std::move(latencies)](
@@ -280,7 +280,7 @@ void Simulation::make_routes(s4u::NetZone* zone) {
 double Simulation::latency_of(const Script::Message& message) const {
   double seconds = 0;
   for (const int link : *message.route) {
-    seconds += network_.latency_seconds[link];
+    seconds += platform_.latency_seconds[link];
   }
   return seconds;
 }
@@ -430,11 +430,11 @@ void Simulation::note_stuck_ranks() {
 
 }  // namespace
 
-Record play(const Script& script, const Network& network,
+Record play(const Script& script, const Platform& platform,
             const std::function<void()>& poll) {
   static std::mutex one_engine;
   const std::lock_guard lock(one_engine);
-  return Simulation(script, network, poll).run();
+  return Simulation(script, platform, poll).run();
 }
 
 }  // namespace ringweave::sim

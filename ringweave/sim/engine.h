@@ -1,4 +1,4 @@
-// Plays scripts of ranks on a network, in SimGrid.
+// Plays scripts of ranks on a platform, in SimGrid.
 //
 // SimGrid runs one actor per rank, brings sends and receives together, and
 // tells how fast messages move that share links.
@@ -36,7 +36,7 @@ struct Script {
 };
 
 /// Capacities that messages share. Several links may have one.
-struct Network {
+struct Platform {
   struct Failure {
     int capacity = 0;
     double seconds = 0;
@@ -67,7 +67,7 @@ struct Record {
 
 /// One simulation at a time: calls from several threads take turns. `poll`,
 /// unless empty, is called often; play() throws what it throws.
-Record play(const Script& script, const Network& network,
+Record play(const Script& script, const Platform& platform,
             const std::function<void()>& poll);
 
 }  // namespace ringweave::sim

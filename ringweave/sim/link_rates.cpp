@@ -25,12 +25,12 @@ struct Event {
 class Replay {
  public:
   Replay(const Script& script, const std::vector<MessageTimes>& messages,
-         const Network& network)
+         const Platform& platform)
       : script_(script),
-        network_(network),
-        share_(network.bytes_per_second, static_cast<int>(messages.size())),
-        under_way_(network.capacity.size()),
-        changes_(network.capacity.size()) {
+        platform_(platform),
+        share_(platform.bytes_per_second, static_cast<int>(messages.size())),
+        under_way_(platform.capacity.size()),
+        changes_(platform.capacity.size()) {
     for (int i = 0; i < static_cast<int>(messages.size()); ++i) {
       routes_.push_back(capacities_of(i));
       add_events(i, messages[i]);
@@ -69,7 +69,7 @@ class Replay {
   std::vector<int> capacities_of(int message) const {
     std::vector<int> capacities;
     for (const int link : *script_.messages[message].route) {
-      capacities.push_back(network_.capacity[link]);
+      capacities.push_back(platform_.capacity[link]);
     }
     return capacities;
   }
@@ -77,7 +77,7 @@ class Replay {
   /// When the first link of the message's route fails.
   double failure_of(int message) const {
     double first = kNever;
-    for (const Network::Failure& failure : network_.failures) {
+    for (const Platform::Failure& failure : platform_.failures) {
       if (std::ranges::count(routes_[message], failure.capacity) > 0) {
         first = std::min(first, failure.seconds);
       }
@@ -88,7 +88,7 @@ class Replay {
   void add_events(int index, const MessageTimes& message) {
     double start = message.start_seconds;
     for (const int link : *script_.messages[index].route) {
-      start += network_.latency_seconds[link];
+      start += platform_.latency_seconds[link];
     }
     const double end = std::min(message.end_seconds, failure_of(index));
     if (start >= end) return;
@@ -166,7 +166,7 @@ class Replay {
   }
 
   const Script& script_;
-  const Network& network_;
+  const Platform& platform_;
   planner::FairShare share_;
   std::vector<std::vector<int>> routes_;  ///< in capacities, by message
   std::vector<Event> events_;
@@ -182,8 +182,8 @@ class Replay {
 
 std::vector<std::vector<RateChange>> link_rates(
     const Script& script, const std::vector<MessageTimes>& messages,
-    const Network& network) {
-  return Replay(script, messages, network).run();
+    const Platform& platform) {
+  return Replay(script, messages, platform).run();
 }
 
 }  // namespace ringweave::sim

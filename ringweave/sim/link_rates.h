@@ -13,11 +13,11 @@ namespace ringweave::sim {
 
 /// Changes of each link's rate, by link and in order of time; none for a link
 /// that carries nothing. `messages` are those of the script, with the times of
-/// its play on the network. A message moves from its start plus the latencies
+/// its play on the platform. A message moves from its start plus the latencies
 /// of its route until its end; one whose end is not known, until all its bytes
 /// have moved or a link of its route fails.
 std::vector<std::vector<RateChange>> link_rates(
     const Script& script, const std::vector<MessageTimes>& messages,
-    const Network& network);
+    const Platform& platform);
 
 }  // namespace ringweave::sim

@@ -46,35 +46,36 @@ int find_link(const Topology& topology, int from, int to) {
   return *link;
 }
 
-Network network_of(const Topology& topology, const SimulationOptions& options) {
-  Network network;
+Platform platform_of(const Topology& topology,
+                     const SimulationOptions& options) {
+  Platform platform;
   std::map<int, int> shared;
   for (const Link& link : topology.links()) {
-    const int next = static_cast<int>(network.bytes_per_second.size());
+    const int next = static_cast<int>(platform.bytes_per_second.size());
     const int capacity = link.shared < 0
                              ? next
                              : shared.emplace(link.shared, next).first->second;
     if (capacity == next) {
-      network.bytes_per_second.push_back(link.bytes_per_second);
+      platform.bytes_per_second.push_back(link.bytes_per_second);
     }
-    network.capacity.push_back(capacity);
-    network.latency_seconds.push_back(link.latency_seconds);
+    platform.capacity.push_back(capacity);
+    platform.latency_seconds.push_back(link.latency_seconds);
   }
   for (const SlowLink& slow : options.slow_links) {
     require(slow.factor >= kMinFactor && slow.factor <= kMaxFactor,
             "{} got a factor of {} for a link; want {} … {}", kWhere,
             slow.factor, kMinFactor, kMaxFactor);
     const int link = find_link(topology, slow.from, slow.to);
-    network.bytes_per_second[network.capacity[link]] *= slow.factor;
+    platform.bytes_per_second[platform.capacity[link]] *= slow.factor;
   }
   for (const FailingLink& failing : options.failing_links) {
     require(std::isfinite(failing.seconds) && failing.seconds >= 0,
             "{} got a link that fails at {} s; want at least 0", kWhere,
             failing.seconds);
     const int link = find_link(topology, failing.from, failing.to);
-    network.failures.push_back({network.capacity[link], failing.seconds});
+    platform.failures.push_back({platform.capacity[link], failing.seconds});
   }
-  return network;
+  return platform;
 }
 
 /// Tiles' seconds with the options' jitter and stragglers.
@@ -327,18 +328,18 @@ Timeline simulate(const schedule::Schedule& schedule, const Topology& topology,
               workload.message_overhead_seconds <= kMaxOverheadSeconds,
           "{} got a message overhead of {} s; want 0 … {}", kWhere,
           workload.message_overhead_seconds, kMaxOverheadSeconds);
-  const Network network = network_of(topology, options);
+  const Platform platform = platform_of(topology, options);
   const Routes routes = routes_of(topology);
   Case simulated = make_case(schedule, routes, topology, workload, options);
   std::vector<double> rates;
-  for (const int capacity : network.capacity) {
-    rates.push_back(network.bytes_per_second[capacity]);
+  for (const int capacity : platform.capacity) {
+    rates.push_back(platform.bytes_per_second[capacity]);
   }
   Timeline timeline = timeline_of(
-      simulated, play(simulated.script, network, options.poll), rates);
+      simulated, play(simulated.script, platform, options.poll), rates);
   timeline.pass = schedule.pass;
   if (options.link_rates) {
-    timeline.rates = link_rates(simulated.script, timeline.messages, network);
+    timeline.rates = link_rates(simulated.script, timeline.messages, platform);
   }
   return timeline;
 }

@@ -410,7 +410,7 @@ constexpr int kLarge = 16;
 constexpr int kLarge = 64;
 #endif
 
-/// Wherever the poll throws: while the network is made, in an actor, when the
+/// Wherever the poll throws: while the platform is made, in an actor, when the
 /// clock moves on.
 TEST(Simulate, EndsWithWhatThePollThrows) {
   const Topology machine = builtin("mesh:ranks=4,rate=1000");

@@ -2,7 +2,7 @@
 //
 // One ring keeps one outgoing link of each rank busy. When n ranks are joined
 // all-to-all, n - 1 rings together use every link in both directions, each
-// once. schedule/strategy/walks.h turns them into the ways that blocks take.
+// once. schedule/strategy/walks.h turns them into walks of blocks.
 //
 //   const std::vector<Ring> rings = link_disjoint_rings(8);  // 7 rings
 //   const Rank to = rings[0].after(3, 1);  // where rank 3 sends on the first

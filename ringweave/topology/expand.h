@@ -8,7 +8,7 @@ namespace ringweave::topology {
 
 /// Every link of a regular fabric. two_level: a NIC vertex per NIC, a spine
 /// switch that never blocks; ranks of a NIC share it. Latencies are those of a
-/// whole way: through a switch, and from NIC to NIC, half falls on each link.
+/// whole route: through a switch, and from NIC to NIC, half falls on each link.
 /// Ranks of a ring or torus pass traffic on. InvalidArgument beyond 4 million
 /// links.
 Topology expand(const Fabric& fabric);

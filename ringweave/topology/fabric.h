@@ -18,8 +18,8 @@ enum class FabricKind {
 };
 
 /// Rates are bytes per second of one direction; every link is full duplex.
-/// Latencies are of a whole way: from rank to rank through the switch, and from
-/// NIC to NIC.
+/// Latencies are of a whole route: from rank to rank through the switch, and
+/// from NIC to NIC.
 struct Fabric {
   FabricKind kind = FabricKind::mesh;
   int ranks = 1;  ///< of the whole fabric

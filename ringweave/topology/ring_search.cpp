@@ -17,10 +17,10 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/topology/decomposition.h"
+#include "ringweave/topology/hop_routes.h"
 #include "ringweave/topology/max_flow.h"
 #include "ringweave/topology/random.h"
 #include "ringweave/topology/rows.h"
-#include "ringweave/topology/ways.h"
 
 namespace ringweave::topology {
 namespace {
@@ -54,7 +54,7 @@ Units in_units(const Topology& topology, double unit) {
   return units;
 }
 
-/// The narrowest cut, either way, in units.
+/// The narrowest cut, in either direction, in units.
 int narrowest_cut(const Topology& topology, const Units& units) {
   FlowNetwork network(topology.vertices());
   for (std::size_t i = 0; i < units.of_link.size(); ++i) {
@@ -70,15 +70,17 @@ int narrowest_cut(const Topology& topology, const Units& units) {
 }
 
 /// How often each hop is used, [from][to], when every rank sends and receives
-/// `rings` times, and way i at most `most`[i] times; nullopt if that can't be.
+/// `rings` times, and route i at most `most`[i] times; nullopt if that can't
+/// be.
 std::optional<std::vector<std::vector<int>>> regular_hops(
-    int ranks, const std::vector<Way>& ways, const std::vector<int>& most,
+    int ranks, const std::vector<Route>& routes, const std::vector<int>& most,
     int rings) {
   const int source = 2 * ranks;
   const int sink = source + 1;
   FlowNetwork network(sink + 1);
-  for (std::size_t i = 0; i < ways.size(); ++i) {
-    network.add_arc(ways[i].from, ranks + ways[i].to, std::min(most[i], rings));
+  for (std::size_t i = 0; i < routes.size(); ++i) {
+    network.add_arc(routes[i].from, ranks + routes[i].to,
+                    std::min(most[i], rings));
   }
   for (Rank rank = 0; rank < ranks; ++rank) {
     network.add_arc(source, rank, rings);
@@ -86,17 +88,18 @@ std::optional<std::vector<std::vector<int>>> regular_hops(
   }
   if (network.max_flow(source, sink) != rings * ranks) return std::nullopt;
   std::vector<std::vector<int>> hops(ranks, std::vector<int>(ranks, 0));
-  for (std::size_t i = 0; i < ways.size(); ++i) {
-    hops[ways[i].from][ways[i].to] =
+  for (std::size_t i = 0; i < routes.size(); ++i) {
+    hops[routes[i].from][routes[i].to] =
         static_cast<int>(network.flow(static_cast<int>(i)));
   }
   return hops;
 }
 
 /// What each way could carry if it were the only one.
-std::vector<int> room_alone(const std::vector<Way>& ways, const Units& units) {
+std::vector<int> room_alone(const std::vector<Route>& routes,
+                            const Units& units) {
   std::vector<int> all;
-  for (const Way& way : ways) all.push_back(room(way, units.of_link));
+  for (const Route& route : routes) all.push_back(room(route, units.of_link));
   return all;
 }
 
@@ -133,11 +136,11 @@ Row take_matching(std::vector<std::vector<int>>& hops, Random& random) {
 
 class Search {
  public:
-  Search(const std::vector<std::vector<const Way*>>& ways, const Units& units,
-         std::vector<Row> rows, std::uint64_t seed)
-      : ways_(ways),
+  Search(const std::vector<std::vector<const Route*>>& routes,
+         const Units& units, std::vector<Row> rows, std::uint64_t seed)
+      : routes_(routes),
         units_(units),
-        ranks_(static_cast<int>(ways.size())),
+        ranks_(static_cast<int>(routes.size())),
         random_(seed),
         rows_(std::move(rows)),
         used_(units.of_pool.size(), 0) {
@@ -182,10 +185,10 @@ class Search {
     std::vector<Rank> ranks;
     std::size_t least = std::numeric_limits<std::size_t>::max();
     for (Rank to = 0; to < ranks_; ++to) {
-      const Way* way = ways_[from][to];
-      if (!way || way->links.size() > least) continue;
-      if (way->links.size() < least) ranks.clear();
-      least = way->links.size();
+      const Route* route = routes_[from][to];
+      if (!route || route->links.size() > least) continue;
+      if (route->links.size() < least) ranks.clear();
+      least = route->links.size();
       ranks.push_back(to);
     }
     return ranks;
@@ -197,7 +200,7 @@ class Search {
   }
 
   void add(Rank from, Rank to, int count) {
-    for (const int link : ways_[from][to]->links) {
+    for (const int link : routes_[from][to]->links) {
       const int pool = units_.pool[link];
       const int most = units_.of_pool[pool];
       excess_ -= std::max(0, used_[pool] - most);
@@ -207,7 +210,7 @@ class Search {
   }
 
   bool crowded(Rank from, Rank to) const {
-    const std::vector<int>& links = ways_[from][to]->links;
+    const std::vector<int>& links = routes_[from][to]->links;
     return std::any_of(links.begin(), links.end(), [&](int link) {
       return used_[units_.pool[link]] > units_.of_pool[units_.pool[link]];
     });
@@ -249,7 +252,7 @@ class Search {
     Row& to = rows_[row];
     const Rank i = random_.below(ranks_);
     const Rank j = random_.below(ranks_);
-    if (i == j || !ways_[i][to[j]] || !ways_[j][to[i]]) return;
+    if (i == j || !routes_[i][to[j]] || !routes_[j][to[i]]) return;
     const int before = kExcessCost * excess_ + extra_[row];
     swap_targets(to, i, j);
     const int extra = cycle_count(to) - 1;
@@ -292,7 +295,7 @@ class Search {
       const bool touched =
           rank == i || rank == j || row[rank] == i || row[rank] == j;
       if (!touched) continue;
-      if (!ways_[swapped(rank)][swapped(row[rank])]) return;
+      if (!routes_[swapped(rank)][swapped(row[rank])]) return;
       changed[count++] = {rank, row[rank]};
     }
     const int before = excess_;
@@ -312,7 +315,7 @@ class Search {
 
   static constexpr int kExcessCost = 2;  // of one unit too much, in cycles
 
-  const std::vector<std::vector<const Way*>>& ways_;  // [from][to], or null
+  const std::vector<std::vector<const Route*>>& routes_;  // [from][to], or null
   const Units& units_;
   int ranks_;
   Random random_;
@@ -325,15 +328,15 @@ class Search {
 
 /// Rows to start from: the ranks in the order of their numbers, which passes
 /// from node to node as seldom as can be, or matchings of regular hops.
-std::vector<Row> first_rows(const std::vector<std::vector<const Way*>>& ways,
-                            std::vector<std::vector<int>> hops, int rings,
-                            int seed) {
-  const int ranks = static_cast<int>(ways.size());
+std::vector<Row> first_rows(
+    const std::vector<std::vector<const Route*>>& routes,
+    std::vector<std::vector<int>> hops, int rings, int seed) {
+  const int ranks = static_cast<int>(routes.size());
   Row ordered(ranks);
   bool exists = true;
   for (Rank rank = 0; rank < ranks; ++rank) {
     ordered[rank] = (rank + 1) % ranks;
-    exists = exists && ways[rank][ordered[rank]];
+    exists = exists && routes[rank][ordered[rank]];
   }
   if (exists && seed % 4 == 3) return std::vector<Row>(rings, ordered);
   Random random(seed);
@@ -351,25 +354,26 @@ double value(const RingSet& set) {
   return value(set.bytes_per_second, static_cast<int>(set.rings.size()));
 }
 
-bool complete(const Topology& topology, const std::vector<Way>& ways,
+bool complete(const Topology& topology, const std::vector<Route>& routes,
               const Units& units) {
   const std::size_t ranks = topology.ranks();
-  return ways.size() == ranks * (ranks - 1) &&
-         std::all_of(ways.begin(), ways.end(), [&](const Way& way) {
-           return way.links.size() == 1 && units.of_link[way.links[0]] == 1 &&
-                  topology.links()[way.links[0]].shared < 0;
+  return routes.size() == ranks * (ranks - 1) &&
+         std::all_of(routes.begin(), routes.end(), [&](const Route& route) {
+           return route.links.size() == 1 &&
+                  units.of_link[route.links[0]] == 1 &&
+                  topology.links()[route.links[0]].shared < 0;
          });
 }
 
-int most_rings(const Topology& topology, const std::vector<Way>& ways,
+int most_rings(const Topology& topology, const std::vector<Route>& routes,
                const Units& units) {
   const int ranks = topology.ranks();
   int most = narrowest_cut(topology, units);
-  const std::vector<int> room = room_alone(ways, units);
-  while (most > 0 && !regular_hops(ranks, ways, room, most)) --most;
+  const std::vector<int> room = room_alone(routes, units);
+  while (most > 0 && !regular_hops(ranks, routes, room, most)) --most;
   // The two complete graphs whose links don't split into rings.
   const bool falls_short = (ranks == 4 || ranks == 6) && most == ranks - 1 &&
-                           complete(topology, ways, units);
+                           complete(topology, routes, units);
   return falls_short ? most - 1 : most;
 }
 
@@ -422,27 +426,27 @@ std::vector<Plan> plans(const Topology& topology) {
   return all;
 }
 
-RingSet search(const Topology& topology, const std::vector<Way>& ways,
+RingSet search(const Topology& topology, const std::vector<Route>& routes,
                const Plan& plan) {
   const int ranks = topology.ranks();
   RingSet best{
       .rings = {}, .bytes_per_second = plan.unit, .at_most = plan.at_most};
-  if (complete(topology, ways, plan.units) && plan.at_most == ranks - 1) {
+  if (complete(topology, routes, plan.units) && plan.at_most == ranks - 1) {
     best.rings = link_disjoint_rings(ranks);
     return best;
   }
-  std::vector<std::vector<const Way*>> table(
-      ranks, std::vector<const Way*>(ranks, nullptr));
-  for (const Way& way : ways) table[way.from][way.to] = &way;
-  const std::vector<int> together = spread(ways, plan.units.of_link);
-  const std::vector<int> alone = room_alone(ways, plan.units);
+  std::vector<std::vector<const Route*>> table(
+      ranks, std::vector<const Route*>(ranks, nullptr));
+  for (const Route& route : routes) table[route.from][route.to] = &route;
+  const std::vector<int> together = spread(routes, plan.units.of_link);
+  const std::vector<int> alone = room_alone(routes, plan.units);
   // Many short searches find more than a few long ones.
   const int iterations = 300'000 / (ranks + 8);
   int seeds = ranks > 32 ? 12 : 24;
   for (int rings = plan.at_most; rings > static_cast<int>(best.rings.size());
        --rings) {
-    auto hops = regular_hops(ranks, ways, together, rings);
-    if (!hops) hops = regular_hops(ranks, ways, alone, rings);
+    auto hops = regular_hops(ranks, routes, together, rings);
+    if (!hops) hops = regular_hops(ranks, routes, alone, rings);
     if (!hops) continue;
     for (int seed = 0; seed < seeds; ++seed) {
       Search search(table, plan.units, first_rows(table, *hops, rings, seed),
@@ -465,7 +469,7 @@ RingSet disjoint_rings(const Topology& topology) {
           kMaxSearchedRanks);
   topology.check_connected();
   if (topology.ranks() == 1) return {};
-  const std::vector<Way> hops = ways(topology);
+  const std::vector<Route> hops = hop_routes(topology);
   constexpr int kMaxSearches = 2;
   RingSet best;
   int searches = 0;

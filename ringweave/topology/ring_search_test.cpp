@@ -22,9 +22,9 @@ void expect_disjoint(const Topology& topology, const RingSet& set) {
   for (const Ring& ring : set.rings) {
     ASSERT_EQ(ring.size(), topology.ranks());
     for (Rank rank = 0; rank < ring.size(); ++rank) {
-      const std::vector<int> way = topology.route(rank, ring.after(rank, 1));
-      ASSERT_FALSE(way.empty());
-      for (const int link : way) {
+      const std::vector<int> route = topology.route(rank, ring.after(rank, 1));
+      ASSERT_FALSE(route.empty());
+      for (const int link : route) {
         const int shared = topology.links()[link].shared;
         carried[shared < 0 ? link : -1 - shared] += set.bytes_per_second;
         const int end = topology.links()[link].to;
@@ -169,7 +169,7 @@ TEST(RingSearch, OfOneRankIsEmpty) {
 }
 
 TEST(RingSearch, RefusesWhatHasNoRing) {
-  // A star: every way between leaves passes through the rank in the middle.
+  // A star: every route between leaves passes through the rank in the middle.
   Topology::Spec star;
   star.name = "star";
   for (Rank rank = 0; rank < 4; ++rank) {

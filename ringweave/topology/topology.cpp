@@ -85,15 +85,15 @@ std::vector<Reach> reach_from(const Topology& topology, int start,
   return reach;
 }
 
-std::vector<int> way_to(const std::vector<Reach>& reach, int start, int end,
-                        const std::vector<Link>& links) {
-  std::vector<int> way;
-  if (!reach[end].reached()) return way;
-  for (int at = end; at != start; at = links[way.back()].from) {
-    way.push_back(reach[at].link);
+std::vector<int> route_of(const std::vector<Reach>& reach, int start, int end,
+                          const std::vector<Link>& links) {
+  std::vector<int> route;
+  if (!reach[end].reached()) return route;
+  for (int at = end; at != start; at = links[route.back()].from) {
+    route.push_back(reach[at].link);
   }
-  std::reverse(way.begin(), way.end());
-  return way;
+  std::reverse(route.begin(), route.end());
+  return route;
 }
 
 }  // namespace
@@ -142,16 +142,16 @@ std::optional<int> Topology::link(int from, int to) const {
 }
 
 std::vector<int> Topology::route(Rank from, Rank to) const {
-  return way_to(reach_from(*this, from, ranks_forward()), from, to, links());
+  return route_of(reach_from(*this, from, ranks_forward()), from, to, links());
 }
 
 std::vector<std::vector<int>> Topology::routes(Rank from) const {
   const std::vector<Reach> reach = reach_from(*this, from, ranks_forward());
-  std::vector<std::vector<int>> ways(ranks_);
+  std::vector<std::vector<int>> all(ranks_);
   for (Rank to = 0; to < ranks_; ++to) {
-    ways[to] = way_to(reach, from, to, links());
+    all[to] = route_of(reach, from, to, links());
   }
-  return ways;
+  return all;
 }
 
 void Topology::check_connected() const {

@@ -1,10 +1,10 @@
 // A machine as a directed graph: ranks, switches and the links between them.
 //
 //   Topology::Spec spec{.name = "pair"};
-//   spec.vertices = {{VertexKind::rank, "gpu0", 0}, {VertexKind::rank, "gpu1",
-//   0}}; spec.links = {{0, 1, 50e9, 1e-6, "nvlink"}, {1, 0, 50e9, 1e-6,
-//   "nvlink"}}; const Topology topology(std::move(spec)); const
-//   std::vector<int> way = topology.route(0, 1);  // indices of links
+//   spec.vertices = {{VertexKind::rank, "a", 0}, {VertexKind::rank, "b", 0}};
+//   spec.links = {{0, 1, 50e9, 1e-6, "nvlink"}, {1, 0, 50e9, 1e-6, "nvlink"}};
+//   const Topology topology(std::move(spec));
+//   std::vector<int> route = topology.route(0, 1);  // indices of links
 //
 // builtin.h makes the regular fabrics and named machines, topology_file.h reads
 // and writes them as JSON, lower_bound.h says how fast blocks can travel at

@@ -90,8 +90,8 @@ TEST(Topology, RoutesPassThroughRanksOnlyWhereTheyForward) {
   EXPECT_THAT(passed(topology, 0, 2), ElementsAre(1, 2));
   EXPECT_THAT(topology.route(2, 0), IsEmpty());
   EXPECT_THAT(topology.route(1, 1), IsEmpty());
-  const auto ways = topology.routes(0);
-  for (Rank to = 0; to < 3; ++to) EXPECT_EQ(ways[to], topology.route(0, to));
+  const auto routes = topology.routes(0);
+  for (Rank to = 0; to < 3; ++to) EXPECT_EQ(routes[to], topology.route(0, to));
 }
 
 TEST(Topology, ChecksThatRanksReachEachOther) {

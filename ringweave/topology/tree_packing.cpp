@@ -30,17 +30,17 @@ std::vector<int> shares(const Topology& topology, double strands_per_rate) {
   return all;
 }
 
-/// Hands the links' shares to ways, and tells whether the trees still fit.
+/// Hands the links' shares to routes, and tells whether the trees still fit.
 class Sharing {
  public:
-  Sharing(const Topology& topology, std::span<const Way> ways, int strands,
+  Sharing(const Topology& topology, std::span<const Route> routes, int strands,
           int steps, double seconds)
       : topology_(topology),
         strands_(strands),
         steps_(steps),
         left_(shares(topology, seconds * strands / steps)),
-        ways_(ways),
-        given_(ways_.size(), 0) {}
+        routes_(routes),
+        given_(routes_.size(), 0) {}
 
   /// A quick no for most of what does not fit.
   bool fits_into_ranks() const {
@@ -63,9 +63,9 @@ class Sharing {
       const Link& link = topology_.links()[i];
       if (left_[i] > 0) network.add_arc(link.from, link.to, left_[i] * steps_);
     }
-    for (std::size_t i = 0; i < ways_.size(); ++i) {
+    for (std::size_t i = 0; i < routes_.size(); ++i) {
       if (given_[i] == 0) continue;
-      network.add_arc(ways_[i].from, ways_[i].to, given_[i] * steps_);
+      network.add_arc(routes_[i].from, routes_[i].to, given_[i] * steps_);
     }
     const int ranks = topology_.ranks();
     for (Rank rank = 0; rank < ranks; ++rank) {
@@ -79,17 +79,17 @@ class Sharing {
 
   /// Hands out all shares without looking at what the trees need.
   void spread_all() {
-    given_ = spread(ways_, std::move(left_));
+    given_ = spread(routes_, std::move(left_));
     left_.assign(topology_.links().size(), 0);
   }
 
-  /// One strand per way and round, but nothing that a rank can't do without.
+  /// One strand per route and round, but nothing that a rank can't do without.
   void spread_with_care() {
-    std::vector<char> refused(ways_.size(), 0);
+    std::vector<char> refused(routes_.size(), 0);
     for (bool more = true; more;) {
       more = false;
-      for (std::size_t i = 0; i < ways_.size(); ++i) {
-        const int most = room(ways_[i], left_);
+      for (std::size_t i = 0; i < routes_.size(); ++i) {
+        const int most = room(routes_[i], left_);
         if (refused[i] || most == 0) continue;
         const int strands = direct(i) ? most : 1;
         give(i, strands);
@@ -106,38 +106,40 @@ class Sharing {
                     .strands = strands_,
                     .steps = steps_,
                     .edges = {}};
-    for (std::size_t i = 0; i < ways_.size(); ++i) {
+    for (std::size_t i = 0; i < routes_.size(); ++i) {
       if (given_[i] == 0) continue;
-      graph.edges.push_back({ways_[i].from, ways_[i].to, given_[i]});
+      graph.edges.push_back({routes_[i].from, routes_[i].to, given_[i]});
     }
     return graph;
   }
 
  private:
-  bool direct(std::size_t way) const { return ways_[way].links.size() == 1; }
+  bool direct(std::size_t route) const {
+    return routes_[route].links.size() == 1;
+  }
 
-  void give(std::size_t way, int strands) {
-    given_[way] += strands;
-    for (const int link : ways_[way].links) left_[link] -= strands;
+  void give(std::size_t route, int strands) {
+    given_[route] += strands;
+    for (const int link : routes_[route].links) left_[link] -= strands;
   }
 
   const Topology& topology_;
   int strands_;
   int steps_;
   std::vector<int> left_;  // strands per step, [link]
-  std::span<const Way> ways_;
-  std::vector<int> given_;  // strands per step, [way]
+  std::span<const Route> routes_;
+  std::vector<int> given_;  // strands per step, [route]
 };
 
 }  // namespace
 
 std::optional<StepGraph> step_graph(const Topology& topology,
-                                    std::span<const Way> ways, int strands,
+                                    std::span<const Route> routes, int strands,
                                     int steps, double seconds) {
   require(topology.ranks() <= kMaxPackedRanks,
           "[tree packing] got {} ranks; want at most {}", topology.ranks(),
           kMaxPackedRanks);
-  Sharing sharing(topology, ways, strands, steps, seconds);
+  Sharing sharing(topology, routes, strands, steps, seconds);
   if (!sharing.fits_into_ranks() || !sharing.fits()) return std::nullopt;
   Sharing careful = sharing;
   sharing.spread_all();

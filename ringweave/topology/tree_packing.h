@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "ringweave/base/range.h"
+#include "ringweave/topology/hop_routes.h"
 #include "ringweave/topology/topology.h"
-#include "ringweave/topology/ways.h"
 
 namespace ringweave::topology {
 
@@ -39,11 +39,11 @@ struct StepGraph {
 
 /// Shares out the links if every rank is to have every shard of `strands`
 /// strands after `steps` steps that take `seconds` together per byte of a
-/// shard. nullopt if the trees don't fit, or none are found where ways through
-/// switches compete. Links with one capacity share it evenly. Throws
+/// shard. nullopt if the trees don't fit, or none are found where routes
+/// through switches compete. Links with one capacity share it evenly. Throws
 /// InvalidArgument for more than kMaxPackedRanks ranks.
 std::optional<StepGraph> step_graph(const Topology& topology,
-                                    std::span<const Way> ways, int strands,
+                                    std::span<const Route> routes, int strands,
                                     int steps, double seconds);
 
 /// Whether trees can still bring everything to `rank`, when edge e of the graph

@@ -17,11 +17,11 @@ using ::testing::ThrowsMessage;
 TEST(StepGraph, OfAMeshHasOneStrandPerLink) {
   const Topology mesh = builtin("mesh:ranks=5,rate=2");
   // 4 strands of 1/4 byte in 4 steps: 1 byte over each link of 2 bytes/s.
-  const auto graph = step_graph(mesh, ways(mesh), 4, 4, 0.5);
+  const auto graph = step_graph(mesh, hop_routes(mesh), 4, 4, 0.5);
   ASSERT_TRUE(graph.has_value());
   EXPECT_EQ(graph->edges.size(), 20);
   for (const StepGraph::Edge& edge : graph->edges) EXPECT_EQ(edge.strands, 1);
-  EXPECT_FALSE(step_graph(mesh, ways(mesh), 4, 4, 0.49).has_value());
+  EXPECT_FALSE(step_graph(mesh, hop_routes(mesh), 4, 4, 0.49).has_value());
 }
 
 // What all hops of a step put on each link stays within its share.
@@ -30,7 +30,7 @@ TEST(StepGraph, KeepsToTheLinksOfSwitches) {
        {"switch:ranks=6,rate=1", "dgx-h100:nodes=2", "pcie-2x4", "dgx-1",
         "two_level:nodes=2,ranks=8,rate=4,nic=1,nics=1"}) {
     const Topology topology = builtin(name);
-    const std::vector<Way> all = ways(topology);
+    const std::vector<Route> all = hop_routes(topology);
     double slowest = topology.links()[0].bytes_per_second;
     for (const Link& link : topology.links()) {
       slowest = std::min(slowest, link.bytes_per_second);
@@ -54,7 +54,7 @@ TEST(StepGraph, KeepsToTheLinksOfSwitches) {
 
 TEST(StepGraph, RefusesTooManyRanks) {
   const Topology ring = builtin("ring:ranks=65");
-  EXPECT_THAT([&] { step_graph(ring, ways(ring), 1, 64, 1); },
+  EXPECT_THAT([&] { step_graph(ring, hop_routes(ring), 1, 64, 1); },
               ThrowsMessage<InvalidArgument>(
                   HasSubstr("got 65 ranks; want at most 64")));
 }
@@ -79,14 +79,14 @@ TEST(CanComplete, SeesTreesThatBlockEachOther) {
 
 TEST(Ways, PassNoRank) {
   const Topology torus = builtin("torus:dimensions=3x3");
-  EXPECT_EQ(ways(torus).size(), 9 * 4);
+  EXPECT_EQ(hop_routes(torus).size(), 9 * 4);
   const Topology two = builtin("dgx-h100:nodes=2");
-  EXPECT_EQ(ways(two).size(), 16 * 15);
+  EXPECT_EQ(hop_routes(two).size(), 16 * 15);
 }
 
 TEST(Spread, SharesAPortEvenly) {
   const Topology hub = builtin("switch:ranks=4");
-  const std::vector<Way> all = ways(hub);
+  const std::vector<Route> all = hop_routes(hub);
   const std::vector<int> given =
       spread(all, std::vector<int>(hub.links().size(), 6));
   for (const int units : given) EXPECT_EQ(units, 2);

@@ -15,9 +15,9 @@ double pair_area(const schedule::AttentionDemand& demand, Rank rank,
                  Rank owner);
 
 /// A step costs what `device` needs for its visible pairs × heads × batch. A
-/// strand's pairs are its share of its part's, exact to rounding for every
-/// layout, but under windows and documents, where they are counted. `demand`
-/// must outlive it.
+/// strand gets its share of its run's pairs, exact to rounding for every
+/// layout. Under windows and documents each strand's pairs are counted.
+/// `demand` must outlive the result.
 Workload attention_workload(const schedule::AttentionDemand& demand,
                             int strands, const ModelShape& shape,
                             const Device& device, schedule::Pass pass,

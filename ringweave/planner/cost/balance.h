@@ -17,9 +17,10 @@ bool has_even_shards(const schedule::Layout& layout);
 /// Whether every rank has the same work, to rounding: what closed forms want.
 bool is_balanced(const schedule::Layout& layout, const schedule::Mask& mask);
 
-/// Of a balanced layout: the share of others' keys that the rank needs which
-/// needs least. Under a causal mask on zigzag shards the last rank's queries,
-/// all in the middle, see the first half of each.
+/// The smallest share, over ranks, of the other ranks' keys that a rank needs.
+/// Wants a balanced layout. Under a causal mask on zigzag shards it is a half:
+/// the last rank's queries lie in the middle of the sequence, and see the first
+/// half of each shard.
 double least_need(const schedule::Layout& layout, const schedule::Mask& mask);
 
 }  // namespace ringweave::planner

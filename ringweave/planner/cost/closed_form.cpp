@@ -67,12 +67,13 @@ class Formula {
   Load bytes_;
 };
 
-// Messages per hop of a strand that walks over n ranks. With a causal mask on
-// zigzag shards ranks see the two parts of a block alike if they are before its
-// owner, the share x of them; a message of both parts is cut in two unless both
-// of its ends are (outline.h). Of many ranks the mean of 1 - x² over all owners
-// is 2/3; of few less, as the back part is dropped before the end of the walk
-// (counted for 2 to 64 ranks: the formula is off by 0.03 at most).
+// Messages per hop of a strand that walks over n ranks. Under a causal mask on
+// zigzag shards a rank sees the two parts of a block alike if it comes before
+// the owner; let x be the share of such ranks. A message of both parts is cut
+// in two unless both of its ends are such ranks (outline.h). Of many ranks the
+// mean of 1 - x² over all owners is 2/3. Of few ranks it is less, as the back
+// part is dropped before the end of the walk. (Counted for 2 to 64 ranks, the
+// formula is off by 0.03 at most.)
 double messages_of_hop(const BalancedPass& pass, int n) {
   return pass.least_need < 1 ? 1 + 2.0 / 3 * (n - 2) / (n + 2) : 1;
 }
@@ -125,13 +126,12 @@ class AllPairs {
 
   double others() const { return others_; }
 
-  /// `kv` and `grad` bytes to each. No rank sends and receives all of both:
-  /// gradients come from who needed the keys, and the rank r that needs least
-  /// is needed by all the most. Rank r gets the share s of others' keys, and
-  /// all their gradients; another sends all its keys to the rest but only the
-  /// share s of the gradients. What goes to the last rank starts when all has
-  /// been posted; and as long as that takes, a rank that sends to all has on
-  /// average half of its messages under way.
+  /// Every rank sends `kv` and `grad` bytes to each other rank, less what the
+  /// mask saves. The rank that needs the fewest keys receives the share least_
+  /// of the others' keys, but all gradients of its own: every other rank needs
+  /// its keys. Another rank sends all its keys, but only the share least_ of
+  /// gradients. The message to the last rank starts when all others have been
+  /// posted. While a rank posts, half of its messages are under way on average.
   void ask(Phase& phase, double kv, double grad) const {
     phase.messages += others_ * ((kv > 0 ? 1 : 0) + (grad > 0 ? 1 : 0));
     const double received = least_ * kv + grad;
@@ -242,12 +242,12 @@ struct Nodes {
 // Slices of shards go round the nodes on rails, and are spread inside a node
 // while the next ones travel; the last slice's spread is exposed.
 //
-// In a step of a spread all ranks that are in step post to the same peer first
-// and to the same one last, whose port then gets all it gets when all is
-// posted: posting + load. Ranks that are apart post while others' messages
-// move: the longer of the two. Full masks keep ranks in step. Causal ones,
-// which give them unequal bytes, let them drift apart: about half of what can
-// overlap does (measured: a mean of both is within a few percent).
+// Ranks in lockstep post to peers in the same order, so the last peer's port
+// receives everything at once, when all is posted: a step of a spread takes
+// posting + load. Ranks that are apart post while others' messages move: the
+// step takes the longer of the two. Full masks keep ranks in lockstep. Causal
+// ones give ranks unequal bytes, and they drift apart: about half of what can
+// overlap does. (Measured, the mean of both times is within a few percent.)
 PassCost nodes_forward(const Nodes& nodes, const Loads& loads,
                        const BalancedPass& pass) {
   Formula formula(loads, pass);

@@ -1,7 +1,8 @@
-// Times of strategies by formula, for as many ranks as you like: no schedule is
-// made. They hold if every rank has as much to do as every other: full masks,
-// or causal ones on zigzag and striped layouts, of which every rank is taken to
-// send all its keys (the busiest link's share; docs/algorithms.md).
+// Times of strategies by formula, for any number of ranks: no schedule is made.
+// The formulas hold if every rank has as much to do as every other: under full
+// masks, and under causal ones on zigzag and striped layouts. Under a causal
+// mask every rank is taken to send all its keys, as the one at the busiest link
+// does (docs/algorithms.md).
 #pragma once
 
 #include <optional>

@@ -13,7 +13,7 @@
 namespace ringweave::planner {
 namespace {
 
-/// Against the recurrence, which knows of no symmetry.
+/// Against pass_cost(), which knows of no symmetry.
 struct Both {
   PassCost form;
   PassCost exact;
@@ -53,9 +53,9 @@ Both both(const std::string& strategy_name, const std::string& topology_name,
           form->slot_bytes, *std::ranges::max_element(traffic.slot_bytes)};
 }
 
-class AgainstTheRecurrence : public testing::TestWithParam<const char*> {};
+class AgainstEventByEvent : public testing::TestWithParam<const char*> {};
 
-TEST_P(AgainstTheRecurrence, TimesBytesAndBuffers) {
+TEST_P(AgainstEventByEvent, TimesBytesAndBuffers) {
   for (const char* topology :
        {"mesh:ranks=5,rate=1e9", "mesh:ranks=8,rate=1e9,latency=1e-6",
         "switch:ranks=7,rate=4e9", "mesh:ranks=2,rate=1e9",
@@ -97,7 +97,7 @@ TEST_P(AgainstTheRecurrence, TimesBytesAndBuffers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    ClosedForm, AgainstTheRecurrence,
+    ClosedForm, AgainstEventByEvent,
     testing::Values("ring", "ring_reverse", "multi_ring", "direct", "direct:1",
                     "direct:2", "direct:3", "all_gather", "paths:nodes=2",
                     "double_ring:nodes=3", "hierarchical:nodes=3,slices=1",

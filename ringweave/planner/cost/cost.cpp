@@ -54,10 +54,10 @@ struct Later {
   }
 };
 
-class Recurrence {
+class EventLoop {
  public:
-  Recurrence(const Traffic& traffic, const Network& network,
-             double busy_seconds, const CostOptions& options)
+  EventLoop(const Traffic& traffic, const Network& network, double busy_seconds,
+            const CostOptions& options)
       : traffic_(traffic),
         network_(network),
         options_(options),
@@ -292,7 +292,7 @@ PassCost pass_cost(const Traffic& traffic, const Network& network,
   cost.bytes = link_class_bytes(traffic, network);
   cost.link_seconds = busiest_seconds(traffic, network);
   const double busy_seconds = std::max(cost.compute_seconds, cost.link_seconds);
-  cost.seconds = Recurrence(traffic, network, busy_seconds, options).run();
+  cost.seconds = EventLoop(traffic, network, busy_seconds, options).run();
   return cost;
 }
 

@@ -35,10 +35,12 @@ struct PassCost {
 
 struct CostOptions {
   double message_overhead_seconds = 0;
-  /// What setting rates right may cost, in visits of a transfer to a link:
-  /// `least_budget`, or so many per link of each transfer's route. When that is
-  /// spent, rates are set less often: such that it costs as much again each
-  /// time that the busiest link or rank could have done all its work.
+  /// What setting rates right may cost, in visits of a transfer to a link. The
+  /// budget b is the larger of `least_budget` and visits_per_hop · the sum of
+  /// links over all transfers' routes. After v > b visits the rates are set
+  /// next at time T · (v / b - 1), where T is the time in which the busiest
+  /// link or rank could do all its work. So each T of predicted time costs b
+  /// more visits at most.
   double least_budget = 3e6;
   double visits_per_hop = 6;
 };

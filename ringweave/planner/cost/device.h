@@ -17,10 +17,10 @@ namespace ringweave::planner {
 inline constexpr double kBackwardRatio = 2.5;
 
 /// Seconds of attention over an area: visible (query, key) pairs × heads ×
-/// batch. On straight lines from the origin through the points, where a point
-/// below an earlier one, which noise makes, counts as that one; beyond the last
-/// at its rate (area per second), since the line through the last two magnifies
-/// their noise.
+/// batch. The table is read on straight lines from the origin through its
+/// points. A point below an earlier one is noise and counts as the earlier one.
+/// Beyond the last point its rate (area per second) holds, since a line through
+/// the last two would magnify their noise.
 struct AreaTable {
   struct Point {
     double area = 0;

@@ -1,8 +1,8 @@
 // Transfers that share links max-min fairly.
 //
-// Every transfer under way gets the largest rate such that none can get more
-// without taking from one that has no more than it. When one starts or ends,
-// only those that share links with it, directly or through others, change.
+// Max-min fair: no transfer can get more without taking from one that has no
+// more than it. When a transfer starts or ends, rates change only of those that
+// share links with it, directly or through others.
 #pragma once
 
 #include <cstddef>

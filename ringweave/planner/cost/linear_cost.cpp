@@ -9,7 +9,7 @@
 namespace ringweave::planner {
 namespace {
 
-constexpr double kChunk = 64;  // tokens (linear_attention/chunk.h)
+constexpr double kChunk = 64;  // tokens (linear_attention/segment.cpp)
 constexpr int kPieces[] = {1, 2, 4, 8, 16, 32, 64};
 
 /// The three stages of a pass on one rank.

@@ -45,10 +45,10 @@ struct ModelShape {
 ModelShape model_shape(const config::ModelConfig& model, ElementType type,
                        std::int64_t batch, const std::string& path);
 
-/// Throws InvalidArgument naming the first field that can't be used. That
-/// includes `tokens` of the model, or its states, being more numbers than int64
-/// counts bytes of with room to add up links and ranks; `path` names the object
-/// in errors.
+/// Throws InvalidArgument naming the first field that can't be used. Refuses
+/// models whose keys of `tokens` tokens, or whose states, have so many bytes
+/// that a sum over links and ranks may pass int64. `path` names the object in
+/// errors.
 void check(const ModelShape& shape, const std::string& path,
            std::int64_t tokens = 1);
 

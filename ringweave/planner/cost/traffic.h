@@ -19,7 +19,7 @@
 namespace ringweave::planner {
 
 /// All messages from one rank to another that are posted in one step and waited
-/// for in one step; they count as one that is so many times as hungry.
+/// for in one step. They count as one transfer with the weight of `messages`.
 struct Flow {
   Rank from = 0;
   Rank to = 0;

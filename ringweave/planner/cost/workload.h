@@ -8,7 +8,7 @@
 //   2. posts: receives at once, then sends one after another, each of which
 //      takes message_overhead_seconds of the rank's time;
 //   3. computes the step's tiles, which lie side by side: few kernel calls do
-//      them, however many they are.
+//      them, whatever their number.
 // A message moves once both sides have posted it. It takes the latencies of its
 // route's links, then moves at a rate that all messages under way share
 // max-min fairly on every link of their routes.

@@ -20,7 +20,7 @@ schedule::Strategy rings_on(const topology::Topology& topology) {
 schedule::Strategy trees_on(const topology::Topology& topology) {
   return {
       .kind = schedule::StrategyKind::synthesised,
-      .routes = std::make_shared<const schedule::Routes>(synthesise(topology))};
+      .trees = std::make_shared<const schedule::Trees>(synthesise(topology))};
 }
 
 }  // namespace

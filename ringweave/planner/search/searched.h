@@ -25,7 +25,7 @@ struct Searched {
   std::string why_not = {};                    ///< then why
 };
 
-/// Rings that share no link, and routes on trees; empty for one rank. Depends
+/// Rings that share no link, and trees; empty for one rank. Depends
 /// on the machine only; up to kSearchedRanks ranks seconds at most. Throws
 /// InvalidArgument for a symbolic fabric and for more ranks than
 /// topology/tree_packing.h takes.

@@ -13,9 +13,9 @@
 namespace ringweave::planner {
 namespace {
 
+using topology::Route;
 using topology::StepGraph;
 using topology::Topology;
-using topology::Way;
 
 constexpr const char* kWhere = "[synthesise]";
 constexpr int kMaxSteps = 64;
@@ -25,23 +25,23 @@ class StepClock {
  public:
   explicit StepClock(const Topology& topology) : topology_(topology) {
     for (Rank from = 0; from < topology.ranks(); ++from) {
-      ways_.push_back(topology.routes(from));
+      routes_.push_back(topology.routes(from));
     }
   }
 
-  double seconds(const schedule::Routes& routes, double shard_bytes) const {
+  double seconds(const schedule::Trees& trees, double shard_bytes) const {
     const std::size_t links = topology_.links().size();
-    std::vector<std::vector<int>> carried(routes.steps,
+    std::vector<std::vector<int>> carried(trees.steps,
                                           std::vector<int>(links, 0));
-    for (const std::vector<schedule::Hop>& hops : routes.hops) {
+    for (const std::vector<schedule::Hop>& hops : trees.hops) {
       for (const schedule::Hop& hop : hops) {
-        for (const int link : ways_[hop.from][hop.to])
+        for (const int link : routes_[hop.from][hop.to])
           ++carried[hop.step][link];
       }
     }
     double total = 0;
     for (const std::vector<int>& strands : carried) total += busiest(strands);
-    return total * shard_bytes / routes.strands;
+    return total * shard_bytes / trees.strands;
   }
 
  private:
@@ -58,7 +58,7 @@ class StepClock {
   }
 
   const Topology& topology_;
-  std::vector<std::vector<std::vector<int>>> ways_;  // [from][to]: links
+  std::vector<std::vector<std::vector<int>>> routes_;  // [from][to]: links
 };
 
 /// Tries numbers of strands and of steps, few strands first.
@@ -67,11 +67,11 @@ class Search {
   Search(const Topology& topology, const SynthesisOptions& options)
       : topology_(topology),
         options_(options),
-        ways_(topology::ways(topology)),
+        routes_(topology::hop_routes(topology)),
         clock_(topology),
         bound_(bound(topology)) {}
 
-  schedule::Routes run() {
+  schedule::Trees run() {
     // Shares that lose much by rounding are for odd machines only.
     for (const double most_factor : {1.12, 2.0, 16.0}) {
       try_unproven(most_factor);
@@ -87,7 +87,7 @@ class Search {
  private:
   struct Candidate {
     StepGraph graph;
-    double time = 0;  ///< of its routes, over the bound
+    double time = 0;  ///< of its trees, over the bound
   };
 
   static double bound(const Topology& topology) {
@@ -105,17 +105,17 @@ class Search {
     return best_ && best_time_ <= options_.target_ratio;
   }
 
-  /// Time over the bound; nullopt if no routes were found.
+  /// Time over the bound; nullopt if no trees were found.
   std::optional<double> grow(const StepGraph& graph,
                              const GrowthOptions& growth) {
-    std::optional<schedule::Routes> routes =
+    std::optional<schedule::Trees> trees =
         grow_trees(graph, growth, 4 * graph.steps + topology_.ranks());
-    if (!routes) return std::nullopt;
-    const double time = clock_.seconds(*routes, 1) / bound_;
+    if (!trees) return std::nullopt;
+    const double time = clock_.seconds(*trees, 1) / bound_;
     // A strand more must be worth its messages: a thousandth of the time.
     const double cost = time * (1 + 1e-3 * graph.strands);
     if (!best_ || cost < best_cost_) {
-      best_ = std::move(routes);
+      best_ = std::move(trees);
       best_time_ = time;
       best_cost_ = cost;
     }
@@ -128,7 +128,7 @@ class Search {
     for (double factor = 1; factor <= most_factor; factor *= 1.02) {
       if (best_ && factor >= best_time_) break;
       std::optional<StepGraph> found = topology::step_graph(
-          topology_, ways_, strands, steps, bound_ * factor);
+          topology_, routes_, strands, steps, bound_ * factor);
       if (found) return found;
     }
     return std::nullopt;
@@ -171,19 +171,19 @@ class Search {
 
   const Topology& topology_;
   const SynthesisOptions& options_;
-  std::vector<Way> ways_;
+  std::vector<Route> routes_;
   StepClock clock_;
   double bound_;  // seconds per byte of a shard
   std::vector<Candidate> candidates_;
-  std::optional<schedule::Routes> best_;
+  std::optional<schedule::Trees> best_;
   double best_time_ = 0;  // over the bound
   double best_cost_ = 0;
 };
 
 }  // namespace
 
-schedule::Routes synthesise(const Topology& topology,
-                            const SynthesisOptions& options) {
+schedule::Trees synthesise(const Topology& topology,
+                           const SynthesisOptions& options) {
   require(options.max_strands >= 1,
           "{} got at most {} strands; want at least 1", kWhere,
           options.max_strands);
@@ -195,17 +195,17 @@ schedule::Routes synthesise(const Topology& topology,
           kMaxSteps);
   topology.check_connected();
   if (topology.ranks() == 1) return {.hops = {{}}};
-  schedule::Routes routes = Search(topology, options).run();
-  check(routes);
-  return routes;
+  schedule::Trees trees = Search(topology, options).run();
+  check(trees);
+  return trees;
 }
 
-double seconds(const schedule::Routes& routes, const Topology& topology,
+double seconds(const schedule::Trees& trees, const Topology& topology,
                double shard_bytes) {
-  require(routes.ranks == topology.ranks(),
-          "[seconds] got routes of {} ranks for a topology of {}; want as many",
-          routes.ranks, topology.ranks());
-  return StepClock(topology).seconds(routes, shard_bytes);
+  require(trees.ranks == topology.ranks(),
+          "[seconds] got trees of {} ranks for a topology of {}; want as many",
+          trees.ranks, topology.ranks());
+  return StepClock(topology).seconds(trees, shard_bytes);
 }
 
 }  // namespace ringweave::planner

@@ -29,20 +29,20 @@ double bound(const Topology& topology, double shard_bytes) {
 }
 
 // Step after step, each link alone: the plainest model there is.
-double step_by_step(const schedule::Routes& routes, const Topology& topology,
+double step_by_step(const schedule::Trees& trees, const Topology& topology,
                     double shard_bytes) {
   double total = 0;
-  for (int step = 0; step < routes.steps; ++step) {
+  for (int step = 0; step < trees.steps; ++step) {
     std::map<int, double> busy;  // seconds; links, and below 0 shared ones
-    for (const std::vector<schedule::Hop>& hops : routes.hops) {
+    for (const std::vector<schedule::Hop>& hops : trees.hops) {
       for (const schedule::Hop& hop : hops) {
         if (hop.step != step) continue;
-        const std::vector<int> way = topology.route(hop.from, hop.to);
-        EXPECT_FALSE(way.empty());
-        for (const int index : way) {
+        const std::vector<int> route = topology.route(hop.from, hop.to);
+        EXPECT_FALSE(route.empty());
+        for (const int index : route) {
           const Link& link = topology.links()[index];
           busy[link.shared < 0 ? index : -1 - link.shared] +=
-              shard_bytes / routes.strands / link.bytes_per_second;
+              shard_bytes / trees.strands / link.bytes_per_second;
         }
       }
     }
@@ -74,10 +74,10 @@ Topology with_cable(const Topology& old, int from, int to, double factor,
 double ratio_of(const Topology& topology,
                 const SynthesisOptions& options = {}) {
   const double shard = 3e6;
-  const schedule::Routes routes = synthesise(topology, options);
-  check(routes);
-  const double time = seconds(routes, topology, shard);
-  EXPECT_NEAR(time, step_by_step(routes, topology, shard), 1e-9 * time);
+  const schedule::Trees trees = synthesise(topology, options);
+  check(trees);
+  const double time = seconds(trees, topology, shard);
+  EXPECT_NEAR(time, step_by_step(trees, topology, shard), 1e-9 * time);
   const double ratio = time / bound(topology, shard);
   EXPECT_GE(ratio, 1 - 1e-9) << topology.name();
   return ratio;
@@ -164,17 +164,17 @@ TEST(Synthesise, NeverBeatsTheBound) {
   }
   std::sort(direct.begin(), direct.end());
   std::sort(switched.begin(), switched.end());
-  // 9 of 10 without switches. With switches the bound also counts ways that no
-  // route takes.
+  // 9 of 10 without switches. With switches the bound also counts routes that
+  // no route takes.
   EXPECT_LE(direct[direct.size() * 9 / 10], 1.10);
   EXPECT_LE(switched[switched.size() / 2], 1.10);
 }
 
 TEST(Synthesise, FewStrandsOnRequest) {
   const Topology topology = builtin("dgx-1");
-  const schedule::Routes routes = synthesise(topology, {.max_strands = 2});
-  EXPECT_LE(routes.strands, 2);
-  EXPECT_GE(seconds(routes, topology, 1e6), bound(topology, 1e6));
+  const schedule::Trees trees = synthesise(topology, {.max_strands = 2});
+  EXPECT_LE(trees.strands, 2);
+  EXPECT_GE(seconds(trees, topology, 1e6), bound(topology, 1e6));
 }
 
 TEST(Synthesise, TakesAsManyStepsAsARing) {
@@ -188,9 +188,9 @@ TEST(Synthesise, IsTheSameEverywhere) {
 }
 
 TEST(Synthesise, OfOneRank) {
-  const schedule::Routes routes = synthesise(builtin("mesh:ranks=1"));
-  check(routes);
-  EXPECT_EQ(routes.steps, 0);
+  const schedule::Trees trees = synthesise(builtin("mesh:ranks=1"));
+  check(trees);
+  EXPECT_EQ(trees.steps, 0);
 }
 
 // Both directions of a half-duplex cable take their turns.
@@ -218,7 +218,7 @@ TEST(Synthesise, RefusesWhatItCannotUse) {
       [&] { synthesise(with_cable(builtin("ring:ranks=2"), 0, 1, 0, false)); },
       ThrowsMessage<InvalidArgument>(HasSubstr("no path from")));
   EXPECT_THAT([&] { seconds(synthesise(mesh), builtin("mesh:ranks=4"), 1); },
-              ThrowsMessage<InvalidArgument>(HasSubstr("routes of 3 ranks")));
+              ThrowsMessage<InvalidArgument>(HasSubstr("trees of 3 ranks")));
 }
 
 }  // namespace

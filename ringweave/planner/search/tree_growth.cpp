@@ -37,21 +37,21 @@ class Growth {
         ties_.push_back(random.bits());
       }
     }
-    routes_ = {.ranks = graph.ranks,
-               .strands = graph.strands,
-               .steps = 0,
-               .hops = std::vector<std::vector<schedule::Hop>>(trees_.size())};
+    grown_ = {.ranks = graph.ranks,
+              .strands = graph.strands,
+              .steps = 0,
+              .hops = std::vector<std::vector<schedule::Hop>>(trees_.size())};
   }
 
-  std::optional<schedule::Routes> run(int most_steps) {
+  std::optional<schedule::Trees> run(int most_steps) {
     std::int64_t missing =
         std::int64_t{1} * graph_.ranks * graph_.strands * (graph_.ranks - 1);
-    for (; missing > 0; ++routes_.steps) {
+    for (; missing > 0; ++grown_.steps) {
       const std::int64_t taken = step();
-      if (taken == 0 || routes_.steps >= most_steps) return std::nullopt;
+      if (taken == 0 || grown_.steps >= most_steps) return std::nullopt;
       missing -= taken;
     }
-    return std::move(routes_);
+    return std::move(grown_);
   }
 
  private:
@@ -64,7 +64,7 @@ class Growth {
     held_ = trees_;
     std::vector<Take> taken;
     for (int i = 0; i < graph_.ranks; ++i) {
-      const Rank rank = (i + routes_.steps) % graph_.ranks;
+      const Rank rank = (i + grown_.steps) % graph_.ranks;
       for (const Take& take : match(rank)) {
         apply(take);
         taken.push_back(take);
@@ -76,7 +76,7 @@ class Growth {
     }
     for (const Take& take : taken) {
       const StepGraph::Edge& edge = graph_.edges[take.edge];
-      routes_.hops[take.tree].push_back({edge.from, edge.to, routes_.steps});
+      grown_.hops[take.tree].push_back({edge.from, edge.to, grown_.steps});
     }
     return static_cast<std::int64_t>(taken.size());
   }
@@ -161,7 +161,7 @@ class Growth {
   std::vector<Take> one_by_one() {
     std::vector<Take> taken;
     for (int i = 0; i < graph_.ranks; ++i) {
-      const Rank rank = (i + routes_.steps) % graph_.ranks;
+      const Rank rank = (i + grown_.steps) % graph_.ranks;
       std::map<int, int> used;  // by edge
       for (const int tree : missing_at(rank)) {
         for (const int edge : edges_into_[rank]) {
@@ -190,14 +190,14 @@ class Growth {
   std::vector<RankSet> trees_;       // [owner · strands + strand]
   std::vector<RankSet> held_;        // trees_ at the start of the step
   std::vector<std::uint64_t> ties_;  // order among equally rare trees
-  schedule::Routes routes_;
+  schedule::Trees grown_;
 };
 
 }  // namespace
 
-std::optional<schedule::Routes> grow_trees(const StepGraph& graph,
-                                           const GrowthOptions& options,
-                                           int most_steps) {
+std::optional<schedule::Trees> grow_trees(const StepGraph& graph,
+                                          const GrowthOptions& options,
+                                          int most_steps) {
   return Growth(graph, options).run(most_steps);
 }
 

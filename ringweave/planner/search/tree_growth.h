@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "ringweave/schedule/strategy/routes.h"
+#include "ringweave/schedule/strategy/trees.h"
 #include "ringweave/topology/tree_packing.h"
 
 namespace ringweave::planner {
@@ -19,8 +19,8 @@ struct GrowthOptions {
 /// In every step each rank takes as many strands as its edges carry, the rarest
 /// first: those that the fewest ranks have. nullopt if the trees block each
 /// other, or take more than `most_steps`.
-std::optional<schedule::Routes> grow_trees(const topology::StepGraph& graph,
-                                           const GrowthOptions& options,
-                                           int most_steps);
+std::optional<schedule::Trees> grow_trees(const topology::StepGraph& graph,
+                                          const GrowthOptions& options,
+                                          int most_steps);
 
 }  // namespace ringweave::planner

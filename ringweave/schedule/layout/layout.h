@@ -1,8 +1,9 @@
 // Which rank holds which tokens of the sequence.
 //
 // A shard is a list of runs, each an arithmetic progression of token
-// positions. The order of a rank's tokens is the order of its runs. No other
-// code knows what "zigzag" means: everything asks here.
+// positions. The order of a rank's tokens is the order of its runs. What runs
+// asks here for runs and never for a kind of layout. Only the planner's
+// formulas do, which hold for some kinds alone (planner/cost/balance.h).
 #pragma once
 
 #include <cstdint>

@@ -58,9 +58,9 @@ struct Area {
 
 /// Appends the areas of a band of positions between two runs: a query at q sees
 /// a key at k if -left <= k - q <= right. At most four areas, which share no
-/// pair; each of their rows sees a key, except in a band of rows and keys with
-/// unequal strides, and each of their keys is seen but there. With equal
-/// strides a limit on one side makes full areas and causal squares.
+/// pair. Each of their rows sees a key and each of their keys is seen, except
+/// in a band of rows and keys with unequal strides. With equal strides a limit
+/// on one side makes full areas and causal squares.
 void add_band_areas(const Run& queries, const Run& keys, std::int64_t left,
                     std::int64_t right, std::vector<Area>& areas);
 

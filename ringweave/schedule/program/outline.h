@@ -38,10 +38,10 @@ using SideBySide = std::function<bool(Rank, const BlockId&)>;
 /// Asks the demand, which must outlive the result, and remembers its answers.
 SideBySide side_by_side(const Demand& demand, int strands);
 
-/// Coalesces a rank's transfers into messages: those that agree in all but the
-/// part, with consecutive part numbers, of parts that lie side by side on both
-/// ranks. Sender and receiver do so alike. An empty `side_by_side` means that
-/// all do.
+/// Joins a rank's transfers into messages. Transfers share a message if they
+/// differ only in the part, their parts follow one another, and these lie side
+/// by side on both ranks. Sender and receiver find the same messages. An empty
+/// `side_by_side` means that all parts lie side by side.
 Outline make_outline(const Schedule& part, Rank rank,
                      const SideBySide& side_by_side);
 

@@ -53,9 +53,9 @@ class Banks {
   std::map<int, int> parent_;
 };
 
-/// Consecutive tenants that lie side by side wherever they are: what of a slot
-/// one message may carry.
-struct Unit {
+/// Consecutive tenants of a slot that lie side by side wherever they are: one
+/// message may carry them.
+struct Stretch {
   int tenancy = 0;
   std::size_t first = 0;  ///< index of its first tenant
   std::size_t count = 1;
@@ -65,20 +65,21 @@ struct Unit {
   BlockId block;  ///< of its first tenant
 };
 
-bool before(const Unit& a, const Unit& b) {
+bool before(const Stretch& a, const Stretch& b) {
   return std::tie(a.key, a.block) < std::tie(b.key, b.block);
 }
 
-/// Units that are placed side by side.
+/// Stretches that are placed side by side.
 struct Group {
   int begin = 0;
   int end = 0;
-  std::vector<Unit> units;
+  std::vector<Stretch> stretches;
 
   std::int64_t size() const {
-    return std::accumulate(
-        units.begin(), units.end(), std::int64_t{0},
-        [](std::int64_t sum, const Unit& unit) { return sum + unit.size; });
+    return std::accumulate(stretches.begin(), stretches.end(), std::int64_t{0},
+                           [](std::int64_t sum, const Stretch& stretch) {
+                             return sum + stretch.size;
+                           });
   }
 };
 
@@ -99,59 +100,60 @@ class Placer {
   }
 
   Placement run(const std::map<BlockId, Place>& kept) {
-    std::vector<Unit> forward_kept;
-    std::map<Payload, std::vector<Unit>> scratch;
-    std::map<Payload, std::vector<Unit>> staging;
+    std::vector<Stretch> forward_kept;
+    std::map<Payload, std::vector<Stretch>> scratch;
+    std::map<Payload, std::vector<Stretch>> staging;
     for (int index = 0; index < static_cast<int>(tenancies_.all.size());
          ++index) {
       const Tenancy& tenancy = tenancies_.all[index];
-      for (const Unit& unit : units_of(index)) {
-        if (unit.kept && !kept.empty()) {
-          adopt(unit, kept);
-        } else if (unit.kept) {
-          forward_kept.push_back(unit);
+      for (const Stretch& stretch : stretches_of(index)) {
+        if (stretch.kept && !kept.empty()) {
+          adopt(stretch, kept);
+        } else if (stretch.kept) {
+          forward_kept.push_back(stretch);
         } else {
           (tenancy.staging ? staging : scratch)[tenancy.payload].push_back(
-              unit);
+              stretch);
         }
       }
     }
     place_kept(std::move(forward_kept));
     // Staging last: its order follows the places of what it is added to.
-    for (auto& [payload, units] : scratch) {
-      place_scratch(payload, units, staging[payload]);
+    for (auto& [payload, stretches] : scratch) {
+      place_scratch(payload, stretches, staging[payload]);
     }
-    for (auto& [payload, units] : staging) {
-      if (!scratch.contains(payload)) place_scratch(payload, {}, units);
+    for (auto& [payload, stretches] : staging) {
+      if (!scratch.contains(payload)) place_scratch(payload, {}, stretches);
     }
     return std::move(result_);
   }
 
  private:
-  const Tenancy& tenancy_of(const Unit& unit) const {
-    return tenancies_.all[unit.tenancy];
+  const Tenancy& tenancy_of(const Stretch& stretch) const {
+    return tenancies_.all[stretch.tenancy];
   }
   static BlockId block_of(const Tenancy& tenancy, const Tenant& tenant) {
     return {tenancy.block.owner, tenancy.block.strand, tenant.part};
   }
 
-  std::vector<Unit> units_of(int index) const {
+  std::vector<Stretch> stretches_of(int index) const {
     const Tenancy& tenancy = tenancies_.all[index];
-    std::vector<Unit> units;
+    std::vector<Stretch> stretches;
     for (std::size_t i = 0; i < tenancy.tenants.size(); ++i) {
       const Tenant& tenant = tenancy.tenants[i];
-      if (i > 0 && units.back().kept == tenant.retained &&
+      if (i > 0 && stretches.back().kept == tenant.retained &&
           tenancy.tenants[i - 1].part + 1 == tenant.part &&
           (!order_.side_by_side ||
            order_.side_by_side(block_of(tenancy, tenancy.tenants[i - 1])))) {
-        ++units.back().count;
-        units.back().size += tenant.size;
+        ++stretches.back().count;
+        stretches.back().size += tenant.size;
       } else {
-        units.push_back({index, i, 1, tenant.size, tenant.retained,
-                         key_of(tenancy, tenant), block_of(tenancy, tenant)});
+        stretches.push_back({index, i, 1, tenant.size, tenant.retained,
+                             key_of(tenancy, tenant),
+                             block_of(tenancy, tenant)});
       }
     }
-    return units;
+    return stretches;
   }
 
   PlacementKey key_of(const Tenancy& tenancy, const Tenant& tenant) const {
@@ -163,27 +165,29 @@ class Placer {
     return last;
   }
 
-  void adopt(const Unit& unit, const std::map<BlockId, Place>& kept) {
-    for (std::size_t i = unit.first; i < unit.first + unit.count; ++i) {
-      const Tenancy& tenancy = tenancy_of(unit);
-      result_.places[unit.tenancy][i] =
+  void adopt(const Stretch& stretch, const std::map<BlockId, Place>& kept) {
+    for (std::size_t i = stretch.first; i < stretch.first + stretch.count;
+         ++i) {
+      const Tenancy& tenancy = tenancy_of(stretch);
+      result_.places[stretch.tenancy][i] =
           kept.at(block_of(tenancy, tenancy.tenants[i]));
     }
   }
 
-  void put(const Unit& unit, Memory memory, std::int64_t begin) {
-    for (std::size_t i = unit.first; i < unit.first + unit.count; ++i) {
-      const std::int64_t size = tenancy_of(unit).tenants[i].size;
-      result_.places[unit.tenancy][i] = {memory, begin, size};
+  void put(const Stretch& stretch, Memory memory, std::int64_t begin) {
+    for (std::size_t i = stretch.first; i < stretch.first + stretch.count;
+         ++i) {
+      const std::int64_t size = tenancy_of(stretch).tenants[i].size;
+      result_.places[stretch.tenancy][i] = {memory, begin, size};
       begin += size;
     }
   }
 
   /// What is added side by side lies side by side; of what is added to one
   /// place the lowest sender's comes first.
-  PlacementKey staging_key(const Unit& unit) const {
-    const BlockId& block = unit.block;
-    const std::size_t transfer = additions_.at({unit.tenancy, block.part});
+  PlacementKey staging_key(const Stretch& stretch) const {
+    const BlockId& block = stretch.block;
+    const std::size_t transfer = additions_.at({stretch.tenancy, block.part});
     const Rank sender = part_.transfers[transfer].from;
     const int sum = tenancies_.of_sum[transfer];
     if (sum == Tenancies::kNobody) {  // the owner's, in the order of the block
@@ -194,48 +198,49 @@ class Placer {
     return {result_.places[sum][found - tenants.begin()].begin, sender, 0, 0};
   }
 
-  void place_kept(std::vector<Unit> units) {
-    std::ranges::stable_sort(units, before);
-    std::ranges::stable_sort(units, {}, [&](const Unit& unit) {
-      return tenancy_of(unit).tenants[unit.first].tile_step;
+  void place_kept(std::vector<Stretch> stretches) {
+    std::ranges::stable_sort(stretches, before);
+    std::ranges::stable_sort(stretches, {}, [&](const Stretch& stretch) {
+      return tenancy_of(stretch).tenants[stretch.first].tile_step;
     });
-    for (const Unit& unit : units) {
-      put(unit, Memory::kept, result_.kept_size);
-      result_.kept_size += unit.size;
+    for (const Stretch& stretch : stretches) {
+      put(stretch, Memory::kept, result_.kept_size);
+      result_.kept_size += stretch.size;
     }
   }
 
-  std::vector<Group> groups_of(const std::vector<Unit>& units) const {
+  std::vector<Group> groups_of(const std::vector<Stretch>& stretches) const {
     std::map<std::pair<int, int>, Group> groups;
-    for (const Unit& unit : units) {
-      const Tenancy& tenancy = tenancy_of(unit);
+    for (const Stretch& stretch : stretches) {
+      const Tenancy& tenancy = tenancy_of(stretch);
       Group& group = groups[{tenancy.begin, tenancy.end}];
       group.begin = tenancy.begin;
       group.end = tenancy.end;
-      group.units.push_back(unit);
+      group.stretches.push_back(stretch);
     }
     std::vector<Group> sorted;
     for (auto& [times, group] : groups) sorted.push_back(std::move(group));
     return sorted;
   }
 
-  void place_scratch(Payload payload, const std::vector<Unit>& units,
-                     const std::vector<Unit>& staging) {
+  void place_scratch(Payload payload, const std::vector<Stretch>& stretches,
+                     const std::vector<Stretch>& staging) {
     const std::map<int, std::int64_t> sizes = slot_sizes(part_, rank_, payload);
     Banks banks(sizes);
-    std::vector<Group> groups = groups_of(units);
+    std::vector<Group> groups = groups_of(stretches);
     const std::size_t first_staging = groups.size();
     for (Group& group : groups_of(staging)) groups.push_back(std::move(group));
     for (const Group& group : groups) {
-      for (const Unit& unit : group.units) {
-        banks.join(tenancy_of(unit).slot, tenancy_of(group.units[0]).slot);
+      for (const Stretch& stretch : group.stretches) {
+        banks.join(tenancy_of(stretch).slot,
+                   tenancy_of(group.stretches[0]).slot);
       }
     }
     const auto bank_list = banks.list();
     // By bank: groups and whether they fit side by side.
     std::map<int, std::vector<std::size_t>> of_bank;
     for (std::size_t i = 0; i < groups.size(); ++i) {
-      of_bank[banks.find(tenancy_of(groups[i].units[0]).slot)].push_back(i);
+      of_bank[banks.find(tenancy_of(groups[i].stretches[0]).slot)].push_back(i);
     }
     for (const bool stage : {false, true}) {
       for (const auto& [slot, members] : of_bank) {
@@ -276,14 +281,14 @@ class Placer {
     }
     for (std::size_t k = 0; k < members.size(); ++k) {
       Group& group = groups[members[k]];
-      for (Unit& unit : group.units) {
-        if (tenancy_of(unit).staging) unit.key = staging_key(unit);
+      for (Stretch& stretch : group.stretches) {
+        if (tenancy_of(stretch).staging) stretch.key = staging_key(stretch);
       }
-      std::ranges::sort(group.units, before);
+      std::ranges::sort(group.stretches, before);
       std::int64_t begin = bank.begin + begins[k];
-      for (const Unit& unit : group.units) {
-        put(unit, Memory::scratch, begin);
-        begin += unit.size;
+      for (const Stretch& stretch : group.stretches) {
+        put(stretch, Memory::scratch, begin);
+        begin += stretch.size;
       }
     }
   }
@@ -295,11 +300,11 @@ class Placer {
                      const std::vector<Group>& groups) {
     std::map<int, std::int64_t> filled;  // of each tenancy
     for (const std::size_t i : members) {
-      for (const Unit& unit : groups[i].units) {
-        std::int64_t& size = filled[unit.tenancy];
-        put(unit, Memory::scratch,
-            bank.begin + bank.slot_begin.at(tenancy_of(unit).slot) + size);
-        size += unit.size;
+      for (const Stretch& stretch : groups[i].stretches) {
+        std::int64_t& size = filled[stretch.tenancy];
+        put(stretch, Memory::scratch,
+            bank.begin + bank.slot_begin.at(tenancy_of(stretch).slot) + size);
+        size += stretch.size;
       }
     }
   }

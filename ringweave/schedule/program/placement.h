@@ -43,7 +43,7 @@ using PlacementKey = std::array<std::int64_t, 4>;
 struct PlacementOrder {
   /// Whether a part and the next one lie side by side on this rank.
   std::function<bool(const BlockId&)> side_by_side;
-  /// Of a part that the rank computes; it passes others on, which come last.
+  /// Of a part that the rank computes. Parts that it only passes on come last.
   std::function<PlacementKey(const BlockId&)> key;
 };
 

@@ -1,7 +1,7 @@
 // One rank's pass, compiled: what it posts, waits for, adds and computes in
 // each step, and where in memory everything lies. Made once per plan, run for
-// every layer and every batch: sizes are in units, of which the caller knows
-// the bytes.
+// every layer and every batch: sizes are in units, and the caller knows the
+// bytes of a unit.
 #pragma once
 
 #include <map>
@@ -87,8 +87,8 @@ struct Program {
   /// Gradients of own keys and values are summed in packed order. If not, only
   /// own tiles make them, region by region of the input.
   bool packs_gradients = false;
-  /// Something is added to the packed gradients, or none is put there, before
-  /// its own tile is computed: they start at 0, and all is added.
+  /// Packed gradients start at 0, and everything is added to them: some arrive
+  /// before the own tiles are computed, or own tiles don't cover the block.
   bool packed_gradients_start_at_zero = false;
   /// Rows that no call is the first for: they start as rows that see no key.
   std::vector<Range> rows_to_clear;
@@ -107,9 +107,9 @@ struct Program {
 };
 
 /// `part` is the rank's part of a schedule for `demand`, whose shards are cut
-/// into `strands`. `forward`: of backward, the program of the pass before it,
-/// whose kept places backward finds. Throws InvalidArgument if the part is none
-/// of a valid schedule.
+/// into `strands`. A backward pass wants the program of its forward pass, which
+/// says where the kept keys lie. Throws InvalidArgument if `part` is not of a
+/// valid schedule.
 Program compile(const Schedule& part, Rank rank, const AttentionDemand& demand,
                 int strands, const Program* forward = nullptr);
 

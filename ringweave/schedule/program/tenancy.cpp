@@ -10,9 +10,9 @@ namespace {
 
 constexpr int kNobody = Tenancies::kNobody;
 
-class Player {
+class SlotPlayer {
  public:
-  Player(const Schedule& part, Rank rank)
+  SlotPlayer(const Schedule& part, Rank rank)
       : part_(part), rank_(rank), waits_(part.steps + 1) {
     const std::size_t transfers = part.transfers.size();
     for (auto* list :
@@ -206,7 +206,7 @@ class Player {
 }  // namespace
 
 Tenancies tenancies_of(const Schedule& part, Rank rank) {
-  return Player(part, rank).play();
+  return SlotPlayer(part, rank).play();
 }
 
 }  // namespace ringweave::schedule

@@ -27,9 +27,9 @@ struct Use {
   std::optional<int> copy_slot;  // backward: where a copy of the gradient goes
 };
 
-class Player {
+class AttentionPlayer {
  public:
-  Player(const Schedule& schedule, const Demand& demand, int strands)
+  AttentionPlayer(const Schedule& schedule, const Demand& demand, int strands)
       : schedule_(schedule),
         demand_(demand),
         strands_(strands),
@@ -278,7 +278,7 @@ void validate_form(const Schedule& schedule, const Demand& demand,
 }
 
 void validate(const Schedule& schedule, const Demand& demand, int strands) {
-  Player(schedule, demand, strands).play();
+  AttentionPlayer(schedule, demand, strands).play();
 }
 
 }  // namespace ringweave::schedule

@@ -21,9 +21,9 @@ namespace {
 }
 
 // Plays transfers of summaries, whatever brings them about.
-class Player {
+class SummaryPlayer {
  public:
-  Player(const Schedule& schedule, const Demand& demand, int strands)
+  SummaryPlayer(const Schedule& schedule, const Demand& demand, int strands)
       : schedule_(schedule),
         demand_(demand),
         strands_(strands),
@@ -164,7 +164,7 @@ void check_order(const Schedule& schedule, const ChainDemand& demand) {
 
 void validate_scan(const Schedule& schedule, const Demand& demand,
                    int strands) {
-  Player player(schedule, demand, strands);
+  SummaryPlayer player(schedule, demand, strands);
   for (const Transfer& t : schedule.transfers) {
     if (t.action == Action::compose) {
       fail("impossible", &t, "only a chain composes");
@@ -175,7 +175,7 @@ void validate_scan(const Schedule& schedule, const Demand& demand,
 }
 
 void validate_scan(const Schedule& schedule, const ChainDemand& demand) {
-  Player(schedule, demand, 1).play();
+  SummaryPlayer(schedule, demand, 1).play();
   check_order(schedule, demand);
 }
 

@@ -26,9 +26,10 @@ struct ChainSpec {
   bool broadcast = false;  ///< send the final state to all other ranks
 };
 
-/// Who needs which state: the rank of the next segment the state after a
-/// segment, unless it has made it itself; with `broadcast` every other rank the
-/// last one. The state after a segment is the block (rank, 0, part) of it.
+/// Who needs which state. The rank of the next segment needs the state after a
+/// segment, unless it made that state itself. With `broadcast` every other rank
+/// needs the last state. The state after a segment is the block (rank, 0,
+/// part).
 class ChainDemand final : public Demand {
  public:
   /// Throws InvalidArgument for ranks out of range, negative parts, a segment

@@ -17,25 +17,26 @@
 // on one link).
 //
 // Backward, phases in reverse. Phase p of slice j takes turn
-// (u-1-p)·slices + j: its holder spreads keys and values again, the gradients
-// go home to it (direct: straight; walks: from rank to rank behind keys and
-// values, and from the last one home), and it adds them up. Keys and values go
-// over the rail to phase p-1 from that turn on; half a shard's turns later they
-// have to be there. The sum goes as soon as it is complete, and has to be there
-// when that of phase p-1 is, a shard's turns later; the owner, who passes
-// nothing on, waits for it half a shard's turns longer. Unless a rail is busy
-// for so long, no rank waits for it. The own shard is computed in the last
-// step, while the last gradients go home. Only the holder of phase u-1 keeps
-// its shard after forward (C per rank); a part that the mask stops earlier is
-// sent there again by its owner, as in walk_schedule.h. Over each rail (u-2)C
-// and (u-1)C of gradients; inside u(m-1)C per rank of each.
+// (u-1-p)·slices + j. In that turn its holder spreads keys and values again.
+// The gradients go home to the holder (direct: straight; walks: from rank to
+// rank behind keys and values, and from the last one home), and it adds them
+// up. From that turn on keys and values go over the rail to phase p-1, which
+// waits for them half a shard's turns later. The sum goes over the rail as soon
+// as it is complete. Phase p-1 waits for it a shard's turns later, when its own
+// sum is complete; the owner, who passes nothing on, half a shard's turns later
+// still. So a rank waits only if a rail is busy for that long. The own shard is
+// computed in the last step, while the last gradients go home. Only the holder
+// of phase u-1 keeps its shard after forward (C per rank). If the mask stops a
+// part earlier, its owner sends it to the last node again, as in
+// walk_schedule.h. Over each rail (u-2)C and (u-1)C of gradients; inside
+// u(m-1)C per rank of each.
 //
-// Slots, of a slice each. Forward: slices + 1 on the rail, and two (from the
-// second node on four) of what is being spread, per peer with direct. Backward,
-// where the time that rails are left costs some: 3/2 · slices of keys on the
-// rail, 5/4 · slices + 1 + 2/D of growing sums, as many as slices of sums that
-// have arrived, and for the spread two of keys and three of gradients per peer
-// with direct, else two and four.
+// Slots hold a slice each. Forward: slices + 1 on the rail; for the spread two,
+// from the second node on four, per peer with direct. Backward, where the time
+// that rails get costs slots: 3/2 · slices of keys on the rail,
+// 5/4 · slices + 1 + 2/D of growing sums, as many as slices of arrived sums;
+// for the spread two of keys and three of gradients per peer with direct, else
+// two and four.
 #pragma once
 
 #include <memory>

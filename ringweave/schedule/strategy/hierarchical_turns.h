@@ -2,7 +2,7 @@
 // turns of hierarchical_schedule.h. k: slices; D: steps of a turn; u: nodes.
 #pragma once
 
-#include "ringweave/schedule/strategy/hierarchical_places.h"
+#include "ringweave/schedule/strategy/hierarchical_stops.h"
 
 namespace ringweave::schedule {
 
@@ -13,19 +13,19 @@ class Turns {
     int wait = 0;
   };
 
-  /// `places` must outlive this.
-  Turns(const Places& places, Pass pass, Payload payload);
+  /// `stops` must outlive this.
+  Turns(const Stops& stops, Pass pass, Payload payload);
 
-  /// When keys and values, or summaries, reach a place by the spread; its
-  /// holder posts in the step in which it is 0 hops away.
-  int spread_step(const Place& at) const {
-    return turn(at.block, at.phase) * spread_ + places_.depth(at.index);
+  /// When keys and values, or summaries, reach a stop by the spread. Of the
+  /// holder, which is 0 hops away: when it posts.
+  int spread_step(const Stop& at) const {
+    return turn(at.block, at.phase) * spread_ + stops_.depth(at.index);
   }
   /// The own shard is computed at once: while the first slices travel, and in
   /// backward while the last gradients do.
-  int tile_step(const Place& at) const {
+  int tile_step(const Stop& at) const {
     if (!at.is_owner()) return spread_step(at);
-    return forward_ ? 0 : places_.hierarchy().steps(Pass::backward) - 1;
+    return forward_ ? 0 : stops_.hierarchy().steps(Pass::backward) - 1;
   }
 
   /// Forward: the hop from `phase` to the next one.
@@ -34,17 +34,17 @@ class Turns {
   Steps kv_rail(const BlockId& block, int phase) const;
   /// Backward: from the owner to the holder of `phase`.
   Steps sent_again(const BlockId& block, int phase) const;
-  /// Backward: a gradient from a place of a node to the next one, or home.
-  Steps home(const Place& from) const;
-  /// Backward: the sum of `phase` to the one before, whose holder adds it to
-  /// its own, or, with `passes`, has none.
+  /// Backward: a gradient from a stop of a node to the next one, or home.
+  Steps home(const Stop& from) const;
+  /// Backward: the sum of `phase` goes to the phase before. The holder there
+  /// adds it to its own sum; with `passes` it has none and passes this one on.
   Steps grad_rail(const BlockId& block, int phase, bool passes) const;
 
-  int kv_slot(const Place& at) const;
-  /// Of a place's own gradient, and what is added to it.
-  int grad_slot(const Place& at) const;
+  int kv_slot(const Stop& at) const;
+  /// Of a stop's own gradient, and what is added to it.
+  int grad_slot(const Stop& at) const;
   /// Staging of gradients: from the rail; at a holder from peer `from` or from
-  /// the end of its walk; at a place along a walk.
+  /// the end of its walk; at a stop along a walk.
   int rail_staging(const BlockId& block) const;
   int home_staging(const BlockId& block, Rank from) const;
   int walk_staging(const BlockId& block) const;
@@ -63,17 +63,17 @@ class Turns {
   int sum_slots() const;
   int first_home_slot() const { return (sum_slots() + slices_) * strands_; }
 
-  const Places& places_;
+  const Stops& stops_;
   bool forward_;
   Payload payload_;
   int nodes_, ranks_per_node_, slices_;
   int strands_;  // of a slice
   int spread_;   // D
-  // Turns that backward leaves to keys and values on the rail, and to the
-  // owner's sums beyond their own. Half a shard's: simulated, a quarter makes
-  // ranks wait for rails, and a whole one gains nothing.
+  // Turns that backward gives keys and values to cross the rail, and an owner's
+  // sum beyond what other sums have: half a shard's. In simulations ranks wait
+  // for rails with a quarter, and a whole shard's turns gain nothing.
   int slack_;
-  // Turns by which a sum may reach a node that only passes it on before that
+  // A sum may reach a node that only passes it on so many turns before that
   // node's own turn.
   int early_;
 };

@@ -9,7 +9,7 @@
 #include "ringweave/schedule/strategy/direct_schedule.h"
 #include "ringweave/schedule/strategy/hierarchical_schedule.h"
 #include "ringweave/schedule/strategy/paths.h"
-#include "ringweave/schedule/strategy/route_schedule.h"
+#include "ringweave/schedule/strategy/tree_schedule.h"
 #include "ringweave/schedule/strategy/walk_schedule.h"
 #include "ringweave/schedule/strategy/walks.h"
 
@@ -106,12 +106,12 @@ Hierarchy hierarchy_of(const Strategy& strategy, int ranks) {
   return hierarchy;
 }
 
-const Routes& routes_of(const Strategy& strategy, int ranks) {
-  require(strategy.routes != nullptr, "[synthesised] got no routes");
-  require(strategy.routes->ranks == ranks,
-          "[synthesised] got routes of {} ranks; want routes of {} ranks",
-          strategy.routes->ranks, ranks);
-  return *strategy.routes;
+const Trees& trees_of(const Strategy& strategy, int ranks) {
+  require(strategy.trees != nullptr, "[synthesised] got no trees");
+  require(strategy.trees->ranks == ranks,
+          "[synthesised] got trees of {} ranks; want trees of {} ranks",
+          strategy.trees->ranks, ranks);
+  return *strategy.trees;
 }
 
 int direct_strands(const Strategy& strategy, int ranks) {
@@ -148,7 +148,7 @@ void emit_summaries(const Strategy& strategy, const Demand& demand,
       return emit_hierarchical_summaries(hierarchy_of(strategy, n), demand,
                                          rank, sink);
     case StrategyKind::synthesised:
-      return emit_route_summaries(routes_of(strategy, n), demand, rank, sink);
+      return emit_tree_summaries(trees_of(strategy, n), demand, rank, sink);
     case StrategyKind::ring:
     case StrategyKind::multi_ring:
     case StrategyKind::time_varying_multi_ring:
@@ -192,7 +192,7 @@ int strand_count(const Strategy& strategy, int ranks) {
     case StrategyKind::hierarchical:
       return hierarchy_of(strategy, ranks).strands();
     case StrategyKind::synthesised:
-      return routes_of(strategy, ranks).strands;
+      return trees_of(strategy, ranks).strands;
     case StrategyKind::ring:
     case StrategyKind::multi_ring:
     case StrategyKind::time_varying_multi_ring:
@@ -214,7 +214,7 @@ int step_count(const Strategy& strategy, int ranks, Pass pass) {
     case StrategyKind::hierarchical:
       return hierarchy_of(strategy, ranks).steps(pass);
     case StrategyKind::synthesised:
-      return strategy.routes->steps + 1;
+      return strategy.trees->steps + 1;
     case StrategyKind::ring:
     case StrategyKind::multi_ring:
     case StrategyKind::time_varying_multi_ring:
@@ -238,8 +238,8 @@ void emit(const Strategy& strategy, const Demand& demand, Pass pass,
       return emit_hierarchical(hierarchy_of(strategy, n), demand, pass, rank,
                                retain, sink);
     case StrategyKind::synthesised:
-      return emit_routes(routes_of(strategy, n), demand, pass, rank, retain,
-                         sink);
+      return emit_trees(trees_of(strategy, n), demand, pass, rank, retain,
+                        sink);
     case StrategyKind::ring:
     case StrategyKind::multi_ring:
     case StrategyKind::time_varying_multi_ring:

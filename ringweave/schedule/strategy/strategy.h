@@ -3,8 +3,9 @@
 //   const Strategy s = strategy_from_name("paths:nodes=2");
 //   const Schedule mine = rank_part(s, demand, Pass::forward, rank);
 //
-// A strategy is a generator in a file of its own, and a case in strategy.cpp;
-// names and JSON are in strategy_name.cpp.
+// Each strategy has a generator in a file of its own. strategy.cpp calls it;
+// names and JSON are in strategy_name.cpp. CONTRIBUTING.md lists what a new
+// strategy needs.
 #pragma once
 
 #include <memory>
@@ -18,7 +19,7 @@
 #include "ringweave/schedule/demand.h"
 #include "ringweave/schedule/schedule.h"
 #include "ringweave/schedule/schedule_builder.h"
-#include "ringweave/schedule/strategy/routes.h"
+#include "ringweave/schedule/strategy/trees.h"
 #include "ringweave/topology/ring.h"
 
 namespace ringweave::schedule {
@@ -56,9 +57,9 @@ struct Strategy {
   StrategyKind inner = StrategyKind::direct;
   /// rings only. What is not link-disjoint shares links, and is as valid.
   std::shared_ptr<const std::vector<topology::Ring>> rings = nullptr;
-  std::shared_ptr<const Routes> routes = nullptr;  ///< synthesised only
+  std::shared_ptr<const Trees> trees = nullptr;  ///< synthesised only
 };
-/// Equal fields; rings and routes by content.
+/// Equal fields; rings and trees by content.
 bool operator==(const Strategy& a, const Strategy& b);
 
 /// "ring", "ring_reverse", "multi_ring", "time_varying_multi_ring", "direct",
@@ -77,7 +78,7 @@ std::vector<std::string> strategy_names();
 /// "ring,hierarchical:nodes=2,slices=3,direct" are three.
 std::vector<std::string> split_strategy_names(std::string_view list);
 
-/// {"name"}, with "rings" (rank orders) or "routes" (routes.h) for those that
+/// {"name"}, with "rings" (rank orders) or "trees" (trees.h) for those that
 /// need them. `path` stands in errors.
 Json to_json(const Strategy& strategy);
 Strategy strategy_from_json(const Json& json, const std::string& path);

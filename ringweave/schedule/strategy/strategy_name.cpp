@@ -151,7 +151,7 @@ bool operator==(const Strategy& a, const Strategy& b) {
                 return std::ranges::equal(x, y, {}, &topology::Ring::order,
                                           &topology::Ring::order);
               }) &&
-         same(a.routes, b.routes, std::equal_to<>{});
+         same(a.trees, b.trees, std::equal_to<>{});
 }
 
 Strategy strategy_from_name(const std::string& name) {
@@ -229,7 +229,7 @@ Json to_json(const Strategy& strategy) {
     for (const auto& ring : *strategy.rings) rings.push_back(ring.order());
     json["rings"] = std::move(rings);
   }
-  if (strategy.routes) json["routes"] = to_json(*strategy.routes);
+  if (strategy.trees) json["trees"] = to_json(*strategy.trees);
   return json;
 }
 
@@ -242,9 +242,11 @@ Strategy strategy_from_json(const Json& json, const std::string& path) {
     strategy.rings = std::make_shared<const std::vector<topology::Ring>>(
         rings_from_json(object.value("rings"), path + ".rings"));
   } else if (word == row_of(StrategyKind::synthesised).name) {
+    // Older programs wrote "routes".
+    const std::string key = object.has("routes") ? "routes" : "trees";
     strategy.kind = StrategyKind::synthesised;
-    strategy.routes = std::make_shared<const Routes>(
-        routes_from_json(object.value("routes"), path + ".routes"));
+    strategy.trees = std::make_shared<const Trees>(
+        trees_from_json(object.value(key), path + "." + key));
   } else {
     strategy = strategy_from_name(word);
   }

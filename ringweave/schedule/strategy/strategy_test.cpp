@@ -235,13 +235,16 @@ TEST(Strategy, BadParametersAreNamed) {
   }
 }
 
-TEST(Strategy, JsonCarriesRingsAndRoutes) {
+TEST(Strategy, JsonCarriesRingsAndTrees) {
   for (const int ranks : {1, 4, 6}) {
     for (const Strategy& strategy : test_strategies(ranks)) {
       const Json json = to_json(strategy);
       EXPECT_EQ(strategy_from_json(parse_json(json.dump(), "text"), "strategy"),
                 strategy)
           << json.dump();
+      if (!json.contains("trees")) continue;
+      const Json older = {{"name", json["name"]}, {"routes", json["trees"]}};
+      EXPECT_EQ(strategy_from_json(older, "strategy"), strategy);
     }
   }
   const auto error = [](const char* text, const char* want) {
@@ -254,7 +257,7 @@ TEST(Strategy, JsonCarriesRingsAndRoutes) {
   error(R"({"name": "rings", "rings": [["a"]]})", "want a list of ranks");
   error(R"({"name": "rings", "rings": [[0, 0]]})", "0");
   error(R"({"name": "ring", "rings": [[0, 1]]})", "rings");
-  error(R"({"name": "synthesised", "routes": {}})", "ranks");
+  error(R"({"name": "synthesised", "trees": {}})", "ranks");
 }
 
 TEST(Strategy, SaysWhyNot) {
@@ -277,7 +280,7 @@ TEST(Strategy, SaysWhyNot) {
       EXPECT_THAT(*why_not(strategy, 8), HasSubstr("rings of 4 ranks"));
     }
     if (strategy.kind == StrategyKind::synthesised) {
-      EXPECT_THAT(*why_not(strategy, 8), HasSubstr("routes of 4 ranks"));
+      EXPECT_THAT(*why_not(strategy, 8), HasSubstr("trees of 4 ranks"));
     }
   }
   EXPECT_TRUE(why_not({.kind = StrategyKind::rings}, 2));

@@ -104,8 +104,8 @@ class WalkGenerator {
     return table_.needs(place(block, t), block);
   }
 
-  // Searched from the ends, so that full masks cost O(1). If that takes long,
-  // and few ranks need the part, it is their places that are looked up.
+  // Searches from both ends of the walk, so that a full mask costs O(1). If the
+  // search takes long, looks up where the ranks are that need the part.
   PartWalk find_walk(const BlockId& block) {
     int tries = table_.remembers() ? 16 : 2 * n_;
     PartWalk walk{block, 1, n_ - 1};

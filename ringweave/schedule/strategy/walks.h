@@ -1,4 +1,4 @@
-// The ways that blocks take when every rank passes on what it has received.
+// Walks of blocks over ranks: every rank passes on what it has received.
 //
 // A shard is cut into strands, and each strand of each owner walks over all
 // ranks, one hop per step. In every step each rank holds exactly one block of

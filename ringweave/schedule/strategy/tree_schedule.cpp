@@ -1,4 +1,4 @@
-#include "ringweave/schedule/strategy/route_schedule.h"
+#include "ringweave/schedule/strategy/tree_schedule.h"
 
 #include <algorithm>
 #include <map>
@@ -23,25 +23,25 @@ struct PartTree {
   std::vector<int> first;  // its last hop to a child: of gradients the first
 };
 
-class Generator {
+class TreeGenerator {
  public:
-  Generator(const Routes& routes, const Demand& demand,
-            std::optional<Rank> rank, ScheduleSink& sink)
-      : routes_(routes), demand_(demand), rank_(rank), sink_(sink) {
-    ensure(routes.ranks == demand.ranks(), "routes of {} ranks, demand of {}",
-           routes.ranks, demand.ranks());
+  TreeGenerator(const Trees& trees, const Demand& demand,
+                std::optional<Rank> rank, ScheduleSink& sink)
+      : trees_(trees), demand_(demand), rank_(rank), sink_(sink) {
+    ensure(trees.ranks == demand.ranks(), "trees of {} ranks, demand of {}",
+           trees.ranks, demand.ranks());
   }
 
   /// Calls emit(block, hops of its strand, tree) for every part.
   template <typename Emit>
   void generate(Emit emit) const {
-    for (Rank owner = 0; owner < routes_.ranks; ++owner) {
-      for (int strand = 0; strand < routes_.strands; ++strand) {
+    for (Rank owner = 0; owner < trees_.ranks; ++owner) {
+      for (int strand = 0; strand < trees_.strands; ++strand) {
         for (int part = 0; part < demand_.parts(owner); ++part) {
           const BlockId block{owner, strand, part};
-          if (demand_.size(block, routes_.strands) == 0) continue;
-          const int number = owner * routes_.strands + strand;
-          emit(block, routes_.hops[number], prune(block));
+          if (demand_.size(block, trees_.strands) == 0) continue;
+          const int number = owner * trees_.strands + strand;
+          emit(block, trees_.hops[number], prune(block));
         }
       }
     }
@@ -74,7 +74,7 @@ class Generator {
       if (tree.hop_to[hop.to] == kNone) continue;
       if (takes_part(hop)) add_gradient(block, hop, tree.first[hop.from] == i);
       if (!wanted(hop.to) || !needs(hop.to, block)) continue;
-      sink_.add(Tile{hop.to, routes_.steps - 1 - tree.last_step[hop.to], block,
+      sink_.add(Tile{hop.to, trees_.steps - 1 - tree.last_step[hop.to], block,
                      slot, slot});
       sink_.add(Retained{hop.to, block, slot});
     }
@@ -87,10 +87,10 @@ class Generator {
     return wanted(hop.from) || wanted(hop.to);
   }
   bool needs(Rank rank, const BlockId& block) const {
-    return demand_.needs(rank, block, routes_.strands);
+    return demand_.needs(rank, block, trees_.strands);
   }
   int slot_of(const BlockId& block) const {
-    return block.owner * routes_.strands + block.strand;
+    return block.owner * trees_.strands + block.strand;
   }
 
   void add_own_tile(const BlockId& block) {
@@ -102,8 +102,8 @@ class Generator {
   // From the last hop to the first: those that lead to nobody who needs the
   // part are left out.
   PartTree prune(const BlockId& block) const {
-    const std::vector<Hop>& hops = routes_.hops[slot_of(block)];
-    PartTree tree(routes_.ranks);
+    const std::vector<Hop>& hops = trees_.hops[slot_of(block)];
+    PartTree tree(trees_.ranks);
     for (int i = static_cast<int>(hops.size()) - 1; i >= 0; --i) {
       const Hop& hop = hops[i];
       if (tree.first[hop.to] == kNone && !needs(hop.to, block)) continue;
@@ -118,7 +118,7 @@ class Generator {
 
   // `first`: of the gradients that arrive at the parent.
   void add_gradient(const BlockId& block, const Hop& hop, bool first) {
-    const int step = routes_.steps - hop.step;
+    const int step = trees_.steps - hop.step;
     const bool copy =
         first && hop.from != block.owner && !needs(hop.from, block);
     sink_.add(Transfer{hop.to, hop.from, block, Payload::kv_grad,
@@ -132,17 +132,17 @@ class Generator {
   int staging_slot(const BlockId& block, const Hop& hop) {
     if (places_.empty()) {
       std::map<std::pair<Rank, int>, int> count;
-      for (const std::vector<Hop>& hops : routes_.hops) {
+      for (const std::vector<Hop>& hops : trees_.hops) {
         places_.emplace_back();
         for (const Hop& each : hops) {
           places_.back()[each.to] = count[{each.from, each.step}]++;
         }
       }
     }
-    return routes_.ranks * routes_.strands + places_[slot_of(block)].at(hop.to);
+    return trees_.ranks * trees_.strands + places_[slot_of(block)].at(hop.to);
   }
 
-  const Routes& routes_;
+  const Trees& trees_;
   const Demand& demand_;
   std::optional<Rank> rank_;
   ScheduleSink& sink_;
@@ -151,9 +151,9 @@ class Generator {
 
 }  // namespace
 
-void emit_routes(const Routes& routes, const Demand& demand, Pass pass,
-                 std::optional<Rank> rank, bool retain, ScheduleSink& sink) {
-  Generator generator(routes, demand, rank, sink);
+void emit_trees(const Trees& trees, const Demand& demand, Pass pass,
+                std::optional<Rank> rank, bool retain, ScheduleSink& sink) {
+  TreeGenerator generator(trees, demand, rank, sink);
   generator.generate([&](const BlockId& block, const std::vector<Hop>& hops,
                          const PartTree& tree) {
     if (pass == Pass::forward) {
@@ -164,9 +164,9 @@ void emit_routes(const Routes& routes, const Demand& demand, Pass pass,
   });
 }
 
-void emit_route_summaries(const Routes& routes, const Demand& demand,
-                          std::optional<Rank> rank, ScheduleSink& sink) {
-  Generator generator(routes, demand, rank, sink);
+void emit_tree_summaries(const Trees& trees, const Demand& demand,
+                         std::optional<Rank> rank, ScheduleSink& sink) {
+  TreeGenerator generator(trees, demand, rank, sink);
   generator.generate([&](const BlockId& block, const std::vector<Hop>& hops,
                          const PartTree& tree) {
     generator.forward(block, hops, tree, Payload::summary, true);

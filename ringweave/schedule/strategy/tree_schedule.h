@@ -1,4 +1,4 @@
-// Schedules along given trees (routes.h).
+// Schedules along given trees (trees.h).
 //
 // A part takes those hops of its tree that lead to a rank that needs it.
 // Forward, steps + 1 steps: hops as given, each rank computes a part in the
@@ -17,19 +17,19 @@
 
 #include "ringweave/schedule/demand.h"
 #include "ringweave/schedule/schedule_builder.h"
-#include "ringweave/schedule/strategy/routes.h"
+#include "ringweave/schedule/strategy/trees.h"
 
 namespace ringweave::schedule {
 
-/// The part of one rank, or the whole schedule; routes.steps + 1 steps.
-/// `routes` are checked, and `demand` has the same ranks. `retain` false:
+/// The part of one rank, or the whole schedule; trees.steps + 1 steps.
+/// `trees` are checked, and `demand` has the same ranks. `retain` false:
 /// forward keeps nothing.
-void emit_routes(const Routes& routes, const Demand& demand, Pass pass,
-                 std::optional<Rank> rank, bool retain, ScheduleSink& sink);
+void emit_trees(const Trees& trees, const Demand& demand, Pass pass,
+                std::optional<Rank> rank, bool retain, ScheduleSink& sink);
 
 /// Forward only, payload summary, no tiles, a slot for every (owner, strand);
 /// see rank_part_of_summaries().
-void emit_route_summaries(const Routes& routes, const Demand& demand,
-                          std::optional<Rank> rank, ScheduleSink& sink);
+void emit_tree_summaries(const Trees& trees, const Demand& demand,
+                         std::optional<Rank> rank, ScheduleSink& sink);
 
 }  // namespace ringweave::schedule

@@ -1,4 +1,4 @@
-#include "ringweave/schedule/strategy/routes.h"
+#include "ringweave/schedule/strategy/trees.h"
 
 #include <utility>
 
@@ -9,12 +9,12 @@
 namespace ringweave::schedule {
 namespace {
 
-constexpr const char* kWhere = "[routes]";
+constexpr const char* kWhere = "[trees]";
 
-void check_tree(const Routes& routes, Rank owner, int strand) {
-  const std::vector<Hop>& hops = routes.hops[owner * routes.strands + strand];
+void check_tree(const Trees& trees, Rank owner, int strand) {
+  const std::vector<Hop>& hops = trees.hops[owner * trees.strands + strand];
   constexpr int kNever = -1;
-  std::vector<int> there(routes.ranks, kNever);  // step in which it is there
+  std::vector<int> there(trees.ranks, kNever);  // step in which it is there
   there[owner] = 0;
   int last = 0;
   for (const Hop& hop : hops) {
@@ -24,10 +24,10 @@ void check_tree(const Routes& routes, Rank owner, int strand) {
           kWhere, owner, strand, hop.from, hop.to, hop.step, why));
     };
     const auto in_range = [&](Rank rank) {
-      return rank >= 0 && rank < routes.ranks;
+      return rank >= 0 && rank < trees.ranks;
     };
     if (!in_range(hop.from) || !in_range(hop.to)) complain("no such rank");
-    if (hop.step < last || hop.step >= routes.steps) {
+    if (hop.step < last || hop.step >= trees.steps) {
       complain("want hops in order of steps, none past the last step");
     }
     if (there[hop.from] == kNever || there[hop.from] > hop.step) {
@@ -37,7 +37,7 @@ void check_tree(const Routes& routes, Rank owner, int strand) {
     there[hop.to] = hop.step + 1;
     last = hop.step;
   }
-  for (Rank rank = 0; rank < routes.ranks; ++rank) {
+  for (Rank rank = 0; rank < trees.ranks; ++rank) {
     require(there[rank] != kNever,
             "{} owner {}, strand {}: no hop brings the block to rank {}",
             kWhere, owner, strand, rank);
@@ -46,36 +46,36 @@ void check_tree(const Routes& routes, Rank owner, int strand) {
 
 }  // namespace
 
-void check(const Routes& routes) {
-  require(routes.ranks >= 1 && routes.strands >= 1 && routes.steps >= 0,
+void check(const Trees& trees) {
+  require(trees.ranks >= 1 && trees.strands >= 1 && trees.steps >= 0,
           "{} got {} ranks, {} strands, {} steps; want at least 1, 1, 0",
-          kWhere, routes.ranks, routes.strands, routes.steps);
-  const std::size_t want = std::size_t{1} * routes.ranks * routes.strands;
+          kWhere, trees.ranks, trees.strands, trees.steps);
+  const std::size_t want = std::size_t{1} * trees.ranks * trees.strands;
   require(
-      routes.hops.size() == want,
+      trees.hops.size() == want,
       "{} got hops of {} blocks; want {}, one list for each owner and strand",
-      kWhere, routes.hops.size(), want);
-  for (Rank owner = 0; owner < routes.ranks; ++owner) {
-    for (int strand = 0; strand < routes.strands; ++strand) {
-      check_tree(routes, owner, strand);
+      kWhere, trees.hops.size(), want);
+  for (Rank owner = 0; owner < trees.ranks; ++owner) {
+    for (int strand = 0; strand < trees.strands; ++strand) {
+      check_tree(trees, owner, strand);
     }
   }
 }
 
-Json to_json(const Routes& routes) {
+Json to_json(const Trees& trees) {
   Json all = Json::array();
-  for (const std::vector<Hop>& hops : routes.hops) {
+  for (const std::vector<Hop>& hops : trees.hops) {
     Json list = Json::array();
     for (const Hop& hop : hops) list.push_back({hop.from, hop.to, hop.step});
     all.push_back(std::move(list));
   }
-  return {{"ranks", routes.ranks},
-          {"strands", routes.strands},
-          {"steps", routes.steps},
+  return {{"ranks", trees.ranks},
+          {"strands", trees.strands},
+          {"steps", trees.steps},
           {"hops", std::move(all)}};
 }
 
-Routes routes_from_json(const Json& json, const std::string& path) {
+Trees trees_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
   const auto read = [&](const char* key, std::int64_t min, int most) {
     const std::int64_t value = object.integer(key, min);
@@ -83,10 +83,10 @@ Routes routes_from_json(const Json& json, const std::string& path) {
             most);
     return static_cast<int>(value);
   };
-  Routes routes{.ranks = read("ranks", 1, kMaxRanks),
-                .strands = read("strands", 1, kMaxStrands),
-                .steps = read("steps", 0, kMaxSteps),
-                .hops = {}};
+  Trees trees{.ranks = read("ranks", 1, kMaxRanks),
+              .strands = read("strands", 1, kMaxStrands),
+              .steps = read("steps", 0, kMaxSteps),
+              .hops = {}};
   const Json& all = object.value("hops");
   object.done();
   require(all.is_array(), "[{}.hops] got {}; want a list", path,
@@ -101,10 +101,10 @@ Routes routes_from_json(const Json& json, const std::string& path) {
               "[{}.hops] got {}; want [from, to, step]", path, hop.dump());
       hops.push_back({hop[0].get<int>(), hop[1].get<int>(), hop[2].get<int>()});
     }
-    routes.hops.push_back(std::move(hops));
+    trees.hops.push_back(std::move(hops));
   }
-  check(routes);
-  return routes;
+  check(trees);
+  return trees;
 }
 
 }  // namespace ringweave::schedule

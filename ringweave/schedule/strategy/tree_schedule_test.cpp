@@ -1,4 +1,4 @@
-#include "ringweave/schedule/strategy/route_schedule.h"
+#include "ringweave/schedule/strategy/tree_schedule.h"
 
 #include <gtest/gtest.h>
 
@@ -9,22 +9,22 @@
 namespace ringweave::schedule {
 namespace {
 
-Strategy synthesised(Routes routes) {
+Strategy synthesised(Trees trees) {
   return {.kind = StrategyKind::synthesised,
-          .routes = std::make_shared<const Routes>(std::move(routes))};
+          .trees = std::make_shared<const Trees>(std::move(trees))};
 }
 
 // Owner 0 sends to 1, which sends to 2 and 3 in one step; so all others,
 // turned.
-Routes forks_of_four() {
-  Routes routes{.ranks = 4, .strands = 1, .steps = 2, .hops = {}};
+Trees forks_of_four() {
+  Trees trees{.ranks = 4, .strands = 1, .steps = 2, .hops = {}};
   for (Rank owner = 0; owner < 4; ++owner) {
     const auto at = [&](int place) { return (owner + place) % 4; };
-    routes.hops.push_back(
+    trees.hops.push_back(
         {{at(0), at(1), 0}, {at(1), at(2), 1}, {at(1), at(3), 1}});
   }
-  check(routes);
-  return routes;
+  check(trees);
+  return trees;
 }
 
 TEST(RouteSchedule, ForksOfFourAreSpelledOut) {

@@ -1,10 +1,10 @@
-#include "ringweave/schedule/strategy/hierarchical_places.h"
+#include "ringweave/schedule/strategy/hierarchical_stops.h"
 
 #include "ringweave/base/error.h"
 
 namespace ringweave::schedule {
 
-Places::Places(const Hierarchy& hierarchy, const Demand& demand)
+Stops::Stops(const Hierarchy& hierarchy, const Demand& demand)
     : hierarchy_(hierarchy), demand_(demand), strands_(hierarchy.strands()) {
   ensure(
       demand.ranks() == hierarchy.ranks() &&
@@ -13,7 +13,7 @@ Places::Places(const Hierarchy& hierarchy, const Demand& demand)
       demand.ranks());
 }
 
-Rank Places::rank_at(const Place& at) const {
+Rank Stops::rank_at(const Stop& at) const {
   const int m = hierarchy_.ranks_per_node;
   const int node = (at.block.owner / m + at.phase) % hierarchy_.nodes;
   const int holder = at.block.owner % m;
@@ -22,7 +22,7 @@ Rank Places::rank_at(const Place& at) const {
                                                         at.index));
 }
 
-Rank Places::owner_at(int strand, Rank rank, int phase, int index) const {
+Rank Stops::owner_at(int strand, Rank rank, int phase, int index) const {
   const int m = hierarchy_.ranks_per_node;
   const int node = (rank / m - phase + hierarchy_.nodes) % hierarchy_.nodes;
   const int local = rank % m;
@@ -32,13 +32,13 @@ Rank Places::owner_at(int strand, Rank rank, int phase, int index) const {
                             strand % hierarchy_.inner_strands(), local, index));
 }
 
-int Places::last_index(const BlockId& block, int phase) const {
+int Stops::last_index(const BlockId& block, int phase) const {
   int index = hierarchy_.ranks_per_node - 1;
   while (index > 0 && !needs({block, phase, index})) --index;
   return index;
 }
 
-int Places::first_index(const BlockId& block, int phase) const {
+int Stops::first_index(const BlockId& block, int phase) const {
   int index = 1;
   while (index < hierarchy_.ranks_per_node && !needs({block, phase, index})) {
     ++index;
@@ -46,23 +46,23 @@ int Places::first_index(const BlockId& block, int phase) const {
   return index;
 }
 
-bool Places::node_needs(const BlockId& block, int phase) const {
+bool Stops::node_needs(const BlockId& block, int phase) const {
   return last_index(block, phase) > 0 || needs({block, phase, 0});
 }
 
-int Places::last_phase(const BlockId& block) const {
+int Stops::last_phase(const BlockId& block) const {
   int phase = hierarchy_.nodes - 1;
   while (phase > 0 && !node_needs(block, phase)) --phase;
   return phase;
 }
 
-int Places::first_phase(const BlockId& block) const {
+int Stops::first_phase(const BlockId& block) const {
   int phase = 1;
   while (phase < hierarchy_.nodes && !node_needs(block, phase)) ++phase;
   return phase;
 }
 
-bool Places::is_on_the_way(const Place& at) const {
+bool Stops::is_on_the_way(const Stop& at) const {
   if (at.index == 0) return false;
   return is_direct() ? needs(at) : at.index <= last_index(at.block, at.phase);
 }

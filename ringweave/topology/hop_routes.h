@@ -10,7 +10,7 @@
 namespace ringweave::topology {
 
 /// The route between two ranks, if no other rank lies between.
-struct Way {
+struct Route {
   Rank from = 0;
   Rank to = 0;
   std::vector<int> links;
@@ -18,13 +18,13 @@ struct Way {
 
 /// All of a topology, direct links first, then by distance of the ranks'
 /// numbers.
-std::vector<Way> ways(const Topology& topology);
+std::vector<Route> hop_routes(const Topology& topology);
 
-/// The least of what the links of a way have, [link].
-int room(const Way& way, std::span<const int> links);
+/// The least of what a route's links have. `links`: what each has.
+int room(const Route& route, std::span<const int> links);
 
-/// Hands out what links have, [link], to ways, [way]: all of a direct link,
+/// Hands out what links have to routes, by route: all of a direct link first,
 /// then one by one in turn, which spreads a switch over partners.
-std::vector<int> spread(std::span<const Way> ways, std::vector<int> links);
+std::vector<int> spread(std::span<const Route> routes, std::vector<int> links);
 
 }  // namespace ringweave::topology

@@ -1,8 +1,9 @@
-// The ways of blocks as explicit trees, for machines without a regular form.
+// Explicit trees along which blocks travel, for machines without a regular
+// form.
 //
 // A shard is cut into strands; each strand of each owner travels on a tree of
 // its own, from the owner to every other rank. planner/search/synthesis.h makes
-// them for a topology, schedule/strategy/route_schedule.h turns them into
+// them for a topology, schedule/strategy/tree_schedule.h turns them into
 // schedules.
 #pragma once
 
@@ -22,7 +23,7 @@ struct Hop {
   friend bool operator==(const Hop&, const Hop&) = default;
 };
 
-struct Routes {
+struct Trees {
   int ranks = 1;
   int strands = 1;
   int steps = 0;  ///< one more than the last hop's; 0 if there is none
@@ -30,16 +31,16 @@ struct Routes {
   /// but the owner the `to` of one; `from` is the owner or has had the block
   /// before.
   std::vector<std::vector<Hop>> hops;
-  friend bool operator==(const Routes&, const Routes&) = default;
+  friend bool operator==(const Trees&, const Trees&) = default;
 };
 
 /// Throws InvalidArgument naming the first hop that is missing, doubled or
 /// impossible.
-void check(const Routes& routes);
+void check(const Trees& trees);
 
 /// {"ranks", "strands", "steps", "hops": [owner · strands + strand][hop] of
 /// [from, to, step]}; from_json checks. `path` stands in errors.
-Json to_json(const Routes& routes);
-Routes routes_from_json(const Json& json, const std::string& path);
+Json to_json(const Trees& trees);
+Trees trees_from_json(const Json& json, const std::string& path);
 
 }  // namespace ringweave::schedule
