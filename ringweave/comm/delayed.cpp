@@ -50,14 +50,14 @@ class Delayed final : public Holding {
         changed_.wait(lock, stop, [&] { return !due_.empty(); });
         continue;
       }
-      const auto [due, message] = *due_.begin();
-      if (Clock::now() < due) {
-        changed_.wait_until(lock, stop, due,
-                            [&] { return due_.begin()->first < due; });
+      const auto first = *due_.begin();
+      if (Clock::now() < first.first) {
+        changed_.wait_until(lock, stop, first.first,
+                            [&] { return due_.begin()->first < first.first; });
         continue;
       }
       due_.erase(due_.begin());
-      release(*message);
+      release(*first.second);
     }
   }
 

@@ -91,7 +91,7 @@ class LocalRanks(ProbeTest):
         for arguments, words in (
                 (("--ranks", 1), ("1 rank", "2")),
                 (("--ranks", 0), ("0 ranks",)),
-                (("--ranks", 10**6), ("1000000 ranks",)),
+                (("--ranks", 10**6), ("--ranks 1000000",)),
                 (("--sizes", "100,0"), ("0 bytes",)),
                 (("--sizes", "-5"), ("-5 bytes",)),
                 (("--sizes", 10**12), ("1000000000000 bytes",)),
