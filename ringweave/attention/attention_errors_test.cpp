@@ -55,6 +55,9 @@ TEST(Attention, WrongInputsAreErrorsBeforeAnythingIsSent) {
     EXPECT_THAT(
         error(good.to(at::kHalf), good.to(at::kHalf), good.to(at::kHalf)),
         HasSubstr("Half"));
+    const at::Tensor elsewhere = good.to(at::kMeta);
+    EXPECT_THAT(error(elsewhere, elsewhere, elsewhere), HasSubstr("meta"));
+    EXPECT_THAT(error(good, elsewhere, good), HasSubstr("k on meta"));
   });
   EXPECT_THAT(error_of([&] {
                 make_attention_plan({{}, layout, layout, Mask::causal()}, 1);

@@ -82,6 +82,10 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
           "[linear_attention] got q of {} dimensions; want (batch, tokens, "
           "heads, key_dim)",
           in.q.defined() ? in.q.dim() : 0);
+  require(in.q.device().is_cpu(),
+          "[linear_attention] got q on {}; want cpu: states travel in the "
+          "memory of the host",
+          in.q.device().str());
   const at::ScalarType type = in.q.scalar_type();
   require(tensor::element_type(type).has_value(),
           "[linear_attention] got q of type {}; want Double, Float or BFloat16",

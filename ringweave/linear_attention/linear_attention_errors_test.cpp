@@ -60,6 +60,9 @@ TEST(LinearAttention, RejectsBadArguments) {
   a.q = at::ones({4, 2, 3}, at::kDouble);
   expect_error(a, "q of 3 dimensions");
   a = {};
+  a.q = a.q.to(at::kMeta);
+  expect_error(a, "got q on meta; want cpu");
+  a = {};
   a.v = at::Tensor();
   expect_error(a, "v of 0 dimensions");
   a = {};

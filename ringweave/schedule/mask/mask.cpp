@@ -96,7 +96,7 @@ Mask Mask::from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
   std::vector<std::string> kinds;
   for (const auto& [kind, read] : readers()) kinds.push_back(kind);
-  const Mask mask(readers().at(object.choice("kind", kinds))(object));
+  Mask mask(readers().at(object.choice("kind", kinds))(object));
   object.done();
   return mask;
 }
