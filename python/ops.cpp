@@ -92,7 +92,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
   const bool backward =
       at::GradMode::is_enabled() &&
       (q.requires_grad() || k.requires_grad() || v.requires_grad());
-  const auto make = [&] {
+  const auto make = [&]() -> PlanCache<attention::AttentionPlan>::Made {
     const schedule::Layout tokens = layout_from(layout);
     attention::AttentionSpec spec{.strategy = {},  // set below
                                   .q_layout = tokens,
@@ -101,14 +101,17 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
                                   .backward = backward};
     if (plan_file) {
       const planner::PlanFile file = planner::read_plan_file(*plan_file);
-      require(file.softmax.has_value(),
-              "[attention] got {}, a plan without softmax layers", *plan_file);
+      require(
+          file.softmax.has_value(),
+          "[attention] got {}, a plan without softmax layers; want one with",
+          *plan_file);
       check_fits(file, *plan_file, q, heads_of(k), tokens, spec.mask, state);
       spec.strategy = *file.softmax->strategy;
     } else {
       spec.strategy = schedule::strategy_from_name(strategy);
     }
-    return attention::make_attention_plan(spec, state.communicator().rank());
+    return {attention::make_attention_plan(spec, state.communicator().rank()),
+            !spec.mask.document_offsets().empty()};
   };
   const auto plan = state.attention_plans().get(
       fmt::format(
@@ -146,23 +149,25 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
     const std::string& exchange, bool final_state,
     const std::optional<std::string>& plan_file) {
   GroupState& state = group_state(group);
-  const auto make = [&] {
+  const auto make = [&]() -> PlanCache<linear_attention::LinearPlan>::Made {
     const schedule::Layout tokens = layout_from(layout);
     const schedule::Mask seen = mask_from(mask);
     std::string way = exchange;
     if (plan_file) {
       const planner::PlanFile file = planner::read_plan_file(*plan_file);
       require(file.linear.has_value(),
-              "[linear_attention] got {}, a plan without linear layers",
+              "[linear_attention] got {}, a plan without linear layers; want "
+              "one with",
               *plan_file);
       check_fits(file, *plan_file, q, heads_of(k), tokens, seen, state);
       way = file.linear->name;
     }
-    return linear_attention::make_linear_plan(
-        {.exchange = schedule::state_exchange_from_name(way),
-         .layout = tokens,
-         .mask = seen},
-        state.communicator().rank());
+    return {linear_attention::make_linear_plan(
+                {.exchange = schedule::state_exchange_from_name(way),
+                 .layout = tokens,
+                 .mask = seen},
+                state.communicator().rank()),
+            !seen.document_offsets().empty()};
   };
   const auto plan = state.linear_plans().get(
       fmt::format(
@@ -190,7 +195,7 @@ at::Tensor positions(const schedule::Layout& tokens, Rank rank) {
 at::Tensor positions_op(const std::string& layout, int64_t rank) {
   const schedule::Layout tokens = layout_from(layout);
   require(rank >= 0 && rank < tokens.ranks(),
-          "[positions] got rank {}; want 0 to {}", rank, tokens.ranks() - 1);
+          "[positions] got rank {}; want 0 … {}", rank, tokens.ranks() - 1);
   return positions(tokens, static_cast<Rank>(rank));
 }
 
@@ -201,8 +206,8 @@ at::Tensor unshard_op(const at::Tensor& part, const std::string& group,
   comm::Communicator& communicator = group_state(group).communicator();
   const schedule::Layout tokens = layout_from(layout);
   require(tokens.ranks() == communicator.size(),
-          "[unshard] got a layout of {} ranks in a group of {}", tokens.ranks(),
-          communicator.size());
+          "[unshard] got a layout of {} ranks; want {}, the group's",
+          tokens.ranks(), communicator.size());
   const at::Tensor mine = part.detach().movedim(dim, 0).contiguous().cpu();
   require(mine.size(0) == tokens.shard_tokens(communicator.rank()),
           "[unshard] got {} tokens on rank {}; want {}", mine.size(0),

@@ -11,44 +11,42 @@
 
 namespace ringweave::python {
 
-/// Two lists, the latest first. Packed documents bring a new mask with every
-/// batch: what was asked for once must not push out what every step asks for.
-template <typename Value>
+/// Keeps the plans that were used last. Packed documents bring a new mask with
+/// every batch: plans of such masks have a list of their own, so that they
+/// can't push out those that every step uses.
+template <typename Plan>
 class PlanCache {
  public:
-  /// `make` is called for a key that is not there. What it throws is not kept.
+  static constexpr std::size_t kKept = 32;  ///< of each list
+
+  struct Made {
+    std::shared_ptr<const Plan> plan;
+    bool has_documents = false;
+  };
+
+  /// `make` is called for a key that is not there, and returns Made. What it
+  /// throws is not kept.
   template <typename Make>
-  std::shared_ptr<const Value> get(const std::string& key, const Make& make) {
-    if (const auto found = find(repeated_, key); found != repeated_.end()) {
-      repeated_.splice(repeated_.begin(), repeated_, found);
+  std::shared_ptr<const Plan> get(const std::string& key, const Make& make) {
+    for (Entries* entries : {&lasting_, &of_documents_}) {
+      const auto found =
+          std::find_if(entries->begin(), entries->end(),
+                       [&](const auto& entry) { return entry.first == key; });
+      if (found == entries->end()) continue;
+      entries->splice(entries->begin(), *entries, found);
       return found->second;
     }
-    if (const auto found = find(once_, key); found != once_.end()) {
-      repeated_.splice(repeated_.begin(), once_, found);
-      if (repeated_.size() > kRepeated) {
-        once_.splice(once_.begin(), repeated_, std::prev(repeated_.end()));
-      }
-      return repeated_.front().second;
-    }
-    once_.emplace_front(key, make());
-    const std::shared_ptr<const Value> made = once_.front().second;
-    if (once_.size() > kOnce) once_.pop_back();
-    return made;
+    const Made made = make();
+    Entries& entries = made.has_documents ? of_documents_ : lasting_;
+    if (entries.size() == kKept) entries.pop_back();
+    entries.emplace_front(key, made.plan);
+    return made.plan;
   }
 
  private:
   using Entries =
-      std::list<std::pair<std::string, std::shared_ptr<const Value>>>;
-  static constexpr std::size_t kRepeated = 32;
-  static constexpr std::size_t kOnce = 32;
-
-  static typename Entries::iterator find(Entries& entries,
-                                         const std::string& key) {
-    return std::find_if(entries.begin(), entries.end(),
-                        [&](const auto& entry) { return entry.first == key; });
-  }
-
-  Entries repeated_, once_;
+      std::list<std::pair<std::string, std::shared_ptr<const Plan>>>;
+  Entries lasting_, of_documents_;  // the latest first
 };
 
 }  // namespace ringweave::python

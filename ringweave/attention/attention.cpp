@@ -26,7 +26,6 @@ struct Call : torch::CustomClassHolder {
   comm::Communicator* communicator;
   double scale;
   at::ScalarType grad_payload;
-  at::Tensor kept;
 
   PassInput input(const at::Tensor& q, const at::Tensor& k,
                   const at::Tensor& v) const {
@@ -48,15 +47,18 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
           "[attention] got {} of {} tokens; want {}, this rank's share of the "
           "layout",
           name, x.size(1), tokens);
-  require(
-      x.scalar_type() == q.scalar_type() &&
-          (x.scalar_type() == at::kDouble || x.scalar_type() == at::kFloat ||
-           x.scalar_type() == at::kBFloat16),
-      "[attention] got {} of type {}; want q, k and v of one type out of "
-      "float64, float32, bfloat16",
-      name, c10::toString(x.scalar_type()));
+  require(x.scalar_type() == q.scalar_type() &&
+              tensor::element_type(x.scalar_type()).has_value(),
+          "[attention] got {} of type {}; want q, k and v of one type out of "
+          "float64, float32, bfloat16",
+          name, c10::toString(x.scalar_type()));
   require(x.device() == q.device(), "[attention] got {} on {}; want {} as q",
           name, x.device().str(), q.device().str());
+  require(
+      x.device().is_cpu(),
+      "[attention] got {} on {}; want cpu: keys travel in the memory of the "
+      "host",
+      name, x.device().str());
   require(x.size(0) == q.size(0) && x.size(3) == q.size(3),
           "[attention] got {} of shape {}; want the batch {} and head_dim {} "
           "of q",
@@ -95,8 +97,8 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     pass.run();
     const at::Tensor out = pass.result().out.to(q.scalar_type());
     const at::Tensor lse = pass.result().lse;
-    call->kept = pass.kept();
-    context->save_for_backward({q, k, v, out, lse});
+    // All that is kept is saved, so that it goes when backward has used it.
+    context->save_for_backward({q, k, v, out, lse, pass.kept()});
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     context->mark_non_differentiable({lse});
     return {out, lse};
@@ -117,7 +119,7 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     const at::Tensor grad_out = gradients[0].defined()
                                     ? gradients[0].contiguous()
                                     : at::zeros_like(saved[3]);
-    BackwardPass pass(input, grad_out, saved[3], saved[4], call->kept,
+    BackwardPass pass(input, grad_out, saved[3], saved[4], saved[5],
                       call->grad_payload, *call->communicator);
     pass.run();
     const KvPair grad_kv = pass.grad_kv();
@@ -181,7 +183,7 @@ std::shared_ptr<const AttentionPlan> make_attention_plan(
     schedule::validate(*backward, demand, strands);
     require(backward->retained == forward.retained,
             "[attention] got a backward schedule that finds other keys and "
-            "values retained than the forward schedule leaves");
+            "values retained than the forward schedule leaves; want the same");
     plan->backward =
         schedule::compile(*backward, rank, demand, strands, &plan->forward);
   }

@@ -12,11 +12,6 @@ constexpr std::int64_t kBlockRows = 128;
 /// Keys that all rows see and that are worth a kernel call of their own.
 constexpr std::int64_t kWorthwhileKeys = 16;
 
-Range clipped(const Range& range, std::int64_t keys) {
-  const Range inside = intersect(range, {0, keys});
-  return inside.empty() ? Range{} : inside;
-}
-
 /// One block; rows and keys count from those of the area.
 class Block {
  public:
@@ -30,9 +25,9 @@ class Block {
 
   void cut() {
     // Both ends of what a row sees only rise with the row.
-    const Range seen = clipped({first_.begin, last_.end}, keys_);
+    const Range seen = clipped({first_.begin, last_.end}, {0, keys_});
     if (seen.empty()) return;
-    const Range by_all = clipped({last_.begin, first_.end}, keys_);
+    const Range by_all = clipped({last_.begin, first_.end}, {0, keys_});
     const bool limited_below = last_.begin > seen.begin;
     const bool limited_above = first_.end < seen.end;
     if (by_all.size() < kWorthwhileKeys || (limited_below && limited_above)) {

@@ -7,6 +7,7 @@
 
 #include "ringweave/attention/kernel.h"
 #include "ringweave/attention/split_check.h"
+#include "ringweave/base/error.h"
 #include "ringweave/base/json.h"
 #include "ringweave/schedule/test_cases.h"
 
@@ -58,10 +59,14 @@ class PlainKernel final : public Kernel {
   std::string name() const override { return "plain"; }
   Support supports(at::Device device, at::ScalarType type,
                    const Area& area) const override {
-    return enabled && device.is_cpu() && type == at::kDouble ? Support::direct
-                                                             : Support::none;
+    if (!enabled || !device.is_cpu() || type != at::kDouble ||
+        (area.kind == Area::Kind::band && !takes_bands)) {
+      return Support::none;
+    }
+    return Support::direct;
   }
   Partial forward(const Tile& tile) const override {
+    ensure(!tile.bias.defined(), "a bias for a kernel that takes none");
     ++calls;
     const at::Tensor scores = scores_of(tile);
     const at::Tensor lse = scores.logsumexp(-1);
@@ -91,6 +96,7 @@ class PlainKernel final : public Kernel {
   }
 
   std::atomic<bool> enabled = false;
+  std::atomic<bool> takes_bands = true;
   mutable std::atomic<int> calls = 0;
 
  private:
@@ -116,7 +122,10 @@ class PlainKernel final : public Kernel {
 /// Puts the kernel into the table, and uses it for as long as it lives.
 class Registered {
  public:
-  Registered() { kernel().enabled = true; }
+  explicit Registered(bool takes_bands = true) {
+    kernel().takes_bands = takes_bands;
+    kernel().enabled = true;
+  }
   ~Registered() { kernel().enabled = false; }
   static PlainKernel& kernel() {
     static const auto kernel = [] {
@@ -165,6 +174,15 @@ TEST(Extension, AKernelOfTheTableIsUsedForItsAreas) {
       }
     }
   }
+}
+
+TEST(Extension, KernelsShareAMaskByTheirAreas) {
+  const Registered registered(/*takes_bands=*/false);
+  const Layout layout = Layout::zigzag(801, 2);
+  registered.kernel().calls = 0;
+  test::expect_exact({.spec = {schedule::strategy_from_name("ring"), layout,
+                               layout, Mask::causal().with_window({60, {}})}});
+  EXPECT_GT(registered.kernel().calls, 0);
 }
 
 }  // namespace

@@ -55,22 +55,25 @@ class Kernel {
   virtual std::string name() const = 0;
   virtual Support supports(at::Device device, at::ScalarType type,
                            const schedule::Area& area) const = 0;
+  /// Only a band of unequal strides has rows that see no key: their out is 0
+  /// and their lse -inf.
   virtual Partial forward(const Tile& tile) const = 0;
   /// `grad_out`, `out` (batch, rows, heads, head_dim) and `lse` (batch, heads,
   /// rows) of the tile's rows are over *all* keys of the sequence: the tile's
   /// contributions to the gradients are then exact on their own. An lse of +inf
-  /// means a row whose contribution is 0.
+  /// means a row whose contribution is 0. So is that of a row that sees no key
+  /// of the tile, whatever its lse is.
   virtual TileGradients backward(const at::Tensor& grad_out, const Tile& tile,
                                  const at::Tensor& out,
                                  const at::Tensor& lse) const = 0;
 };
 
-/// The first kernel of the table that does the area, and how. Throws
-/// InvalidArgument if none does.
 struct KernelChoice {
   const Kernel* kernel;
   Support support;
 };
+/// The first kernel of the table that does the area, and how. Throws
+/// InvalidArgument if none does.
 KernelChoice choose_kernel(at::Device device, at::ScalarType type,
                            const schedule::Area& area);
 

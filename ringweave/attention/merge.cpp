@@ -43,6 +43,10 @@ struct Rows {
 template <typename T>
 struct Weights {
   Weights(T a, T b) {
+    if (std::isnan(a) || std::isnan(b)) {
+      lse = of_a = of_b = std::numeric_limits<T>::quiet_NaN();
+      return;
+    }
     const T most = std::max(a, b);
     if (std::isinf(most) && most < 0) return;  // neither sees a key
     lse = most + std::log1p(std::exp(std::min(a, b) - most));
@@ -97,7 +101,8 @@ void merge_anywhere(const Partial& total, const Partial& part) {
 }  // namespace
 
 void merge_into(const Partial& total, const Partial& part) {
-  if (!total.out.is_cpu() || part.out.stride(-1) != 1) {
+  if (!total.out.is_cpu() || total.out.stride(-1) != 1 ||
+      part.out.stride(-1) != 1) {
     return merge_anywhere(total, part);
   }
   if (total.out.scalar_type() == at::kDouble) {

@@ -31,6 +31,41 @@ TEST(Merge, IsTheSoftmaxOverBoth) {
   }
 }
 
+// Any layout of numbers, on either side, gives what the fast one gives.
+TEST(Merge, TakesAnyStrides) {
+  const Partial total = random_partial(7, at::kDouble);
+  const Partial part = random_partial(7, at::kDouble);
+  const auto strided = [](const Partial& x) -> Partial {
+    return {x.out.transpose(1, 3).contiguous().transpose(1, 3), x.lse.clone()};
+  };
+  const auto merged = [&](const Partial& to, const Partial& from) {
+    const Partial result = {to.out.clone(at::MemoryFormat::Preserve),
+                            to.lse.clone()};
+    merge_into(result, from);
+    return result;
+  };
+  const Partial want = merged(total, part);
+  for (const Partial& got :
+       {merged(strided(total), part), merged(total, strided(part)),
+        merged(strided(total), strided(part))}) {
+    EXPECT_TRUE(at::allclose(got.out, want.out, 0, 1e-14));
+    EXPECT_TRUE(at::allclose(got.lse, want.lse, 0, 1e-14));
+  }
+}
+
+TEST(Merge, ANanStays) {
+  const Partial part = random_partial(4, at::kDouble);
+  for (const bool in_total : {true, false}) {
+    const Partial total = random_partial(4, at::kDouble);
+    (in_total ? total : part).lse[0][0][0] =
+        std::numeric_limits<double>::quiet_NaN();
+    merge_into(total, part);
+    EXPECT_TRUE(total.lse[0][0][0].isnan().item<bool>());
+    EXPECT_TRUE(total.out[0][0][0].isnan().all().item<bool>());
+    EXPECT_EQ(total.lse.isnan().sum().item<int>(), 1);
+  }
+}
+
 TEST(Merge, RowsWithoutKeysTakeTheOtherSide) {
   const Partial part = random_partial(4, at::kDouble);
   const Partial total = random_partial(4, at::kDouble);

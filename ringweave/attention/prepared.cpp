@@ -83,10 +83,10 @@ class Preparer {
     for (const Area& block : blocks) {
       const bool same_rows = block.rows.begin < rows.end;
       rows = block.rows;
-      PreparedCall prepared{
-          choose_kernel(device_, type_, {block.rows, block.keys}).kernel, block,
-          first_for_rows && !same_rows, call.first_for_keys && alone};
-      if (block.kind == Area::Kind::band) {
+      const KernelChoice choice = choose_kernel(device_, type_, block);
+      PreparedCall prepared{choice.kernel, block, first_for_rows && !same_rows,
+                            call.first_for_keys && alone};
+      if (choice.support == Support::with_bias) {
         const Bias& bias = bias_of(block);
         prepared.bias = bias.bias;
         prepared.blind = bias.blind;

@@ -23,8 +23,24 @@ inline Range intersect(const Range& a, const Range& b) {
   return {std::max(a.begin, b.begin), std::min(a.end, b.end)};
 }
 
+/// The part of a range that lies within bounds; {0, 0} if none does.
+inline Range clipped(const Range& range, const Range& bounds) {
+  const Range inside = intersect(range, bounds);
+  return inside.empty() ? Range{} : inside;
+}
+
 inline Range moved(const Range& range, std::int64_t by) {
   return {range.begin + by, range.end + by};
+}
+
+/// ⌊a / b⌋ for b > 0 and any a.
+inline std::int64_t floor_div(std::int64_t a, std::int64_t b) {
+  return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
+/// ⌈a / b⌉ for b > 0 and any a.
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return -floor_div(-a, b);
 }
 
 /// Piece `i` of `pieces` of `whole`: [a + ⌊L·i/k⌋, a + ⌊L·(i+1)/k⌋). The pieces

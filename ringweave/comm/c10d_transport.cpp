@@ -205,8 +205,10 @@ Group find_group(const std::string& name) {
   try {
     return c10d::resolve_process_group(name);
   } catch (const std::exception& error) {
-    throw InvalidArgument(fmt::format("[c10d] got process group \"{}\": {}",
-                                      name, text_of(error)));
+    throw InvalidArgument(
+        fmt::format("[c10d] got process group \"{}\"; want one that is "
+                    "registered: {}",
+                    name, text_of(error)));
   }
 }
 

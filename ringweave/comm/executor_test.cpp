@@ -268,6 +268,7 @@ TEST(Executor, AFailingWorkerIsNamedToTheOthers) {
   });
   EXPECT_THROW(std::rethrow_exception(errors[2]), std::runtime_error);
   for (const Rank rank : {0, 1}) {
+    ASSERT_NE(errors[rank], nullptr);
     try {
       std::rethrow_exception(errors[rank]);
     } catch (const CommError& error) {

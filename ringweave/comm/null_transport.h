@@ -23,7 +23,7 @@ class NullTransport final : public Transport {
     return works;
   }
 
-  void mark_failed(Rank rank) override { failed_ = rank; }
+  void mark_failed(Rank rank) override { failed_ = failed_.value_or(rank); }
   std::optional<Rank> first_failed() override { return failed_; }
 
  private:

@@ -88,7 +88,8 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
           in.q.device().str());
   const at::ScalarType type = in.q.scalar_type();
   require(tensor::element_type(type).has_value(),
-          "[linear_attention] got q of type {}; want Double, Float or BFloat16",
+          "[linear_attention] got q of type {}; want float64, float32 or "
+          "bfloat16",
           at::toString(type));
   const std::int64_t tokens = plan.spec.layout.shard_tokens(plan.rank);
   check_tensor("q", in.q, {in.batch(), tokens, in.q.size(2), in.key_dim()},
@@ -133,8 +134,6 @@ struct Call : torch::CustomClassHolder {
   Decay decay = Decay::none;
   LinearOptions options;
   bool has_initial = false;
-  std::vector<at::Tensor> states;
-  at::Tensor decays;
 };
 
 Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,
@@ -161,9 +160,10 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
                                        *call->communicator);
     // The first segment's state is the initial one: saved, lest a change in
     // place before backward goes unnoticed.
-    context->save_for_backward({q, k, v, gate, initial.value_or(at::Tensor())});
-    call->states = std::move(result.states);
-    call->decays = std::move(result.decays);
+    variable_list kept = {
+        q, k, v, gate, initial.value_or(at::Tensor()), result.decays};
+    kept.insert(kept.end(), result.states.begin(), result.states.end());
+    context->save_for_backward(std::move(kept));
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     variable_list outputs = {result.out};
     if (call->options.final_state) outputs.push_back(result.final_state);
@@ -183,7 +183,8 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
         make_inputs(saved[0], saved[1], saved[2], saved[3], call->decay,
                     call->options.scale, call->plan->causal());
     const bool want_gates = inputs.gates.defined() && needs(context, 3);
-    const ForwardResult forward{{}, {}, call->states, call->decays};
+    const ForwardResult forward{
+        {}, {}, {saved.begin() + kStates, saved.end()}, saved[kStates - 1]};
     BackwardResult result =
         run_backward(inputs, forward, gradients[0],
                      call->options.final_state ? gradients[1] : at::Tensor(),
@@ -199,6 +200,9 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
   }
 
  private:
+  /// Where in the saved variables the segments' states begin.
+  static constexpr std::ptrdiff_t kStates = 6;
+
   /// Whether input `edge`, counted among the defined ones, needs a gradient.
   static bool needs(AutogradContext* context, std::size_t edge) {
     return context->needs_input_grad(edge);

@@ -74,9 +74,10 @@ struct LinearResult {
 /// segment; all_gather the steps of its strategy. A rank sends its segments'
 /// states (and, forward, the decays of per_head and per_key gates) to the ranks
 /// that need them; a requested final state adds an all-reduce of its gradient.
-/// Gradients flow to q, k, v, gates and initial_state, once: a backward with
-/// create_graph throws InvalidArgument, as do shapes, types, layouts and masks
-/// that can't be honoured. Throws CommError at a time-out. The communicator
+/// Gradients flow to q, k, v, gates and initial_state; backward may be called
+/// as often as one likes if the graph is retained. Throws InvalidArgument for a
+/// backward with create_graph, and for shapes, types, layouts and masks that
+/// can't be honoured. Throws CommError at a time-out. The communicator
 /// must outlive the autograd graph.
 LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               const at::Tensor& v, Decay decay,

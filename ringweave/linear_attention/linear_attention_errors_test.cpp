@@ -42,6 +42,25 @@ void expect_error(const Arguments& arguments, const std::string& text) {
   }
 }
 
+/// A kind of mask that a state can't follow.
+class Checkered final : public schedule::MaskRule {
+ public:
+  bool sees(std::int64_t query, std::int64_t key) const override {
+    return (query + key) % 2 == 0;
+  }
+  void add_areas(const schedule::Run&, const schedule::Run&,
+                 std::vector<schedule::Area>&) const override {}
+  bool is_causal() const override { return false; }
+  Json to_json() const override { return {{"kind", "checkered"}}; }
+  std::string text() const override { return "checkered"; }
+};
+
+TEST(LinearAttention, RejectsOtherKindsOfMasks) {
+  Arguments a;
+  a.mask = Mask(std::make_shared<Checkered>());
+  expect_error(a, "got the mask checkered; want full, or causal");
+}
+
 TEST(LinearAttention, RejectsBadArguments) {
   EXPECT_NO_THROW(Arguments{}.call());
   Arguments a;
@@ -55,7 +74,7 @@ TEST(LinearAttention, RejectsBadArguments) {
   expect_error(a, "got q of shape (1, 5, 2, 3); want (1, 4, 2, 3)");
   a = {};
   a.q = a.q.to(at::kLong);
-  expect_error(a, "want Double, Float or BFloat16");
+  expect_error(a, "want float64, float32 or bfloat16");
   a = {};
   a.q = at::ones({4, 2, 3}, at::kDouble);
   expect_error(a, "q of 3 dimensions");

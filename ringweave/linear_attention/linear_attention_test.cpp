@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/linear_attention/problems.h"
@@ -334,6 +335,41 @@ TEST(LinearAttention, ComposedCalls) {
     EXPECT_TRUE(close(gradients[r],
                       whole.grad().index_select(1, positions(layout, r)),
                       kExact));
+  }
+}
+
+TEST(LinearAttention, ASecondBackwardOfOneCallGivesTheSame) {
+  const Layout layout = Layout::zigzag(41, 3);
+  for (const std::string& exchange : kExchanges) {
+    SCOPED_TRACE(exchange);
+    const auto plan_of = [&](Rank rank) {
+      return make_linear_plan({schedule::state_exchange_from_name(exchange),
+                               layout, Mask::causal()},
+                              rank);
+    };
+    comm::run_ranks(3, [&](Rank rank, std::shared_ptr<comm::Transport> t) {
+      comm::Communicator communicator(std::move(t));
+      const auto plan = plan_of(rank);
+      const at::Tensor x =
+          at::randn({1, layout.shard_tokens(rank), 2, 3}, at::kDouble)
+              .set_requires_grad(true);
+      const at::Tensor gates = at::full({1, x.size(1), 2}, -0.3, at::kDouble)
+                                   .set_requires_grad(true);
+      const auto layer = [&](const at::Tensor& q) {
+        return linear_attention(q, x, x, Decay::per_head, gates, {}, plan,
+                                communicator)
+            .out;
+      };
+      // The second layer uses the same memory.
+      const at::Tensor out = layer(layer(x)).sum();
+      const auto gradients = [&](bool retain_graph) {
+        return torch::autograd::grad({out}, {x, gates}, {}, retain_graph);
+      };
+      const auto once = gradients(true);
+      const auto again = gradients(false);
+      EXPECT_TRUE(at::equal(again[0], once[0]));
+      EXPECT_TRUE(at::equal(again[1], once[1]));
+    });
   }
 }
 

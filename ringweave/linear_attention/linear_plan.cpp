@@ -31,6 +31,10 @@ void check(const LinearSpec& spec, Rank rank) {
           "[linear_attention] got rank {}; want 0 … {}", rank,
           spec.layout.ranks() - 1);
   const schedule::Mask& mask = spec.mask;
+  require(mask.is_standard(),
+          "[linear_attention] got the mask {}; want full, or causal with or "
+          "without documents",
+          mask.text());
   mask.check_tokens(spec.layout.tokens());
   require(!mask.window().left && !mask.window().right,
           "[linear_attention] got a sliding window; want none: a state forgets "

@@ -7,11 +7,6 @@
 namespace ringweave::schedule {
 namespace {
 
-/// ⌈a / b⌉ for b > 0 and any a.
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return a >= 0 ? (a + b - 1) / b : -(-a / b);
-}
-
 void check_ranks_and_tokens(std::int64_t tokens, int ranks) {
   require(ranks >= 1 && ranks <= kMaxRanks,
           "[layout] got {} ranks; want 1 … {}", ranks, kMaxRanks);

@@ -7,15 +7,6 @@
 namespace ringweave::schedule {
 namespace {
 
-/// ⌊a / b⌋ for b > 0 and any a.
-std::int64_t floor_div(std::int64_t a, std::int64_t b) {
-  return a >= 0 ? a / b : -((-a + b - 1) / b);
-}
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return -floor_div(-a, b);
-}
-
 /// Sum of ⌊(step·i + start) / divisor⌋ for i = 0 … count - 1, all numbers >= 0
 /// and divisor > 0: the lattice points under a line, by Euclid's algorithm.
 std::int64_t floor_sum(std::int64_t count, std::int64_t divisor,
@@ -50,11 +41,6 @@ std::int64_t pairs_up_to(std::int64_t rows, std::int64_t keys, const Band& band,
   return (rows - all) * keys + (all - some) +
          floor_sum(all - some, band.key_stride, band.row_stride,
                    some * band.row_stride + high);
-}
-
-Range clipped(const Range& range, const Range& bounds) {
-  const Range inside = intersect(range, bounds);
-  return inside.empty() ? Range{} : inside;
 }
 
 /// A band between two runs, all in indices of rows and keys.

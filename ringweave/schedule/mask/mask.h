@@ -35,12 +35,13 @@ class MaskRule {
   /// The definition: whether the query at one position sees the key at another.
   virtual bool sees(std::int64_t query, std::int64_t key) const = 0;
   /// Appends areas that hold each visible pair of the two runs once, in indices
-  /// of the runs. Few of them: a kernel is called for each.
+  /// of the runs. Few of them: a kernel is called for each. Every row of an
+  /// area sees a key of it, but in a band of unequal strides.
   virtual void add_areas(const Run& queries, const Run& keys,
                          std::vector<Area>& areas) const = 0;
   /// Whether there is a visible pair. By default asks for the areas.
   virtual bool any_visible(const Run& queries, const Run& keys) const;
-  /// Whether no query sees a key that comes after it.
+  /// Whether it is of a kind by which no query sees a key that comes after it.
   virtual bool is_causal() const = 0;
   /// Throws InvalidArgument if the mask is for another number of tokens.
   virtual void check_tokens(std::int64_t tokens) const {}

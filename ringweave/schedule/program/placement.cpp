@@ -169,8 +169,12 @@ class Placer {
     for (std::size_t i = stretch.first; i < stretch.first + stretch.count;
          ++i) {
       const Tenancy& tenancy = tenancy_of(stretch);
-      result_.places[stretch.tenancy][i] =
-          kept.at(block_of(tenancy, tenancy.tenants[i]));
+      const auto found = kept.find(block_of(tenancy, tenancy.tenants[i]));
+      require(found != kept.end(),
+              "[program] got a backward schedule that finds keys of rank {} "
+              "retained; want one that finds what forward retains",
+              tenancy.block.owner);
+      result_.places[stretch.tenancy][i] = found->second;
     }
   }
 

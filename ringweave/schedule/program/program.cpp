@@ -209,10 +209,10 @@ class Compiler {
 };
 
 /// What is computed: the kernel calls of each step.
-class Composer {
+class CallMaker {
  public:
-  Composer(const AttentionDemand& demand, int strands, const Compiler& compiler,
-           Program& program)
+  CallMaker(const AttentionDemand& demand, int strands,
+            const Compiler& compiler, Program& program)
       : demand_(demand),
         layout_(demand.kv_layout()),
         strands_(strands),
@@ -332,6 +332,7 @@ class Composer {
       for (Program::Call& call : region.calls) call.first_for_keys = false;
     }
     if (!program_.packs_gradients) return;
+    std::int64_t found = 0;
     for (const Program::Packed& packed : program_.packing) {
       // Of a region that is one part, the entry with its tokens or more.
       const Run& local = packed.local;
@@ -345,8 +346,12 @@ class Composer {
             {{0, region.keys.length, 1},
              {Memory::packed, packed.begin + region.keys.begin - local.begin,
               region.keys.length}});
+      } else {
+        continue;
       }
+      found += region.gradients.back().keys.length;
     }
+    ensure(found == region.keys.length, "own keys without a packed gradient");
   }
 
   void add_regions(const std::vector<Tile>& tiles, Program::Step& step) {
@@ -401,9 +406,22 @@ class Composer {
   void add_areas(const Run& positions, std::int64_t offset,
                  std::vector<Area>& areas) const {
     for (Area area : demand_.areas(program_.rank, positions)) {
+      ensure(all_rows_see_keys(area), "an area with rows that see no key");
       area.keys = moved(area.keys, offset);
       areas.push_back(area);
     }
+  }
+
+  /// But in a band of unequal strides, in which the caller looks for them. What
+  /// a row sees moves with the row, so the first and the last tell of all.
+  static bool all_rows_see_keys(const Area& area) {
+    if (area.kind == Area::Kind::band &&
+        area.band.row_stride != area.band.key_stride) {
+      return true;
+    }
+    const Range keys = {0, area.keys.size()};
+    return !intersect(area.seen(0), keys).empty() &&
+           !intersect(area.seen(area.rows.size() - 1), keys).empty();
   }
 
   void finish_region(std::vector<Area> areas, Program::Region& region) {
@@ -463,14 +481,6 @@ std::map<Rank, std::map<Payload, std::int64_t>> Program::sent_units() const {
   return units;
 }
 
-std::size_t Program::calls() const {
-  std::size_t calls = 0;
-  for (const Step& step : steps) {
-    for (const Region& region : step.regions) calls += region.calls.size();
-  }
-  return calls;
-}
-
 Program compile(const Schedule& part, Rank rank, const AttentionDemand& demand,
                 int strands, const Program* forward) {
   const SideBySide together = side_by_side(demand, strands);
@@ -489,7 +499,7 @@ Program compile(const Schedule& part, Rank rank, const AttentionDemand& demand,
           }};
   Compiler compiler(part, rank, demand, strands, together, order, forward);
   Program program = compiler.run();
-  Composer(demand, strands, compiler, program).run();
+  CallMaker(demand, strands, compiler, program).run();
   return program;
 }
 

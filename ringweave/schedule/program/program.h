@@ -102,8 +102,6 @@ struct Program {
   std::int64_t buffer_bytes(const UnitBytes& unit_bytes) const;
   /// Units sent to each rank, by payload.
   std::map<Rank, std::map<Payload, std::int64_t>> sent_units() const;
-  /// Kernel calls of the pass, and of one step.
-  std::size_t calls() const;
 };
 
 /// `part` is the rank's part of a schedule for `demand`, whose shards are cut

@@ -26,8 +26,9 @@ ChainDemand::ChainDemand(ChainSpec spec)
             part, rank, spec_.ranks - 1, count - 1);
     parts_[rank] = std::max(parts_[rank], part + 1);
     places_[rank].resize(parts_[rank], -1);
-    require(places_[rank][part] < 0, "[chain] got segment {} of rank {} twice",
-            part, rank);
+    require(places_[rank][part] < 0,
+            "[chain] got segment {} of rank {} twice; want each once", part,
+            rank);
     places_[rank][part] = place;
   }
 }

@@ -107,7 +107,8 @@ Hierarchy hierarchy_of(const Strategy& strategy, int ranks) {
 }
 
 const Trees& trees_of(const Strategy& strategy, int ranks) {
-  require(strategy.trees != nullptr, "[synthesised] got no trees");
+  require(strategy.trees != nullptr,
+          "[synthesised] got no trees; want those of a plan file");
   require(strategy.trees->ranks == ranks,
           "[synthesised] got trees of {} ranks; want trees of {} ranks",
           strategy.trees->ranks, ranks);

@@ -182,7 +182,8 @@ Strategy strategy_from_name(const std::string& name) {
 std::string name(const Strategy& strategy) {
   if (strategy.reverse) {
     require(strategy.kind == StrategyKind::ring,
-            "[strategy] got reverse; only ring has a direction");
+            "[strategy] got {} in reverse; want ring, which has a direction",
+            row_of(strategy.kind).name);
     return kReverseRing;
   }
   std::string text = row_of(strategy.kind).name;
