@@ -20,13 +20,14 @@ BackwardPass::BackwardPass(PassInput input, const at::Tensor& grad_out,
     : input_(std::move(input)),
       program_(input_.plan->backward),
       communicator_(communicator),
-      steps_(input_.plan->backward_calls.get(
-          program_, input_.q.device(), tensor::accumulate_type(input_.type()))),
+      steps_(input_.plan->backward_calls.get(program_, input_.q.device(),
+                                             input_.type())),
       memory_(program_, input_, grad_payload, std::move(kept), communicator),
-      q_(input_.q.to(tensor::accumulate_type(input_.type()))),
-      grad_out_(grad_out.to(q_.scalar_type())),
-      out_(out.to(q_.scalar_type())),
-      lse_(std::move(lse)) {}
+      q_(input_.q.to(steps_->type)),
+      grad_out_(grad_out.to(steps_->type)),
+      out_(out.to(steps_->type)),
+      lse_(std::move(lse)),
+      sum_type_(tensor::accumulate_type(input_.type())) {}
 
 void BackwardPass::run() {
   communicator_.traffic().note_buffers(buffer_bytes());
@@ -53,11 +54,12 @@ void BackwardPass::arrived(int step) {
 }
 
 void BackwardPass::compute(int step) {
-  for (const PreparedRegion& region : steps_->at(step)) compute(region);
+  for (const PreparedRegion& region : steps_->regions.at(step)) compute(region);
 }
 
 void BackwardPass::compute(const PreparedRegion& region) {
-  const KvPair keys = region_keys(input_, memory_, *region.region);
+  const KvPair keys =
+      region_keys(input_, memory_, *region.region, steps_->type);
   for (const Range& rows : region.rows_to_clear) clear_queries(rows);
   for (const Range& range : region.keys_to_clear) {
     clear_gradients(*region.region, range);
@@ -79,7 +81,9 @@ void BackwardPass::compute(const PreparedRegion& region) {
 }
 
 at::Tensor BackwardPass::grad_q(const Range& rows) {
-  if (!grad_q_.defined()) grad_q_ = at::empty(q_.sizes(), q_.options());
+  if (!grad_q_.defined()) {
+    grad_q_ = at::empty(q_.sizes(), q_.options().dtype(sum_type_));
+  }
   return grad_q_.narrow(1, rows.begin, rows.size());
 }
 
@@ -89,7 +93,7 @@ void BackwardPass::add_to_queries(const PreparedCall& call,
                                   const at::Tensor& part) {
   const Range& rows = call.area.rows;
   if (call.first_for_rows && rows == Range{0, q_.size(1)} &&
-      !grad_q_.defined()) {
+      !grad_q_.defined() && part.scalar_type() == sum_type_) {
     grad_q_ = part;  // nothing was there
     return;
   }
@@ -149,8 +153,7 @@ void BackwardPass::clear_gradients(const Program::Region& region,
 
 KvPair BackwardPass::own_gradients(const Run& tokens) {
   if (!grad_own_.k.defined()) {
-    const at::TensorOptions options =
-        input_.kv.k.options().dtype(q_.scalar_type());
+    const at::TensorOptions options = input_.kv.k.options().dtype(sum_type_);
     grad_own_ = {at::empty(input_.kv.k.sizes(), options),
                  at::empty(input_.kv.v.sizes(), options)};
     if (program_.packed_gradients_start_at_zero) {

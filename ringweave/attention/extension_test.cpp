@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "ringweave/attention/cpu_flash_kernel.h"
 #include "ringweave/attention/kernel.h"
 #include "ringweave/attention/split_check.h"
 #include "ringweave/base/error.h"
@@ -119,6 +120,49 @@ class PlainKernel final : public Kernel {
   }
 };
 
+/// Computes in bf16 tiles, and within them in fp32.
+class HalfKernel final : public Kernel {
+ public:
+  std::string name() const override { return "half"; }
+  Support supports(at::Device device, at::ScalarType type,
+                   const Area& area) const override {
+    return enabled && device.is_cpu() && type == at::kBFloat16 &&
+                   area.kind != Area::Kind::band
+               ? Support::direct
+               : Support::none;
+  }
+  Partial forward(const Tile& tile) const override {
+    ++calls;
+    const Partial wide = flash_.forward(widened(tile));
+    return {wide.out.to(at::kBFloat16), wide.lse};
+  }
+  TileGradients backward(const at::Tensor& grad_out, const Tile& tile,
+                         const at::Tensor& out,
+                         const at::Tensor& lse) const override {
+    ++calls;
+    const TileGradients wide = flash_.backward(
+        grad_out.to(at::kFloat), widened(tile), out.to(at::kFloat), lse);
+    return {wide.q.to(at::kBFloat16), wide.k.to(at::kBFloat16),
+            wide.v.to(at::kBFloat16)};
+  }
+
+  std::atomic<bool> enabled = false;
+  mutable std::atomic<int> calls = 0;
+
+ private:
+  static Tile widened(const Tile& tile) {
+    EXPECT_EQ(tile.q.scalar_type(), at::kBFloat16);
+    EXPECT_EQ(tile.k.scalar_type(), at::kBFloat16);
+    Tile wide = tile;
+    wide.q = tile.q.to(at::kFloat);
+    wide.k = tile.k.to(at::kFloat);
+    wide.v = tile.v.to(at::kFloat);
+    return wide;
+  }
+
+  CpuFlashKernel flash_;
+};
+
 /// Puts the kernel into the table, and uses it for as long as it lives.
 class Registered {
  public:
@@ -174,6 +218,27 @@ TEST(Extension, AKernelOfTheTableIsUsedForItsAreas) {
       }
     }
   }
+}
+
+// What has a kernel in the inputs' own type is not converted to another one.
+TEST(Extension, AKernelOfTheInputsTypeIsPreferred) {
+  const auto kernel = std::make_shared<HalfKernel>();
+  add_kernel(kernel);
+  kernel->enabled = true;
+  const Layout layout = Layout::zigzag(61, 5);
+  for (const Mask& mask :
+       {Mask::causal(), Mask::full(), Mask::causal().with_window({7, {}})}) {
+    kernel->calls = 0;
+    test::Scenario scenario = {
+        .spec = {schedule::strategy_from_name("multi_ring"), layout, layout,
+                 mask}};
+    scenario.type = at::kBFloat16;
+    scenario.tolerance = 3e-2;
+    test::expect_exact(scenario);
+    // It takes no band, and one type serves all calls of a pass.
+    EXPECT_EQ(kernel->calls > 0, mask.is_plain());
+  }
+  kernel->enabled = false;
 }
 
 TEST(Extension, KernelsShareAMaskByTheirAreas) {

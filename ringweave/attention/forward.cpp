@@ -13,11 +13,12 @@ ForwardPass::ForwardPass(PassInput input, comm::Communicator& communicator)
     : input_(std::move(input)),
       program_(input_.plan->forward),
       communicator_(communicator),
-      steps_(input_.plan->forward_calls.get(
-          program_, input_.q.device(), tensor::accumulate_type(input_.type()))),
+      steps_(input_.plan->forward_calls.get(program_, input_.q.device(),
+                                            input_.type())),
       memory_(program_, input_, tensor::accumulate_type(input_.type()), {},
               communicator),
-      q_(input_.q.to(tensor::accumulate_type(input_.type()))) {}
+      q_(input_.q.to(steps_->type)),
+      sum_type_(tensor::accumulate_type(input_.type())) {}
 
 void ForwardPass::run() {
   communicator_.traffic().note_buffers(buffer_bytes());
@@ -33,9 +34,10 @@ void ForwardPass::run() {
 
 void ForwardPass::make_result() {
   if (result_.out.defined()) return;
-  result_.out = at::empty(q_.sizes(), q_.options());
-  result_.lse = at::empty({q_.size(0), q_.size(1), q_.size(2)}, q_.options())
-                    .transpose(1, 2);
+  const at::TensorOptions options = q_.options().dtype(sum_type_);
+  result_.out = at::empty(q_.sizes(), options);
+  result_.lse =
+      at::empty({q_.size(0), q_.size(1), q_.size(2)}, options).transpose(1, 2);
 }
 
 Partial ForwardPass::rows(const Range& range) const {
@@ -44,11 +46,12 @@ Partial ForwardPass::rows(const Range& range) const {
 }
 
 void ForwardPass::compute(int step) {
-  for (const PreparedRegion& region : steps_->at(step)) compute(region);
+  for (const PreparedRegion& region : steps_->regions.at(step)) compute(region);
 }
 
 void ForwardPass::compute(const PreparedRegion& region) {
-  const KvPair keys = region_keys(input_, memory_, *region.region);
+  const KvPair keys =
+      region_keys(input_, memory_, *region.region, steps_->type);
   if (!region.rows_to_clear.empty()) make_result();
   for (const Range& range : region.rows_to_clear) clear(rows(range));
   for (const PreparedCall& call : region.calls) {
@@ -61,7 +64,7 @@ void ForwardPass::compute(const PreparedRegion& region) {
                             -std::numeric_limits<double>::infinity());
     }
     if (call.first_for_rows && range == Range{0, q_.size(1)} &&
-        !result_.out.defined()) {
+        !result_.out.defined() && part.out.scalar_type() == sum_type_) {
       result_ = std::move(part);  // nothing was there
       continue;
     }
@@ -71,6 +74,7 @@ void ForwardPass::compute(const PreparedRegion& region) {
       total.out.copy_(part.out);
       total.lse.copy_(part.lse);
     } else {
+      part.out = part.out.to(sum_type_);
       merge_into(total, part);
     }
   }

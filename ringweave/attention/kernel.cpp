@@ -1,8 +1,10 @@
 #include "ringweave/attention/kernel.h"
 
+#include <optional>
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include "ringweave/attention/cpu_flash_kernel.h"
 #include "ringweave/base/error.h"
@@ -10,6 +12,7 @@
 namespace ringweave::attention {
 namespace {
 
+using schedule::Area;
 using Table = std::vector<std::shared_ptr<const Kernel>>;
 
 /// In the order in which they are tried.
@@ -18,18 +21,30 @@ Table& table() {
   return table;
 }
 
-}  // namespace
-
-KernelChoice choose_kernel(at::Device device, at::ScalarType type,
-                           const schedule::Area& area) {
+std::optional<KernelChoice> find_kernel(at::Device device, at::ScalarType type,
+                                        const Area& area) {
   for (const auto& kernel : table()) {
     const Support support = kernel->supports(device, type, area);
-    if (support != Support::none) return {kernel.get(), support};
+    if (support != Support::none) return KernelChoice{kernel.get(), support};
   }
-  throw InvalidArgument(fmt::format(
-      "[attention] got {} on {}, for which there is no kernel; want float64, "
-      "float32 or bfloat16 on the CPU",
-      c10::toString(type), device.str()));
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool has_kernel(at::Device device, at::ScalarType type, const Area& area) {
+  return find_kernel(device, type, area).has_value();
+}
+
+KernelChoice choose_kernel(at::Device device, at::ScalarType type,
+                           const Area& area) {
+  if (const auto found = find_kernel(device, type, area)) return *found;
+  std::vector<std::string> names;
+  for (const auto& kernel : table()) names.push_back(kernel->name());
+  throw InvalidArgument(
+      fmt::format("[attention] got {} on {}; want a type and a device that one "
+                  "of the kernels {} takes",
+                  c10::toString(type), device.str(), fmt::join(names, ", ")));
 }
 
 void add_kernel(std::shared_ptr<const Kernel> kernel) {

@@ -15,7 +15,8 @@
 
 namespace ringweave::attention {
 
-/// Rows and keys of one call. All tensors are of one type and their last stride
+/// Rows and keys of one call. All tensors are of one type, that of the inputs
+/// or its accumulate type (fp64 for fp64, else fp32), and their last stride
 /// is 1. Neither rows nor keys are empty.
 struct Tile {
   at::Tensor q;  ///< (batch, rows, heads, head_dim)
@@ -33,7 +34,8 @@ struct Tile {
 /// The softmax over some of the keys; merge_into() joins several.
 struct Partial {
   at::Tensor out;  ///< (batch, rows, heads, head_dim)
-  at::Tensor lse;  ///< (batch, heads, rows), natural log
+  at::Tensor
+      lse;  ///< (batch, heads, rows), natural log, in the accumulate type
 };
 
 struct TileGradients {
@@ -76,6 +78,10 @@ struct KernelChoice {
 /// InvalidArgument if none does.
 KernelChoice choose_kernel(at::Device device, at::ScalarType type,
                            const schedule::Area& area);
+
+/// Whether the table has one.
+bool has_kernel(at::Device device, at::ScalarType type,
+                const schedule::Area& area);
 
 /// Puts a kernel before all others of the table. Plans that have run keep what
 /// they chose. Not while other threads choose.

@@ -100,8 +100,8 @@ const at::Tensor& PassMemory::wire(Payload payload, Memory memory) const {
 }
 
 KvPair region_keys(const PassInput& input, const PassMemory& memory,
-                   const schedule::Program::Region& region) {
-  const at::ScalarType type = tensor::accumulate_type(input.type());
+                   const schedule::Program::Region& region,
+                   at::ScalarType type) {
   if (region.memory == Memory::input) {
     const KvPair own = take(input.kv, region.keys);
     return {own.k.to(type), own.v.to(type)};

@@ -53,9 +53,10 @@ class PassMemory {
   std::int64_t buffer_bytes_ = 0;
 };
 
-/// The keys and values of a region, in the accumulate type.
+/// The keys and values of a region, in a type.
 KvPair region_keys(const PassInput& input, const PassMemory& memory,
-                   const schedule::Program::Region& region);
+                   const schedule::Program::Region& region,
+                   at::ScalarType type);
 
 /// `q`: of all the rank's queries.
 Tile make_tile(const at::Tensor& q, const KvPair& keys,
@@ -85,7 +86,8 @@ class ForwardPass final : public comm::Worker {
   comm::Communicator& communicator_;
   std::shared_ptr<const PreparedSteps> steps_;
   PassMemory memory_;
-  at::Tensor q_;  // in the accumulate type
+  at::Tensor q_;  // in the tiles' type
+  at::ScalarType sum_type_;
   Partial result_;
 };
 
@@ -125,8 +127,9 @@ class BackwardPass final : public comm::Worker {
   comm::Communicator& communicator_;
   std::shared_ptr<const PreparedSteps> steps_;
   PassMemory memory_;
-  // In the accumulate type.
+  // In the tiles' type, but lse in the accumulate type.
   at::Tensor q_, grad_out_, out_, lse_;
+  at::ScalarType sum_type_;  // the accumulate type, of what follows
   at::Tensor grad_q_;
   KvPair grad_own_;  // if they are not packed
 };

@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/attention/band_blocks.h"
+#include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::attention {
 namespace {
@@ -39,6 +40,23 @@ Bias make_bias(std::int64_t rows, std::int64_t keys, const Band& band,
           .masked_fill_(hidden.logical_and_(blind.logical_not().unsqueeze(1)),
                         -std::numeric_limits<double>::infinity());
   return result;
+}
+
+/// One type for all calls, so that q is converted once.
+at::ScalarType tile_type(const Program& program, at::Device device,
+                         at::ScalarType type) {
+  for (const Program::Step& step : program.steps) {
+    for (const Program::Region& region : step.regions) {
+      for (const Program::Call& call : region.calls) {
+        // A band may be cut into blocks, of which some are full.
+        if (!has_kernel(device, type, call.area) ||
+            !has_kernel(device, type, {call.area.rows, call.area.keys})) {
+          return tensor::accumulate_type(type);
+        }
+      }
+    }
+  }
+  return type;
 }
 
 class Preparer {
@@ -129,15 +147,15 @@ class Preparer {
 
 PreparedSteps prepare(const Program& program, at::Device device,
                       at::ScalarType type) {
-  Preparer preparer(device, type);
-  PreparedSteps steps;
+  PreparedSteps result{.type = tile_type(program, device, type), .regions = {}};
+  Preparer preparer(device, result.type);
   for (const Program::Step& step : program.steps) {
-    auto& regions = steps.emplace_back();
+    auto& regions = result.regions.emplace_back();
     for (const Program::Region& region : step.regions) {
       regions.push_back(preparer.prepare(region));
     }
   }
-  return steps;
+  return result;
 }
 
 std::shared_ptr<const PreparedSteps> PreparedCalls::get(

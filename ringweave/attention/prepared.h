@@ -36,11 +36,15 @@ struct PreparedRegion {
   std::vector<Range> keys_to_clear;
 };
 
-/// [step]: its regions. The program must outlive this.
-using PreparedSteps = std::vector<std::vector<PreparedRegion>>;
+/// The program must outlive this.
+struct PreparedSteps {
+  at::ScalarType type;                               ///< of all tiles
+  std::vector<std::vector<PreparedRegion>> regions;  ///< [step]
+};
 
-/// `type` is what tiles are computed in. Throws InvalidArgument if there is no
-/// kernel.
+/// For inputs of a type. Tiles are of that type if there are kernels for all
+/// calls, else of its accumulate type. Throws InvalidArgument if there are none
+/// either.
 PreparedSteps prepare(const schedule::Program& program, at::Device device,
                       at::ScalarType type);
 

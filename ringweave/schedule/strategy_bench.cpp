@@ -4,12 +4,16 @@
 //
 // walks: of finding the walks of blocks, once per process. forward,
 // backward: of one rank's own part at 1024 ranks; of making, and of validating,
-// a whole schedule at 64 ranks. The least of three calls.
+// a whole schedule at 64 ranks. ready: from the JSON of layout and mask to the
+// compiled programs of both passes, of one rank of 8. The least of three calls.
 #include <algorithm>
 #include <ctime>
+#include <string>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "ringweave/schedule/program/program.h"
 #include "ringweave/schedule/proof/validate.h"
 #include "ringweave/schedule/strategy/strategy.h"
 
@@ -78,6 +82,42 @@ void print_whole(const AttentionDemand& demand) {
   }
 }
 
+/// Documents may change with every batch, and so must programs.
+void print_programs() {
+  constexpr std::int64_t kTokens = std::int64_t{1} << 20;
+  constexpr int kRanks = 8;
+  constexpr int kDocuments = 500;
+  std::vector<std::int64_t> offsets;
+  for (int i = 0; i <= kDocuments; ++i) {
+    offsets.push_back(cut({0, kTokens}, i, kDocuments).begin);
+  }
+  offsets.back() = kTokens;
+  const std::string mask =
+      Mask::causal().with_documents(offsets).to_json().dump();
+  const Strategy strategy = strategy_from_name("multi_ring");
+  const int strands = strand_count(strategy, kRanks);
+  fmt::print("\nprograms of multi_ring, {} tokens, {} documents\n", kTokens,
+             kDocuments);
+  fmt::print("{:<30}{:>9}\n", "layout", "ready");
+  for (const char* name : {"contiguous", "zigzag", "striped"}) {
+    const std::string layout =
+        Layout::named(name, kTokens, kRanks).to_json().dump();
+    const double ready = least_seconds([&] {
+      const Layout tokens =
+          Layout::from_json(parse_json(layout, "layout"), "layout");
+      const AttentionDemand demand(
+          tokens, tokens, Mask::from_json(parse_json(mask, "mask"), "mask"));
+      const auto part = [&](Pass pass) {
+        return rank_part(strategy, demand, pass, kRanks / 3);
+      };
+      const Program forward =
+          compile(part(Pass::forward), kRanks / 3, demand, strands);
+      compile(part(Pass::backward), kRanks / 3, demand, strands, &forward);
+    });
+    fmt::print("{:<30}{:>9.4f}\n", name, ready);
+  }
+}
+
 }  // namespace
 
 void print_all() {
@@ -85,6 +125,7 @@ void print_all() {
               demand_of("contiguous", Mask::full(), 1024));
   print_parts("zigzag, causal", demand_of("zigzag", Mask::causal(), 1024));
   print_whole(demand_of("contiguous", Mask::full(), 64));
+  print_programs();
 }
 
 }  // namespace ringweave::schedule
