@@ -419,9 +419,8 @@ class CallMaker {
         area.band.row_stride != area.band.key_stride) {
       return true;
     }
-    const Range keys = {0, area.keys.size()};
-    return !intersect(area.seen(0), keys).empty() &&
-           !intersect(area.seen(area.rows.size() - 1), keys).empty();
+    return !intersect(area.seen(0), area.keys).empty() &&
+           !intersect(area.seen(area.rows.size() - 1), area.keys).empty();
   }
 
   void finish_region(std::vector<Area> areas, Program::Region& region) {
