@@ -30,14 +30,9 @@ function(ringweave_layer name)
 endfunction()
 
 # Compiles the sources of a target that needs torch faster: most of a unit's time
-# is torch's templates. A sanitizer build, which nobody edits against, compiles
-# all sources of a target as one unit and so instantiates them once.
+# is torch's templates.
 function(ringweave_torch_sources target)
   target_precompile_headers(${target} REUSE_FROM ringweave_torch_pch)
-  if(RINGWEAVE_SANITIZE)
-    set_target_properties(${target} PROPERTIES
-      UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
-  endif()
 endfunction()
 
 # Tests of which the thread sanitizer has nothing to say: of one thread, or

@@ -23,6 +23,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@unittest.skipUnless(os.environ.get("RINGWEAVE_LIBRARY"),
+                     "built without the operators")
 class ProcessTest(test_train.TrainTest):
     def command(self, *arguments, ranks=RANKS):
         """The command line of torchrun for `ringweave arguments…`."""
