@@ -80,8 +80,8 @@ class ForwardSegment {
  private:
   /// As loaded; then as prepared.
   struct Block {
-    at::Tensor k, v, factor;
-    at::Tensor out, read;
+    at::Tensor k = {}, v = {}, factor = {};
+    at::Tensor out = {}, read = {};
   };
   Block intra(int block);
 
