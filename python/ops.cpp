@@ -82,6 +82,19 @@ void check_fits(const planner::PlanFile& plan, const std::string& path,
                       layout.to_json().at("kind").get<std::string>(), mask);
 }
 
+schedule::Strategy planned_strategy(const std::string& path,
+                                    const at::Tensor& q, const at::Tensor& k,
+                                    const schedule::Layout& layout,
+                                    const schedule::Mask& mask,
+                                    GroupState& state) {
+  const planner::PlanFile file = planner::read_plan_file(path);
+  require(file.softmax.has_value(),
+          "[attention] got {}, a plan without softmax layers; want one with",
+          path);
+  check_fits(file, path, q, heads_of(k), layout, mask, state);
+  return *file.softmax->strategy;
+}
+
 at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v, const std::string& group,
                         const std::string& layout, const std::string& mask,
@@ -94,24 +107,17 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
       (q.requires_grad() || k.requires_grad() || v.requires_grad());
   const auto make = [&]() -> PlanCache<attention::AttentionPlan>::Made {
     const schedule::Layout tokens = layout_from(layout);
-    attention::AttentionSpec spec{.strategy = {},  // set below
-                                  .q_layout = tokens,
-                                  .kv_layout = tokens,
-                                  .mask = mask_from(mask),
-                                  .backward = backward};
-    if (plan_file) {
-      const planner::PlanFile file = planner::read_plan_file(*plan_file);
-      require(
-          file.softmax.has_value(),
-          "[attention] got {}, a plan without softmax layers; want one with",
-          *plan_file);
-      check_fits(file, *plan_file, q, heads_of(k), tokens, spec.mask, state);
-      spec.strategy = *file.softmax->strategy;
-    } else {
-      spec.strategy = schedule::strategy_from_name(strategy);
-    }
-    return {attention::make_attention_plan(spec, state.communicator().rank()),
-            !spec.mask.document_offsets().empty()};
+    const schedule::Mask seen = mask_from(mask);
+    const schedule::Strategy chosen =
+        plan_file ? planned_strategy(*plan_file, q, k, tokens, seen, state)
+                  : schedule::strategy_from_name(strategy);
+    return {attention::make_attention_plan({.strategy = chosen,
+                                            .q_layout = tokens,
+                                            .kv_layout = tokens,
+                                            .mask = seen,
+                                            .backward = backward},
+                                           state.communicator().rank()),
+            !seen.document_offsets().empty()};
   };
   const auto plan = state.attention_plans().get(
       fmt::format(
