@@ -62,16 +62,15 @@ void measure_attention(int ranks, const schedule::Mask& mask,
 /// The exchange alone, of states with one row per strand.
 void measure_exchange(int ranks, const std::string& name) {
   const Rank last = ranks - 1;  // needs all summaries
-  const std::int64_t rows = name == "all_gather:multi_ring" ? ranks - 1 : 1;
+  const auto kind = schedule::state_exchange_from_name(name);
   const auto plan = linear_attention::make_linear_plan(
-      {.exchange = schedule::state_exchange_from_name(name),
-       .layout = schedule::Layout::contiguous(ranks, ranks)},
+      {.exchange = kind, .layout = schedule::Layout::contiguous(ranks, ranks)},
       last);
   comm::Communicator communicator(
       std::make_shared<comm::NullTransport>(last, ranks));
   linear_attention::Exchange exchange;
   exchange.options = at::kFloat;
-  exchange.shape = {1, 1, rows, 4};
+  exchange.shape = {1, 1, kind->strands(ranks), 4};
   exchange.updates = {at::zeros(exchange.shape)};
   const double time = median_us(
       [&] { linear_attention::exchange_states(*plan, exchange, communicator); },

@@ -20,19 +20,19 @@ using schedule::Run;
 /// Numbers that are worth a thread of their own.
 constexpr std::int64_t kGrainNumbers = 1 << 15;
 
-enum class Direction { to_wire, from_wire };
+/// To the wire layout, in place of what is there or added to it; or from it.
+enum class Move { put, add, take };
 
 /// Numbers of one head, rounded to the type of the target.
-template <typename Source, typename Target>
-void move_numbers(const Source* from, Target* to, std::int64_t count,
-                  bool add) {
-  if (!add && std::is_same_v<Source, Target>) {
+template <Move kMove, typename Source, typename Target>
+void move_numbers(const Source* from, Target* to, std::int64_t count) {
+  if constexpr (kMove != Move::add && std::is_same_v<Source, Target>) {
     std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(Target));
-    return;
-  }
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto value = static_cast<Target>(from[i]);
-    to[i] = add ? static_cast<Target>(to[i] + value) : value;
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto value = static_cast<Target>(from[i]);
+      to[i] = kMove == Move::add ? static_cast<Target>(to[i] + value) : value;
+    }
   }
 }
 
@@ -50,17 +50,16 @@ struct Strided {
 };
 
 /// Moves tokens between the two layouts.
-template <typename Ours, typename Wire, Direction kDirection>
+template <typename Ours, typename Wire, Move kMove>
 class Mover {
  public:
-  Mover(const KvPair& ours, const at::Tensor& wire, bool add)
+  Mover(const KvPair& ours, const at::Tensor& wire)
       : sides_{Strided<Ours>(ours.k), Strided<Ours>(ours.v)},
         wire_(wire.data_ptr<Wire>()),
         batch_(wire.size(2)),
         heads_(wire.size(3)),
         dim_(wire.size(4)),
-        joined_(sides_[0].head == dim_ && sides_[1].head == dim_),
-        add_(add) {}
+        joined_(sides_[0].head == dim_ && sides_[1].head == dim_) {}
 
   std::int64_t unit() const { return 2 * batch_ * heads_ * dim_; }
 
@@ -72,10 +71,10 @@ class Mover {
         Ours* ours = side.data + batch * side.batch + local * side.token;
         for (std::int64_t head = 0; head < (joined_ ? 1 : heads_); ++head) {
           Ours* numbers = ours + head * side.head;
-          if constexpr (kDirection == Direction::to_wire) {
-            move_numbers(numbers, wire, count, add_);
+          if constexpr (kMove == Move::take) {
+            move_numbers<kMove>(wire, numbers, count);
           } else {
-            move_numbers(wire, numbers, count, add_);
+            move_numbers<kMove>(numbers, wire, count);
           }
           wire += count;
         }
@@ -88,13 +87,12 @@ class Mover {
   Wire* wire_;
   std::int64_t batch_, heads_, dim_;
   bool joined_;  // the heads of a token lie side by side in the caller's layout
-  bool add_;
 };
 
-template <typename Ours, typename Wire, Direction kDirection>
+template <typename Ours, typename Wire, Move kMove>
 void move_on_cpu(const KvPair& ours, const std::vector<Program::Packed>& runs,
-                 const at::Tensor& wire, bool add) {
-  const Mover<Ours, Wire, kDirection> mover(ours, wire, add);
+                 const at::Tensor& wire) {
+  const Mover<Ours, Wire, kMove> mover(ours, wire);
   for (const Program::Packed& run : runs) {
     at::parallel_for(0, run.local.length,
                      std::max<std::int64_t>(1, kGrainNumbers / mover.unit()),
@@ -106,16 +104,16 @@ void move_on_cpu(const KvPair& ours, const std::vector<Program::Packed>& runs,
   }
 }
 
-template <typename Ours, Direction kDirection>
+template <typename Ours, Move kMove>
 void move_from(const KvPair& ours, const std::vector<Program::Packed>& runs,
-               const at::Tensor& wire, bool add) {
+               const at::Tensor& wire) {
   switch (wire.scalar_type()) {
     case at::kDouble:
-      return move_on_cpu<Ours, double, kDirection>(ours, runs, wire, add);
+      return move_on_cpu<Ours, double, kMove>(ours, runs, wire);
     case at::kFloat:
-      return move_on_cpu<Ours, float, kDirection>(ours, runs, wire, add);
+      return move_on_cpu<Ours, float, kMove>(ours, runs, wire);
     case at::kBFloat16:
-      return move_on_cpu<Ours, at::BFloat16, kDirection>(ours, runs, wire, add);
+      return move_on_cpu<Ours, at::BFloat16, kMove>(ours, runs, wire);
     default:
       throw InternalError("bug in ringweave: keys of a type without a mover");
   }
@@ -127,17 +125,17 @@ at::Tensor wire_side(const at::Tensor& wire, std::int64_t begin,
   return wire.narrow(0, begin, length).select(1, side).transpose(0, 1);
 }
 
-template <Direction kDirection>
+template <Move kMove>
 void move_anywhere(const KvPair& ours, const std::vector<Program::Packed>& runs,
-                   const at::Tensor& wire, bool add) {
+                   const at::Tensor& wire) {
   for (const Program::Packed& run : runs) {
     const KvPair tokens = take(ours, run.local);
     for (const auto& [x, side] : {std::pair(tokens.k, 0), {tokens.v, 1}}) {
       const at::Tensor there =
           wire_side(wire, run.begin, run.local.length, side);
-      const at::Tensor& to = kDirection == Direction::to_wire ? there : x;
-      const at::Tensor& from = kDirection == Direction::to_wire ? x : there;
-      if (add) {
+      const at::Tensor& to = kMove == Move::take ? x : there;
+      const at::Tensor& from = kMove == Move::take ? there : x;
+      if (kMove == Move::add) {
         to.add_(from);
       } else {
         to.copy_(from);
@@ -146,20 +144,20 @@ void move_anywhere(const KvPair& ours, const std::vector<Program::Packed>& runs,
   }
 }
 
-template <Direction kDirection>
+template <Move kMove>
 void move(const KvPair& ours, const std::vector<Program::Packed>& runs,
-          const at::Tensor& wire, bool add) {
+          const at::Tensor& wire) {
   if (runs.empty()) return;
   if (!wire.is_cpu() || ours.k.stride(-1) != 1 || ours.v.stride(-1) != 1) {
-    return move_anywhere<kDirection>(ours, runs, wire, add);
+    return move_anywhere<kMove>(ours, runs, wire);
   }
   switch (ours.k.scalar_type()) {
     case at::kDouble:
-      return move_from<double, kDirection>(ours, runs, wire, add);
+      return move_from<double, kMove>(ours, runs, wire);
     case at::kFloat:
-      return move_from<float, kDirection>(ours, runs, wire, add);
+      return move_from<float, kMove>(ours, runs, wire);
     case at::kBFloat16:
-      return move_from<at::BFloat16, kDirection>(ours, runs, wire, add);
+      return move_from<at::BFloat16, kMove>(ours, runs, wire);
     default:
       throw InternalError("bug in ringweave: keys of a type without a mover");
   }
@@ -189,17 +187,22 @@ KvPair view(const at::Tensor& wire, const Range& tokens) {
 
 void pack(const KvPair& from, const std::vector<Program::Packed>& runs,
           const at::Tensor& wire) {
-  move<Direction::to_wire>(from, runs, wire, false);
+  move<Move::put>(from, runs, wire);
 }
 
 void unpack(const at::Tensor& wire, const std::vector<Program::Packed>& runs,
             const KvPair& to) {
-  move<Direction::from_wire>(to, runs, wire, false);
+  move<Move::take>(to, runs, wire);
 }
 
 void put(const KvPair& from, const Run& keys, const at::Tensor& wire,
          std::int64_t begin, bool add) {
-  move<Direction::to_wire>(from, {{begin, keys}}, wire, add);
+  const std::vector<Program::Packed> runs = {{begin, keys}};
+  if (add) {
+    move<Move::add>(from, runs, wire);
+  } else {
+    move<Move::put>(from, runs, wire);
+  }
 }
 
 }  // namespace ringweave::attention

@@ -120,39 +120,6 @@ TEST(Executor, RandomCasesWithDelays) {
   }
 }
 
-/// A ring of three written by hand: rank r sends its block to r + 1, which
-/// passes it on. Blocks have two parts of 2 and 3 units.
-Schedule ring_of_three() {
-  Schedule schedule;
-  schedule.ranks = 3;
-  schedule.steps = 3;
-  for (Rank owner = 0; owner < 3; ++owner) {
-    for (int part = 0; part < 2; ++part) {
-      const BlockId block{owner, 0, part};
-      schedule.blocks.push_back({block, 2 + part});
-      for (int t = 0; t < 3; ++t) {
-        const Rank rank = (owner + t) % 3;
-        schedule.tiles.push_back(
-            {.rank = rank, .step = t, .block = block, .slot = t - 1});
-        if (t == 2) continue;
-        schedule.transfers.push_back({.from = rank,
-                                      .to = (rank + 1) % 3,
-                                      .block = block,
-                                      .post_step = t,
-                                      .wait_step = t + 1,
-                                      .source_slot = t - 1,
-                                      .slot = t});
-      }
-    }
-  }
-  const auto in_order = [](const auto& a, const auto& b) {
-    return before(a, b);
-  };
-  std::ranges::sort(schedule.transfers, in_order);
-  std::ranges::sort(schedule.tiles, in_order);
-  return schedule;
-}
-
 /// Blocks of ring_of_three(): two parts of each owner, of 2 and 3 tokens.
 schedule::AttentionDemand demand_of_three() {
   std::vector<std::vector<schedule::Run>> runs;
@@ -164,7 +131,13 @@ schedule::AttentionDemand demand_of_three() {
 }
 
 schedule::Program program_of_three(Rank rank) {
-  return compile(ring_of_three(), rank, demand_of_three(), 1);
+  schedule::Schedule schedule = schedule::ring_of_three();
+  const auto in_order = [](const auto& a, const auto& b) {
+    return before(a, b);
+  };
+  std::ranges::sort(schedule.transfers, in_order);
+  std::ranges::sort(schedule.tiles, in_order);
+  return compile(schedule, rank, demand_of_three(), 1);
 }
 
 /// Memory for ring_of_three().

@@ -9,11 +9,11 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/linear_attention/chunk.h"
+#include "ringweave/schedule/linear_chunk.h"
 
 namespace ringweave::linear_attention {
 namespace {
 
-constexpr std::int64_t kChunk = 64;
 /// Elements of one operand of a block: 1 MiB in fp32, so that the ten or so
 /// operands of a block stay in the cache.
 constexpr std::int64_t kBlockElements = 1 << 18;
@@ -234,8 +234,9 @@ std::int64_t Inputs::state_heads() const {
 
 Chunking make_chunking(const Inputs& inputs, std::int64_t tokens) {
   Chunking result;
-  result.chunk = std::min<std::int64_t>(
-      kChunk, std::bit_ceil(static_cast<std::uint64_t>(tokens)));
+  result.chunk =
+      std::min<std::int64_t>(schedule::kLinearChunk,
+                             std::bit_ceil(static_cast<std::uint64_t>(tokens)));
   result.chunks = (tokens + result.chunk - 1) / result.chunk;
   const std::int64_t widest =
       std::max({inputs.key_dim(), inputs.value_dim(), result.chunk});

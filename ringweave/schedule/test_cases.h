@@ -139,4 +139,43 @@ inline std::vector<Strategy> test_strategies(int ranks) {
   return strategies;
 }
 
+/// A ring of three written by hand: rank r sends its block to r + 1, which
+/// passes it on. Blocks have two parts of 2 and 3 units. Not in the order that
+/// a ScheduleBuilder gives.
+inline Schedule ring_of_three() {
+  Schedule schedule;
+  schedule.ranks = 3;
+  schedule.steps = 3;
+  for (Rank owner = 0; owner < 3; ++owner) {
+    for (int part = 0; part < 2; ++part) {
+      const BlockId block{owner, 0, part};
+      schedule.blocks.push_back({block, 2 + part});
+      for (int t = 0; t < 3; ++t) {
+        const Rank rank = (owner + t) % 3;
+        schedule.tiles.push_back(
+            {.rank = rank, .step = t, .block = block, .slot = t - 1});
+        if (t == 2) continue;
+        schedule.transfers.push_back({.from = rank,
+                                      .to = (rank + 1) % 3,
+                                      .block = block,
+                                      .post_step = t,
+                                      .wait_step = t + 1,
+                                      .source_slot = t - 1,
+                                      .slot = t});
+      }
+    }
+  }
+  return schedule;
+}
+
+/// How many of the areas show query `i` of a run the key `j` of another.
+inline int showing(const std::vector<Area>& areas, std::int64_t i,
+                   std::int64_t j) {
+  return static_cast<int>(std::ranges::count_if(areas, [&](const Area& area) {
+    if (i < area.rows.begin || i >= area.rows.end) return false;
+    const Range seen = area.seen(i - area.rows.begin);
+    return j >= seen.begin && j < seen.end;
+  }));
+}
+
 }  // namespace ringweave::schedule

@@ -5,11 +5,11 @@
 #include <utility>
 
 #include "ringweave/planner/cost/closed_form.h"
+#include "ringweave/schedule/linear_chunk.h"
 
 namespace ringweave::planner {
 namespace {
 
-constexpr double kChunk = 64;  // tokens (linear_attention/segment.cpp)
 constexpr int kPieces[] = {1, 2, 4, 8, 16, 32, 64};
 
 /// The three stages of a pass on one rank.
@@ -33,7 +33,7 @@ Stages stages(const LinearCase& linear, const Device& device, bool backward) {
   // Products k vᵀ per state; per query head q kᵀ and (q kᵀ) v under a causal
   // mask of a chunk, then qᵀ S.
   return {seconds(shape.state.heads, 2 * keys * values),
-          seconds(shape.heads, kChunk * (keys + values)),
+          seconds(shape.heads, schedule::kLinearChunk * (keys + values)),
           seconds(shape.heads, 2 * keys * values)};
 }
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "ringweave/schedule/test_cases.h"
+
 namespace ringweave::schedule {
 namespace {
 
@@ -33,13 +35,7 @@ TEST(Area, HoldEachVisiblePairOnce) {
               const std::int64_t distance = keys.at(j) - queries.at(i);
               const bool want = -left <= distance && distance <= right;
               pairs += want ? 1 : 0;
-              int found = 0;
-              for (const Area& area : areas) {
-                if (i < area.rows.begin || i >= area.rows.end) continue;
-                const Range seen = area.seen(i - area.rows.begin);
-                found += j >= seen.begin && j < seen.end ? 1 : 0;
-              }
-              ASSERT_EQ(found, want ? 1 : 0)
+              ASSERT_EQ(showing(areas, i, j), want ? 1 : 0)
                   << "query " << queries.at(i) << " key " << keys.at(j)
                   << " left " << left << " right " << right;
             }

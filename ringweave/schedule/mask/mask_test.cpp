@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/schedule/test_cases.h"
 
 namespace ringweave::schedule {
 namespace {
@@ -64,13 +65,7 @@ TEST(Mask, AreasPairsAndVisibilityEqualTheDefinition) {
             const bool want = made.visible(queries.at(i), keys.at(j));
             pairs += want ? 1 : 0;
             ASSERT_EQ(made.mask.sees(queries.at(i), keys.at(j)), want);
-            int found = 0;
-            for (const Area& area : areas) {
-              if (i < area.rows.begin || i >= area.rows.end) continue;
-              const Range seen = area.seen(i - area.rows.begin);
-              found += j >= seen.begin && j < seen.end ? 1 : 0;
-            }
-            ASSERT_EQ(found, want ? 1 : 0)
+            ASSERT_EQ(showing(areas, i, j), want ? 1 : 0)
                 << made.mask.to_json() << " query " << queries.at(i) << " key "
                 << keys.at(j);
           }

@@ -5,40 +5,13 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/schedule/strategy/strategy.h"
+#include "ringweave/schedule/test_cases.h"
 
 namespace ringweave::schedule {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-/// A ring of three written by hand: rank r sends its block to r + 1, which
-/// passes it on. Blocks have two parts of 2 and 3 units.
-Schedule ring_of_three() {
-  Schedule schedule;
-  schedule.ranks = 3;
-  schedule.steps = 3;
-  for (Rank owner = 0; owner < 3; ++owner) {
-    for (int part = 0; part < 2; ++part) {
-      const BlockId block{owner, 0, part};
-      schedule.blocks.push_back({block, 2 + part});
-      for (int t = 0; t < 3; ++t) {
-        const Rank rank = (owner + t) % 3;
-        schedule.tiles.push_back(
-            {.rank = rank, .step = t, .block = block, .slot = t - 1});
-        if (t == 2) continue;
-        schedule.transfers.push_back({.from = rank,
-                                      .to = (rank + 1) % 3,
-                                      .block = block,
-                                      .post_step = t,
-                                      .wait_step = t + 1,
-                                      .source_slot = t - 1,
-                                      .slot = t});
-      }
-    }
-  }
-  return schedule;
-}
 
 TEST(Outline, CoalescesConsecutivePartsAndOrdersSteps) {
   const Outline outline = make_outline(ring_of_three(), 1, {});
