@@ -23,8 +23,6 @@ namespace ringweave::comm {
 namespace {
 
 using namespace std::chrono_literals;
-using schedule::BlockId;
-using schedule::Schedule;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
