@@ -3,7 +3,10 @@
 //   torch.ops.ringweave.main(argv, group) -> exit code
 //   torch.ops.ringweave.attention(q, k, v, …) -> out
 //   torch.ops.ringweave.linear_attention(q, k, v, …) -> (out, final state)
-//   torch.ops.ringweave.layout / positions / unshard
+//   torch.ops.ringweave.layout / positions / shard / unshard
+//
+// The group is a torch.classes.ringweave.Group; that of main is the name of a
+// process group.
 //
 // Layouts and masks come as the JSON of schedule/layout/layout.h and
 // schedule/mask/mask.h, plans as paths of plan files.
@@ -18,7 +21,8 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include "python/group_state.h"
+#include "python/group.h"
+#include "python/unshard.h"
 #include "ringweave/base/error.h"
 #include "ringweave/cli/cli.h"
 #include "ringweave/comm/c10d_transport.h"
@@ -68,7 +72,7 @@ std::int64_t heads_of(const at::Tensor& x) {
 void check_fits(const planner::PlanFile& plan, const std::string& path,
                 const at::Tensor& q, std::int64_t kv_heads,
                 const schedule::Layout& layout, const schedule::Mask& mask,
-                GroupState& state) {
+                int ranks) {
   const auto type = tensor::element_type(q.scalar_type());
   if (q.dim() != 4 || !type) return;  // refused with other shapes and types
   planner::ModelShape shape = plan.model;
@@ -77,55 +81,58 @@ void check_fits(const planner::PlanFile& plan, const std::string& path,
   shape.head_dim = q.size(3);
   shape.batch = q.size(0);
   shape.type = *type;
-  planner::check_fits(plan, path, state.communicator().size(), shape,
-                      layout.tokens(),
+  planner::check_fits(plan, path, ranks, shape, layout.tokens(),
                       layout.to_json().at("kind").get<std::string>(), mask);
 }
 
 schedule::Strategy planned_strategy(const std::string& path,
                                     const at::Tensor& q, const at::Tensor& k,
                                     const schedule::Layout& layout,
-                                    const schedule::Mask& mask,
-                                    GroupState& state) {
+                                    const schedule::Mask& mask, int ranks) {
   const planner::PlanFile file = planner::read_plan_file(path);
   require(file.softmax.has_value(),
           "[attention] got {}, a plan without softmax layers; want one with",
           path);
-  check_fits(file, path, q, heads_of(k), layout, mask, state);
+  check_fits(file, path, q, heads_of(k), layout, mask, ranks);
   return *file.softmax->strategy;
 }
 
+using GroupPtr = c10::intrusive_ptr<Group>;
+
 at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
-                        const at::Tensor& v, const std::string& group,
+                        const at::Tensor& v, const GroupPtr& group,
                         const std::string& layout, const std::string& mask,
                         std::optional<double> scale,
                         const std::string& strategy,
                         const std::optional<std::string>& plan_file) {
-  GroupState& state = group_state(group);
   const bool backward =
       at::GradMode::is_enabled() &&
       (q.requires_grad() || k.requires_grad() || v.requires_grad());
+  comm::Communicator& communicator = group->communicator();
   const auto make = [&]() -> PlanCache<attention::AttentionPlan>::Made {
     const schedule::Layout tokens = layout_from(layout);
     const schedule::Mask seen = mask_from(mask);
     const schedule::Strategy chosen =
-        plan_file ? planned_strategy(*plan_file, q, k, tokens, seen, state)
+        plan_file ? planned_strategy(*plan_file, q, k, tokens, seen,
+                                     communicator.size())
                   : schedule::strategy_from_name(strategy);
     return {attention::make_attention_plan({.strategy = chosen,
                                             .q_layout = tokens,
                                             .kv_layout = tokens,
                                             .mask = seen,
                                             .backward = backward},
-                                           state.communicator().rank()),
+                                           communicator.rank()),
             !seen.document_offsets().empty()};
   };
-  const auto plan = state.attention_plans().get(
-      fmt::format(
-          "{}\n{}\n{}\n{}", layout, mask, backward,
-          plan_file ? version_of(*plan_file) + shape_key(q, k) : strategy),
-      make);
-  return attention::attention(q, k, v, plan, state.communicator(),
-                              {.scale = scale})
+  const auto plan = group->or_refuse("attention", [&] {
+    return group->state()->attention_plans.get(
+        fmt::format(
+            "{}\n{}\n{}\n{}", layout, mask, backward,
+            plan_file ? version_of(*plan_file) + shape_key(q, k) : strategy),
+        make);
+  });
+  return attention::attention(q, k, v, plan, communicator,
+                              {.scale = scale, .owner = group->state()})
       .out;
 }
 
@@ -150,11 +157,11 @@ linear_attention::Decay decay_of(const std::optional<at::Tensor>& gates) {
 std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
     const std::optional<at::Tensor>& gates,
-    const std::optional<at::Tensor>& initial_state, const std::string& group,
+    const std::optional<at::Tensor>& initial_state, const GroupPtr& group,
     const std::string& layout, const std::string& mask, double scale,
     const std::string& exchange, bool final_state,
     const std::optional<std::string>& plan_file) {
-  GroupState& state = group_state(group);
+  comm::Communicator& communicator = group->communicator();
   const auto make = [&]() -> PlanCache<linear_attention::LinearPlan>::Made {
     const schedule::Layout tokens = layout_from(layout);
     const schedule::Mask seen = mask_from(mask);
@@ -165,26 +172,33 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
               "[linear_attention] got {}, a plan without linear layers; want "
               "one with",
               *plan_file);
-      check_fits(file, *plan_file, q, heads_of(k), tokens, seen, state);
+      check_fits(file, *plan_file, q, heads_of(k), tokens, seen,
+                 communicator.size());
       way = file.linear->name;
     }
     return {linear_attention::make_linear_plan(
                 {.exchange = schedule::state_exchange_from_name(way),
                  .layout = tokens,
                  .mask = seen},
-                state.communicator().rank()),
+                communicator.rank()),
             !seen.document_offsets().empty()};
   };
-  const auto plan = state.linear_plans().get(
-      fmt::format(
-          "{}\n{}\n{}", layout, mask,
-          plan_file ? version_of(*plan_file) + shape_key(q, k) : exchange),
-      make);
+  const auto [plan, decay] = group->or_refuse("linear_attention", [&] {
+    return std::pair(
+        group->state()->linear_plans.get(
+            fmt::format("{}\n{}\n{}", layout, mask,
+                        plan_file ? version_of(*plan_file) + shape_key(q, k)
+                                  : exchange),
+            make),
+        decay_of(gates));
+  });
   const linear_attention::LinearResult result =
       linear_attention::linear_attention(
-          q, k, v, decay_of(gates), gates.value_or(at::Tensor()),
-          initial_state.value_or(at::Tensor()), plan, state.communicator(),
-          {.scale = scale, .final_state = final_state});
+          q, k, v, decay, gates.value_or(at::Tensor()),
+          initial_state.value_or(at::Tensor()), plan, communicator,
+          {.scale = scale,
+           .final_state = final_state,
+           .owner = group->state()});
   if (!final_state) return {result.out, std::nullopt};
   return {result.out, result.final_state};
 }
@@ -194,10 +208,6 @@ std::string layout_op(const std::string& kind, int64_t tokens, int64_t ranks) {
   return schedule::Layout::from_json(json, "layout").to_json().dump();
 }
 
-at::Tensor positions(const schedule::Layout& tokens, Rank rank) {
-  return at::tensor(tokens.positions(rank), at::kLong);
-}
-
 at::Tensor positions_op(const std::string& layout, int64_t rank) {
   const schedule::Layout tokens = layout_from(layout);
   require(rank >= 0 && rank < tokens.ranks(),
@@ -205,56 +215,61 @@ at::Tensor positions_op(const std::string& layout, int64_t rank) {
   return positions(tokens, static_cast<Rank>(rank));
 }
 
-/// Gathers shards (tokens in dimension `dim`) into the whole, on every rank.
-/// Carries no gradient.
-at::Tensor unshard_op(const at::Tensor& part, const std::string& group,
-                      const std::string& layout, int64_t dim) {
-  comm::Communicator& communicator = group_state(group).communicator();
-  const schedule::Layout tokens = layout_from(layout);
-  require(tokens.ranks() == communicator.size(),
-          "[unshard] got a layout of {} ranks; want {}, the group's",
-          tokens.ranks(), communicator.size());
-  const at::Tensor mine = part.detach().movedim(dim, 0).contiguous().cpu();
-  require(mine.size(0) == tokens.shard_tokens(communicator.rank()),
-          "[unshard] got {} tokens on rank {}; want {}", mine.size(0),
-          communicator.rank(), tokens.shard_tokens(communicator.rank()));
-  const auto gathered = communicator.all_gather(
-      {static_cast<const std::byte*>(mine.const_data_ptr()), mine.nbytes()});
+/// Carries the gradient that index_select has.
+at::Tensor shard_op(const at::Tensor& whole, const std::string& layout,
+                    int64_t rank, int64_t dim) {
+  const at::Tensor mine = positions_op(layout, rank);
+  const std::int64_t tokens = layout_from(layout).tokens();
+  require(dim >= -whole.dim() && dim < whole.dim() && whole.size(dim) == tokens,
+          "[shard] got a tensor of shape {} with tokens in dim {}; want {} of "
+          "them, the layout's",
+          tensor::shape_text(whole.sizes()), dim, tokens);
+  return whole.index_select(dim, mine.to(whole.device()));
+}
 
-  std::vector<int64_t> shape = mine.sizes().vec();
-  shape[0] = tokens.tokens();
-  const at::Tensor whole = at::empty(shape, mine.options());
-  for (Rank rank = 0; rank < tokens.ranks(); ++rank) {
-    shape[0] = tokens.shard_tokens(rank);
-    if (shape[0] == 0) continue;
-    at::Tensor shard = at::empty(shape, mine.options());
-    require(gathered[rank].size() == shard.nbytes(),
-            "[unshard] got {} bytes from rank {}; want {}",
-            gathered[rank].size(), rank, shard.nbytes());
-    std::copy(gathered[rank].begin(), gathered[rank].end(),
-              static_cast<std::byte*>(shard.mutable_data_ptr()));
-    whole.index_copy_(0, positions(tokens, rank), shard);
-  }
-  return whole.movedim(0, dim).contiguous();
+at::Tensor unshard_op(const at::Tensor& part, const GroupPtr& group,
+                      const std::string& layout, int64_t dim) {
+  const schedule::Layout tokens =
+      group->or_refuse("unshard", [&] { return layout_from(layout); });
+  return unshard(part, tokens, dim, group->state());
 }
 
 }  // namespace
 
 TORCH_LIBRARY(ringweave, library) {
+  library.class_<Group>("Group")
+      .def(torch::init<c10::intrusive_ptr<c10d::ProcessGroup>,
+                       const std::string&, int64_t, const std::string&>())
+      .def("calls", [](const GroupPtr& self) { return self->calls(); })
+      .def("refuse",
+           [](const GroupPtr& self, const std::string& operation,
+              const std::string& reason) { self->refuse(operation, reason); })
+      .def("set_agreement",
+           [](const GroupPtr& self, const std::string& mode) {
+             self->set_agreement(mode);
+           })
+      .def("close", [](const GroupPtr& self) { self->close(); });
+
   library.def("main(str[] argv, str group) -> int", main_op);
   library.def(
-      "attention(Tensor q, Tensor k, Tensor v, str group, str layout, "
+      "attention(Tensor q, Tensor k, Tensor v, "
+      "__torch__.torch.classes.ringweave.Group group, str layout, "
       "str mask, float? scale, str strategy, str? plan) -> Tensor",
       attention_op);
   library.def(
       "linear_attention(Tensor q, Tensor k, Tensor v, Tensor? gates, "
-      "Tensor? initial_state, str group, str layout, str mask, float scale, "
+      "Tensor? initial_state, __torch__.torch.classes.ringweave.Group group, "
+      "str layout, str mask, float scale, "
       "str exchange, bool final_state, str? plan) -> (Tensor, Tensor?)",
       linear_attention_op);
   library.def("layout(str kind, int tokens, int ranks) -> str", layout_op);
   library.def("positions(str layout, int rank) -> Tensor", positions_op);
-  library.def("unshard(Tensor part, str group, str layout, int dim) -> Tensor",
-              unshard_op);
+  library.def("shard(Tensor whole, str layout, int rank, int dim) -> Tensor",
+              shard_op);
+  library.def(
+      "unshard(Tensor part, __torch__.torch.classes.ringweave.Group group, "
+      "str layout, int dim) -> Tensor",
+      unshard_op);
 }
 
 }  // namespace ringweave::python

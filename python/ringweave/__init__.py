@@ -7,21 +7,28 @@
 python/examples/attention.py is a whole program. Tensors are (batch, tokens,
 heads, head_dim), the local shard of each rank. A layout or a mask is a dict, or
 the JSON text of one.
-`group` is a process group or its name; None is the default group. Every rank of
-it must make the same calls in the same order. A peer that does not answer within
-the group's time-out (init_process_group(timeout=...)) is an error. Nothing here
-copies a tensor's tokens to other ranks but `unshard`.
+`group` is a process group, its name, or a DeviceMesh of one dimension; None is
+the default group. Every rank of it must make the same calls in the same order,
+backward too; ranks whose calls differ, or are refused, all get the same error
+before data moves (set_agreement). A peer that makes no call within the time-out
+that the group had in its first call (init_process_group(timeout=...)) is an
+error, too, and the group can't be used after it. Nothing here copies a tensor's
+tokens to other ranks but `unshard`.
 """
 
+import functools
 import json
 import os
 import pathlib
+import sys
 
 import torch
 import torch.distributed
 
-__all__ = ["attention", "layout", "linear_attention", "positions", "shard",
-           "unshard"]
+from ringweave import _groups
+
+__all__ = ["attention", "layout", "linear_attention", "positions",
+           "set_agreement", "shard", "unshard"]
 
 
 def _library():
@@ -44,28 +51,44 @@ torch.ops.load_library(_library())
 _ops = torch.ops.ringweave
 
 
-def _group_name(group):
-    if isinstance(group, str):
-        return group
-    if not torch.distributed.is_initialized():
-        raise RuntimeError("no process group: call "
-                           "torch.distributed.init_process_group() first")
-    return (group or torch.distributed.group.WORLD).group_name
+def _eager(function):
+    """Outside of the graphs of torch.compile, which break around it."""
+    disabled = None
+
+    @functools.wraps(function)
+    def call(*arguments, **keywords):
+        nonlocal disabled
+        if "torch._dynamo" not in sys.modules:  # whose import takes seconds
+            return function(*arguments, **keywords)
+        if disabled is None:
+            disabled = torch.compiler.disable(function)
+        return disabled(*arguments, **keywords)
+
+    call._torchdynamo_disable = True  # of the code that is being compiled
+    return call
 
 
-def _group_rank(group):
-    if isinstance(group, str):
-        group = torch.distributed.distributed_c10d._resolve_process_group(group)
-    return torch.distributed.get_rank(group)
+def _values(value):
+    """Offsets come as tensors and arrays, too."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"got {value!r} in a layout or mask; want numbers, lists "
+                    "and dicts")
 
 
 def _json(value):
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, default=_values)
 
 
 def _mask_json(mask):
     word = isinstance(mask, str) and not mask.lstrip().startswith("{")
     return _json({"kind": mask} if word else mask)
+
+
+def _rank(group):
+    return torch.distributed.get_rank(_groups.process_group(group))
 
 
 def _path(plan):
@@ -78,6 +101,25 @@ def _choice(name, chosen, default, plan):
         raise ValueError(f"got {name}={chosen!r} and plan={str(plan)!r}; want "
                          "one of them")
     return default if chosen is None else chosen
+
+
+def _check_tensors(**tensors):
+    for name, tensor in tensors.items():
+        if hasattr(tensor, "to_local"):
+            raise TypeError(f"got {name} as a DTensor, whose sizes are those of "
+                            f"all ranks; want this rank's shard: "
+                            f"{name}.to_local()")
+
+
+def _number(name, value):
+    if isinstance(value, torch.Tensor) and value.requires_grad:
+        raise TypeError(f"got {name} as a tensor that requires a gradient; want "
+                        f"a number: there is no gradient of {name}, multiply q "
+                        "by it instead")
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"got {name}={value!r}; want a number") from None
 
 
 def layout(kind, tokens, ranks):
@@ -98,20 +140,38 @@ def layout(kind, tokens, ranks):
 
 def positions(layout, rank=None, *, group=None):
     """Positions in the sequence of a rank's tokens; of this rank's by default."""
-    return _ops.positions(_json(layout),
-                          _group_rank(group) if rank is None else rank)
+    return _ops.positions(_json(layout), _rank(group) if rank is None else rank)
 
 
 def shard(whole, layout, *, group=None, dim=1):
     """This rank's tokens of a tensor that is whole on every rank."""
-    return whole.index_select(dim, positions(layout, group=group))
+    return _ops.shard(whole, _json(layout), _rank(group), dim)
 
 
+@_eager
 def unshard(part, layout, *, group=None, dim=1):
-    """The whole tensor, on every rank, from all ranks' shards. No gradient."""
-    return _ops.unshard(part, _group_name(group), _json(layout), dim)
+    """The whole tensor, on every rank, from all ranks' shards.
+
+    The gradient of a shard is that of its tokens, summed over the ranks: a loss
+    that every rank computes from the whole counts once per rank.
+    """
+    with _groups.call("unshard", group) as own:
+        _check_tensors(part=part)
+        return _ops.unshard(part, own, _json(layout), dim)
 
 
+def set_agreement(mode, *, group=None):
+    """How the ranks of a group compare their calls; all of them call this.
+
+    "every": the default; each call waits until all ranks are known to make the
+    same one. "first_use": a call that was agreed on once is compared some calls
+    later, without a wait; after an error the group can't be used. "off": nothing
+    is compared.
+    """
+    _groups.own_group(group).set_agreement(mode)
+
+
+@_eager
 def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
               strategy=None, plan=None):
     """Softmax attention over the sequence of all ranks' shards.
@@ -133,11 +193,14 @@ def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
     plan: in its place, the path of a file of `ringweave plan --save`, made for
     this shape, layout and mask; the only way to rings and synthesised.
     """
-    strategy = _choice("strategy", strategy, "multi_ring", plan)
-    return _ops.attention(q, k, v, _group_name(group), _json(layout),
-                          _mask_json(mask), scale, strategy, _path(plan))
+    with _groups.call("attention", group) as own:
+        _check_tensors(q=q, k=k, v=v)
+        strategy = _choice("strategy", strategy, "multi_ring", plan)
+        return _ops.attention(q, k, v, own, _json(layout), _mask_json(mask),
+                              _number("scale", scale), strategy, _path(plan))
 
 
+@_eager
 def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
                      scale=1.0, initial_state=None, final_state=False,
                      exchange=None, plan=None):
@@ -160,8 +223,10 @@ def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
     exchange: how states travel: all_gather (the default), all_gather:STRATEGY,
     chain. plan: in its place, the path of a file of `ringweave plan --save`.
     """
-    exchange = _choice("exchange", exchange, "all_gather", plan)
-    out, state = _ops.linear_attention(
-        q, k, v, gates, initial_state, _group_name(group), _json(layout),
-        _mask_json(mask), scale, exchange, final_state, _path(plan))
+    with _groups.call("linear_attention", group) as own:
+        _check_tensors(q=q, k=k, v=v, gates=gates, initial_state=initial_state)
+        exchange = _choice("exchange", exchange, "all_gather", plan)
+        out, state = _ops.linear_attention(
+            q, k, v, gates, initial_state, own, _json(layout), _mask_json(mask),
+            _number("scale", scale), exchange, final_state, _path(plan))
     return (out, state) if final_state else out

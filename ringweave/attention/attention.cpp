@@ -24,6 +24,8 @@ using torch::autograd::variable_list;
 struct Call : torch::CustomClassHolder {
   std::shared_ptr<const AttentionPlan> plan;
   comm::Communicator* communicator;
+  std::shared_ptr<void> owner;
+  std::int64_t number = 0;  ///< of the forward, among the communicator's calls
   double scale;
   at::ScalarType grad_payload;
 
@@ -89,16 +91,42 @@ void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
           shape_text(q.sizes()));
 }
 
+/// What of one call all ranks must have equal.
+comm::Facts facts_of(const Call& call, const at::Tensor& q,
+                     const at::Tensor& k) {
+  comm::Facts facts = call.plan->facts;
+  const auto add = [&](const char* name, std::int64_t value) {
+    facts.emplace_back(name, fmt::format("{}", value));
+  };
+  add("batch", q.size(0));
+  add("heads", q.size(2));
+  add("kv_heads", k.size(2));
+  add("head_dim", q.size(3));
+  facts.emplace_back("type", c10::toString(q.scalar_type()));
+  facts.emplace_back("scale", fmt::format("{}", call.scale));
+  return facts;
+}
+
 struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& q,
                                const at::Tensor& k, const at::Tensor& v,
                                const c10::intrusive_ptr<Call>& call) {
-    ForwardPass pass(call->input(q, k, v), *call->communicator);
-    pass.run();
-    const at::Tensor out = pass.result().out.to(q.scalar_type());
-    const at::Tensor lse = pass.result().lse;
+    std::optional<ForwardPass> pass;
+    // What follows the messages may throw without harm: a checkpoint ends its
+    // recomputation so, in save_for_backward().
+    call->communicator->call(
+        "attention", 0,
+        [&] { check_inputs(q, k, v, *call->plan, *call->communicator); },
+        [&] { return facts_of(*call, q, k); },
+        [&](std::int64_t number) {
+          call->number = number;
+          pass.emplace(call->input(q, k, v), *call->communicator);
+          pass->run();
+        });
+    const at::Tensor out = pass->result().out.to(q.scalar_type());
+    const at::Tensor lse = pass->result().lse;
     // All that is kept is saved, so that it goes when backward has used it.
-    context->save_for_backward({q, k, v, out, lse, pass.kept()});
+    context->save_for_backward({q, k, v, out, lse, pass->kept()});
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     context->mark_non_differentiable({lse});
     return {out, lse};
@@ -106,21 +134,33 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
 
   static variable_list backward(AutogradContext* context,
                                 variable_list gradients) {
-    require(!at::GradMode::is_enabled(),
-            "[attention] got a backward with create_graph; want one without: "
-            "second derivatives are not supported");
-    const variable_list saved = context->get_saved_variables();
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
-    require(call->plan->spec.backward,
-            "[attention] got a backward call with a plan made for forward "
-            "only; want AttentionSpec::backward");
-    const PassInput input = call->input(saved[0], saved[1], saved[2]);
-    const at::Tensor grad_out = gradients[0].defined()
-                                    ? gradients[0].contiguous()
-                                    : at::zeros_like(saved[3]);
+    variable_list saved;
+    const auto check = [&] {
+      require(!at::GradMode::is_enabled(),
+              "[attention] got a backward with create_graph; want one without: "
+              "second derivatives are not supported");
+      require(call->plan->spec.backward,
+              "[attention] got a backward call with a plan made for forward "
+              "only; want AttentionSpec::backward");
+      // Throws for what was changed in place, or was freed by a backward.
+      saved = context->get_saved_variables();
+    };
+    return call->communicator->call(
+        "attention backward", call->number, check, [] { return comm::Facts(); },
+        [&](std::int64_t) { return run_backward(*call, saved, gradients[0]); });
+  }
+
+ private:
+  static variable_list run_backward(const Call& call,
+                                    const variable_list& saved,
+                                    const at::Tensor& gradient) {
+    const PassInput input = call.input(saved[0], saved[1], saved[2]);
+    const at::Tensor grad_out =
+        gradient.defined() ? gradient.contiguous() : at::zeros_like(saved[3]);
     BackwardPass pass(input, grad_out, saved[3], saved[4], saved[5],
-                      call->grad_payload, *call->communicator);
+                      call.grad_payload, *call.communicator);
     pass.run();
     const KvPair grad_kv = pass.grad_kv();
     return {pass.grad_q().to(saved[0].scalar_type()), grad_kv.k, grad_kv.v,
@@ -135,6 +175,12 @@ std::shared_ptr<AttentionPlan> start_plan(const AttentionSpec& spec,
           rank, ranks - 1);
   auto plan = std::make_shared<AttentionPlan>(spec);
   plan->rank = rank;
+  plan->facts = {
+      {"layout of queries", comm::abridged(spec.q_layout.to_json().dump())},
+      {"layout of keys", comm::abridged(spec.kv_layout.to_json().dump())},
+      {"mask", comm::abridged(spec.mask.to_json().dump())},
+      {"strategy", comm::abridged(to_json(spec.strategy).dump())},
+      {"requires a gradient", spec.backward ? "yes" : "no"}};
   return plan;
 }
 
@@ -197,16 +243,17 @@ AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
                           const AttentionOptions& options) {
   require(plan != nullptr,
           "[attention] got no plan; want one from make_attention_plan");
-  check_inputs(q, k, v, *plan, communicator);
-  tensor::take_over_thread_count();
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);
   call->communicator = &communicator;
-  call->scale =
-      options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+  call->owner = options.owner;
+  // Of shapes that are refused: any.
+  const double head_dim = q.dim() == 4 ? static_cast<double>(q.size(3)) : 1;
+  call->scale = options.scale.value_or(1.0 / std::sqrt(head_dim));
   call->grad_payload = options.grad_payload_in_compute_type
                            ? q.scalar_type()
                            : tensor::accumulate_type(q.scalar_type());
+  tensor::take_over_thread_count();
   const variable_list results = AttentionFunction::apply(q, k, v, call);
   return {results[0], results[1]};
 }

@@ -38,6 +38,7 @@ struct AttentionPlan {
   schedule::Program backward = {};
   PreparedCalls forward_calls = {};
   PreparedCalls backward_calls = {};
+  comm::Facts facts = {};  ///< that the plans of all ranks have in common
 };
 
 /// Throws NoSolution if the strategy does not exist for the layout's ranks, and
@@ -57,6 +58,8 @@ struct AttentionOptions {
   /// Type in which gradients of keys and values travel; default: fp32 (fp64 for
   /// fp64).
   bool grad_payload_in_compute_type = false;
+  /// Kept for as long as the autograd graph: the communicator's, say.
+  std::shared_ptr<void> owner = {};
 };
 
 struct AttentionResult {
@@ -73,8 +76,8 @@ struct AttentionResult {
 /// Every rank of the communicator must call it, in the same order; so must
 /// every rank call backward, as often as it likes if the graph is retained.
 /// Blocks while it runs. Gradients flow to q, k and v. Throws InvalidArgument
-/// for shapes and types, CommError at a time-out. The communicator must outlive
-/// the autograd graph.
+/// for shapes and types, CommError at a time-out, and as Communicator::call().
+/// The communicator must outlive the autograd graph.
 AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v,
                           std::shared_ptr<const AttentionPlan> plan,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace ringweave {
@@ -14,6 +15,18 @@ inline std::uint64_t fnv1a(std::string_view bytes,
     state *= 0x100000001b3u;
   }
   return state;
+}
+
+/// The same kind of hash, eight bytes at a time: for much data.
+inline std::uint64_t fnv1a_words(std::string_view bytes,
+                                 std::uint64_t state = fnv1a("")) {
+  for (; bytes.size() >= sizeof(std::uint64_t);
+       bytes.remove_prefix(sizeof(std::uint64_t))) {
+    std::uint64_t word;
+    std::memcpy(&word, bytes.data(), sizeof(word));
+    state = (state ^ word) * 0x100000001b3u;
+  }
+  return fnv1a(bytes, state);
 }
 
 }  // namespace ringweave

@@ -133,28 +133,35 @@ void complain(const Context& context, const std::string& what) {
   }
 }
 
+/// Says why the job ended; returns the exit code.
+int explain_failure(const Context& context, const std::exception& error) {
+  if (dynamic_cast<const InvalidArgument*>(&error)) {
+    complain(context, error.what());
+    return kUsage;
+  }
+  // Of the standard errors it comes from a print that is too long for stdout's
+  // buffer.
+  const auto* system = dynamic_cast<const std::system_error*>(&error);
+  const bool print = system && std::ferror(stdout) != 0;
+  complain(context,
+           print ? fmt::format("{}: {}", kNotWritten, system->code().message())
+                 : error.what());
+  return kFailure;
+}
+
 int run_job(const Context& context) {
+  const InterruptScope interrupts;
   try {
-    const InterruptScope interrupts;
     context.job();
     flush_results();
     return 0;
-  } catch (const Interrupted& error) {
-    complain(context, error.what());
-    return 128 + error.signal();
-  } catch (const InvalidArgument& error) {
-    complain(context, error.what());
-    return kUsage;
-  } catch (const std::system_error& error) {
-    // So it comes from a print that is too long for stdout's buffer.
-    const bool print = std::ferror(stdout) != 0;
-    complain(context,
-             print ? fmt::format("{}: {}", kNotWritten, error.code().message())
-                   : error.what());
-    return kFailure;
   } catch (const std::exception& error) {
-    complain(context, error.what());
-    return kFailure;
+    // A peer that a signal stopped first is no failure.
+    if (const int signal = interrupted(); signal != 0) {
+      complain(context, Interrupted(signal).what());
+      return 128 + signal;
+    }
+    return explain_failure(context, error);
   }
 }
 

@@ -2,6 +2,9 @@
 
 #include <atomic>
 #include <csignal>
+#include <string_view>
+
+#include <unistd.h>
 
 namespace ringweave::cli {
 namespace {
@@ -12,7 +15,14 @@ static_assert(std::atomic<int>::is_always_lock_free);
 struct sigaction former_int;
 struct sigaction former_term;
 
-void note(int signal) { pending = signal; }
+void note(int signal) {
+  pending = signal;
+  // A signal handler may write, but not print.
+  constexpr std::string_view kText =
+      "\nringweave: stopping, which may take a while; again: at once\n";
+  [[maybe_unused]] const auto written =
+      write(STDERR_FILENO, kText.data(), kText.size());
+}
 
 }  // namespace
 
@@ -35,7 +45,9 @@ InterruptScope::~InterruptScope() {
 }
 
 void check_interrupted() {
-  if (const int signal = pending; signal != 0) throw Interrupted(signal);
+  if (interrupted() != 0) throw Interrupted(interrupted());
 }
+
+int interrupted() { return pending; }
 
 }  // namespace ringweave::cli

@@ -1,4 +1,4 @@
-// SIGINT and SIGTERM as a flag, asked for between steps.
+// SIGINT and SIGTERM as a flag, asked for between layers and steps.
 #pragma once
 
 #include "ringweave/base/error.h"
@@ -15,9 +15,9 @@ class Interrupted : public Error {
   int signal_;
 };
 
-/// While it lives, the first SIGINT or SIGTERM only sets a flag; a second one
-/// ends the process as usual. The former handlers return with its end. One at a
-/// time per process: signal handlers can only reach a global.
+/// While it lives, the first SIGINT or SIGTERM only says so and sets a flag; a
+/// second one ends the process as usual. The former handlers return with its
+/// end. One at a time per process: signal handlers can only reach a global.
 class InterruptScope {
  public:
   InterruptScope();
@@ -26,7 +26,9 @@ class InterruptScope {
   InterruptScope& operator=(const InterruptScope&) = delete;
 };
 
-/// Throws Interrupted if a signal came since the scope began.
+/// The signal that came since the scope began, or 0.
+int interrupted();
+/// Throws Interrupted if one came. Any thread may call it.
 void check_interrupted();
 
 }  // namespace ringweave::cli

@@ -1,5 +1,7 @@
 #include "ringweave/cli/run_folder.h"
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 
 #include "ringweave/base/error.h"
@@ -36,15 +38,24 @@ RunFolder::RunFolder(const std::string& path, const Json& config,
                     {"versions", versions},
                     {"seed", seed}};
   write_file(path + "/run.json", run.dump(2) + "\n", kWhere);
-  write_file(path + "/metrics.jsonl", "", kWhere);
-  metrics_.open(path + "/metrics.jsonl", std::ios::app);
+  write_file(metrics_path(), "", kWhere);
+  metrics_.open(metrics_path(), std::ios::app);
 }
 
 void RunFolder::add(const Json& line) {
-  metrics_ << line.dump() << std::endl;
-  if (!metrics_) {
-    throw Error(fmt::format("{} can't write {}/metrics.jsonl", kWhere, path_));
+  const std::string text = line.dump() + "\n";
+  errno = 0;
+  metrics_ << text << std::flush;
+  if (metrics_) {
+    size_ += text.size();
+    return;
   }
+  const int reason = errno;
+  const std::string file = metrics_path();
+  std::error_code ignored;
+  std::filesystem::resize_file(file, size_, ignored);  // no torn line
+  throw Error(fmt::format("{} can't write {}: {}", kWhere, file,
+                          std::strerror(reason)));
 }
 
 }  // namespace ringweave::cli

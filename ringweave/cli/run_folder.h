@@ -23,12 +23,15 @@ class RunFolder {
             std::int64_t seed);
 
   /// Appends a line to metrics.jsonl; it is on disk when this returns, as far
-  /// as this process is concerned.
+  /// as this process is concerned. What can't be written whole is not written.
   void add(const Json& line);
 
  private:
+  std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
+
   std::string path_;
   std::ofstream metrics_;
+  std::uintmax_t size_ = 0;  ///< of metrics.jsonl
 };
 
 }  // namespace ringweave::cli

@@ -1,8 +1,11 @@
 #include "ringweave/cli/run_folder.h"
 
+#include <csignal>
 #include <filesystem>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "ringweave/base/error.h"
@@ -42,6 +45,31 @@ TEST_F(RunFolderTest, HoldsConfigVersionsSeedAndMetrics) {
   EXPECT_EQ(line, R"({"loss":0.1})");
   ASSERT_TRUE(std::getline(metrics, line));
   EXPECT_FALSE(std::getline(metrics, line));
+}
+
+TEST_F(RunFolderTest, AFullDiskLeavesWholeLinesAndSaysWhy) {
+  RunFolder::make(path_);
+  RunFolder run(path_, {}, {}, 1);
+  const Json line = {{"text", std::string(1000, 'x')}};
+  run.add(line);
+  // A file may not grow beyond the middle of the next line.
+  rlimit before;
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto signal_before = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limit{1500, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &limit);
+  std::string error;
+  try {
+    run.add(line);
+  } catch (const Error& thrown) {
+    error = thrown.what();
+  }
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, signal_before);
+  EXPECT_THAT(error, testing::AllOf(testing::HasSubstr("metrics.jsonl"),
+                                    testing::HasSubstr("File too large")));
+  EXPECT_EQ(std::filesystem::file_size(path_ / "metrics.jsonl"),
+            line.dump().size() + 1);
 }
 
 TEST_F(RunFolderTest, RefusesAFolderInUseAndAFile) {

@@ -157,6 +157,7 @@ class Observer {
           with_prefix(static_cast<double>(report.train_tokens)),
           with_prefix(static_cast<double>(report.validation_tokens))));
     };
+    callbacks.layer = check_interrupted;
     callbacks.step = [this](const train::StepReport& report) {
       losses_.push_back(report.loss);
       if (folder_) folder_->add(to_json(report));

@@ -25,9 +25,12 @@ using Store = c10::intrusive_ptr<c10d::Store>;
 
 /// How long a store that may be dead is waited for, in all.
 constexpr auto kStorePatience = 1500ms;
-/// How long a rank whose connection broke waits for the mark of the one that
-/// knows why: a peer that timed out closes its connections before it leaves it.
-constexpr auto kMarkPatience = 300ms;
+/// How long a rank that timed out waits for the others to say the same.
+constexpr auto kSilencePatience = 300ms;
+/// How long a rank whose connection broke waits for the mark of one that knows
+/// why: a peer that timed out closes its connections before it leaves it.
+constexpr auto kMarkPatience = 2 * kSilencePatience;
+constexpr auto kPollInterval = 20ms;
 
 /// What an exception says first, without torch's call stack, without Gloo's
 /// "[source file:line] " before it and its guesses at reasons after it.
@@ -43,43 +46,92 @@ std::string text_of(const std::exception& error) {
   return text;
 }
 
-/// The mark of the first failed rank: a key of the group's store.
+/// What ranks of a group that fails tell each other, in the group's store: the
+/// mark of the first failed rank, and of each rank that timed out that it did.
 ///
 /// A store whose host is stopped blocks its callers for good, whatever its
 /// time-out says. So each call runs in a thread that is left behind when it
 /// doesn't end, and once that happened no further call is made.
-class Mark {
+class Failures {
  public:
-  Mark(const Group& group, const std::string& group_name)
-      : key_("ringweave/" + group_name + "/first_failed"),
+  Failures(const Group& group, const std::string& name)
+      : prefix_("ringweave/" + name + "/"),
+        rank_(group->getRank()),
+        size_(group->getSize()),
         store_(group->getStore()) {}
 
-  void leave(Rank rank) {
+  void mark(Rank rank) {
     if (!known_) known_ = rank;
-    bounded([store = store_, key = key_, rank] {
+    bounded([store = store_, key = mark_key(), rank] {
       store->compareSet(key, "", std::to_string(rank));
       return std::optional<Rank>();
     });
   }
 
-  /// Waits up to `patience` for one to be left. Without a store: what this rank
-  /// itself has left.
-  std::optional<Rank> read(std::chrono::milliseconds patience = 0ms) {
-    const std::optional<Rank> found =
-        bounded([store = store_, key = key_,
-                 end = Clock::now() + patience]() -> std::optional<Rank> {
-          while (
-              !store->check({key})) {  // get() would wait for the key for long
-            if (Clock::now() >= end) return std::nullopt;
-            std::this_thread::sleep_for(20ms);
-          }
-          return std::stoi(store->get_to_str(key));
-        });
+  /// The rank in the mark. Without a store: what this rank itself has left.
+  std::optional<Rank> marked() {
+    const std::optional<Rank> found = bounded(
+        [store = store_, key = mark_key()] { return read_mark(*store, key); });
     return found ? found : known_;
+  }
+
+  /// Called where this rank waited in vain. A rank for which all the others
+  /// wait in vain has failed; nullopt if no single one is seen to be that.
+  std::optional<Rank> after_silence() {
+    if (std::exchange(silent_, true)) return marked();
+    const auto found =
+        bounded([store = store_, mark = mark_key(), keys = silence_keys(),
+                 mine = rank_, end = Clock::now() + kSilencePatience] {
+          store->set(keys[mine], "");
+          std::optional<Rank> failed;
+          while (!(failed = read_mark(*store, mark)) && Clock::now() < end) {
+            std::this_thread::sleep_for(kPollInterval);
+          }
+          if (failed) return failed;
+          for (Rank rank = 0; rank < std::ssize(keys); ++rank) {
+            if (store->check({keys[rank]})) continue;
+            if (failed) return std::optional<Rank>();
+            failed = rank;
+          }
+          return failed;
+        });
+    if (found) mark(*found);
+    return found;
+  }
+
+  /// Called where the connection to `peer` broke: the rank in the mark, or the
+  /// peer, unless it only gave up waiting.
+  std::optional<Rank> after_break(Rank peer) {
+    const auto found =
+        bounded([store = store_, mark = mark_key(), key = silence_keys()[peer],
+                 peer, end = Clock::now() + kMarkPatience] {
+          while (Clock::now() < end) {
+            if (const auto failed = read_mark(*store, mark)) return failed;
+            std::this_thread::sleep_for(kPollInterval);
+          }
+          return store->check({key}) ? std::optional<Rank>() : peer;
+        });
+    if (found) mark(*found);
+    return found;
   }
 
  private:
   using Call = std::function<std::optional<Rank>()>;
+
+  std::string mark_key() const { return prefix_ + "first_failed"; }
+  std::vector<std::string> silence_keys() const {
+    std::vector<std::string> keys;
+    for (Rank rank = 0; rank < size_; ++rank) {
+      keys.push_back(fmt::format("{}waits_in_vain/{}", prefix_, rank));
+    }
+    return keys;
+  }
+  static std::optional<Rank> read_mark(c10d::Store& store,
+                                       const std::string& key) {
+    // get() would wait for the key for long.
+    if (!store.check({key})) return std::nullopt;
+    return std::stoi(store.get_to_str(key));
+  }
 
   /// nullopt as well if the store fails or does not answer. Never throws.
   std::optional<Rank> bounded(Call call) {
@@ -97,17 +149,20 @@ class Mark {
     return std::nullopt;
   }
 
-  std::string key_;
+  std::string prefix_;
+  Rank rank_;
+  int size_;
   Store store_;  ///< null: there is none, or it did not answer
   std::optional<Rank> known_;
+  bool silent_ = false;  ///< after_silence() was called
 };
 
 class C10dWork final : public Work {
  public:
   /// `failure`: why nothing was posted; thrown by wait(), like later errors.
-  C10dWork(std::shared_ptr<Mark> mark, Rank rank, Rank peer, bool sends,
+  C10dWork(std::shared_ptr<Failures> failures, Rank rank, Rank peer, bool sends,
            c10::intrusive_ptr<c10d::Work> work, std::string failure)
-      : mark_(std::move(mark)),
+      : failures_(std::move(failures)),
         work_(std::move(work)),
         failure_(std::move(failure)),
         rank_(rank),
@@ -136,15 +191,18 @@ class C10dWork final : public Work {
                            .peer = peer_,
                            .operation = sends_ ? "send" : "receive",
                            .cause = failure_};
+    std::optional<Rank> first;
     if (Clock::now() >= deadline) {
       facts.cause = no_answer_since(start);
+      first = failures_->after_silence();
     } else {
-      facts.first_failed = mark_->read(kMarkPatience).value_or(-1);
+      first = failures_->after_break(peer_);
     }
+    facts.first_failed = first.value_or(-1);
     return CommError(std::move(facts));
   }
 
-  const std::shared_ptr<Mark> mark_;
+  const std::shared_ptr<Failures> failures_;
   const c10::intrusive_ptr<c10d::Work> work_;
   std::string failure_;
   const Rank rank_;
@@ -154,12 +212,15 @@ class C10dWork final : public Work {
 
 class C10dTransport final : public Transport {
  public:
-  C10dTransport(Group group, const std::string& group_name)
+  C10dTransport(Group group, const std::string& mark, int tag)
       : group_(std::move(group)),
-        mark_(std::make_shared<Mark>(group_, group_name)) {}
+        failures_(std::make_shared<Failures>(group_, mark)),
+        rank_(group_->getRank()),
+        size_(group_->getSize()),
+        tag_(tag) {}
 
-  Rank rank() const override { return group_->getRank(); }
-  int size() const override { return group_->getSize(); }
+  Rank rank() const override { return rank_; }
+  int size() const override { return size_; }
 
   /// One by one: a group's startCoalescing(), which would make them one, throws
   /// for Gloo (torch 2.13).
@@ -175,29 +236,33 @@ class C10dTransport final : public Transport {
     return works;
   }
 
-  void mark_failed(Rank rank) override { mark_->leave(rank); }
-  std::optional<Rank> first_failed() override { return mark_->read(); }
+  void mark_failed(Rank rank) override { failures_->mark(rank); }
+  std::optional<Rank> first_failed() override { return failures_->marked(); }
+  /// The connections close with the last holder of the group.
+  void ended() override { group_.reset(); }
 
  private:
-  static constexpr int kTag = 0;
-
   std::unique_ptr<Work> start(Rank peer, bool sends, const Buffer& buffer) {
     c10::intrusive_ptr<c10d::Work> work;
     std::string failure;
     try {
+      if (!group_) throw Error("this rank has left the group");
       message_[0] = tensor_of(buffer);
-      work = sends ? group_->send(message_, peer, kTag)
-                   : group_->recv(message_, peer, kTag);
+      work = sends ? group_->send(message_, peer, tag_)
+                   : group_->recv(message_, peer, tag_);
     } catch (const std::exception& error) {
       failure = text_of(error);
     }
     message_[0].reset();
-    return std::make_unique<C10dWork>(mark_, rank(), peer, sends,
+    return std::make_unique<C10dWork>(failures_, rank(), peer, sends,
                                       std::move(work), std::move(failure));
   }
 
-  const Group group_;
-  const std::shared_ptr<Mark> mark_;
+  Group group_;  ///< null: this rank has left it
+  const std::shared_ptr<Failures> failures_;
+  const Rank rank_;
+  const int size_;
+  const int tag_;
   std::vector<at::Tensor> message_{1};  ///< what c10d takes: a list of one
 };
 
@@ -215,18 +280,12 @@ Group find_group(const std::string& name) {
 }  // namespace
 
 std::shared_ptr<Transport> c10d_transport(const std::string& group_name) {
-  return std::make_shared<C10dTransport>(find_group(group_name), group_name);
+  return c10d_transport(find_group(group_name), group_name);
 }
 
-Communicator c10d_communicator(const std::string& group_name) {
-  const Group group = find_group(group_name);
-  TimeOuts time_outs;
-  // Some back ends have no options, torch's "fake" one for instance.
-  if (const auto options = group->getBackend(at::kCPU)->getBackendOptions()) {
-    time_outs = {.start = options->timeout, .step = options->timeout};
-  }
-  return Communicator(std::make_shared<C10dTransport>(group, group_name),
-                      time_outs);
+std::shared_ptr<Transport> c10d_transport(Group group, const std::string& mark,
+                                          int tag) {
+  return std::make_shared<C10dTransport>(std::move(group), mark, tag);
 }
 
 Engine c10d_engine(const std::string& group_name) {

@@ -9,9 +9,15 @@
 #include <memory>
 #include <string>
 
+#include <c10/util/intrusive_ptr.h>
+
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/engine.h"
 #include "ringweave/comm/transport.h"
+
+namespace c10d {
+class ProcessGroup;
+}
 
 namespace ringweave::comm {
 
@@ -30,11 +36,16 @@ namespace ringweave::comm {
 /// tensor, also when the wait for it failed.
 std::shared_ptr<Transport> c10d_transport(const std::string& group_name);
 
-/// A rank of that group, whose waits have the group's own time-out: what
-/// init_process_group(timeout=…) said.
-Communicator c10d_communicator(const std::string& group_name);
+/// The same over a group that need not be registered. Messages of one `tag`
+/// match those of the same tag alone, on back ends that know tags, as Gloo.
+/// `mark`: of the key of the first failed rank; the same on all ranks, and
+/// another for each group that shares a store.
+std::shared_ptr<Transport> c10d_transport(
+    c10::intrusive_ptr<c10d::ProcessGroup> group, const std::string& mark,
+    int tag = 0);
 
-/// Ranks of that group, or threads of this process for an empty name.
+/// Ranks of the group of that name, or threads of this process for an empty
+/// name.
 Engine c10d_engine(const std::string& group_name);
 
 }  // namespace ringweave::comm

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <set>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/json.h"
@@ -27,34 +26,6 @@ std::uint64_t decode_length(std::span<const std::byte> bytes) {
     length |= static_cast<std::uint64_t>(bytes[i]) << (8 * i);
   }
   return length;
-}
-
-using Facts = std::map<std::string, std::string>;
-
-std::string describe(const Facts& facts, const std::string& name) {
-  const auto found = facts.find(name);
-  return found == facts.end() ? "none" : '"' + found->second + '"';
-}
-
-/// Throws InvalidArgument if one of the ranks' facts are not those of rank 0.
-void compare(const std::vector<Facts>& all) {
-  std::set<std::string> names;
-  for (const Facts& facts : all) {
-    for (const auto& [name, text] : facts) names.insert(name);
-  }
-  for (const std::string& name : names) {
-    const std::string wanted = describe(all[0], name);
-    std::vector<Rank> different;
-    for (Rank rank = 0; rank < static_cast<Rank>(all.size()); ++rank) {
-      if (describe(all[rank], name) != wanted) different.push_back(rank);
-    }
-    if (different.empty()) continue;
-    throw InvalidArgument(fmt::format(
-        "[agreement] got {} {} on rank {}; want {} as on rank 0 (ranks that "
-        "differ from rank 0: {})",
-        name, describe(all[different[0]], name), different[0], wanted,
-        fmt::join(different, ", ")));
-  }
 }
 
 }  // namespace
@@ -132,10 +103,11 @@ void Communicator::count_wait(const Wait& wait, const std::string& operation,
     CommError::Facts facts = error.facts();
     facts.operation = operation + ": " + facts.operation;
     facts.step = step;
-    transport_->mark_failed(facts.peer >= 0 ? facts.peer : rank());
-    facts.first_failed = transport_->first_failed().value_or(-1);
-    // A peer timed out on this rank while it was itself waiting for another.
-    if (facts.first_failed == rank()) facts.first_failed = facts.peer;
+    if (facts.first_failed < 0) {
+      facts.first_failed = transport_->first_failed().value_or(-1);
+    }
+    // Somebody timed out on this rank, which waited for another: not known.
+    if (facts.first_failed == rank()) facts.first_failed = -1;
     throw CommError(std::move(facts));
   }
 }
@@ -249,26 +221,64 @@ void Communicator::barrier(Clock::time_point deadline) {
   exchange(std::move(receives), std::move(sends), deadline, "barrier");
 }
 
-void Communicator::check_agreement(const Facts& facts) {
+void Communicator::check_agreement(
+    const std::map<std::string, std::string>& facts) {
   const auto deadline = Clock::now() + time_outs_.start;
-  const std::vector<std::uint8_t> mine = Json::to_cbor(Json(facts));
+  const std::vector<std::uint8_t> mine =
+      Json::to_cbor(Json(Facts(facts.begin(), facts.end())));
   std::vector<Facts> all;
   for (const auto& bytes :
        gather(std::as_bytes(std::span(mine)), deadline, "agreement")) {
     const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data());
     all.push_back(Json::from_cbor(data, data + bytes.size()).get<Facts>());
   }
+  const auto difference = first_difference(all);
+  if (!difference) return;
+  // A rank that fails makes the waits of the others fail: none may do so
+  // before all have what they need to tell what differs.
   try {
-    compare(all);
-  } catch (const InvalidArgument&) {
-    // A rank that fails makes the waits of the others fail: none may do so
-    // before all have what they need to tell what differs.
-    try {
-      barrier(deadline);
-    } catch (const CommError&) {  // a peer was through the barrier earlier
-    }
-    throw;
+    barrier(deadline);
+  } catch (const CommError&) {  // a peer was through the barrier earlier
   }
+  throw InvalidArgument("[agreement] " + *difference);
+}
+
+void Communicator::refuse(const std::string& operation,
+                          const std::string& reason) {
+  if (!agreement_) return;
+  check_usable(operation);
+  or_fail([&] { agreement_->refuse(operation, reason); });
+  if (agreement_->mode() == AgreementMode::first_use && size() > 1) {
+    fail(reason);
+  }
+}
+
+void Communicator::set_agreement_mode(AgreementMode mode) {
+  if (!agreement_) return;
+  check_usable("set_agreement");
+  or_fail([&] { agreement_->set_mode(mode); });
+}
+
+void Communicator::leave(const std::string& why) {
+  if (!left_.empty()) return;
+  left_ = why.substr(0, why.find('\n'));
+  transport_->ended();
+  agreement_->end();
+}
+
+void Communicator::fail(const std::string& why) {
+  if (left_.empty()) transport_->mark_failed(rank());
+  leave(why);
+}
+
+void Communicator::check_usable(const std::string& operation) const {
+  if (left_.empty()) return;
+  throw CommError(
+      {.rank = rank(),
+       .operation = operation,
+       .cause = fmt::format("this group can't be used any more; want "
+                            "a new one ({})",
+                            left_)});
 }
 
 }  // namespace ringweave::comm

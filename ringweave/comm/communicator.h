@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ringweave/comm/agreement.h"
 #include "ringweave/comm/transport.h"
 
 namespace ringweave::comm {
@@ -55,8 +57,8 @@ class Communicator {
   std::unique_ptr<Work> send(Rank to, Buffer buffer);
   std::unique_ptr<Work> receive(Rank from, Buffer buffer);
   /// Waits for `work`, at most the step time-out, counts the time, and
-  /// completes a CommError's facts with `operation`, `step` and the first
-  /// failed rank. If no rank is marked as failed yet, the peer waited for is.
+  /// completes a CommError's facts with `operation`, `step` and, where it is
+  /// known, the first failed rank.
   void wait(Work& work, const std::string& operation, int step = -1);
   /// The same, but only orders `stream` behind the message where the transport
   /// can (Work::block).
@@ -91,6 +93,39 @@ class Communicator {
   /// some ranks have differs, too.
   void check_agreement(const std::map<std::string, std::string>& facts);
 
+  /// From now on the ranks compare their calls of operations (call()).
+  void set_agreement(std::unique_ptr<Agreement> agreement) {
+    agreement_ = std::move(agreement);
+  }
+  /// Null unless set.
+  Agreement* agreement() { return agreement_.get(); }
+
+  /// From now on every call() calls this first; what it throws, call() throws.
+  /// So a pass over many layers can be stopped between them.
+  void set_before_call(std::function<void()> before_call) {
+    before_call_ = std::move(before_call);
+  }
+
+  /// One call of an operation whose messages all ranks must match. `check`
+  /// throws where this rank refuses the call; `facts` returns what all ranks
+  /// must have equal; `run`, which is given the number of the call (0 without
+  /// an agreement), sends and receives, and runs only where all ranks agree.
+  /// `forward`: of a backward, the number of its forward. Returns what `run`
+  /// returns. Throws as Agreement, and what `run` throws, after which the
+  /// communicator can't be used. Without an agreement nothing is compared.
+  template <typename Check, typename MakeFacts, typename Run>
+  auto call(const std::string& operation, std::int64_t forward,
+            const Check& check, const MakeFacts& facts, const Run& run);
+  /// Takes part in the other ranks' call(), which this rank can't make for
+  /// `reason`. As Agreement::refuse(); nothing without an agreement.
+  void refuse(const std::string& operation, const std::string& reason);
+  /// Agreement::set_mode(), if there is an agreement.
+  void set_agreement_mode(AgreementMode mode);
+  /// Ends this rank's part, in which no message is under way: the others' waits
+  /// fail, and every later call() or refuse() here is a CommError that says
+  /// `why`. Only with an agreement.
+  void leave(const std::string& why);
+
   Traffic& traffic() { return traffic_; }
   Transport& transport() { return *transport_; }
 
@@ -104,6 +139,12 @@ class Communicator {
                                              Clock::time_point deadline,
                                              const std::string& operation);
   void barrier(Clock::time_point deadline);
+  void check_usable(const std::string& operation) const;
+  /// leave(), after the others can read that this rank failed.
+  void fail(const std::string& why);
+  /// Calls `act`; what it throws ends this rank's part, unless nothing moved.
+  template <typename Act>
+  auto or_fail(const Act& act);
   template <typename T>
   void sum(std::span<T> values);
   Clock::time_point step_deadline() const {
@@ -114,6 +155,46 @@ class Communicator {
   TimeOuts time_outs_;
   Traffic traffic_;
   Buffer scratch_;
+  std::function<void()> before_call_;
+  std::unique_ptr<Agreement> agreement_;
+  std::string left_;  ///< why this rank takes no part any more; empty: it does
 };
+
+template <typename Act>
+auto Communicator::or_fail(const Act& act) {
+  try {
+    return act();
+  } catch (const Disagreement& error) {
+    // With first_use data of an earlier call may have gone to another one.
+    if (agreement_->mode() != AgreementMode::every) fail(error.what());
+    throw;
+  } catch (const std::exception& error) {
+    fail(error.what());
+    throw;
+  }
+}
+
+template <typename Check, typename MakeFacts, typename Run>
+auto Communicator::call(const std::string& operation, std::int64_t forward,
+                        const Check& check, const MakeFacts& facts,
+                        const Run& run) {
+  if (before_call_) before_call_();
+  if (!agreement_) {
+    check();
+    return run(std::int64_t{0});
+  }
+  check_usable(operation);
+  Facts mine;
+  try {
+    check();
+    mine = facts();
+  } catch (const std::exception& error) {
+    refuse(operation, error.what());
+    throw;
+  }
+  return or_fail([&] {
+    return run(agreement_->agree(operation, std::move(mine), forward));
+  });
+}
 
 }  // namespace ringweave::comm

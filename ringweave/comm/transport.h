@@ -28,8 +28,10 @@ class Work {
  public:
   virtual ~Work() = default;
   /// Blocks the host until the message is sent or received. Throws CommError,
-  /// with rank, peer and cause filled in, at `deadline` or when the peer is
-  /// known to have failed.
+  /// with rank, peer, cause and, where it is known, the first failed rank
+  /// filled in, at `deadline` or when the peer is known to have failed. Leaves
+  /// the mark of the first failed rank (Transport::mark_failed) if it finds
+  /// which it is.
   virtual void wait(Clock::time_point deadline) = 0;
   /// What is put on `stream` from now on runs after the message. The host may
   /// go on at once and run far ahead; it bounds that by a wait() for a message

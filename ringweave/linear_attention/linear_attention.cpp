@@ -1,6 +1,7 @@
 #include "ringweave/linear_attention/linear_attention.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/hash.h"
 #include "ringweave/linear_attention/linear_plan.h"
 #include "ringweave/linear_attention/passes.h"
 #include "ringweave/linear_attention/segment.h"
@@ -131,9 +133,11 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
 struct Call : torch::CustomClassHolder {
   std::shared_ptr<const LinearPlan> plan;
   comm::Communicator* communicator = nullptr;
+  std::int64_t number = 0;  ///< of the forward, among the communicator's calls
   Decay decay = Decay::none;
   LinearOptions options;
   bool has_initial = false;
+  bool requires_gradient = false;
 };
 
 Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,
@@ -142,6 +146,44 @@ Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,
   const at::ScalarType type =
       q.defined() ? tensor::accumulate_type(q.scalar_type()) : at::kFloat;
   return {q, k, v, gates, decay, scale, causal, type};
+}
+
+/// Of values that must have equal bits on all ranks.
+std::string bits_text(const at::Tensor& x) {
+  const at::Tensor values = x.detach().contiguous();
+  return fmt::format(
+      "{} of hash {:016x}", shape_text(values.sizes()),
+      fnv1a_words({static_cast<const char*>(values.const_data_ptr()),
+                   values.nbytes()}));
+}
+
+/// What of one call all ranks must have equal.
+comm::Facts facts_of(const Call& call, const Inputs& in,
+                     const at::Tensor& initial) {
+  comm::Facts facts = call.plan->facts;
+  const auto add = [&](const char* name, std::int64_t value) {
+    facts.emplace_back(name, fmt::format("{}", value));
+  };
+  const auto yes_no = [](bool yes) { return yes ? "yes" : "no"; };
+  add("batch", in.batch());
+  add("query heads", in.q.size(2));
+  add("key heads", in.k.size(2));
+  add("value heads", in.v.size(2));
+  add("key_dim", in.key_dim());
+  add("value_dim", in.value_dim());
+  facts.emplace_back("type", at::toString(in.q.scalar_type()));
+  facts.emplace_back("decay", schedule::name(in.decay));
+  if (in.decay == Decay::constant) {
+    facts.emplace_back("gates", bits_text(in.gates));
+  } else if (in.gates.defined()) {
+    add("heads of gates", in.gates.size(2));
+  }
+  facts.emplace_back("initial_state",
+                     initial.defined() ? bits_text(initial) : "none");
+  facts.emplace_back("scale", fmt::format("{}", call.options.scale));
+  facts.emplace_back("final_state", yes_no(call.options.final_state));
+  facts.emplace_back("requires a gradient", yes_no(call.requires_gradient));
+  return facts;
 }
 
 class LinearAttention : public torch::autograd::Function<LinearAttention> {
@@ -155,13 +197,21 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
     const at::Tensor gate = gates.value_or(at::Tensor());
     const Inputs inputs = make_inputs(
         q, k, v, gate, call->decay, call->options.scale, call->plan->causal());
-    ForwardResult result = run_forward(inputs, initial.value_or(at::Tensor()),
-                                       call->options.final_state, *call->plan,
-                                       *call->communicator);
+    const at::Tensor start = initial.value_or(at::Tensor());
+    // What follows the messages may throw without harm: a checkpoint ends its
+    // recomputation so, in save_for_backward().
+    ForwardResult result = call->communicator->call(
+        "linear_attention", 0,
+        [&] { check(inputs, start, *call->plan, *call->communicator); },
+        [&] { return facts_of(*call, inputs, start); },
+        [&](std::int64_t number) {
+          call->number = number;
+          return run_forward(inputs, start, call->options.final_state,
+                             *call->plan, *call->communicator);
+        });
     // The first segment's state is the initial one: saved, lest a change in
     // place before backward goes unnoticed.
-    variable_list kept = {
-        q, k, v, gate, initial.value_or(at::Tensor()), result.decays};
+    variable_list kept = {q, k, v, gate, start, result.decays};
     kept.insert(kept.end(), result.states.begin(), result.states.end());
     context->save_for_backward(std::move(kept));
     context->saved_data["call"] = c10::IValue::make_capsule(call);
@@ -172,25 +222,44 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
 
   static variable_list backward(AutogradContext* context,
                                 variable_list gradients) {
-    require(!at::GradMode::is_enabled(),
-            "[linear_attention] got a backward with create_graph; want one "
-            "without: second derivatives are not supported");
-    const at::AutoDispatchBelowADInplaceOrView guard;
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
-    const variable_list saved = context->get_saved_variables();
+    variable_list saved;
+    const auto check = [&] {
+      require(!at::GradMode::is_enabled(),
+              "[linear_attention] got a backward with create_graph; want one "
+              "without: second derivatives are not supported");
+      // Throws for what was changed in place, or was freed by a backward.
+      saved = context->get_saved_variables();
+    };
+    return call->communicator->call(
+        "linear_attention backward", call->number, check,
+        [] { return comm::Facts(); },
+        [&](std::int64_t) {
+          return gradients_of(context, *call, saved, gradients);
+        });
+  }
+
+ private:
+  /// Where in the saved variables the segments' states begin.
+  static constexpr std::ptrdiff_t kStates = 6;
+
+  static variable_list gradients_of(AutogradContext* context, const Call& call,
+                                    const variable_list& saved,
+                                    const variable_list& gradients) {
+    const at::AutoDispatchBelowADInplaceOrView guard;
     const Inputs inputs =
-        make_inputs(saved[0], saved[1], saved[2], saved[3], call->decay,
-                    call->options.scale, call->plan->causal());
+        make_inputs(saved[0], saved[1], saved[2], saved[3], call.decay,
+                    call.options.scale, call.plan->causal());
     const bool want_gates = inputs.gates.defined() && needs(context, 3);
     const ForwardResult forward{
         {}, {}, {saved.begin() + kStates, saved.end()}, saved[kStates - 1]};
     BackwardResult result =
         run_backward(inputs, forward, gradients[0],
-                     call->options.final_state ? gradients[1] : at::Tensor(),
-                     want_gates, *call->plan, *call->communicator);
+                     call.options.final_state ? gradients[1] : at::Tensor(),
+                     want_gates, *call.plan, *call.communicator);
     const bool want_initial =
-        call->has_initial && needs(context, inputs.gates.defined() ? 4 : 3);
+        call.has_initial && needs(context, inputs.gates.defined() ? 4 : 3);
     return {result.inputs.q,
             result.inputs.k,
             result.inputs.v,
@@ -198,10 +267,6 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
             want_initial ? result.initial : at::Tensor(),
             at::Tensor()};
   }
-
- private:
-  /// Where in the saved variables the segments' states begin.
-  static constexpr std::ptrdiff_t kStates = 6;
 
   /// Whether input `edge`, counted among the defined ones, needs a gradient.
   static bool needs(AutogradContext* context, std::size_t edge) {
@@ -224,15 +289,18 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               const LinearOptions& options) {
   require(plan != nullptr,
           "[linear_attention] got no plan; want one from make_linear_plan");
-  check(make_inputs(q, k, v, gates, decay, options.scale, plan->causal()),
-        initial_state, *plan, communicator);
-  tensor::take_over_thread_count();
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);
   call->communicator = &communicator;
   call->decay = decay;
   call->options = options;
   call->has_initial = initial_state.defined();
+  call->requires_gradient =
+      at::GradMode::is_enabled() &&
+      std::ranges::any_of(
+          std::array{q, k, v, gates, initial_state},
+          [](const at::Tensor& x) { return x.defined() && x.requires_grad(); });
+  tensor::take_over_thread_count();
   const variable_list outputs = LinearAttention::apply(
       q, k, v, if_defined(gates), if_defined(initial_state), call);
   return {outputs[0], options.final_state ? outputs[1] : at::Tensor()};

@@ -40,6 +40,8 @@ std::shared_ptr<const LinearPlan> make_linear_plan(const LinearSpec& spec,
 struct LinearOptions {
   double scale = 1.0;
   bool final_state = false;  ///< whether to return it (on all ranks)
+  /// Kept for as long as the autograd graph: the communicator's, say.
+  std::shared_ptr<void> owner = {};
 };
 
 struct LinearResult {
@@ -77,8 +79,8 @@ struct LinearResult {
 /// Gradients flow to q, k, v, gates and initial_state; backward may be called
 /// as often as one likes if the graph is retained. Throws InvalidArgument for a
 /// backward with create_graph, and for shapes, types, layouts and masks that
-/// can't be honoured. Throws CommError at a time-out. The communicator
-/// must outlive the autograd graph.
+/// can't be honoured. Throws CommError at a time-out, and as
+/// Communicator::call(). The communicator must outlive the autograd graph.
 LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               const at::Tensor& v, Decay decay,
                               const at::Tensor& gates,

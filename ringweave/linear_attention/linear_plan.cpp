@@ -50,6 +50,9 @@ std::shared_ptr<const LinearPlan> make_linear_plan(const LinearSpec& spec,
                                                    Rank rank) {
   check(spec, rank);
   auto plan = std::make_shared<LinearPlan>(spec, rank);
+  plan->facts = {{"layout", comm::abridged(spec.layout.to_json().dump())},
+                 {"mask", comm::abridged(spec.mask.to_json().dump())},
+                 {"exchange", spec.exchange->name()}};
   std::vector<int> parts(plan->ranks());
   for (const schedule::Segment& segment : spec.layout.segments()) {
     if (segment.rank == rank) {

@@ -30,6 +30,7 @@ struct LinearPlan {
   Rank rank;
   std::vector<Piece> segments = {};  ///< of all ranks, in position order
   std::vector<int> own = {};         ///< indices of this rank's segments
+  comm::Facts facts = {};  ///< that the plans of all ranks have in common
 
   int ranks() const { return spec.layout.ranks(); }
   bool causal() const { return spec.mask.is_causal(); }

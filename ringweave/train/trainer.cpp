@@ -12,10 +12,10 @@
 #include <ATen/Parallel.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/base/hash.h"
 #include "ringweave/base/memory.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
+#include "ringweave/tensor/out_of_memory.h"
 #include "ringweave/tensor/threads.h"
 #include "ringweave/train/optimizer.h"
 #include "ringweave/train/parallel.h"
@@ -261,11 +261,16 @@ std::map<std::string, std::string> facts(const TrainConfig& config,
   for (const char* file : {"topology", "device", "plan"}) {
     shared["parallel"].erase(file);
   }
-  return {{"version", RINGWEAVE_VERSION},
-          {"config", fmt::format("{:016x}", fnv1a(shared.dump()))},
-          {"data", hash(data)},
-          {"exchanges", describe(chosen)},
-          {"seed", fmt::format("{}", config.seed)}};
+  std::map<std::string, std::string> facts = {{"version", RINGWEAVE_VERSION},
+                                              {"data", hash(data)},
+                                              {"exchanges", describe(chosen)}};
+  // By field, so that the one that differs is named.
+  for (const auto& [pointer, value] : shared.flatten().items()) {
+    std::string field = "config" + pointer;
+    std::ranges::replace(field, '/', '.');
+    facts.emplace(std::move(field), comm::abridged(value.dump()));
+  }
+  return facts;
 }
 
 comm::TimeOuts time_outs(const TrainConfig& config) {
@@ -285,6 +290,7 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
           "[train] got {} ranks running and parallel.ranks {}; want as many",
           communicator.size(), config.parallel.ranks);
   tensor::take_over_thread_count();
+  communicator.set_before_call(callbacks.layer);
   Trainer trainer(config, chosen, data, communicator);
   TrainReport report;
   report.start = trainer.start();
@@ -332,9 +338,18 @@ TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
   TrainReport report;
   engine.run(ranks, time_outs(config), [&](comm::Communicator& communicator) {
     const bool first = communicator.rank() == engine.rank();
-    const TrainReport mine = run(config, chosen, data, communicator,
-                                 first ? callbacks : Callbacks{});
-    if (first) report = mine;
+    try {
+      const TrainReport mine =
+          run(config, chosen, data, communicator,
+              first ? callbacks : Callbacks{.layer = callbacks.layer});
+      if (first) report = mine;
+    } catch (const std::exception& error) {
+      if (!tensor::is_out_of_memory(error)) throw;
+      throw Error(fmt::format(
+          "[train] rank {}: out of memory; want a smaller data.batch, "
+          "data.seq_len or model.hidden, or more machines",
+          communicator.rank()));
+    }
   });
   return report;
 }

@@ -46,9 +46,12 @@ struct ValidationReport {
   std::int64_t tokens = 0;
 };
 
-/// Called on the rank's own thread, between steps. Empty ones are skipped. All
-/// ranks have equal figures, so that one rank's callbacks are enough.
+/// Called on the rank's own thread, between steps; what they throw ends the
+/// run. Empty ones are skipped. All ranks have equal figures, so that one
+/// rank's callbacks are enough.
 struct Callbacks {
+  /// Before each layer's forward and backward, on all ranks of the process.
+  std::function<void()> layer{};
   std::function<void(const StartReport&)> start{};
   std::function<void(const StepReport&)> step{};
   std::function<void(const ValidationReport&)> validation{};

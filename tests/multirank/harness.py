@@ -82,7 +82,7 @@ def _rank_process(pipe, environment, file, name, arguments):
     os._exit(0)  # no clean-up of a group whose peers may be dead
 
 
-def _free_port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -97,7 +97,7 @@ class Ranks:
         self._reports = [set() for _ in range(size)]
         self._since = time.monotonic()
         self._pipes, self._processes = [], []
-        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
                   "WORLD_SIZE": str(size), "GLOO_SOCKET_IFNAME": "lo"}
         try:
             for rank in range(size):
