@@ -24,16 +24,26 @@ using torch::autograd::variable_list;
 struct Call : torch::CustomClassHolder {
   std::shared_ptr<const AttentionPlan> plan;
   comm::Communicator* communicator;
+  // q's sign and the positive scale whose product is the caller's scale:
+  // torch's kernel multiplies masked scores, -inf, by the scale.
+  double sign;  // -1, 0 or 1
   double scale;
   at::ScalarType grad_payload;
 
+  void set_scale(double value) {
+    sign = value > 0 ? 1 : value < 0 ? -1 : 0;
+    scale = value == 0 ? 1 : std::abs(value);
+  }
+  at::Tensor signed_q(const at::Tensor& q) const {
+    return sign == 1 ? q : q * sign;
+  }
   PassInput input(const at::Tensor& q, const at::Tensor& k,
                   const at::Tensor& v) const {
     // The kernels read rows of head_dim elements and don't check the stride.
     const auto rows = [](const at::Tensor& x) {
       return x.stride(-1) == 1 ? x : x.contiguous();
     };
-    return {plan, rows(q), {rows(k), rows(v)}, scale};
+    return {plan, rows(signed_q(q)), {rows(k), rows(v)}, scale};
   }
 };
 
@@ -123,8 +133,8 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
                       call->grad_payload, *call->communicator);
     pass.run();
     const KvPair grad_kv = pass.grad_kv();
-    return {pass.grad_q().to(saved[0].scalar_type()), grad_kv.k, grad_kv.v,
-            at::Tensor()};
+    return {call->signed_q(pass.grad_q()).to(saved[0].scalar_type()), grad_kv.k,
+            grad_kv.v, at::Tensor()};
   }
 };
 
@@ -198,12 +208,15 @@ AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
   require(plan != nullptr,
           "[attention] got no plan; want one from make_attention_plan");
   check_inputs(q, k, v, *plan, communicator);
+  require(std::isfinite(options.scale.value_or(1)),
+          "[attention] got scale {}; want a finite number",
+          options.scale.value_or(1));
   tensor::take_over_thread_count();
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);
   call->communicator = &communicator;
-  call->scale =
-      options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+  call->set_scale(
+      options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3)))));
   call->grad_payload = options.grad_payload_in_compute_type
                            ? q.scalar_type()
                            : tensor::accumulate_type(q.scalar_type());
