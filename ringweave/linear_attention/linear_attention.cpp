@@ -1,6 +1,7 @@
 #include "ringweave/linear_attention/linear_attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -9,9 +10,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/linear_attention/inputs.h"
 #include "ringweave/linear_attention/linear_plan.h"
 #include "ringweave/linear_attention/passes.h"
-#include "ringweave/linear_attention/segment.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
 #include "ringweave/tensor/threads.h"
@@ -65,10 +66,14 @@ void check_gates(const Inputs& in) {
       break;
   }
   check_tensor("gates", in.gates, shape, in.type, in.q.device());
-  if (in.decay != Decay::constant) return;
-  require(at::all(in.gates <= 0).item<bool>(),
-          "[linear_attention] got a constant decay with a log above 0 or NaN; "
-          "want at most 0");
+  // A NaN of a token's gate is its document's; that of a constant is all's.
+  const at::Tensor bad =
+      in.decay == Decay::constant ? ~(in.gates <= 0) : in.gates > 0;
+  require(!bad.any().item<bool>(),
+          "[linear_attention] got gates of decay {} with a log above 0{}; want "
+          "at most 0",
+          schedule::name(in.decay),
+          in.decay == Decay::constant ? " or NaN" : "");
 }
 
 void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
@@ -162,7 +167,7 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
     // place before backward goes unnoticed.
     variable_list kept = {
         q, k, v, gate, initial.value_or(at::Tensor()), result.decays};
-    kept.insert(kept.end(), result.states.begin(), result.states.end());
+    kept.insert(kept.end(), result.kept.begin(), result.kept.end());
     context->save_for_backward(std::move(kept));
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     variable_list outputs = {result.out};
@@ -175,16 +180,18 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
     require(!at::GradMode::is_enabled(),
             "[linear_attention] got a backward with create_graph; want one "
             "without: second derivatives are not supported");
-    const at::AutoDispatchBelowADInplaceOrView guard;
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
+    // Before the guard: checkpointing runs the forward pass again in here, and
+    // has to record it.
     const variable_list saved = context->get_saved_variables();
+    const at::AutoDispatchBelowADInplaceOrView guard;
     const Inputs inputs =
         make_inputs(saved[0], saved[1], saved[2], saved[3], call->decay,
                     call->options.scale, call->plan->causal());
     const bool want_gates = inputs.gates.defined() && needs(context, 3);
     const ForwardResult forward{
-        {}, {}, {saved.begin() + kStates, saved.end()}, saved[kStates - 1]};
+        {}, {}, {saved.begin() + kKept, saved.end()}, saved[kKept - 1]};
     BackwardResult result =
         run_backward(inputs, forward, gradients[0],
                      call->options.final_state ? gradients[1] : at::Tensor(),
@@ -200,8 +207,8 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
   }
 
  private:
-  /// Where in the saved variables the segments' states begin.
-  static constexpr std::ptrdiff_t kStates = 6;
+  /// Where in the saved variables begins what segments keep.
+  static constexpr std::ptrdiff_t kKept = 6;
 
   /// Whether input `edge`, counted among the defined ones, needs a gradient.
   static bool needs(AutogradContext* context, std::size_t edge) {
@@ -224,6 +231,9 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               const LinearOptions& options) {
   require(plan != nullptr,
           "[linear_attention] got no plan; want one from make_linear_plan");
+  require(std::isfinite(options.scale),
+          "[linear_attention] got scale {}; want a finite number",
+          options.scale);
   check(make_inputs(q, k, v, gates, decay, options.scale, plan->causal()),
         initial_state, *plan, communicator);
   tensor::take_over_thread_count();
