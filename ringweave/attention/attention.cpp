@@ -26,16 +26,27 @@ struct Call : torch::CustomClassHolder {
   comm::Communicator* communicator;
   std::shared_ptr<void> owner;
   std::int64_t number = 0;  ///< of the forward, among the communicator's calls
+  // q's sign and the positive scale whose product is the caller's scale:
+  // torch's kernel multiplies masked scores, -inf, by the scale.
+  double sign;  // -1, 0 or 1
   double scale;
   at::ScalarType grad_payload;
 
+  void set_scale(double value) {
+    sign = value > 0 ? 1 : value < 0 ? -1 : 0;
+    scale = value == 0 ? 1 : std::abs(value);
+  }
+  double signed_scale() const { return sign * scale; }
+  at::Tensor signed_q(const at::Tensor& q) const {
+    return sign == 1 ? q : q * sign;
+  }
   PassInput input(const at::Tensor& q, const at::Tensor& k,
                   const at::Tensor& v) const {
     // The kernels read rows of head_dim elements and don't check the stride.
     const auto rows = [](const at::Tensor& x) {
       return x.stride(-1) == 1 ? x : x.contiguous();
     };
-    return {plan, rows(q), {rows(k), rows(v)}, scale};
+    return {plan, rows(signed_q(q)), {rows(k), rows(v)}, scale};
   }
 };
 
@@ -68,7 +79,9 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
 }
 
 void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                  const AttentionPlan& plan, const comm::Communicator& group) {
+                  const Call& call) {
+  const AttentionPlan& plan = *call.plan;
+  const comm::Communicator& group = *call.communicator;
   require(group.size() == plan.spec.kv_layout.ranks(),
           "[attention] got a plan for {} ranks; want {}, the communicator's",
           plan.spec.kv_layout.ranks(), group.size());
@@ -89,6 +102,9 @@ void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
           "[attention] got q of shape {}; want a batch and a head_dim of at "
           "least 1",
           shape_text(q.sizes()));
+  require(std::isfinite(call.signed_scale()),
+          "[attention] got scale {}; want a finite number",
+          call.signed_scale());
 }
 
 /// What of one call all ranks must have equal.
@@ -103,7 +119,7 @@ comm::Facts facts_of(const Call& call, const at::Tensor& q,
   add("kv_heads", k.size(2));
   add("head_dim", q.size(3));
   facts.emplace_back("type", c10::toString(q.scalar_type()));
-  facts.emplace_back("scale", fmt::format("{}", call.scale));
+  facts.emplace_back("scale", fmt::format("{}", call.signed_scale()));
   return facts;
 }
 
@@ -115,8 +131,7 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     // What follows the messages may throw without harm: a checkpoint ends its
     // recomputation so, in save_for_backward().
     call->communicator->call(
-        "attention", 0,
-        [&] { check_inputs(q, k, v, *call->plan, *call->communicator); },
+        "attention", 0, [&] { check_inputs(q, k, v, *call); },
         [&] { return facts_of(*call, q, k); },
         [&](std::int64_t number) {
           call->number = number;
@@ -163,8 +178,8 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
                       call.grad_payload, *call.communicator);
     pass.run();
     const KvPair grad_kv = pass.grad_kv();
-    return {pass.grad_q().to(saved[0].scalar_type()), grad_kv.k, grad_kv.v,
-            at::Tensor()};
+    return {call.signed_q(pass.grad_q()).to(saved[0].scalar_type()), grad_kv.k,
+            grad_kv.v, at::Tensor()};
   }
 };
 
@@ -249,7 +264,7 @@ AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
   call->owner = options.owner;
   // Of shapes that are refused: any.
   const double head_dim = q.dim() == 4 ? static_cast<double>(q.size(3)) : 1;
-  call->scale = options.scale.value_or(1.0 / std::sqrt(head_dim));
+  call->set_scale(options.scale.value_or(1.0 / std::sqrt(head_dim)));
   call->grad_payload = options.grad_payload_in_compute_type
                            ? q.scalar_type()
                            : tensor::accumulate_type(q.scalar_type());

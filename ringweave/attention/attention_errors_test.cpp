@@ -1,3 +1,4 @@
+#include <cmath>
 #include <string>
 
 #include <ATen/ATen.h>
@@ -55,6 +56,13 @@ TEST(Attention, WrongInputsAreErrorsBeforeAnythingIsSent) {
     EXPECT_THAT(
         error(good.to(at::kHalf), good.to(at::kHalf), good.to(at::kHalf)),
         HasSubstr("Half"));
+    for (const double scale : {HUGE_VAL, -HUGE_VAL, std::nan("")}) {
+      EXPECT_THAT(error_of([&] {
+                    attention(good, good, good, plan, communicator,
+                              {.scale = scale});
+                  }),
+                  HasSubstr("want a finite number"));
+    }
     const at::Tensor elsewhere = good.to(at::kMeta);
     EXPECT_THAT(error(elsewhere, elsewhere, elsewhere), HasSubstr("meta"));
     EXPECT_THAT(error(good, elsewhere, good), HasSubstr("k on meta"));

@@ -42,6 +42,21 @@ std::vector<Mask> masks(std::int64_t tokens) {
   return masks;
 }
 
+/// torch's kernel scales masked scores, which are -inf.
+TEST(Attention, AScaleOf0OrBelow) {
+  for (const double scale : {-0.4, -30.0, 0.0}) {
+    for (const int ranks : {1, 3}) {
+      for (const Layout& layout : layouts(ranks)) {
+        for (const Mask& mask : masks(layout.tokens())) {
+          SCOPED_TRACE(fmt::format("{} {} {}", scale, layout.to_json().dump(),
+                                   mask.to_json().dump()));
+          expect_exact({.spec = {{}, layout, layout, mask}, .scale = scale});
+        }
+      }
+    }
+  }
+}
+
 class AttentionOnRanks : public ::testing::TestWithParam<int> {};
 
 TEST_P(AttentionOnRanks, EqualsOneDeviceForEveryStrategyLayoutAndMask) {

@@ -172,27 +172,78 @@ IntraForward intra_forward_per_key(const at::Tensor& q, const at::Tensor& k,
   return {batch_product(scores, v), read};
 }
 
-/// One level of intra_backward_per_key: adds what the pairs between the halves
-/// of blocks of 2·half tokens give.
-void add_level(const at::Tensor& dscores, std::int64_t half,
-               const Halves& reads, const Halves& writes, const Halves& prefix,
-               const Halves& suffix, const Halves& dq, const Halves& dk) {
-  const at::Tensor d = lower_left(dscores, half)
-                           .contiguous()
-                           .view({-1, reads.right.size(1), half});
-  if (half == 1) {
-    dq.right.add_(writes.left * d * prefix.right);
-    dk.left.add_(sum_groups(reads.right * d, 1) * suffix.left);
-  } else {
-    add_times_tokens(dq.right, at::bmm(d, writes.left), prefix.right);
-    dk.left.addcmul_(at::bmm(d.transpose(1, 2), reads.right), suffix.left);
+/// x becomes its sums from each row on. Each sum is made of what it contains,
+/// never as the difference of two sums: a small one among large ones is exact.
+const at::Tensor& sum_from_rows(const at::Tensor& x) {
+  for (std::int64_t half = 1; half < x.size(-2); half *= 2) {
+    const Halves parts = halves(x, half);
+    parts.left.add_(parts.right.narrow(1, 0, 1));
   }
+  return x;
+}
+
+/// x becomes its sums up to and including each row.
+const at::Tensor& sum_up_to_rows(const at::Tensor& x) {
+  for (std::int64_t half = 1; half < x.size(-2); half *= 2) {
+    const Halves parts = halves(x, half);
+    parts.right.add_(last(parts.left));
+  }
+  return x;
+}
+
+/// Per token u the sum of x[t][s] over s < u <= t; x is (…, chunk, chunk).
+at::Tensor sum_across_tokens(const at::Tensor& x) {
+  const std::int64_t chunk = x.size(-1);
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  shape.back() = 1;
+  const at::Tensor result = at::zeros(shape, x.options());
+  // Of row t - 1, column u - 1 has the sum over s < u, and counts if t >= u.
+  result.narrow(-2, 1, chunk - 1)
+      .squeeze(-1)
+      .copy_(x.narrow(-2, 1, chunk - 1)
+                 .cumsum(-1)
+                 .tril_()
+                 .sum(-2)
+                 .narrow(-1, 0, chunk - 1));
+  return result;
+}
+
+/// sum += x ⊙ y, where y has a row per token.
+void add_times_tokens(const at::Tensor& sum, const at::Tensor& x,
+                      const at::Tensor& y) {
+  by_token(sum, y.size(-2)).addcmul_(by_token(x, y.size(-2)), y.unsqueeze(-2));
+}
+
+/// What one level of intra_backward_per_key reads, of blocks of 2·half tokens,
+/// and what it adds to.
+struct Level {
+  std::int64_t half;
+  Halves reads, writes, prefix, suffix;
+  Halves dq, dk, dgates;  ///< dgates undefined: not wanted
+};
+
+/// Adds what the pairs of a left and a right half give.
+void add_level(const at::Tensor& dscores, const Level& level) {
+  const std::int64_t half = level.half;
+  const at::Tensor& read = level.reads.right;
+  const at::Tensor& write = level.writes.left;
+  const at::Tensor d =
+      lower_left(dscores, half).contiguous().view({-1, read.size(1), half});
+  const at::Tensor dread = half == 1 ? write * d : at::bmm(d, write);
+  const at::Tensor dwrite =
+      half == 1 ? sum_groups(read * d, 1) : at::bmm(d.transpose(1, 2), read);
+  add_times_tokens(level.dq.right, dread, level.prefix.right);
+  level.dk.left.addcmul_(dwrite, level.suffix.left);
+  if (!level.dgates.left.defined()) return;
+  add_sums_from(level.dgates.right, sum_groups(dread.mul_(read), half));
+  add_sums_before(level.dgates.left, dwrite.mul_(write));
 }
 
 IntraBackward intra_backward_per_key(const at::Tensor& q, const at::Tensor& k,
                                      const at::Tensor& v,
                                      const at::Tensor& dout,
-                                     const at::Tensor& factor) {
+                                     const at::Tensor& factor,
+                                     bool want_gates) {
   const std::int64_t chunk = k.size(-2);
   const std::int64_t group = q.size(-2) / chunk;
   const at::Tensor dscores = batch_product_nt(dout, v);
@@ -207,27 +258,32 @@ IntraBackward intra_backward_per_key(const at::Tensor& q, const at::Tensor& k,
                                   .unsqueeze(-1);
   const at::Tensor dq = times_tokens(diagonal, k);
   const at::Tensor dk = sum_groups(diagonal * q, chunk);
+  const at::Tensor dgates = want_gates ? at::zeros_like(k) : at::Tensor();
   const at::Tensor read = times_tokens(q, factor);
   const at::Tensor write = k.clone();
   const at::Tensor prefix = factor.clone();
   const at::Tensor suffix = at::ones_like(factor);
   for (std::int64_t half = 1; half < chunk; half *= 2) {
-    const Halves reads = halves(read, half * group);
-    const Halves writes = halves(write, half);
-    const Halves prefixes = halves(prefix, half);
-    const Halves suffixes = halves(suffix, half);
+    const Level level{half,
+                      halves(read, half * group),
+                      halves(write, half),
+                      halves(prefix, half),
+                      halves(suffix, half),
+                      halves(dq, half * group),
+                      halves(dk, half),
+                      want_gates ? halves(dgates, half) : Halves{}};
     lower_left(flat, half)
-        .copy_(block_scores(reads.right, writes.left)
+        .copy_(block_scores(level.reads.right, level.writes.left)
                    .view({flat.size(0), -1, half * group, half}));
-    add_level(dflat, half, reads, writes, prefixes, suffixes,
-              halves(dq, half * group), halves(dk, half));
+    add_level(dflat, level);
     // The totals of the halves, as long as they are unchanged.
-    writes.left.mul_(last(prefixes.right));
-    suffixes.left.mul_(last(prefixes.right));
-    reads.right.mul_(last(prefixes.left));
-    prefixes.right.mul_(last(prefixes.left));
+    level.writes.left.mul_(last(level.prefix.right));
+    level.suffix.left.mul_(last(level.prefix.right));
+    level.reads.right.mul_(last(level.prefix.left));
+    level.prefix.right.mul_(last(level.prefix.left));
   }
-  return {dq, dk, batch_product_tn(scores, dout), write, prefix, suffix};
+  return {dq,     dk,    batch_product_tn(scores, dout), dgates, write,
+          prefix, suffix};
 }
 
 /// x with a last dimension: (batch, tokens, heads, dims).
@@ -323,9 +379,8 @@ at::Tensor times_tokens(const at::Tensor& x, const at::Tensor& y) {
   return (by_token(x, y.size(-2)) * y.unsqueeze(-2)).flatten(-3, -2);
 }
 
-void add_times_tokens(const at::Tensor& sum, const at::Tensor& x,
-                      const at::Tensor& y) {
-  by_token(sum, y.size(-2)).addcmul_(by_token(x, y.size(-2)), y.unsqueeze(-2));
+void scale_tokens(const at::Tensor& x, const at::Tensor& y) {
+  by_token(x, y.size(-2)).mul_(y.unsqueeze(-2));
 }
 
 at::Tensor sum_groups(const at::Tensor& x, std::int64_t tokens) {
@@ -342,16 +397,23 @@ IntraForward intra_forward(const at::Tensor& q, const at::Tensor& k,
 
 IntraBackward intra_backward(const at::Tensor& q, const at::Tensor& k,
                              const at::Tensor& v, const at::Tensor& dout,
-                             const at::Tensor& factor) {
-  if (per_key(factor)) return intra_backward_per_key(q, k, v, dout, factor);
+                             const at::Tensor& factor, bool want_gates) {
+  if (per_key(factor)) {
+    return intra_backward_per_key(q, k, v, dout, factor, want_gates);
+  }
   const at::Tensor scores = batch_product_nt(q, k);
   const at::Tensor dscores = batch_product_nt(dout, v);
   const at::Tensor decay = scores_matrix(k, factor);
   decay_scores(scores, decay);
+  at::Tensor dgates;
+  if (want_gates) {
+    dgates = sum_across_tokens(sum_groups(scores * dscores, k.size(-2)));
+  }
   decay_scores(dscores, decay);
   IntraBackward result{batch_product(dscores, k),
                        batch_product_tn(dscores, q),
                        batch_product_tn(scores, dout),
+                       dgates,
                        k,
                        {},
                        {}};
@@ -361,6 +423,15 @@ IntraBackward intra_backward(const at::Tensor& q, const at::Tensor& k,
     result.write = k * result.suffix;
   }
   return result;
+}
+
+void add_sums_from(const at::Tensor& sum, const at::Tensor& x) {
+  sum.add_(sum_from_rows(x));
+}
+
+void add_sums_before(const at::Tensor& sum, const at::Tensor& x) {
+  const std::int64_t rows = x.size(-2) - 1;
+  sum.narrow(-2, 1, rows).add_(sum_up_to_rows(x).narrow(-2, 0, rows));
 }
 
 at::Tensor batch_product(const at::Tensor& a, const at::Tensor& b) {

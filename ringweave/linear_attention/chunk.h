@@ -11,7 +11,9 @@
 // f_t = exp(g_t) in [0, 1], 0 at a reset, of shape (chunks|1, batch|1, heads|1,
 // tokens, key_dim|1), or undefined, which means 1. Products over ranges of
 // tokens are built by doubling, never as differences of sums or quotients: a
-// factor of 0 is exact, and nothing can overflow or cancel.
+// factor of 0 is exact, and nothing can overflow or cancel. A product of 64
+// factors, each rounded, is off by at most 4e-6 in fp32, however small it is;
+// what spans chunks goes by logarithms (chunk_states.h).
 #pragma once
 
 #include <cstdint>
@@ -40,9 +42,8 @@ at::Tensor times_prefix(const at::Tensor& x, const at::Tensor& factor);
 /// x times what its tokens have: y (chunks|1, batch|1, heads|1, tokens,
 /// dims|1).
 at::Tensor times_tokens(const at::Tensor& x, const at::Tensor& y);
-/// sum += x ⊙ y, in place.
-void add_times_tokens(const at::Tensor& sum, const at::Tensor& x,
-                      const at::Tensor& y);
+/// The same in place.
+void scale_tokens(const at::Tensor& x, const at::Tensor& y);
 /// Sums over each token's group: a row per token.
 at::Tensor sum_groups(const at::Tensor& x, std::int64_t tokens);
 
@@ -54,16 +55,29 @@ struct IntraForward {
 IntraForward intra_forward(const at::Tensor& q, const at::Tensor& k,
                            const at::Tensor& v, const at::Tensor& factor);
 
-/// Its gradients, and the scaled operands that the parts which cross chunks
-/// need: read = q ⊙ prefix, write = k ⊙ suffix.
+/// Its gradients, and what the parts that cross chunks need: write = k ⊙
+/// suffix.
 struct IntraBackward {
   at::Tensor dq, dk, dv;
+  /// Of the log gates, from pairs within the chunk; (chunks, batch, heads,
+  /// tokens, key_dim|1); undefined: not wanted.
+  at::Tensor dgates;
   at::Tensor write;
   at::Tensor prefix, suffix;  ///< shaped like factor; undefined if it is
 };
+/// A gate scales what its token and later ones read of earlier ones. So its
+/// gradient is the sum, over tokens s < u <= t, of what pair (s, t) gives the
+/// loss: dg_u = Σ q_t ⊙ k_s ⊙ (factors s+1 … t) · (dout_t · v_s). The formula
+/// q ⊙ dq - k ⊙ dk of GLA (arXiv 2312.06635) has s = t in both terms; the
+/// difference has nothing left of a dg_u that is small against them.
 IntraBackward intra_backward(const at::Tensor& q, const at::Tensor& k,
                              const at::Tensor& v, const at::Tensor& dout,
-                             const at::Tensor& factor);
+                             const at::Tensor& factor, bool want_gates);
+
+/// sum_u += Σ x_t over t >= u, or over t < u, within each chunk, a row per
+/// token; x is overwritten.
+void add_sums_from(const at::Tensor& sum, const at::Tensor& x);
+void add_sums_before(const at::Tensor& sum, const at::Tensor& x);
 
 /// Batched matrix products over all leading dimensions: a · b, aᵀ · b, a · bᵀ.
 at::Tensor batch_product(const at::Tensor& a, const at::Tensor& b);

@@ -62,11 +62,12 @@ class Scan {
         result_.states[piece.part] = state_;
         owned_ = false;
         const at::Tensor& update = exchange_.updates[piece.part];
-        compose(next(), state_, decays_.of(place), update);
+        compose(next(), carried(piece, state_), decays_.of(place), update);
       } else if (!known(place)) {
         return;
       } else {
-        add(arrived_.program->summaries[place].update, decays_.of(place));
+        add(arrived_.program->summaries[place].update, carried(piece, state_),
+            decays_.of(place));
       }
       state_ = next_;
       owned_ = true;
@@ -88,11 +89,12 @@ class Scan {
   }
 
   /// An update that arrived.
-  void add(const std::vector<Strips>& update, const at::Tensor& decay) {
+  void add(const std::vector<Strips>& update, const at::Tensor& state,
+           const at::Tensor& decay) {
     const std::int64_t width = arrived_.program->shape.width;
     const at::Tensor sum = next();
     if (update.size() == 1 && update.front().strands == 1) {
-      compose(sum, state_, decay,
+      compose(sum, state, decay,
               arrived_.memory->rows(update.front(), width).view(sum.sizes()));
       return;
     }
@@ -102,7 +104,7 @@ class Scan {
         decay.defined() ? decay.expand(by_row).contiguous() : decay;
     for (const Strips& strips : update) {
       compose(rows_of(sum, strips, width),
-              state_.defined() ? rows_of(state_, strips, width) : state_,
+              state.defined() ? rows_of(state, strips, width) : state,
               decays.defined() ? rows_of(decays, strips, 1) : decays,
               arrived_.memory->rows(strips, width));
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -11,9 +12,9 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/hash.h"
+#include "ringweave/linear_attention/inputs.h"
 #include "ringweave/linear_attention/linear_plan.h"
 #include "ringweave/linear_attention/passes.h"
-#include "ringweave/linear_attention/segment.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
 #include "ringweave/tensor/threads.h"
@@ -67,10 +68,14 @@ void check_gates(const Inputs& in) {
       break;
   }
   check_tensor("gates", in.gates, shape, in.type, in.q.device());
-  if (in.decay != Decay::constant) return;
-  require(at::all(in.gates <= 0).item<bool>(),
-          "[linear_attention] got a constant decay with a log above 0 or NaN; "
-          "want at most 0");
+  // A NaN of a token's gate is its document's; that of a constant is all's.
+  const at::Tensor bad =
+      in.decay == Decay::constant ? ~(in.gates <= 0) : in.gates > 0;
+  require(!bad.any().item<bool>(),
+          "[linear_attention] got gates of decay {} with a log above 0{}; want "
+          "at most 0",
+          schedule::name(in.decay),
+          in.decay == Decay::constant ? " or NaN" : "");
 }
 
 void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
@@ -108,6 +113,8 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
       "v", in.v,
       {in.batch(), tokens, heads_of(in.v, 2, in.q.size(2)), in.value_dim()},
       type, in.q.device());
+  require(std::isfinite(in.scale),
+          "[linear_attention] got scale {}; want a finite number", in.scale);
   require(plan.causal() || in.decay == Decay::none,
           "[linear_attention] got a decay with a full mask; want a causal "
           "mask, or no decay");
@@ -212,7 +219,7 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
     // The first segment's state is the initial one: saved, lest a change in
     // place before backward goes unnoticed.
     variable_list kept = {q, k, v, gate, start, result.decays};
-    kept.insert(kept.end(), result.states.begin(), result.states.end());
+    kept.insert(kept.end(), result.kept.begin(), result.kept.end());
     context->save_for_backward(std::move(kept));
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     variable_list outputs = {result.out};
@@ -230,6 +237,8 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
               "[linear_attention] got a backward with create_graph; want one "
               "without: second derivatives are not supported");
       // Throws for what was changed in place, or was freed by a backward.
+      // Before the guard: checkpointing runs the forward pass again in here,
+      // and has to record it.
       saved = context->get_saved_variables();
     };
     return call->communicator->call(
@@ -241,8 +250,8 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
   }
 
  private:
-  /// Where in the saved variables the segments' states begin.
-  static constexpr std::ptrdiff_t kStates = 6;
+  /// Where in the saved variables begins what segments keep.
+  static constexpr std::ptrdiff_t kKept = 6;
 
   static variable_list gradients_of(AutogradContext* context, const Call& call,
                                     const variable_list& saved,
@@ -253,7 +262,7 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
                     call.options.scale, call.plan->causal());
     const bool want_gates = inputs.gates.defined() && needs(context, 3);
     const ForwardResult forward{
-        {}, {}, {saved.begin() + kStates, saved.end()}, saved[kStates - 1]};
+        {}, {}, {saved.begin() + kKept, saved.end()}, saved[kKept - 1]};
     BackwardResult result =
         run_backward(inputs, forward, gradients[0],
                      call.options.final_state ? gradients[1] : at::Tensor(),

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,6 +21,7 @@ struct Arguments {
   at::Tensor gates, state;
   Mask mask = Mask::causal();
   int plan_ranks = 1;
+  double scale = 1;
 
   void call() const {
     comm::run_ranks(1, [&](Rank, std::shared_ptr<comm::Transport> t) {
@@ -28,7 +31,7 @@ struct Arguments {
           make_linear_plan({schedule::state_exchange_from_name("chain"),
                             Layout::contiguous(4, plan_ranks), mask},
                            0),
-          communicator);
+          communicator, {.scale = scale});
     });
   }
 };
@@ -109,6 +112,8 @@ TEST(LinearAttention, RejectsBadGatesAndStates) {
   a.decay = Decay::constant;
   a.gates = at::full({2}, 0.1, at::kDouble);
   expect_error(a, "log above 0");
+  a.gates = at::full({2}, std::nan(""), at::kDouble);
+  expect_error(a, "gates of decay constant with a log above 0 or NaN");
   a.gates = at::zeros({2}, at::kDouble);
   EXPECT_NO_THROW(a.call());
   a.mask = Mask::full();
@@ -118,6 +123,28 @@ TEST(LinearAttention, RejectsBadGatesAndStates) {
   expect_error(a, "got initial_state of shape (1, 2, 5, 3)");
   a.state = at::zeros({1, 2, 3, 5}, at::kFloat);
   expect_error(a, "got initial_state of type Float");
+}
+
+TEST(LinearAttention, RejectsGatesAbove0) {
+  for (const Decay decay : {Decay::per_head, Decay::per_key}) {
+    Arguments a;
+    a.decay = decay;
+    a.gates = decay == Decay::per_head ? at::zeros({1, 4, 2}, at::kDouble)
+                                       : at::zeros({1, 4, 2, 3}, at::kDouble);
+    EXPECT_NO_THROW(a.call());
+    a.gates.select(1, 0).fill_(std::nan(""));
+    EXPECT_NO_THROW(a.call());
+    a.gates.select(1, 3).select(1, 1).fill_(1e-30);
+    expect_error(a, "with a log above 0; want at most 0");
+  }
+}
+
+TEST(LinearAttention, RejectsAScaleThatIsNotFinite) {
+  for (const double scale : {HUGE_VAL, -HUGE_VAL, std::nan("")}) {
+    Arguments a;
+    a.scale = scale;
+    expect_error(a, "want a finite number");
+  }
 }
 
 TEST(LinearAttention, SecondDerivativesAreAnError) {

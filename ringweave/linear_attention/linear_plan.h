@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "ringweave/linear_attention/inputs.h"
 #include "ringweave/linear_attention/linear_attention.h"
-#include "ringweave/linear_attention/segment.h"
 #include "ringweave/schedule/exchange/exchange_program.h"
 
 namespace ringweave::linear_attention {

@@ -19,9 +19,8 @@ Exchange make_exchange(schedule::Pass pass, const Inputs& inputs,
                        at::Tensor decays, at::Tensor start) {
   Exchange exchange;
   exchange.pass = pass;
-  exchange.options = inputs.q.options().dtype(inputs.type);
-  exchange.shape = {inputs.batch(), inputs.state_heads(), inputs.key_dim(),
-                    inputs.value_dim()};
+  exchange.options = inputs.state_options();
+  exchange.shape = inputs.state_shape();
   if (pass == schedule::Pass::forward && data_dependent(inputs.decay)) {
     exchange.decay_shape = exchange.shape;
     exchange.decay_shape[3] = 1;
@@ -114,12 +113,12 @@ ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
                          inputs.v.options());
   for (std::size_t i = 0; i < segments.size(); ++i) {
     segments[i].finish(exchanged.states[i], result.out);
+    result.kept.push_back(segments[i].kept());
   }
   if (final_state) {
     result.final_state =
         exchanged.end.defined() ? exchanged.end.clone() : zero_state(exchange);
   }
-  result.states = std::move(exchanged.states);
   result.decays = std::move(exchange.decays);
   return result;
 }
@@ -136,7 +135,7 @@ BackwardResult run_backward(const Inputs& inputs, const ForwardResult& forward,
   segments.reserve(plan.own.size());
   for (std::size_t i = 0; i < plan.own.size(); ++i) {
     segments.emplace_back(inputs, plan.segments[plan.own[i]].tokens,
-                          forward.states[i], dout, want_gates);
+                          forward.kept[i], dout, want_gates);
   }
   for (BackwardSegment& segment : segments) {
     exchange.updates.push_back(segment.update());

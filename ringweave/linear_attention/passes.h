@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/comm/communicator.h"
+#include "ringweave/linear_attention/inputs.h"
 #include "ringweave/linear_attention/linear_plan.h"
 #include "ringweave/linear_attention/segment.h"
 
@@ -15,9 +16,9 @@ namespace ringweave::linear_attention {
 
 struct ForwardResult {
   at::Tensor out;
-  at::Tensor final_state;          ///< undefined unless asked for
-  std::vector<at::Tensor> states;  ///< that own segments start from
-  at::Tensor decays;               ///< logs of all segments, for backward
+  at::Tensor final_state;        ///< undefined unless asked for
+  std::vector<at::Tensor> kept;  ///< ForwardSegment::kept() of own segments
+  at::Tensor decays;             ///< logs of all segments, for backward
 };
 
 /// Every rank calls it. `initial`: undefined (zero) or of the states' type.

@@ -167,6 +167,11 @@ inline Everything on_rank(const Problem& p, const Layout& layout,
           state.defined() ? state.grad() : state};
 }
 
+/// NaN equals NaN.
+inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
+  return at::allclose(a, b, /*rtol=*/0, /*atol=*/0, /*equal_nan=*/true);
+}
+
 /// Joins the ranks' results; final states must be equal bit for bit.
 inline Everything join(const Problem& p, const Layout& layout,
                        const std::vector<Everything>& parts) {
@@ -193,7 +198,7 @@ inline Everything join(const Problem& p, const Layout& layout,
     }
     if (p.states) {
       all.dstate.add_(parts[r].dstate);
-      EXPECT_TRUE(at::equal(parts[r].final_state, parts[0].final_state));
+      EXPECT_TRUE(same_bits(parts[r].final_state, parts[0].final_state));
     }
   }
   all.final_state = parts[0].final_state;

@@ -12,51 +12,17 @@
 // faster when there is nothing to wait for.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/base/range.h"
-#include "ringweave/linear_attention/linear_attention.h"
+#include "ringweave/linear_attention/block.h"
+#include "ringweave/linear_attention/chunk_states.h"
+#include "ringweave/linear_attention/documents.h"
+#include "ringweave/linear_attention/inputs.h"
 
 namespace ringweave::linear_attention {
-
-/// What all segments of a rank share; tensors as in linear_attention().
-///
-/// A state head is a distinct (k, v, decay): there are as many as the least
-/// common multiple of their head counts. q has a multiple of that, whose groups
-/// share a state, or a divisor.
-struct Inputs {
-  at::Tensor q, k, v, gates;
-  Decay decay = Decay::none;
-  double scale = 1;
-  bool causal = true;
-  at::ScalarType type = at::kFloat;  ///< of states and of all arithmetic
-
-  std::int64_t batch() const { return q.size(0); }
-  std::int64_t state_heads() const;
-  std::int64_t out_heads() const { return std::max(q.size(2), state_heads()); }
-  std::int64_t key_dim() const { return q.size(3); }
-  std::int64_t value_dim() const { return v.size(3); }
-};
-
-/// Where a segment lies among the rank's tokens, and which of its tokens, from
-/// 0, start a document.
-struct SegmentTokens {
-  Range local;
-  std::vector<std::int64_t> resets;
-};
-
-/// How a segment is cut.
-struct Chunking {
-  std::int64_t chunk = 0;  ///< tokens per chunk, a power of two
-  std::int64_t chunks = 0;
-  std::int64_t per_block = 0;  ///< chunks per block
-};
-Chunking make_chunking(const Inputs& inputs, std::int64_t tokens);
 
 class ForwardSegment {
  public:
@@ -64,32 +30,39 @@ class ForwardSegment {
 
   /// U: the state at the end if it starts at zero (batch, state_heads, key_dim,
   /// value_dim), contiguous.
-  at::Tensor update() const;
+  at::Tensor update() const { return states_.update(); }
   /// The logarithms of A, of what is left at the end of a state at the start,
   /// broadcastable to the state; -inf: a reset, which leaves nothing;
   /// undefined: all is left. Sums of gates: they keep their precision over any
   /// length, where a product of factors rounds at every token and underflows.
-  at::Tensor decay() const;
+  at::Tensor decay() const { return states_.decay(); }
 
-  int blocks() const;
+  int blocks() const { return chunking_.blocks(); }
   void prepare(int block);
   /// `state`: at the start, undefined for zero; without causality the state
   /// that all tokens read. Writes the segment's rows of `out`.
   void finish(const at::Tensor& state, const at::Tensor& out);
+  /// What backward wants back, once finish() was called: the states that
+  /// stretches start from; without causality the state that all tokens read.
+  at::Tensor kept() const;
 
  private:
   /// As loaded; then as prepared.
   struct Block {
+    Documents documents = {};
     at::Tensor k = {}, v = {}, factor = {};
     at::Tensor out = {}, read = {};
   };
+  BlockLoader loader(int block) const {
+    return {inputs_, tokens_, chunking_, block};
+  }
   Block intra(int block);
 
   Inputs inputs_;
   SegmentTokens tokens_;
   Chunking chunking_;
-  at::Tensor states_;  ///< (chunks + 1, …): at the chunks' boundaries
-  at::Tensor prefix_;  ///< (chunks + 1, …): logs of what is left at each
+  ChunkStates states_;
+  at::Tensor sum_;  // without causality
   std::vector<Block> blocks_;
 };
 
@@ -101,15 +74,15 @@ struct Gradients {
 
 class BackwardSegment {
  public:
-  /// `state`: as given to ForwardSegment::finish.
-  BackwardSegment(const Inputs& inputs, SegmentTokens tokens, at::Tensor state,
+  /// `kept`: ForwardSegment::kept().
+  BackwardSegment(const Inputs& inputs, SegmentTokens tokens, at::Tensor kept,
                   at::Tensor dout, bool want_gates);
 
   /// V: the gradient of the state at the start, if that of the state at the end
   /// is zero; contiguous.
-  at::Tensor update() const;
+  at::Tensor update() const { return dstates_.update(); }
 
-  int blocks() const;
+  int blocks() const { return chunking_.blocks(); }
   /// In order, from block 0.
   void prepare(int block);
   /// `dstate`: gradient of the state at the end, undefined for zero; without
@@ -117,25 +90,39 @@ class BackwardSegment {
   void finish(const at::Tensor& dstate, const Gradients& gradients);
 
  private:
-  /// q, dout and factor as loaded; then all as prepared, without dout.
+  /// q, dout, factor and decays as loaded; then all as prepared, without q and
+  /// dout.
   struct Block {
+    Documents documents;
     at::Tensor q, k, v, factor, dout;
+    ChunkDecays decays;
     at::Tensor dq, dk, dv;
     at::Tensor write, suffix;
-    at::Tensor ends;  ///< states at the chunks' ends; only for gates
+    /// Only if gates' gradients are wanted: what is known of them, and the
+    /// states that chunks start from.
+    at::Tensor dgates, states;
   };
+  BlockLoader loader(int block) const {
+    return {inputs_, tokens_, chunking_, block};
+  }
   Block intra(int block);
   Block all_to_all(int block);
+  at::Tensor start_states(const Range& chunks, const Block& block);
+  void finish_causal(const Range& chunks, Block& block);
+  void finish_gates(const at::Tensor& dk, const at::Tensor& dends,
+                    Block& block);
+  void store_gates(const BlockLoader& load, const Block& block,
+                   const at::Tensor& gates) const;
 
   Inputs inputs_;
   SegmentTokens tokens_;
   Chunking chunking_;
-  at::Tensor state_;  ///< of forward, moves on with prepare()
+  std::vector<bool> cut_;
+  at::Tensor kept_;
+  at::Tensor state_;  // of forward, where the next block starts
   at::Tensor dout_;
   bool want_gates_;
-  at::Tensor dstates_;  ///< (chunks + 1, …): at the chunks' boundaries
-  at::Tensor decays_;
-  at::Tensor suffix_;  ///< (chunks + 1, …): logs of what is left of each
+  ChunkStates dstates_;
   std::vector<Block> blocks_;
 };
 

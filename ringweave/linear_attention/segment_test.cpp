@@ -112,10 +112,10 @@ Everything by_segments(const Problem& p, const Case& c, bool prepare) {
   Everything e;
   e.out = at::empty_like(in.v);
   e.final_state = p.state.to(c.type);
-  std::vector<at::Tensor> starts, decays;
+  std::vector<at::Tensor> kept, decays;
   for (const SegmentTokens& part : parts) {
     ForwardSegment segment(in, part);
-    starts.push_back(e.final_state);
+    const at::Tensor start = e.final_state;
     decays.push_back(segment.decay());
     const bool fixed = in.decay == Decay::none || in.decay == Decay::constant;
     if (fixed && in.causal && decays.back().defined()) {
@@ -126,13 +126,16 @@ Everything by_segments(const Problem& p, const Case& c, bool prepare) {
       for (int b = segment.blocks() - 1; b >= 0; --b) segment.prepare(b);
     }
     e.final_state = decayed(e.final_state, decays.back()) + segment.update();
-    if (in.causal) segment.finish(starts.back(), e.out);
+    if (!in.causal) continue;
+    segment.finish(start, e.out);
+    kept.push_back(segment.kept());
   }
   if (!in.causal) {
     for (const SegmentTokens& part : parts) {
-      ForwardSegment(in, part).finish(e.final_state, e.out);
+      ForwardSegment segment(in, part);
+      segment.finish(e.final_state, e.out);
+      kept.push_back(segment.kept());
     }
-    starts.assign(parts.size(), e.final_state);
   }
   const Gradients grads{
       at::empty_like(in.q), at::empty_like(in.k), at::empty_like(in.v),
@@ -140,7 +143,7 @@ Everything by_segments(const Problem& p, const Case& c, bool prepare) {
   e.dstate = p.dfinal.to(c.type);
   std::vector<BackwardSegment> segments;
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    segments.emplace_back(in, parts[i], starts[i], p.dout.to(c.type),
+    segments.emplace_back(in, parts[i], kept[i], p.dout.to(c.type),
                           in.gates.defined());
     if (!in.causal) e.dstate = e.dstate + segments.back().update();
   }

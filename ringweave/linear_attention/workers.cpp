@@ -67,7 +67,7 @@ void ComposingWorker::compose_from(std::size_t step, at::Tensor state) {
         last || plan_.segments[order_[step + 1]].rank == plan_.rank;
     const at::Tensor& update = exchange_.updates[piece.part];
     const at::Tensor next = stays ? at::empty_like(update) : packed(place);
-    compose(next, state, decays_.of(place), update);
+    compose(next, carried(piece, state), decays_.of(place), update);
     if (last && (exchange_.end_everywhere || !plan_.causal())) {
       packed(place).copy_(next);
     }
@@ -116,12 +116,16 @@ std::vector<int> scan_order(const LinearPlan& plan, schedule::Pass pass) {
   return order;
 }
 
+at::Tensor carried(const LinearPlan::Piece& segment, const at::Tensor& state) {
+  return segment.tokens.resets.empty() ? state : at::Tensor();
+}
+
 void compose(at::Tensor sum, const at::Tensor& state, const at::Tensor& decay,
              const at::Tensor& update) {
   if (!state.defined()) {
     sum.copy_(update);
   } else if (decay.defined()) {
-    at::addcmul_out(sum, update, state, decay);
+    sum.copy_((state * decay).add_(update));
   } else {
     at::add_out(sum, state, update);
   }

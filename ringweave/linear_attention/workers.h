@@ -31,13 +31,14 @@ class GatherWorker final : public comm::Worker {
   std::size_t done_ = 0;
 };
 
-/// The decays of an exchange's segments as factors.
+/// The decays of an exchange's segments as factors, in fp64.
 class Decays {
  public:
   /// As they are now.
   explicit Decays(const Exchange& exchange)
-      : factors_(exchange.decays.defined() ? exchange.decays.exp()
-                                           : at::Tensor()) {}
+      : factors_(exchange.decays.defined()
+                     ? exchange.decays.to(at::kDouble).exp()
+                     : at::Tensor()) {}
   /// Of one segment, broadcastable to states; undefined: 1.
   at::Tensor of(int place) const {
     return factors_.defined() ? factors_.select(0, place) : at::Tensor();
@@ -78,8 +79,12 @@ class ComposingWorker final : public comm::Worker {
 /// The places of the segments in the order in which states pass them.
 std::vector<int> scan_order(const LinearPlan& plan, schedule::Pass pass);
 
-/// `sum` = decay ⊙ state + update, the state after a segment. Undefined: state
-/// 0, decay 1. `sum` may be the state.
+/// What of a state counts beyond a segment: undefined if a document starts in
+/// the segment, so that the state is replaced and not multiplied by 0.
+at::Tensor carried(const LinearPlan::Piece& segment, const at::Tensor& state);
+
+/// `sum` = decay ⊙ state + update, the state after a segment, rounded once.
+/// Undefined: state 0, decay 1. `sum` may be the state.
 void compose(at::Tensor sum, const at::Tensor& state, const at::Tensor& decay,
              const at::Tensor& update);
 
