@@ -361,16 +361,16 @@ Table read_table(const std::vector<TableLine>& lines,
   fault = fault_of(table.devices);
   const Words names(first_nic, header.columns.end());
   const std::string left_out =
-      nics == 1 ? names.front() + " is left out"
-                : fmt::format("{} to {} are left out", names.front(),
-                              names.back());
+      nics == 1
+          ? names.front() + " is left out"
+          : fmt::format("{} to {} are left out", names.front(), names.back());
   if (fault.empty()) {
     table.notes.push_back(
         left_out + ", as the table does not tell what is at the other end");
   } else {
-    table.notes.push_back(fmt::format(
-        "{}, also where they would tell of PCIe switches: {}", left_out,
-        fault));
+    table.notes.push_back(
+        fmt::format("{}, also where they would tell of PCIe switches: {}",
+                    left_out, fault));
     table.devices = std::move(alone);
   }
   return table;
