@@ -39,7 +39,7 @@ endfunction()
 # (planner) of threads that cli_plan starts as well.
 set(RINGWEAVE_NO_TSAN
   topology schedule config planner cli_simulate cli_simulate_schedules
-  cli_topology cli_topology_show)
+  cli_topology cli_topology_show cli_topology_tables)
 
 # ringweave_test(name SOURCES ... DEPS layers...)
 # The test program ringweave_<name>_test, run once by ctest; its count of

@@ -1,5 +1,5 @@
 // ringweave topology probe: measures the links between the ranks it runs on,
-// and says what machine they are.
+// and says what machine they are, or what the links of a known one give.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -18,6 +18,8 @@
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/discovery/classify.h"
+#include "ringweave/discovery/frame.h"
+#include "ringweave/discovery/machine_table.h"
 #include "ringweave/discovery/probe.h"
 #include "ringweave/emulation/emulated_links.h"
 #include "ringweave/topology/topology_file.h"
@@ -34,6 +36,7 @@ constexpr int kRanks = 4;
 struct ProbeFlags {
   std::optional<int> ranks;
   std::string emulate;
+  std::string frame;
   std::string save;
   bool json = false;
   discovery::ProbeOptions options;
@@ -104,8 +107,10 @@ Measurements probe_on(const comm::Engine& engine, int ranks,
   return numbers;
 }
 
+using Frame = std::optional<topology::Topology>;
+
 void probe_job(ProbeFlags flags, int ranks, const comm::Engine& engine,
-               const Context& context) {
+               const Frame& frame, const Context& context) {
   flags.options.poll = check_interrupted;
   flags.options.note = [](const std::string& text) {
     fmt::print(stderr, "{}\n", text);
@@ -115,7 +120,8 @@ void probe_job(ProbeFlags flags, int ranks, const comm::Engine& engine,
   if (!flags.emulate.empty()) origin.engine = "emulated " + flags.emulate;
   const Measurements numbers = probe_on(engine, ranks, flags.options);
   if (!context.leads()) return;
-  const Classification found = classify(numbers);
+  const Classification found =
+      frame ? fit_frame(numbers, *frame) : classify(numbers);
   const std::string file = file_of(found, origin).dump(2) + "\n";
   if (!flags.save.empty()) {
     write_file(flags.save, file, kWhere);
@@ -146,7 +152,17 @@ void prepare(const ProbeFlags& flags, Context& context) {
             "--ranks",
             flags.ranks.value_or(0), ranks, flags.emulate, ranks);
   }
+  Frame frame;
+  if (!flags.frame.empty()) {
+    frame = discovery::load_machine(flags.frame);
+    if (flags.emulate.empty()) ranks = frame->ranks();
+  }
   ranks = context.ranks(flags.ranks, ranks, kWhere);
+  require(!frame || frame->ranks() == ranks,
+          "[topology probe] got --frame {} of {} rank{} for {} that measure; "
+          "want as many",
+          flags.frame, frame ? frame->ranks() : 0,
+          frame && frame->ranks() == 1 ? "" : "s", ranks);
   check(flags.options, ranks);
   const std::int64_t most =
       discovery::kMaxProbeBufferBytes / (std::int64_t{ranks} * (ranks - 1));
@@ -163,8 +179,8 @@ void prepare(const ProbeFlags& flags, Context& context) {
       {"options", fmt::format("sizes {}, repeat {}, seconds {}",
                               fmt::join(flags.options.sizes, ","),
                               flags.options.repeats, flags.options.seconds)}};
-  context.job = [flags, ranks, engine, &context] {
-    probe_job(flags, ranks, engine, context);
+  context.job = [flags, ranks, engine, frame, &context] {
+    probe_job(flags, ranks, engine, frame, context);
   };
 }
 
@@ -203,6 +219,12 @@ void add_topology_probe(CLI::App& topology, Context& context) {
       ->add_option("--emulate", flags->emulate,
                    "Rehearse: local ranks whose messages take the time that "
                    "this topology needs for them, by a clock of its own")
+      ->type_name("NAME|FILE");
+  command
+      ->add_option("--frame", flags->frame,
+                   "Fit rates to the links of this machine, a rank for each "
+                   "GPU, instead of telling what it is: what nvidia-smi or "
+                   "rocm-smi printed, a topology file or a built-in")
       ->type_name("NAME|FILE");
   command->add_option("--save", flags->save, "Write the topology file")
       ->type_name("FILE");

@@ -18,11 +18,10 @@
 #include <unistd.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/base/file.h"
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/output_file.h"
-#include "ringweave/discovery/nvidia_smi.h"
+#include "ringweave/discovery/machine_table.h"
 #include "ringweave/topology/builtin.h"
 #include "ringweave/topology/topology_file.h"
 
@@ -282,7 +281,7 @@ void print_list(bool json) {
 
 struct ShowOptions {
   std::string name;
-  std::string from;
+  std::string from = "auto";
   std::vector<std::string> rates;
   bool json = false;
   bool dot = false;
@@ -313,19 +312,20 @@ discovery::ClassRates parse_rates(const std::vector<std::string>& texts) {
   return rates;
 }
 
+discovery::TableKind kind_named(const std::string& word) {
+  for (const auto kind :
+       {discovery::TableKind::nvidia_smi, discovery::TableKind::rocm_smi}) {
+    if (word == discovery::name(kind)) return kind;
+  }
+  return discovery::TableKind::none;
+}
+
 Topology load(const ShowOptions& options) {
   require(!options.name.empty(),
           "[topology show] got no NAME|FILE; `topology list` names what is "
           "built in");
-  if (options.from.empty()) {
-    require(options.rates.empty(),
-            "[topology show] got --rate without --from nvidia-smi; want rates "
-            "of a built-in as its options, as in mesh:rate=50e9");
-    return topology::load_topology(options.name);
-  }
-  return discovery::topology_from_nvidia_smi(
-      read_file(options.name, "what nvidia-smi topo -m prints"),
-      parse_rates(options.rates), options.name);
+  return discovery::load_machine(options.name, kind_named(options.from),
+                                 parse_rates(options.rates));
 }
 
 void check_files(const ShowOptions& options) {
@@ -360,14 +360,18 @@ void add_topology_show(CLI::App& topology, Context& context) {
                        "A built-in with its options, or a file; without it: "
                        "what is built in")
           ->type_name("NAME|FILE");
-  command
-      ->add_option("--from", options->from,
-                   "FILE holds what `nvidia-smi topo -m` prints")
-      ->check(one_of({"nvidia-smi"}));
+  CLI::Option* from =
+      command
+          ->add_option("--from", options->from,
+                       "FILE is a table that `nvidia-smi topo -m` or `rocm-smi "
+                       "--showtopo` printed; auto tells which, from a topology "
+                       "file too")
+          ->check(one_of({"auto", "nvidia-smi", "rocm-smi"}))
+          ->capture_default_str();
   command
       ->add_option("--rate", options->rates,
-                   "Bytes per second of a class of nvidia-smi; NV: of one "
-                   "NVLink")
+                   "Bytes per second of a class of links of such a table; NV: "
+                   "of one NVLink")
       ->type_name("CLASS=B/s");
   auto* json =
       command->add_flag("--json", options->json, "Print the topology file");
@@ -377,8 +381,8 @@ void add_topology_show(CLI::App& topology, Context& context) {
       ->type_name("FILE");
   command->add_option("--save", options->save, "Write the topology file")
       ->type_name("FILE");
-  command->callback([&context, options, name] {
-    const bool lists = name->empty() && options->from.empty() &&
+  command->callback([&context, options, name, from] {
+    const bool lists = name->empty() && from->empty() &&
                        options->rates.empty() && !options->dot &&
                        options->svg.empty() && options->save.empty();
     if (lists) {

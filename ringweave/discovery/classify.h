@@ -15,15 +15,6 @@
 
 namespace ringweave::discovery {
 
-/// A fabric explains a pattern if its time, or one between the quartiles of the
-/// measured ones, is off by no more than this factor. Fabrics that differ do so
-/// by a factor of at least 1.5 somewhere.
-inline constexpr double kTolerance = 1.25;
-/// Quartiles farther apart than this factor tell nothing.
-inline constexpr double kMaxSpread = 1.5;
-/// Fewer rounds tell no spread.
-inline constexpr int kLeastRounds = 3;
-
 struct Classification {
   topology::Topology topology;  ///< measured() has all of this, as JSON
   std::optional<topology::FabricKind> kind;  ///< nullopt: a measured matrix

@@ -3,382 +3,537 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <numeric>
+#include <map>
 #include <optional>
 #include <set>
-#include <sstream>
+#include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <fmt/ranges.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/base/json.h"
+#include "ringweave/discovery/pcie_tree.h"
+#include "ringweave/discovery/table_text.h"
 #include "ringweave/topology/expand.h"
-#include "ringweave/topology/limits.h"
 
 namespace ringweave::discovery {
 namespace {
 
-/// From near to far. SYS joins sockets, the others make the tree below one.
+/// By Nearness.
 constexpr std::array<const char*, 5> kPcie = {"PIX", "PXB", "PHB", "NODE",
                                               "SYS"};
-constexpr int kSys = 4;
 /// NVLinks of the GPUs that NVSwitches join, all of which a pair then shows:
 /// V100 6, A800 and H800 8, A100 12, H100 and B200 18.
 constexpr int kFewestSwitchedNvLinks = 6;
 constexpr int kMostNvLinks = 18;
+constexpr double kNvLink5 = 50e9;  ///< of B200 and later, each way
+constexpr std::size_t kMostDevices = 256;
 
-bool numbered(const std::string& word, const std::string& prefix) {
-  constexpr std::size_t kLongest = 4;
-  return word.starts_with(prefix) && word.size() > prefix.size() &&
-         word.size() <= prefix.size() + kLongest &&
-         std::all_of(word.begin() + prefix.size(), word.end(),
-                     [](unsigned char c) { return std::isdigit(c); });
-}
+using Words = std::vector<std::string>;
 
 /// How two devices are joined, in one cell.
 struct Cell {
   int nvlinks = 0;  ///< of "NV4": 4
-  int pcie = -1;    ///< index in kPcie; -1: hidden by NVLinks, or "X"
+  Nearness pcie = Nearness::hidden;
   bool self = false;
   friend bool operator==(const Cell&, const Cell&) = default;
 };
 
+std::string shown(const Cell& cell) {
+  if (cell.nvlinks > 0) return fmt::format("NV{}", cell.nvlinks);
+  return cell.self ? "X" : kPcie[static_cast<std::size_t>(cell.pcie)];
+}
+
 struct Device {
   std::string name;
-  std::string affinity;  ///< its CPUs, if it is a GPU and they are known
-  std::vector<Cell> cells;
-
-  bool gpu() const { return numbered(name, "GPU"); }
+  std::vector<Cell> cells;  ///< by column
+  // Of GPUs; empty if they are not told.
+  std::string cpus;
+  std::string numa;
+  std::string memory;  ///< the NUMA node of its own memory: beside a Grace
+  bool found = false;  ///< it has a row
+  std::string fault;   ///< why its row can't be used
 };
 
-/// Without the escape sequences that a terminal gets.
-std::string plain(const std::string& text) {
-  std::string result;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\x1b' && i + 1 < text.size() && text[i + 1] == '[') {
-      for (i += 2; i < text.size() &&
-                   !std::isalpha(static_cast<unsigned char>(text[i]));
-           ++i) {
-      }
-      continue;
-    }
-    result += text[i];
-  }
-  return result;
-}
-
-std::vector<std::string> words(const std::string& line) {
-  std::istringstream stream(line);
-  std::vector<std::string> result;
-  for (std::string word; stream >> word;) result.push_back(word);
-  return result;
-}
-
-std::optional<Cell> parse_cell(const std::string& word) {
-  if (word == "X") return Cell{.self = true};
-  if (numbered(word, "NV")) return Cell{.nvlinks = std::stoi(word.substr(2))};
-  if (word == "SOC") return Cell{.pcie = kSys};  // SYS in drivers before 2017
-  const auto found = std::find(kPcie.begin(), kPcie.end(), word);
-  if (found == kPcie.end()) return std::nullopt;
-  return Cell{.pcie = static_cast<int>(found - kPcie.begin())};
-}
-
-/// The devices of a header line, which the columns "CPU Affinity", … follow;
-/// empty if it is none. NICs are NIC0, NIC1, … or what their drivers and
-/// administrators call them: mlx5_0, mlx5_bond_0, irdma0, rocep1s0f0, ibp12s0.
-std::vector<std::string> header_of(const std::vector<std::string>& line) {
-  if (line.empty() || line.front() != "GPU0") return {};
-  const auto end = std::find(line.begin(), line.end(), "CPU");
-  const bool is_row = std::any_of(
-      line.begin(), end,
-      [](const std::string& word) { return parse_cell(word).has_value(); });
-  return is_row ? std::vector<std::string>()
-                : std::vector<std::string>(line.begin(), end);
-}
-
-Device read_row(const std::vector<std::string>& line,
-                const std::vector<std::string>& columns,
-                const std::string& where) {
-  Device device{.name = line[0], .affinity = "", .cells = {}};
-  require(line.size() > columns.size(),
-          "[{}] got {} cells in the row of {}; want {}, one per device", where,
-          line.size() - 1, device.name, columns.size());
-  for (std::size_t i = 0; i < columns.size(); ++i) {
-    const std::string& word = line[i + 1];
-    const auto cell = parse_cell(word);
-    require(cell.has_value(),
-            "[{}] got \"{}\" between {} and {}; want X, NV#, PIX, PXB, PHB, "
-            "NODE or SYS",
-            where, word, device.name, columns[i]);
-    require(cell->self == (columns[i] == device.name),
-            "[{}] got \"{}\" between {} and {}; want X where a device meets "
-            "itself, and only there",
-            where, word, device.name, columns[i]);
-    device.cells.push_back(*cell);
-  }
-  if (device.gpu() && line.size() > columns.size() + 1) {
-    const std::string& affinity = line[columns.size() + 1];
-    if (affinity != "N/A") device.affinity = affinity;
-  }
-  return device;
-}
-
-void check_symmetric(const std::vector<Device>& devices,
-                     const std::string& where) {
-  for (std::size_t i = 0; i < devices.size(); ++i) {
-    for (std::size_t j = 0; j < i; ++j) {
-      require(devices[i].cells[j] == devices[j].cells[i],
-              "[{}] got different classes of {} to {} and back; want the same",
-              where, devices[j].name, devices[i].name);
-    }
-  }
-}
-
-/// A near class on the way makes a far one impossible: what hangs below one
-/// switch with a third device, hangs below it together.
-void check_nested(const std::vector<Device>& devices,
-                  const std::string& where) {
-  const int count = static_cast<int>(devices.size());
-  const auto level = [&](int a, int b) { return devices[a].cells[b].pcie; };
-  for (int a = 0; a < count; ++a) {
-    for (int b = 0; b < a; ++b) {
-      for (int via = 0; via < count; ++via) {
-        if (level(a, via) < 0 || level(via, b) < 0) continue;
-        const int most = std::max(level(a, via), level(via, b));
-        require(level(a, b) <= most,
-                "[{}] got {} between {} and {}, but at most {} from each of "
-                "them to {}; want classes of one tree",
-                where, kPcie[std::max(level(a, b), 0)], devices[b].name,
-                devices[a].name, kPcie[most], devices[via].name);
-      }
-    }
-  }
-}
-
-void check_columns(const std::vector<std::string>& columns,
-                   const std::string& where) {
-  std::set<std::string> seen;
-  for (const std::string& column : columns) {
-    require(seen.insert(column).second,
-            "[{}] got {} twice among the columns; want each device once", where,
-            column);
-  }
-}
-
-/// The rows in the order of the columns.
-std::vector<Device> read_table(const std::string& text,
-                               const std::string& where) {
-  std::istringstream stream(plain(text));
-  std::vector<std::string> columns;
+/// The devices as the columns name them, GPUs first; NICs only if their rows
+/// can be used.
+struct Table {
   std::vector<Device> devices;
-  for (std::string line; std::getline(stream, line);) {
-    const std::vector<std::string> row = words(line);
-    if (columns.empty()) {
-      columns = header_of(row);
-      check_columns(columns, where);
-    } else if (row.empty()) {
-      if (!devices.empty()) break;
-    } else if (devices.size() == columns.size()) {
-      // A legend may follow without an empty line, but no other device.
-      require(row.size() < 2 || !parse_cell(row[1]),
-              "[{}] got a row of {}; want none after the last device", where,
-              row[0]);
-      break;
-    } else {
-      require(row[0] == columns[devices.size()],
-              "[{}] got a row of {}; want one of {}", where, row[0],
-              columns[devices.size()]);
-      devices.push_back(read_row(row, columns, where));
+  int gpus = 0;
+  Words notes;
+};
+
+bool is_gpu(const std::string& word) { return is_numbered(word, "GPU"); }
+
+/// The cell that `text` begins with, which is then cut off.
+std::optional<Cell> take_cell(std::string_view& text) {
+  const auto starts = [&](std::string_view word) {
+    if (!text.starts_with(word)) return false;
+    text.remove_prefix(word.size());
+    return true;
+  };
+  for (std::size_t i = 0; i < kPcie.size(); ++i) {
+    if (starts(kPcie[i])) return Cell{.pcie = static_cast<Nearness>(i)};
+  }
+  if (starts("SOC")) return Cell{.pcie = Nearness::sockets};  // before 2017
+  if (starts("X")) return Cell{.self = true};
+  constexpr std::size_t kDigits = 2;
+  std::size_t end = 2;
+  while (end < text.size() && end < 2 + kDigits &&
+         std::isdigit(static_cast<unsigned char>(text[end]))) {
+    ++end;
+  }
+  if (!text.starts_with("NV") || end == 2) return std::nullopt;
+  const int links = std::stoi(std::string(text.substr(2, end - 2)));
+  if (links == 0) return std::nullopt;
+  text.remove_prefix(end);
+  return Cell{.nvlinks = links};
+}
+
+/// The cells of a word: one, or several that lost the blanks between them, such
+/// as "NODEPIX". Empty if it is something else.
+std::vector<Cell> parse_cells(std::string_view word) {
+  std::vector<Cell> cells;
+  while (!word.empty()) {
+    const std::optional<Cell> cell = take_cell(word);
+    if (!cell) return {};
+    cells.push_back(*cell);
+  }
+  return cells;
+}
+
+bool is_cell(const std::string& word) { return !parse_cells(word).empty(); }
+
+/// Such as "0-51,104-155".
+bool is_number_list(const std::string& word) {
+  return word.find_first_of("0123456789") != std::string::npos &&
+         word.find_first_not_of("0123456789,-") == std::string::npos;
+}
+
+/// The place of the word that names the row, behind what a launcher or a log
+/// put before each line; nullopt if it is no row of a GPU.
+std::optional<std::size_t> gpu_row(const Words& words) {
+  for (std::size_t i = 0; i + 1 < words.size(); ++i) {
+    if (is_gpu(words[i])) {
+      return is_cell(words[i + 1]) ? std::optional(i) : std::nullopt;
     }
   }
-  require(!columns.empty(),
+  return std::nullopt;
+}
+
+struct Header {
+  std::size_t line = 0;    ///< its index
+  std::size_t begin = 0;   ///< of its words: the first device
+  Words columns;           ///< the devices
+  bool cpus = false;       ///< "CPU Affinity" follows
+  bool numa = false;       ///< "NUMA Affinity"
+  bool memory = false;     ///< "GPU NUMA ID"
+  bool tabs_count = true;  ///< nothing between two tabs is an empty cell
+};
+
+/// The line of columns above the first row. NICs are NIC0, NIC1, … or what
+/// their drivers and administrators call them: mlx5_0, mlx5_bond_0, irdma0.
+Header find_header(const std::vector<TableLine>& lines,
+                   const std::string& where) {
+  std::size_t first = 0;
+  while (first < lines.size() && !gpu_row(lines[first].words)) ++first;
+  std::size_t at = first;
+  bool found = false;
+  while (at > 0 && !found) {
+    found = std::ranges::any_of(lines[--at].words, is_gpu);
+  }
+  require(found || first < lines.size(),
           "[{}] got no line of columns GPU0, GPU1, …; want the output of "
           "nvidia-smi topo -m",
           where);
-  require(devices.size() == columns.size(),
-          "[{}] got no row of {}; want a row per device", where,
-          columns[std::min(devices.size(), columns.size() - 1)]);
-  check_symmetric(devices, where);
-  check_nested(devices, where);
+  require(found,
+          "[{}] got no line of columns GPU0, GPU1, … above the row of a GPU in "
+          "line {}; want all that nvidia-smi topo -m prints (grep ^GPU drops "
+          "the columns)",
+          where, lines[first].number);
+  require(first < lines.size(),
+          "[{}] got no row of {}; want a row per GPU, as nvidia-smi topo -m "
+          "prints it",
+          where, *std::ranges::find_if(lines[at].words, is_gpu));
+  Header header;
+  const Words& words = lines[at].words;
+  header.line = at;
+  header.begin = static_cast<std::size_t>(std::ranges::find_if(words, is_gpu) -
+                                          words.begin());
+  std::size_t i = header.begin;
+  for (; i < words.size(); ++i) {
+    if (words[i] == "CPU" || words[i] == "NUMA" || words[i] == "GPU") break;
+    if (words[i].empty()) {
+      header.tabs_count = false;
+    } else {
+      header.columns.push_back(words[i]);
+    }
+  }
+  for (; i < words.size(); ++i) {
+    header.cpus |= words[i] == "CPU";
+    header.memory |= words[i] == "GPU";
+    header.numa |= words[i] == "NUMA" && words[i - 1] != "GPU";
+  }
+  return header;
+}
+
+void read_affinity(Device& device, const Header& header, const Words& words,
+                   std::size_t i) {
+  // A blank column is not to be seen without tabs.
+  const std::size_t columns = header.cpus + header.numa + header.memory;
+  if (words.size() < i + columns) return;
+  const auto taken = [&](std::size_t at) {
+    return is_number_list(words[at]) ? words[at] : std::string();
+  };
+  if (header.cpus) device.cpus = taken(i);
+  if (header.numa) device.numa = taken(i + (header.cpus ? 1 : 0));
+  // nvidia-smi puts two tabs before it, of which spaces show nothing.
+  if (header.memory) {
+    std::size_t last = words.size() - 1;
+    while (words[last].empty() && last > i) --last;
+    if (last >= i + columns - 1) device.memory = taken(last);
+  }
+}
+
+/// The cells of `words`, which begin with the device's name, and what follows
+/// them.
+void read_row(Device& device, const Header& header, Words words) {
+  if (!header.tabs_count) std::erase(words, "");
+  const std::size_t count = header.columns.size();
+  std::size_t i = 1;
+  device.found = true;
+  while (i < words.size() && device.cells.size() < count) {
+    const std::vector<Cell> cells = parse_cells(words[i]);
+    if (cells.empty()) break;
+    device.cells.insert(device.cells.end(), cells.begin(), cells.end());
+    ++i;
+  }
+  if (device.cells.size() < count && i < words.size() &&
+      !is_number_list(words[i])) {
+    device.fault = fmt::format(
+        "got \"{}\" between {} and {}; want X, NV#, PIX, PXB, PHB, NODE or SYS",
+        words[i], device.name, header.columns[device.cells.size()]);
+  } else if (device.cells.size() != count) {
+    device.fault =
+        fmt::format("got {} cells in the row of {}; want {}, one per device",
+                    device.cells.size(), device.name, count);
+  }
+  if (!device.fault.empty()) {
+    while (i < words.size() && !is_number_list(words[i])) ++i;
+  }
+  read_affinity(device, header, words, i);
+}
+
+/// The rows of the table below `header`, in the order of its columns. Other
+/// lines may stand between them.
+std::vector<Device> read_rows(const std::vector<TableLine>& lines,
+                              const Header& header, const std::string& where) {
+  std::vector<Device> devices;
+  std::map<std::string, std::size_t> places;
+  for (const std::string& column : header.columns) {
+    require(places.emplace(column, devices.size()).second,
+            "[{}] got {} twice among the columns; want each device once", where,
+            column);
+    devices.emplace_back().name = column;
+  }
+  for (std::size_t at = header.line + 1; at < lines.size(); ++at) {
+    const Words& words = lines[at].words;
+    // Where something stands before the columns, it may before the rows too.
+    std::size_t begin = gpu_row(words).value_or(0);
+    if (!places.contains(words[begin]) && header.begin < words.size()) {
+      begin = header.begin;
+    }
+    const auto place = places.find(words[begin]);
+    if (place == places.end()) {
+      require(!gpu_row(words).has_value(),
+              "[{}] got a row of {} in line {}; want none of it, as it is no "
+              "column of the table (a second table goes into a file of its "
+              "own)",
+              where, words[begin], lines[at].number);
+      continue;
+    }
+    Device& device = devices[place->second];
+    const bool row = begin + 1 < words.size() && is_cell(words[begin + 1]);
+    // Beside rows there are legends, and sentences about GPUs.
+    if (!row && (device.found || !is_gpu(device.name))) continue;
+    require(!device.found,
+            "[{}] got a second row of {} in line {}; want one table: put each "
+            "into a file of its own",
+            where, device.name, lines[at].number);
+    read_row(
+        device, header,
+        Words(words.begin() + static_cast<std::ptrdiff_t>(begin), words.end()));
+  }
   return devices;
 }
 
-double rate_of(const ClassRates& rates, int nvlinks) {
-  const auto own = rates.find(fmt::format("NV{}", nvlinks));
-  return own == rates.end() ? nvlinks * rates.at("NV") : own->second;
-}
-
-ClassRates merged(const ClassRates& rates, const std::string& where) {
-  ClassRates all = default_class_rates();
-  for (const auto& [name, rate] : rates) {
-    require(all.contains(name) || numbered(name, "NV"),
-            "[{}] got a rate of class \"{}\"; want NV, NV#, PIX, PXB, PHB, "
-            "NODE or SYS",
-            where, name);
-    require(topology::is_rate(rate),
-            "[{}] got {} bytes per second of class {}; want {} … {}", where,
-            rate, name, topology::kMinBytesPerSecond,
-            topology::kMaxBytesPerSecond);
-    all[name] = rate;
+/// What is wrong with a row's cells, or "".
+std::string fault_of_row(const std::vector<Device>& devices, std::size_t row) {
+  const Device& device = devices[row];
+  if (!device.found) {
+    return fmt::format("got no row of {}; want a row per device", device.name);
   }
-  return all;
+  if (!device.fault.empty()) return device.fault;
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    if (device.cells[i].self == (i == row)) continue;
+    return fmt::format(
+        "got \"{}\" between {} and {}; want X where a device meets itself, and "
+        "only there",
+        shown(device.cells[i]), device.name, devices[i].name);
+  }
+  return {};
 }
 
-/// Throws InvalidArgument for a rate of a class that neither the table nor the
-/// links made of it have.
-void check_used(const ClassRates& rates, const std::vector<Device>& devices,
-                const topology::Topology::Spec& spec,
-                const std::string& where) {
-  std::set<std::string> classes;
-  for (const Device& device : devices) {
-    for (const Cell& cell : device.cells) {
-      if (cell.pcie >= 0) classes.insert(kPcie[cell.pcie]);
-      if (cell.nvlinks == 0) continue;
-      classes.insert("NV");
-      classes.insert(fmt::format("NV{}", cell.nvlinks));
+/// Of cells that contradict each other, or "". A near class on the way makes a
+/// far one impossible: what hangs below one switch with a third device, hangs
+/// below it together.
+std::string contradiction(const std::vector<Device>& devices) {
+  const std::size_t count = devices.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      if (devices[i].cells[j] == devices[j].cells[i]) continue;
+      return fmt::format(
+          "got different classes of {} to {} and back; want the same",
+          devices[j].name, devices[i].name);
     }
   }
-  for (const topology::Link& link : spec.links) classes.insert(link.link_class);
-  for (const auto& [name, rate] : rates) {
-    require(classes.contains(name),
-            "[{}] got a rate of class {}, which the table doesn't have; want "
-            "one of {}",
-            where, name, fmt::join(classes, ", "));
-  }
-}
-
-/// NVLinks between each two of several GPUs, if all pairs have the same; or 0.
-int equal_links(const std::vector<Device>& gpus) {
-  const int count = static_cast<int>(gpus.size());
-  if (count < 2) return 0;
-  const int links = gpus[0].cells[1].nvlinks;
-  for (int a = 0; a < count; ++a) {
-    for (int b = 0; b < a; ++b) {
-      if (gpus[a].cells[b].nvlinks != links) return 0;
+  const auto level = [&](std::size_t a, std::size_t b) {
+    return devices[a].cells[b].pcie;
+  };
+  for (std::size_t a = 0; a < count; ++a) {
+    for (std::size_t b = 0; b < a; ++b) {
+      if (level(a, b) == Nearness::hidden) continue;
+      for (std::size_t via = 0; via < count; ++via) {
+        const Nearness most = std::max(level(a, via), level(via, b));
+        if (level(a, b) <= most) continue;
+        return fmt::format(
+            "got {} between {} and {}, but at most {} from each of them to {}; "
+            "want classes of one tree",
+            shown(devices[a].cells[b]), devices[b].name, devices[a].name,
+            kPcie[static_cast<std::size_t>(most)], devices[via].name);
+      }
     }
   }
-  return links;
+  return {};
 }
 
-/// The PCIe tree, grown from the devices upwards: what is joined by a class or
-/// a nearer one hangs below one vertex.
-class Tree {
+/// Without the columns behind the first `count`.
+std::vector<Device> first_of(std::vector<Device> devices, std::size_t count) {
+  devices.erase(devices.begin() + static_cast<std::ptrdiff_t>(count),
+                devices.end());
+  for (Device& device : devices) {
+    if (device.cells.size() < count) continue;
+    device.cells.resize(count);
+    device.fault.clear();
+  }
+  return devices;
+}
+
+std::string fault_of(const std::vector<Device>& devices) {
+  for (std::size_t row = 0; row < devices.size(); ++row) {
+    std::string fault = fault_of_row(devices, row);
+    if (!fault.empty()) return fault;
+  }
+  return contradiction(devices);
+}
+
+Table read_table(const std::vector<TableLine>& lines,
+                 const std::string& where) {
+  const Header header = find_header(lines, where);
+  require(header.columns.size() <= kMostDevices,
+          "[{}] got {} columns; want at most {}", where, header.columns.size(),
+          kMostDevices);
+  const auto first_nic = std::ranges::find_if_not(header.columns, is_gpu);
+  require(std::none_of(first_nic, header.columns.end(), is_gpu),
+          "[{}] got a GPU after a NIC; want the GPUs first", where);
+  Table table;
+  const auto gpus =
+      static_cast<std::size_t>(first_nic - header.columns.begin());
+  table.gpus = static_cast<int>(gpus);
+  table.devices = read_rows(lines, header, where);
+  std::vector<Device> alone = first_of(table.devices, gpus);
+  std::string fault = fault_of(alone);
+  require(fault.empty(), "[{}] {}", where, fault);
+  const std::size_t nics = table.devices.size() - gpus;
+  if (nics == 0) return table;
+  fault = fault_of(table.devices);
+  const Words names(first_nic, header.columns.end());
+  const std::string left_out =
+      nics == 1
+          ? names.front() + " is left out"
+          : fmt::format("{} to {} are left out", names.front(), names.back());
+  if (fault.empty()) {
+    table.notes.push_back(
+        left_out + ", as the table does not tell what is at the other end");
+  } else {
+    table.notes.push_back(
+        fmt::format("{}, also where they would tell of PCIe switches: {}",
+                    left_out, fault));
+    table.devices = std::move(alone);
+  }
+  return table;
+}
+
+/// NVLinks of the GPUs as the table has them.
+class NvLinks {
  public:
-  Tree(const std::vector<Device>& devices, int gpus, const ClassRates& rates,
-       topology::Topology::Spec& spec)
-      : devices_(devices), rates_(rates), spec_(spec) {
-    group_.resize(devices.size());
-    std::iota(group_.begin(), group_.end(), 0);
-    for (int device = 0; device < static_cast<int>(devices.size()); ++device) {
-      roots_.push_back({device < gpus ? device : -1});
-    }
-  }
+  NvLinks(const Table& table, const ClassRates& rates)
+      : table_(table), rates_(rates) {}
 
-  void grow() {
-    for (int level = 0; level < kSys; ++level) {
-      unite(level);
-      lift(level);
+  int between(int a, int b) const { return table_.devices[a].cells[b].nvlinks; }
+  double rate(int links) const {
+    const auto own = rates_.find(fmt::format("NV{}", links));
+    return own == rates_.end() ? links * rates_.at("NV") : own->second;
+  }
+  /// Most of what a GPU has to another one: through a switch, all that it has.
+  int port(int gpu) const {
+    int most = 0;
+    for (int b = 0; b < table_.gpus; ++b)
+      most = std::max(most, between(gpu, b));
+    return most;
+  }
+  /// Whether the GPU has more in all than a GPU could have.
+  bool is_switched(int gpu) const {
+    int sum = 0;
+    for (int b = 0; b < table_.gpus; ++b) sum += between(gpu, b);
+    return sum > kMostNvLinks;
+  }
+  /// The links between each two GPUs, if all pairs have the same; or 0.
+  int equal() const {
+    const int links = table_.gpus > 1 ? between(0, 1) : 0;
+    for (int a = 0; a < table_.gpus; ++a) {
+      for (int b = 0; b < a; ++b) {
+        if (between(a, b) != links) return 0;
+      }
     }
-    join_sockets();
+    return links;
   }
 
  private:
-  void merge(int a, int b) {
-    const int from = std::max(group_[a], group_[b]);
-    const int to = std::min(group_[a], group_[b]);
-    if (from == to) return;
-    std::replace(group_.begin(), group_.end(), from, to);
-    roots_[to].insert(roots_[to].end(), roots_[from].begin(),
-                      roots_[from].end());
-    roots_[from].clear();
-  }
-
-  void unite(int level) {
-    for (int a = 0; a < static_cast<int>(devices_.size()); ++a) {
-      for (int b = 0; b < a; ++b) {
-        const Cell& cell = devices_[a].cells[b];
-        // Where NVLinks hide the class, CPUs tell the socket.
-        const bool same_socket = level == kSys - 1 && cell.nvlinks > 0 &&
-                                 !devices_[a].affinity.empty() &&
-                                 devices_[a].affinity == devices_[b].affinity;
-        if ((cell.pcie >= 0 && cell.pcie <= level) || same_socket) {
-          merge(a, b);
-        }
-      }
-    }
-  }
-
-  /// Puts a vertex above the roots of every group that has several; above
-  /// every group of GPUs once it is a whole socket.
-  void lift(int level) {
-    const bool socket = level == kSys - 1;
-    for (auto& roots : roots_) {
-      std::erase(roots, -1);  // NICs: they have no vertex
-      std::sort(roots.begin(), roots.end());
-      if (roots.empty() || (roots.size() == 1 && !socket)) continue;
-      if (roots.size() == 1 && is_host(roots[0])) {
-        sockets_.push_back(roots[0]);
-        continue;
-      }
-      const int above = static_cast<int>(spec_.vertices.size());
-      const bool host = level >= 2;
-      spec_.vertices.push_back(
-          {host ? topology::VertexKind::host : topology::VertexKind::switch_,
-           host ? fmt::format("host{}", hosts_++)
-                : fmt::format("pcie{}", switches_++),
-           0});
-      // A GPU alone below its socket goes by the host bridge.
-      const char* name = kPcie[roots.size() == 1 ? 2 : level];
-      for (const int root : roots) {
-        add_cable(spec_, {root, above, rates_.at(name), 0, name});
-      }
-      roots = {above};
-      if (socket) sockets_.push_back(above);
-    }
-  }
-
-  void join_sockets() {
-    for (std::size_t a = 0; a < sockets_.size(); ++a) {
-      for (std::size_t b = a + 1; b < sockets_.size(); ++b) {
-        add_cable(spec_, {sockets_[a], sockets_[b], rates_.at(kPcie[kSys]), 0,
-                          kPcie[kSys]});
-      }
-    }
-  }
-
-  bool is_host(int vertex) const {
-    return spec_.vertices[vertex].kind == topology::VertexKind::host;
-  }
-
-  const std::vector<Device>& devices_;
+  const Table& table_;
   const ClassRates& rates_;
-  topology::Topology::Spec& spec_;
-  std::vector<int> group_;               // device → number of its group
-  std::vector<std::vector<int>> roots_;  // group → vertices without a parent
-  std::vector<int> sockets_;
-  int switches_ = 0;
-  int hosts_ = 0;
 };
 
-topology::Topology::Spec graph(const std::vector<Device>& devices, int gpus,
-                               const ClassRates& rates) {
-  topology::Topology::Spec spec;
-  for (int gpu = 0; gpu < gpus; ++gpu) {
-    spec.vertices.push_back(
-        {topology::VertexKind::rank, fmt::format("gpu{}", gpu), 0});
-  }
-  for (int a = 0; a < gpus; ++a) {
-    for (int b = a + 1; b < gpus; ++b) {
-      const int links = devices[a].cells[b].nvlinks;
-      if (links == 0) continue;
+topology::Topology::Spec one_switch(int gpus, double rate) {
+  topology::Fabric fabric;
+  fabric.kind = topology::FabricKind::switch_;
+  fabric.ranks = gpus;
+  fabric.link_bytes_per_second = rate;
+  return topology::expanded(fabric);
+}
+
+/// Direct links, and an NVSwitch for those that must hang on one.
+void add_nvlinks(topology::Topology::Spec& spec, const Table& table,
+                 const NvLinks& nvlinks) {
+  for (int a = 0; a < table.gpus; ++a) {
+    for (int b = a + 1; b < table.gpus; ++b) {
+      const int links = nvlinks.between(a, b);
+      if (links == 0 || (nvlinks.is_switched(a) && nvlinks.is_switched(b))) {
+        continue;
+      }
       add_cable(spec,
-                {a, b, rate_of(rates, links), 0, fmt::format("NV{}", links)});
+                {a, b, nvlinks.rate(links), 0, fmt::format("NV{}", links)});
     }
   }
-  Tree(devices, gpus, rates, spec).grow();
-  return spec;
+  std::vector<bool> hangs(table.gpus, false);
+  int hubs = 0;
+  for (int a = 0; a < table.gpus; ++a) {
+    if (hangs[a] || !nvlinks.is_switched(a)) continue;
+    const int hub = static_cast<int>(spec.vertices.size());
+    spec.vertices.push_back(
+        {topology::VertexKind::switch_, fmt::format("nvswitch{}", hubs++), 0});
+    for (int b = a; b < table.gpus; ++b) {
+      const bool with_a = b == a || nvlinks.between(a, b) > 0;
+      if (!with_a || hangs[b] || !nvlinks.is_switched(b)) continue;
+      const int links = nvlinks.port(b);
+      add_cable(spec,
+                {b, hub, nvlinks.rate(links), 0, fmt::format("NV{}", links)});
+      hangs[b] = true;
+    }
+  }
+}
+
+Devices devices_of(const Table& table) {
+  Devices result{.gpus = table.gpus, .nearness = {}, .affinity = {}};
+  for (const Device& device : table.devices) {
+    result.nearness.emplace_back();
+    for (const Cell& cell : device.cells) {
+      result.nearness.back().push_back(cell.pcie);
+    }
+  }
+  const auto gpus = std::span(table.devices).first(table.gpus);
+  const bool numa = std::ranges::none_of(
+      gpus, [](const Device& gpu) { return gpu.numa.empty(); });
+  for (const Device& gpu : gpus) {
+    result.affinity.push_back(numa ? gpu.numa : gpu.cpus);
+  }
+  return result;
+}
+
+/// GPUs whose memory has a NUMA node hang on Grace CPUs; one on each is a Grace
+/// Hopper, two of one CPU are a Grace Blackwell.
+bool is_grace_blackwell(const Table& table) {
+  std::set<std::string> cpus;
+  bool shared = false;
+  for (int gpu = 0; gpu < table.gpus; ++gpu) {
+    const Device& device = table.devices[gpu];
+    if (device.memory.empty() || device.cpus.empty()) return false;
+    shared |= !cpus.insert(device.cpus).second;
+  }
+  return shared;
+}
+
+/// The classes that a rate can be given for.
+std::set<std::string> classes_of(const topology::Topology::Spec& spec,
+                                 const Table& table) {
+  std::set<std::string> classes;
+  if (!spec.fabric) {
+    for (const auto& link : spec.links) classes.insert(link.link_class);
+  }
+  for (int a = 0; a < table.gpus; ++a) {
+    for (int b = 0; b < a; ++b) {
+      const Cell& cell = table.devices[a].cells[b];
+      if (cell.nvlinks == 0) continue;
+      classes.insert("NV");
+      classes.insert(shown(cell));
+    }
+  }
+  return classes;
+}
+
+/// What the table leaves open about `links` NVLinks between all GPUs, if
+/// anything.
+Words nvlink_notes(const Table& table, const ClassRates& rates, bool blackwell,
+                   bool direct, const NvLinks& nvlinks) {
+  Words notes;
+  bool has_most = false;
+  for (int gpu = 0; gpu < table.gpus; ++gpu) {
+    has_most |= nvlinks.port(gpu) == kMostNvLinks;
+  }
+  const bool given = std::ranges::any_of(
+      rates, [](const auto& rate) { return rate.first.starts_with("NV"); });
+  if (blackwell && !given) {
+    notes.push_back(
+        "two GPUs to a CPU, each with a GPU NUMA ID, are read as Grace "
+        "Blackwell: 50e9 an NVLink each way; --rate NV=25e9 if they are not");
+  } else if (has_most && !given) {
+    notes.push_back(
+        "the table does not tell the generation of NVLink: 25e9 a link each "
+        "way is that of H100 and H200; use --rate NV=50e9 for B200, B300 and "
+        "GB200");
+  }
+  const int links = nvlinks.equal();
+  // Two ranks see no difference.
+  if (direct && table.gpus > 2 && links >= kFewestSwitchedNvLinks) {
+    notes.push_back(fmt::format(
+        "NV{0} between all {1} GPUs is read as direct links (HGX H100 "
+        "of 4, GH200); if they are a part of an NVSwitch, use "
+        "switch:ranks={1},rate={2:g}",
+        links, table.gpus, nvlinks.rate(links)));
+  }
+  return notes;
 }
 
 }  // namespace
@@ -392,41 +547,40 @@ ClassRates default_class_rates() {
 topology::Topology topology_from_nvidia_smi(const std::string& text,
                                             const ClassRates& rates,
                                             const std::string& name) {
-  const ClassRates all = merged(rates, name);
-  std::vector<Device> devices = read_table(text, name);
-  const auto first_nic =
-      std::find_if_not(devices.begin(), devices.end(),
-                       [](const Device& device) { return device.gpu(); });
-  const int gpus = static_cast<int>(first_nic - devices.begin());
-  require(std::none_of(first_nic, devices.end(),
-                       [](const Device& device) { return device.gpu(); }),
-          "[{}] got a GPU after a NIC; want the GPUs first", name);
-  const int links = equal_links({devices.begin(), first_nic});
+  Table table = read_table(table_lines(text), name);
+  ClassRates defaults = default_class_rates();
+  const bool blackwell = is_grace_blackwell(table);
+  if (blackwell) defaults["NV"] = kNvLink5;
+  const ClassRates all = with_defaults(
+      rates, std::move(defaults),
+      [](const std::string& word) { return is_numbered(word, "NV"); },
+      "NV, NV#, PIX, PXB, PHB, NODE or SYS", name);
+  const NvLinks nvlinks(table, all);
+  const int links = nvlinks.equal();
   // More than a GPU could have to each other one: a switch must join them.
-  const bool switched = links * (gpus - 1) > kMostNvLinks;
+  const bool switched = links * (table.gpus - 1) > kMostNvLinks;
   topology::Topology::Spec spec;
+  std::string assumed;
   if (switched) {
-    topology::Fabric fabric;
-    fabric.kind = topology::FabricKind::switch_;
-    fabric.ranks = gpus;
-    fabric.link_bytes_per_second = rate_of(all, links);
-    spec = expanded(fabric);
+    spec = one_switch(table.gpus, nvlinks.rate(links));
   } else {
-    spec = graph(devices, gpus, all);
+    for (int gpu = 0; gpu < table.gpus; ++gpu) {
+      spec.vertices.push_back({topology::VertexKind::rank,
+                               "gpu" + table.devices[gpu].name.substr(3), 0});
+    }
+    add_nvlinks(spec, table, nvlinks);
+    assumed = add_pcie_tree(spec, devices_of(table),
+                            PcieClasses(kPcie.begin(), kPcie.end()), all);
   }
-  check_used(rates, devices, spec, name);
+  check_used(rates, classes_of(spec, table), name);
   spec.name = name;
   spec.source = fmt::format(
       "nvidia-smi topo -m: classes as printed, rates {}",
       rates.empty() ? "by default" : "as given, the others by default");
-  // Two ranks see no difference.
-  if (!switched && gpus > 2 && links >= kFewestSwitchedNvLinks) {
-    spec.source += fmt::format(
-        "; note: NV{0} between all {1} GPUs is read as direct links (HGX H100 "
-        "of 4, GH200); if they are a part of an NVSwitch, use "
-        "switch:ranks={1},rate={2:g}",
-        links, gpus, rate_of(all, links));
-  }
+  Words notes = nvlink_notes(table, rates, blackwell, !switched, nvlinks);
+  if (!assumed.empty()) notes.push_back(std::move(assumed));
+  notes.insert(notes.end(), table.notes.begin(), table.notes.end());
+  for (const std::string& note : notes) spec.source += "; note: " + note;
   return topology::Topology(std::move(spec));
 }
 

@@ -334,10 +334,12 @@ Json read_topology_json(const std::string& path) {
   const std::string text = read_file(path, "a readable JSON file");
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   const bool json = first != std::string::npos && text[first] == '{';
-  require(json || text.find("GPU0") == std::string::npos,
-          "[{0}] got what looks like `nvidia-smi topo -m`; want a topology "
-          "file: convert it with `ringweave topology show {0} --from "
-          "nvidia-smi --save FILE`",
+  std::string narrow = text;  // of UTF-16 that is ASCII
+  std::erase(narrow, '\0');
+  require(json || narrow.find("GPU0") == std::string::npos,
+          "[{0}] got what looks like a table of nvidia-smi or rocm-smi; want a "
+          "topology file: convert it with `ringweave topology show {0} --save "
+          "FILE`",
           path);
   return parse_json(text, path);
 }

@@ -8,6 +8,7 @@ import unittest
 import cli
 import test_torchrun
 
+TABLES = pathlib.Path(__file__).resolve().parent.parent / "tables"
 SMALL = ("--sizes", "1000,20000", "--repeat", 3)
 
 
@@ -87,8 +88,55 @@ class LocalRanks(ProbeTest):
         again = self.emulated(self.file)
         self.assertEqual(again["fabric"]["kind"], "switch")
 
+    def framed(self, table, *arguments):
+        frame = TABLES / f"{table}.txt"
+        done = self.probe("--frame", frame, "--json", *arguments, *SMALL)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        saved = json.loads(done.stdout)
+        measured = saved["measured"]
+        self.assertEqual((saved["name"], measured["kind"]),
+                         ("measured frame", "frame"))
+        self.assertIn("-smi ", measured["frame"]["source"])
+        self.assertIn(str(frame), saved["source"])
+        self.file.write_text(done.stdout)
+        self.assertEqual(cli.run("topology", "show", self.file).returncode, 0)
+        return saved
+
+    def test_a_table_is_the_frame_of_measured_rates(self):
+        saved = self.framed("v100_8x_cube_mesh_mlx5_row_2020", "--emulate",
+                            "dgx-1:nvlink=20e6,pcie=6e6,qpi=9e6")
+        self.assertIn("of the links of ", saved["measured"]["reason"])
+        for link in saved["links"]:
+            wanted = {"NV1": 20e6, "NV2": 40e6}.get(link["class"])
+            if wanted:
+                self.assertAlmostEqual(link["bytes_per_second"] / wanted, 1,
+                                       places=2)
+        saved = self.framed("amd_mi308x_8x_all_xgmi", "--emulate",
+                            "8xMI300X:rate=20e6")
+        self.assertEqual(saved["fabric"]["kind"], "mesh")
+        self.assertAlmostEqual(
+            saved["fabric"]["link_bytes_per_second"] / 20e6, 1, places=2)
+
+    def test_a_saved_topology_is_a_frame(self):
+        cli.run("topology", "show", "switch:ranks=3,rate=5e9", "--save",
+                self.file)
+        done = self.probe("--frame", self.file, "--json", *SMALL)
+        self.assertEqual(json.loads(done.stdout)["measured"]["frame"]["name"],
+                         "switch:ranks=3,rate=5e9")
+        self.assertIn("\nmeasured frame: ",
+                      self.probe("--frame", self.file, *SMALL).stdout)
+
     def test_bad_input(self):
+        eight = TABLES / "amd_mi308x_8x_all_xgmi.txt"
+        self.file.write_text("no table")
         for arguments, words in (
+                (("--frame", eight, "--ranks", 4),
+                 (f"--frame {eight} of 8 ranks for 4",)),
+                (("--frame", eight, "--emulate", "mesh:ranks=4"),
+                 ("of 8 ranks for 4 that measure",)),
+                (("--frame", TABLES / "h200_mig_1gpu.txt"), ("1 rank", "2")),
+                (("--frame", self.file), ("machine.json", "line 1")),
+                (("--frame", "mess"), ("mess", "did you mean")),
                 (("--ranks", 1), ("1 rank", "2")),
                 (("--ranks", 0), ("0 ranks",)),
                 (("--ranks", 10**6), ("--ranks 1000000",)),

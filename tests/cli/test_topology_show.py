@@ -114,6 +114,14 @@ class Show(cli.CliTest):
         self.assertIn("SYS                2          9 GB/s", text)
         self.assertIn("gpu0 > host0 > host1 > gpu2", text)
 
+    def test_a_table_is_recognised(self):
+        path = self.path("topo.txt", CUBE)
+        self.assertEqual(show(path).stdout,
+                         show(path, "--from", "nvidia-smi").stdout)
+        with open(self.path("topo.json"), "w", encoding="utf-16") as file:
+            file.write(CUBE)
+        self.assertIn("NV2", show(self.path("topo.json")).stdout)
+
     def test_bad_arguments(self):
         self.assert_fault(show("dgx-a10"), "did you mean dgx-a100?")
         self.assert_fault(show("mesh:rank=4"), "did you mean ranks?")
@@ -134,7 +142,10 @@ class Show(cli.CliTest):
         self.assert_fault(show(*smi, "QPI=1"), "QPI")
         self.assert_fault(show(*smi, "SYS=1", "--rate", "SYS=2"), "twice")
         self.assert_fault(show(path, "--from", "rocm-smi"), "nvidia-smi")
-        self.assert_fault(show(path), "topo.txt", "--from nvidia-smi")
+        self.assert_fault(show(path, "--from", "lspci"), "auto", "rocm-smi")
+        self.assert_fault(cli.run("plan", "--topology", path, "--heads", 8,
+                                  "--seq-len", 64), "topo.txt",
+                          f"`ringweave topology show {path} --save")
 
     def test_bad_files(self):
         self.assert_fault(show(self.path("absent.json")), "absent.json")
