@@ -98,15 +98,28 @@ def _lives(group):
     return group in c10d._world.pg_map
 
 
+# Who waits in a store keeps other threads out of it, and two threads may come to
+# two groups in another order on each rank.
+_opening = threading.Lock()
+
+
 def _open(group):
+    store = group.get_group_store()
+    if not _opening.acquire(blocking=False):
+        return _join(group, store.clone())  # a connection of its own, slower
+    try:
+        return _join(group, store)
+    finally:
+        _opening.release()
+
+
+def _join(group, store):
     if dist.get_backend(group) == "fake":
         raise RuntimeError("got a process group of the backend \"fake\", whose "
                            "other ranks don't run; want one whose ranks all "
                            "run, such as gloo")
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     time_out = _time_out(group)
-    # A connection of its own: who waits in the store keeps other threads out.
-    store = group.get_group_store().clone()
     # A later group of the same name has the same store, with what was left.
     # All members open as many groups as they were in under that name.
     opened = store.add(f"ringweave/opened/{rank}", 1)

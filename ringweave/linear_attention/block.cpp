@@ -102,7 +102,9 @@ at::Tensor BlockLoader::constant_logs(bool per_chunk) const {
       linear_attention::constant_logs(inputs_).view({1, 1, -1, 1, 1});
   const bool padded = local_.size() % chunk_ > 0;
   const std::int64_t chunks = per_chunk || padded ? chunks_.size() : 1;
-  return without_padding(logs.expand({chunks, 1, -1, chunk_, 1}).contiguous());
+  // A copy, always: resets and padding are written into it.
+  return without_padding(logs.expand({chunks, 1, -1, chunk_, 1})
+                             .clone(at::MemoryFormat::Contiguous));
 }
 
 at::Tensor BlockLoader::logs(const Documents& documents) const {

@@ -191,15 +191,43 @@ class PythonOps(unittest.TestCase):
             out, err = process.communicate(timeout=cli.SECONDS)
             self.assertEqual(out, f"agrees {rank}\n", err)
 
-    def test_example(self):
-        example = (pathlib.Path(__file__).resolve().parents[2] /
-                   "python/examples/attention.py")
+    def example(self, name, *arguments, ranks=2):
+        """What a file of python/examples prints."""
+        path = (pathlib.Path(__file__).resolve().parents[2] /
+                "python/examples" / name)
         done = subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node",
-             "2", "--master-port", str(free_port()), example], text=True,
-            capture_output=True, timeout=cli.SECONDS)
+             str(ranks), "--master-port", str(free_port()), path, *arguments],
+            text=True, capture_output=True, timeout=cli.SECONDS)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("v's gradient: largest difference", done.stdout)
+        return done.stdout
+
+    def test_attention_example(self):
+        self.assertIn("v's gradient: largest difference",
+                      self.example("attention.py"))
+
+    def test_training_example(self):
+        """DDP and FSDP2 train what one process does, and save it alike."""
+        import torch  # not there without the operators
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        losses, weights = [], []
+        for ranks, parallel in ((1, "ddp"), (3, "ddp"), (2, "fsdp")):
+            file = f"{folder.name}/{parallel}-{ranks}.pt"
+            lines = self.example("train.py", "--steps", "5", "--parallel",
+                                 parallel, "--save", file,
+                                 ranks=ranks).splitlines()
+            self.assertEqual(len(lines), 5)
+            losses.append([float(line.split()[-1]) for line in lines])
+            weights.append(torch.load(file))
+        self.assertLess(losses[0][-1], losses[0][0])
+        for other in range(1, 3):
+            for one, two in zip(losses[0], losses[other]):
+                self.assertAlmostEqual(one, two, delta=2e-3)
+            self.assertEqual(weights[0].keys(), weights[other].keys())
+            for name, weight in weights[0].items():
+                self.assertLess(
+                    (weight - weights[other][name]).abs().max(), 2e-2, name)
 
     def test_needs_a_group(self):
         done = subprocess.run(

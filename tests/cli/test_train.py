@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import resource
 import signal
 import subprocess
 import tempfile
@@ -159,6 +160,61 @@ class Results(TrainTest):
         out, err = process.communicate(timeout=cli.SECONDS)
         self.assertEqual(process.returncode, 128 + signal.SIGINT, err)
         self.assertIn("stopped by signal 2", err)
+
+    def long_step(self, **more):
+        """Of many layers: a minute and more."""
+        self.text.write_text(TEXT * 2000)
+        return self.arguments(**{
+            "model.layers": 200, "data.seq_len": 8000, "data.batch": 4,
+            "compute": "float32", "steps": 3, **more})
+
+    def test_an_interrupt_in_a_long_step(self):
+        """Said at once, and obeyed before the step is over."""
+        for how in (signal.SIGINT, signal.SIGTERM):
+            process = subprocess.Popen(
+                [cli.BINARY, *map(str, self.long_step())],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(process.kill)
+            while "parameters" not in process.stderr.readline():
+                self.assertIsNone(process.poll())
+            time.sleep(1)
+            process.send_signal(how)
+            sent = time.monotonic()
+            lines = iter(process.stderr.readline, "")
+            self.assertIn("ringweave: stopping", "".join(
+                [next(lines), next(lines)]))
+            said = time.monotonic() - sent
+            _, err = process.communicate(timeout=cli.SECONDS)
+            self.assertEqual(process.returncode, 128 + how, err)
+            self.assertNotIn("step 1/", err)
+            self.assertIn(f"stopped by signal {int(how)}", err)
+            self.assertLess(said, 5)
+
+    def test_a_second_signal_ends_at_once(self):
+        process = subprocess.Popen(
+            [cli.BINARY, *map(str, self.long_step())],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        while "parameters" not in process.stderr.readline():
+            self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=cli.SECONDS)
+        self.assertIn(process.returncode, (-signal.SIGINT, 128 + signal.SIGINT))
+
+    def test_out_of_memory_names_the_rank_and_the_fields(self):
+        """More than a process may have, and less than the machine has."""
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+
+        done = subprocess.run(
+            [cli.BINARY, *map(str, self.long_step(**{"parallel.ranks": 1}))],
+            text=True, capture_output=True, timeout=cli.SECONDS,
+            preexec_fn=limit)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        last = done.stderr.splitlines()[-1]
+        for word in ("rank 0", "out of memory", "data.batch", "data.seq_len"):
+            self.assertIn(word, last)
 
 
 class Configs(unittest.TestCase):

@@ -1,5 +1,6 @@
 """The communicator and the executor on processes joined by Gloo."""
 
+import re
 import unittest
 
 import torch
@@ -118,6 +119,9 @@ class FaultTest(unittest.TestCase):
                              r"(no answer|Connection|Read error|Write error|"
                              r"Timed out|Socket)")
             self.assertLess(outcomes[rank].seconds, limit)
+            named = re.search(r"first failed: rank (\d)", outcomes[rank].text)
+            if named:  # it may not be known, but it is never another one
+                self.assertEqual(int(named[1]), victim, outcomes)
         return [outcomes[rank].text for rank in survivors]
 
     def test_killed(self):
@@ -142,6 +146,14 @@ class FaultTest(unittest.TestCase):
                                             SHORT / 1000 + 4)
                 self.assertTrue(any("no answer within" in text
                                     for text in texts), texts)
+
+    def test_stopped_with_all_others_waiting(self):
+        """All time out together, each on another peer."""
+        for _ in range(3):
+            texts = self.survivors_fail("stop", 2, "ring", 400,
+                                        SHORT / 1000 + 4)
+            self.assertTrue(any("(first failed: rank 2)" in text
+                                for text in texts), texts)
 
     def test_absent_at_the_start(self):
         with harness.Ranks(absent_rank, RANKS) as ranks:
