@@ -309,6 +309,11 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
       std::ranges::any_of(
           std::array{q, k, v, gates, initial_state},
           [](const at::Tensor& x) { return x.defined() && x.requires_grad(); });
+  if (!q.defined() || !k.defined() || !v.defined()) {  // autograd wants them
+    check(make_inputs(q, k, v, gates, decay, options.scale,
+                      call->plan->causal()),
+          initial_state, *call->plan, communicator);
+  }
   tensor::take_over_thread_count();
   const variable_list outputs = LinearAttention::apply(
       q, k, v, if_defined(gates), if_defined(initial_state), call);

@@ -265,7 +265,8 @@ std::map<std::string, std::string> facts(const TrainConfig& config,
                                               {"data", hash(data)},
                                               {"exchanges", describe(chosen)}};
   // By field, so that the one that differs is named.
-  for (const auto& [pointer, value] : shared.flatten().items()) {
+  const Json fields = shared.flatten();
+  for (const auto& [pointer, value] : fields.items()) {
     std::string field = "config" + pointer;
     std::ranges::replace(field, '/', '.');
     facts.emplace(std::move(field), comm::abridged(value.dump()));

@@ -325,8 +325,9 @@ busiest 100.0 %
                 time.sleep(0.01)
             process.send_signal(signal.SIGTERM)
             output, errors = process.communicate(timeout=cli.SECONDS)
-        self.assertEqual((process.returncode, output, errors),
-                         (143, "", "ringweave: stopped by signal 15\n"))
+        self.assertEqual((process.returncode, output), (143, ""), errors)
+        self.assertTrue(
+            errors.endswith("ringweave: stopped by signal 15\n"), errors)
 
     def test_bad_input(self):
         good = {"--topology": "mesh:ranks=4", "--strategy": "ring",
