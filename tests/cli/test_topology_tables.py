@@ -255,8 +255,14 @@ class Nvidia(Tables):
             text += f"GPU{a}\t" + "\t".join(
                 " X " if a == b else "NODE" if 2 in (a, b) else "NV18"
                 for b in gpus) + "\n"
-        self.check(self.shown(text), 4,
-                   {"NV18": (3, 450e9), "NODE": (4, 31.5e9)}, [GENERATION])
+        links = {"NV18": (3, 450e9), "NODE": (4, 31.5e9)}
+        self.check(self.shown(text), 4, links, [GENERATION])
+        # A port is as wide as its widest pair.
+        narrow = text.replace("NV18", "NV17", 1).replace(
+            "GPU1\tNV18", "GPU1\tNV17")
+        self.check(self.shown(narrow), 4, links, [GENERATION])
+        self.assert_fault(self.show(narrow, "--rate", "NV17=1e9"),
+                          "class NV17, which no link of its GPUs has")
 
     def test_generation_of_nvlink(self):
         name = TABLES / "h100_half_hgx_kvm_4gpu_8nic_prompt.txt"
