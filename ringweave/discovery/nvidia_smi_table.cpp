@@ -59,7 +59,7 @@ bool is_cell(const std::string& word) { return !parse_cells(word).empty(); }
 
 /// Such as "0-51,104-155".
 bool is_number_list(const std::string& word) {
-  return word.find_first_of("0123456789") != std::string::npos &&
+  return word.find_first_of("0123456789") == 0 &&
          word.find_first_not_of("0123456789,-") == std::string::npos;
 }
 

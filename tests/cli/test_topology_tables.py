@@ -230,6 +230,7 @@ class Nvidia(Tables):
                 (["N/A"] * 4, ["N/A"] * 4, two,
                  "two are assumed: gpu0, gpu1 and gpu2, gpu3"),
                 ([""] * 4, [""] * 4, two, "two are assumed"),
+                ([""] * 4, ["-1"] * 4, two, "two are assumed"),
                 ([""] * 4, "0101", two, "one NUMA node")):
             with self.subTest(cpus=cpus, numas=numas):
                 self.check(self.shown(self.sys(cpus, numas)), 4, links, [note])
@@ -311,6 +312,16 @@ class Nvidia(Tables):
                 self.assert_fault(self.show(copy), "topo.txt", *words)
 
 
+class Others(Tables):
+    def test_what_is_no_table(self):
+        for text in ("", "\n\n", "No devices were found\n", "[1, 2]",
+                     "Failed to initialize NVML: Unknown Error\n"):
+            with self.subTest(text=text):
+                self.assert_fault(self.show(text), "topo.txt", "got no table",
+                                  "nvidia-smi topo -m", "topology file")
+        self.assert_fault(self.show("{"), "topo.txt", "line 1")
+
+
 class Rocm(Tables):
     XGMI = staticmethod(lambda row, column: "XGMI")
 
@@ -332,7 +343,9 @@ class Rocm(Tables):
         far = [[0 if a == b else 72 for a in range(4)] for b in range(4)]
         self.check(self.shown(pcie(far, [0, 0, 1, 1])), 4, two,
                    ["NUMA between GPUs of one NUMA node"])
-        self.check(self.shown(pcie(far)), 4, two, ["two are assumed"])
+        for unknown in (None, [-1] * 4, [2 ** 32 - 1] * 4):
+            self.check(self.shown(pcie(far, unknown)), 4, two,
+                       ["two are assumed"])
 
     def test_two_hives(self):
         def xgmi(row, column):
