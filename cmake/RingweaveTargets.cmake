@@ -38,7 +38,7 @@ endfunction()
 # Tests of which the thread sanitizer has nothing to say: of one thread, or
 # (planner) of threads that cli_plan starts as well.
 set(RINGWEAVE_NO_TSAN
-  topology schedule config planner cli_simulate cli_simulate_schedules
+  topology schedule config planner parsers cli_simulate cli_simulate_schedules
   cli_topology cli_topology_show cli_topology_tables)
 
 # ringweave_test(name SOURCES ... DEPS layers...)

@@ -23,6 +23,11 @@ if(RINGWEAVE_SANITIZE)
   endif()
 endif()
 
+if(RINGWEAVE_FUZZ)
+  # Counts which branches an input takes, in every library.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 find_program(MOLD mold)
 if(MOLD)
   add_link_options(-fuse-ld=mold)

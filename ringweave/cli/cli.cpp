@@ -122,15 +122,38 @@ bool prepared_to_end(const std::vector<std::string>& arguments,
   return done;
 }
 
-/// An error is one line; what follows in torch's is its own call stack.
+/// Our texts may quote what the user gave: without characters that could do
+/// anything to a terminal.
+std::string plain(const std::string& what) {
+  constexpr unsigned char kFirstPrinted = 0x20, kDelete = 0x7f;
+  std::string text;
+  for (const char c : what) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < kFirstPrinted || byte == kDelete) {
+      text += fmt::format("\\x{:02x}", byte);
+    } else {
+      text += c;
+    }
+  }
+  return text;
+}
+
+/// An error is one line.
 void complain(const Context& context, const std::string& what) {
   std::fflush(stdout);
-  const std::string text = what.substr(0, what.find('\n'));
+  const std::string text = plain(what);
   if (context.engine.is_group()) {
     fmt::print(stderr, "ringweave: rank {}: {}\n", context.engine.rank(), text);
   } else {
     fmt::print(stderr, "ringweave: {}\n", text);
   }
+}
+
+/// What follows the first line of torch's errors is its own call stack.
+void complain_of_others(const Context& context, const std::exception& error) {
+  const std::string what = error.what();
+  const bool ours = dynamic_cast<const Error*>(&error) != nullptr;
+  complain(context, ours ? what : what.substr(0, what.find('\n')));
 }
 
 /// Says why the job ended; returns the exit code.
@@ -143,9 +166,12 @@ int explain_failure(const Context& context, const std::exception& error) {
   // buffer.
   const auto* system = dynamic_cast<const std::system_error*>(&error);
   const bool print = system && std::ferror(stdout) != 0;
-  complain(context,
-           print ? fmt::format("{}: {}", kNotWritten, system->code().message())
-                 : error.what());
+  if (print) {
+    complain(context,
+             fmt::format("{}: {}", kNotWritten, system->code().message()));
+  } else {
+    complain_of_others(context, error);
+  }
   return kFailure;
 }
 
@@ -192,10 +218,12 @@ int run(const std::vector<std::string>& arguments, const comm::Engine& engine) {
       return 0;
     }
   } catch (const InvalidArgument& error) {
-    if (context.leads()) fmt::print(stderr, "ringweave: {}\n", error.what());
+    if (context.leads()) {
+      fmt::print(stderr, "ringweave: {}\n", plain(error.what()));
+    }
     return kUsage;
   } catch (const std::exception& error) {
-    complain(context, error.what());
+    complain_of_others(context, error);
     return kFailure;
   }
   return run_job(context);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -16,6 +17,13 @@
 
 namespace ringweave::discovery {
 namespace {
+
+/// Told by its beginning: files of JSON may be long.
+bool looks_like_json(std::string_view text) {
+  constexpr std::size_t kLooked = 4096;
+  const auto head = table_lines(text.substr(0, kLooked));
+  return !head.empty() && head.front().words.front().starts_with("{");
+}
 
 bool is_of_amd(const TableLine& line) {
   const std::string text = fmt::format("{}", fmt::join(line.words, " "));
@@ -46,10 +54,8 @@ const char* name(TableKind kind) {
 }
 
 TableKind table_kind(const std::string& text) {
+  if (looks_like_json(text)) return TableKind::none;
   const std::vector<TableLine> lines = table_lines(text);
-  if (lines.empty() || lines.front().words.front().starts_with("{")) {
-    return TableKind::none;
-  }
   if (std::ranges::any_of(lines, is_of_amd)) return TableKind::rocm_smi;
   return std::ranges::any_of(lines, names_gpu) ? TableKind::nvidia_smi
                                                : TableKind::none;
@@ -62,7 +68,7 @@ topology::Topology topology_from_table(const std::string& text, TableKind kind,
   if (kind == TableKind::none) kind = found;
   require(kind != TableKind::none,
           "[{}] got no table of GPU0, GPU1, …; want what nvidia-smi topo -m or "
-          "rocm-smi --showtopo prints",
+          "rocm-smi --showtopo prints, or a topology file",
           name);
   require(found == kind || found == TableKind::none,
           "[{}] got a table of {} with --from {}; want --from {}, or no --from",
@@ -79,8 +85,7 @@ topology::Topology load_machine(const std::string& name_or_path, TableKind kind,
   if (kind != TableKind::none ||
       std::filesystem::is_regular_file(name_or_path, error)) {
     const std::string text = read_file(name_or_path, "a readable file");
-    if (kind == TableKind::none) kind = table_kind(text);
-    if (kind != TableKind::none) {
+    if (kind != TableKind::none || !looks_like_json(text)) {
       return topology_from_table(text, kind, rates, name_or_path);
     }
   }

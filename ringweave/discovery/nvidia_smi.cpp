@@ -1,19 +1,14 @@
 #include "ringweave/discovery/nvidia_smi.h"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
-#include <map>
-#include <optional>
 #include <set>
 #include <span>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 
-#include "ringweave/base/error.h"
+#include "ringweave/discovery/nvidia_smi_table.h"
 #include "ringweave/discovery/pcie_tree.h"
 #include "ringweave/discovery/table_text.h"
 #include "ringweave/topology/expand.h"
@@ -21,365 +16,18 @@
 namespace ringweave::discovery {
 namespace {
 
-/// By Nearness.
-constexpr std::array<const char*, 5> kPcie = {"PIX", "PXB", "PHB", "NODE",
-                                              "SYS"};
 /// NVLinks of the GPUs that NVSwitches join, all of which a pair then shows:
 /// V100 6, A800 and H800 8, A100 12, H100 and B200 18.
 constexpr int kFewestSwitchedNvLinks = 6;
 constexpr int kMostNvLinks = 18;
 constexpr double kNvLink5 = 50e9;  ///< of B200 and later, each way
-constexpr std::size_t kMostDevices = 256;
 
 using Words = std::vector<std::string>;
-
-/// How two devices are joined, in one cell.
-struct Cell {
-  int nvlinks = 0;  ///< of "NV4": 4
-  Nearness pcie = Nearness::hidden;
-  bool self = false;
-  friend bool operator==(const Cell&, const Cell&) = default;
-};
-
-std::string shown(const Cell& cell) {
-  if (cell.nvlinks > 0) return fmt::format("NV{}", cell.nvlinks);
-  return cell.self ? "X" : kPcie[static_cast<std::size_t>(cell.pcie)];
-}
-
-struct Device {
-  std::string name;
-  std::vector<Cell> cells;  ///< by column
-  // Of GPUs; empty if they are not told.
-  std::string cpus;
-  std::string numa;
-  std::string memory;  ///< the NUMA node of its own memory: beside a Grace
-  bool found = false;  ///< it has a row
-  std::string fault;   ///< why its row can't be used
-};
-
-/// The devices as the columns name them, GPUs first; NICs only if their rows
-/// can be used.
-struct Table {
-  std::vector<Device> devices;
-  int gpus = 0;
-  Words notes;
-};
-
-bool is_gpu(const std::string& word) { return is_numbered(word, "GPU"); }
-
-/// The cell that `text` begins with, which is then cut off.
-std::optional<Cell> take_cell(std::string_view& text) {
-  const auto starts = [&](std::string_view word) {
-    if (!text.starts_with(word)) return false;
-    text.remove_prefix(word.size());
-    return true;
-  };
-  for (std::size_t i = 0; i < kPcie.size(); ++i) {
-    if (starts(kPcie[i])) return Cell{.pcie = static_cast<Nearness>(i)};
-  }
-  if (starts("SOC")) return Cell{.pcie = Nearness::sockets};  // before 2017
-  if (starts("X")) return Cell{.self = true};
-  constexpr std::size_t kDigits = 2;
-  std::size_t end = 2;
-  while (end < text.size() && end < 2 + kDigits &&
-         std::isdigit(static_cast<unsigned char>(text[end]))) {
-    ++end;
-  }
-  if (!text.starts_with("NV") || end == 2) return std::nullopt;
-  const int links = std::stoi(std::string(text.substr(2, end - 2)));
-  if (links == 0) return std::nullopt;
-  text.remove_prefix(end);
-  return Cell{.nvlinks = links};
-}
-
-/// The cells of a word: one, or several that lost the blanks between them, such
-/// as "NODEPIX". Empty if it is something else.
-std::vector<Cell> parse_cells(std::string_view word) {
-  std::vector<Cell> cells;
-  while (!word.empty()) {
-    const std::optional<Cell> cell = take_cell(word);
-    if (!cell) return {};
-    cells.push_back(*cell);
-  }
-  return cells;
-}
-
-bool is_cell(const std::string& word) { return !parse_cells(word).empty(); }
-
-/// Such as "0-51,104-155".
-bool is_number_list(const std::string& word) {
-  return word.find_first_of("0123456789") != std::string::npos &&
-         word.find_first_not_of("0123456789,-") == std::string::npos;
-}
-
-/// The place of the word that names the row, behind what a launcher or a log
-/// put before each line; nullopt if it is no row of a GPU.
-std::optional<std::size_t> gpu_row(const Words& words) {
-  for (std::size_t i = 0; i + 1 < words.size(); ++i) {
-    if (is_gpu(words[i])) {
-      return is_cell(words[i + 1]) ? std::optional(i) : std::nullopt;
-    }
-  }
-  return std::nullopt;
-}
-
-struct Header {
-  std::size_t line = 0;    ///< its index
-  std::size_t begin = 0;   ///< of its words: the first device
-  Words columns;           ///< the devices
-  bool cpus = false;       ///< "CPU Affinity" follows
-  bool numa = false;       ///< "NUMA Affinity"
-  bool memory = false;     ///< "GPU NUMA ID"
-  bool tabs_count = true;  ///< nothing between two tabs is an empty cell
-};
-
-/// The line of columns above the first row. NICs are NIC0, NIC1, … or what
-/// their drivers and administrators call them: mlx5_0, mlx5_bond_0, irdma0.
-Header find_header(const std::vector<TableLine>& lines,
-                   const std::string& where) {
-  std::size_t first = 0;
-  while (first < lines.size() && !gpu_row(lines[first].words)) ++first;
-  std::size_t at = first;
-  bool found = false;
-  while (at > 0 && !found) {
-    found = std::ranges::any_of(lines[--at].words, is_gpu);
-  }
-  require(found || first < lines.size(),
-          "[{}] got no line of columns GPU0, GPU1, …; want the output of "
-          "nvidia-smi topo -m",
-          where);
-  require(found,
-          "[{}] got no line of columns GPU0, GPU1, … above the row of a GPU in "
-          "line {}; want all that nvidia-smi topo -m prints (grep ^GPU drops "
-          "the columns)",
-          where, lines[first].number);
-  require(first < lines.size(),
-          "[{}] got no row of {}; want a row per GPU, as nvidia-smi topo -m "
-          "prints it",
-          where, *std::ranges::find_if(lines[at].words, is_gpu));
-  Header header;
-  const Words& words = lines[at].words;
-  header.line = at;
-  header.begin = static_cast<std::size_t>(std::ranges::find_if(words, is_gpu) -
-                                          words.begin());
-  std::size_t i = header.begin;
-  for (; i < words.size(); ++i) {
-    if (words[i] == "CPU" || words[i] == "NUMA" || words[i] == "GPU") break;
-    if (words[i].empty()) {
-      header.tabs_count = false;
-    } else {
-      header.columns.push_back(words[i]);
-    }
-  }
-  for (; i < words.size(); ++i) {
-    header.cpus |= words[i] == "CPU";
-    header.memory |= words[i] == "GPU";
-    header.numa |= words[i] == "NUMA" && words[i - 1] != "GPU";
-  }
-  return header;
-}
-
-void read_affinity(Device& device, const Header& header, const Words& words,
-                   std::size_t i) {
-  // A blank column is not to be seen without tabs.
-  const std::size_t columns = header.cpus + header.numa + header.memory;
-  if (words.size() < i + columns) return;
-  const auto taken = [&](std::size_t at) {
-    return is_number_list(words[at]) ? words[at] : std::string();
-  };
-  if (header.cpus) device.cpus = taken(i);
-  if (header.numa) device.numa = taken(i + (header.cpus ? 1 : 0));
-  // nvidia-smi puts two tabs before it, of which spaces show nothing.
-  if (header.memory) {
-    std::size_t last = words.size() - 1;
-    while (words[last].empty() && last > i) --last;
-    if (last >= i + columns - 1) device.memory = taken(last);
-  }
-}
-
-/// The cells of `words`, which begin with the device's name, and what follows
-/// them.
-void read_row(Device& device, const Header& header, Words words) {
-  if (!header.tabs_count) std::erase(words, "");
-  const std::size_t count = header.columns.size();
-  std::size_t i = 1;
-  device.found = true;
-  while (i < words.size() && device.cells.size() < count) {
-    const std::vector<Cell> cells = parse_cells(words[i]);
-    if (cells.empty()) break;
-    device.cells.insert(device.cells.end(), cells.begin(), cells.end());
-    ++i;
-  }
-  if (device.cells.size() < count && i < words.size() &&
-      !is_number_list(words[i])) {
-    device.fault = fmt::format(
-        "got \"{}\" between {} and {}; want X, NV#, PIX, PXB, PHB, NODE or SYS",
-        words[i], device.name, header.columns[device.cells.size()]);
-  } else if (device.cells.size() != count) {
-    device.fault =
-        fmt::format("got {} cells in the row of {}; want {}, one per device",
-                    device.cells.size(), device.name, count);
-  }
-  if (!device.fault.empty()) {
-    while (i < words.size() && !is_number_list(words[i])) ++i;
-  }
-  read_affinity(device, header, words, i);
-}
-
-/// The rows of the table below `header`, in the order of its columns. Other
-/// lines may stand between them.
-std::vector<Device> read_rows(const std::vector<TableLine>& lines,
-                              const Header& header, const std::string& where) {
-  std::vector<Device> devices;
-  std::map<std::string, std::size_t> places;
-  for (const std::string& column : header.columns) {
-    require(places.emplace(column, devices.size()).second,
-            "[{}] got {} twice among the columns; want each device once", where,
-            column);
-    devices.emplace_back().name = column;
-  }
-  for (std::size_t at = header.line + 1; at < lines.size(); ++at) {
-    const Words& words = lines[at].words;
-    // Where something stands before the columns, it may before the rows too.
-    std::size_t begin = gpu_row(words).value_or(0);
-    if (!places.contains(words[begin]) && header.begin < words.size()) {
-      begin = header.begin;
-    }
-    const auto place = places.find(words[begin]);
-    if (place == places.end()) {
-      require(!gpu_row(words).has_value(),
-              "[{}] got a row of {} in line {}; want none of it, as it is no "
-              "column of the table (a second table goes into a file of its "
-              "own)",
-              where, words[begin], lines[at].number);
-      continue;
-    }
-    Device& device = devices[place->second];
-    const bool row = begin + 1 < words.size() && is_cell(words[begin + 1]);
-    // Beside rows there are legends, and sentences about GPUs.
-    if (!row && (device.found || !is_gpu(device.name))) continue;
-    require(!device.found,
-            "[{}] got a second row of {} in line {}; want one table: put each "
-            "into a file of its own",
-            where, device.name, lines[at].number);
-    read_row(
-        device, header,
-        Words(words.begin() + static_cast<std::ptrdiff_t>(begin), words.end()));
-  }
-  return devices;
-}
-
-/// What is wrong with a row's cells, or "".
-std::string fault_of_row(const std::vector<Device>& devices, std::size_t row) {
-  const Device& device = devices[row];
-  if (!device.found) {
-    return fmt::format("got no row of {}; want a row per device", device.name);
-  }
-  if (!device.fault.empty()) return device.fault;
-  for (std::size_t i = 0; i < devices.size(); ++i) {
-    if (device.cells[i].self == (i == row)) continue;
-    return fmt::format(
-        "got \"{}\" between {} and {}; want X where a device meets itself, and "
-        "only there",
-        shown(device.cells[i]), device.name, devices[i].name);
-  }
-  return {};
-}
-
-/// Of cells that contradict each other, or "". A near class on the way makes a
-/// far one impossible: what hangs below one switch with a third device, hangs
-/// below it together.
-std::string contradiction(const std::vector<Device>& devices) {
-  const std::size_t count = devices.size();
-  for (std::size_t i = 0; i < count; ++i) {
-    for (std::size_t j = 0; j < i; ++j) {
-      if (devices[i].cells[j] == devices[j].cells[i]) continue;
-      return fmt::format(
-          "got different classes of {} to {} and back; want the same",
-          devices[j].name, devices[i].name);
-    }
-  }
-  const auto level = [&](std::size_t a, std::size_t b) {
-    return devices[a].cells[b].pcie;
-  };
-  for (std::size_t a = 0; a < count; ++a) {
-    for (std::size_t b = 0; b < a; ++b) {
-      if (level(a, b) == Nearness::hidden) continue;
-      for (std::size_t via = 0; via < count; ++via) {
-        const Nearness most = std::max(level(a, via), level(via, b));
-        if (level(a, b) <= most) continue;
-        return fmt::format(
-            "got {} between {} and {}, but at most {} from each of them to {}; "
-            "want classes of one tree",
-            shown(devices[a].cells[b]), devices[b].name, devices[a].name,
-            kPcie[static_cast<std::size_t>(most)], devices[via].name);
-      }
-    }
-  }
-  return {};
-}
-
-/// Without the columns behind the first `count`.
-std::vector<Device> first_of(std::vector<Device> devices, std::size_t count) {
-  devices.erase(devices.begin() + static_cast<std::ptrdiff_t>(count),
-                devices.end());
-  for (Device& device : devices) {
-    if (device.cells.size() < count) continue;
-    device.cells.resize(count);
-    device.fault.clear();
-  }
-  return devices;
-}
-
-std::string fault_of(const std::vector<Device>& devices) {
-  for (std::size_t row = 0; row < devices.size(); ++row) {
-    std::string fault = fault_of_row(devices, row);
-    if (!fault.empty()) return fault;
-  }
-  return contradiction(devices);
-}
-
-Table read_table(const std::vector<TableLine>& lines,
-                 const std::string& where) {
-  const Header header = find_header(lines, where);
-  require(header.columns.size() <= kMostDevices,
-          "[{}] got {} columns; want at most {}", where, header.columns.size(),
-          kMostDevices);
-  const auto first_nic = std::ranges::find_if_not(header.columns, is_gpu);
-  require(std::none_of(first_nic, header.columns.end(), is_gpu),
-          "[{}] got a GPU after a NIC; want the GPUs first", where);
-  Table table;
-  const auto gpus =
-      static_cast<std::size_t>(first_nic - header.columns.begin());
-  table.gpus = static_cast<int>(gpus);
-  table.devices = read_rows(lines, header, where);
-  std::vector<Device> alone = first_of(table.devices, gpus);
-  std::string fault = fault_of(alone);
-  require(fault.empty(), "[{}] {}", where, fault);
-  const std::size_t nics = table.devices.size() - gpus;
-  if (nics == 0) return table;
-  fault = fault_of(table.devices);
-  const Words names(first_nic, header.columns.end());
-  const std::string left_out =
-      nics == 1
-          ? names.front() + " is left out"
-          : fmt::format("{} to {} are left out", names.front(), names.back());
-  if (fault.empty()) {
-    table.notes.push_back(
-        left_out + ", as the table does not tell what is at the other end");
-  } else {
-    table.notes.push_back(
-        fmt::format("{}, also where they would tell of PCIe switches: {}",
-                    left_out, fault));
-    table.devices = std::move(alone);
-  }
-  return table;
-}
 
 /// NVLinks of the GPUs as the table has them.
 class NvLinks {
  public:
-  NvLinks(const Table& table, const ClassRates& rates)
+  NvLinks(const SmiTable& table, const ClassRates& rates)
       : table_(table), rates_(rates) {}
 
   int between(int a, int b) const { return table_.devices[a].cells[b].nvlinks; }
@@ -412,7 +60,7 @@ class NvLinks {
   }
 
  private:
-  const Table& table_;
+  const SmiTable& table_;
   const ClassRates& rates_;
 };
 
@@ -425,7 +73,7 @@ topology::Topology::Spec one_switch(int gpus, double rate) {
 }
 
 /// Direct links, and an NVSwitch for those that must hang on one.
-void add_nvlinks(topology::Topology::Spec& spec, const Table& table,
+void add_nvlinks(topology::Topology::Spec& spec, const SmiTable& table,
                  const NvLinks& nvlinks) {
   for (int a = 0; a < table.gpus; ++a) {
     for (int b = a + 1; b < table.gpus; ++b) {
@@ -455,18 +103,18 @@ void add_nvlinks(topology::Topology::Spec& spec, const Table& table,
   }
 }
 
-Devices devices_of(const Table& table) {
+Devices devices_of(const SmiTable& table) {
   Devices result{.gpus = table.gpus, .nearness = {}, .affinity = {}};
-  for (const Device& device : table.devices) {
+  for (const SmiDevice& device : table.devices) {
     result.nearness.emplace_back();
-    for (const Cell& cell : device.cells) {
+    for (const SmiCell& cell : device.cells) {
       result.nearness.back().push_back(cell.pcie);
     }
   }
   const auto gpus = std::span(table.devices).first(table.gpus);
   const bool numa = std::ranges::none_of(
-      gpus, [](const Device& gpu) { return gpu.numa.empty(); });
-  for (const Device& gpu : gpus) {
+      gpus, [](const SmiDevice& gpu) { return gpu.numa.empty(); });
+  for (const SmiDevice& gpu : gpus) {
     result.affinity.push_back(numa ? gpu.numa : gpu.cpus);
   }
   return result;
@@ -474,39 +122,36 @@ Devices devices_of(const Table& table) {
 
 /// GPUs whose memory has a NUMA node hang on Grace CPUs; one on each is a Grace
 /// Hopper, two of one CPU are a Grace Blackwell.
-bool is_grace_blackwell(const Table& table) {
+bool is_grace_blackwell(const SmiTable& table) {
   std::set<std::string> cpus;
   bool shared = false;
   for (int gpu = 0; gpu < table.gpus; ++gpu) {
-    const Device& device = table.devices[gpu];
+    const SmiDevice& device = table.devices[gpu];
     if (device.memory.empty() || device.cpus.empty()) return false;
     shared |= !cpus.insert(device.cpus).second;
   }
   return shared;
 }
 
-/// The classes that a rate can be given for.
+/// The classes that a rate can be given for; of a fabric, `links` NVLinks.
 std::set<std::string> classes_of(const topology::Topology::Spec& spec,
-                                 const Table& table) {
+                                 int links) {
   std::set<std::string> classes;
-  if (!spec.fabric) {
-    for (const auto& link : spec.links) classes.insert(link.link_class);
+  if (spec.fabric) classes = {fmt::format("NV{}", links)};
+  for (const auto& link : spec.links) {
+    if (!spec.fabric) classes.insert(link.link_class);
   }
-  for (int a = 0; a < table.gpus; ++a) {
-    for (int b = 0; b < a; ++b) {
-      const Cell& cell = table.devices[a].cells[b];
-      if (cell.nvlinks == 0) continue;
-      classes.insert("NV");
-      classes.insert(shown(cell));
-    }
+  if (std::ranges::any_of(classes, [](const std::string& name) {
+        return name.starts_with("NV");
+      })) {
+    classes.insert("NV");
   }
   return classes;
 }
 
-/// What the table leaves open about `links` NVLinks between all GPUs, if
-/// anything.
-Words nvlink_notes(const Table& table, const ClassRates& rates, bool blackwell,
-                   bool direct, const NvLinks& nvlinks) {
+/// What the table leaves open about NVLinks, if anything.
+Words nvlink_notes(const SmiTable& table, const ClassRates& rates,
+                   bool blackwell, bool direct, const NvLinks& nvlinks) {
   Words notes;
   bool has_most = false;
   for (int gpu = 0; gpu < table.gpus; ++gpu) {
@@ -547,7 +192,7 @@ ClassRates default_class_rates() {
 topology::Topology topology_from_nvidia_smi(const std::string& text,
                                             const ClassRates& rates,
                                             const std::string& name) {
-  Table table = read_table(table_lines(text), name);
+  SmiTable table = read_smi_table(table_lines(text), name);
   ClassRates defaults = default_class_rates();
   const bool blackwell = is_grace_blackwell(table);
   if (blackwell) defaults["NV"] = kNvLink5;
@@ -570,9 +215,9 @@ topology::Topology topology_from_nvidia_smi(const std::string& text,
     }
     add_nvlinks(spec, table, nvlinks);
     assumed = add_pcie_tree(spec, devices_of(table),
-                            PcieClasses(kPcie.begin(), kPcie.end()), all);
+                            PcieClasses(kSmiPcie.begin(), kSmiPcie.end()), all);
   }
-  check_used(rates, classes_of(spec, table), name);
+  check_used(rates, classes_of(spec, links), name);
   spec.name = name;
   spec.source = fmt::format(
       "nvidia-smi topo -m: classes as printed, rates {}",

@@ -107,12 +107,17 @@ Table read_table(const std::vector<TableLine>& lines, std::size_t at,
   return table;
 }
 
-/// "GPU[0] : (Topology) Numa Node: 0"
+/// "GPU[0] : (Topology) Numa Node: 0"; where there is none, the number is -1 or
+/// what that is without a sign.
 void read_numa(Tables& tables, const Words& words) {
   if (!words.front().starts_with("GPU[") || words.size() < 3) return;
   const auto colon = std::ranges::find(words, "Node:");
   if (colon == words.end() || colon + 1 == words.end()) return;
-  tables.numa[words.front()] = *(colon + 1);
+  constexpr std::size_t kMostDigits = 4;
+  const std::string& node = *(colon + 1);
+  const bool told = node.size() <= kMostDigits &&
+                    node.find_first_not_of("0123456789") == std::string::npos;
+  if (told) tables.numa[words.front()] = node;
 }
 
 Tables read_tables(const std::vector<TableLine>& lines,

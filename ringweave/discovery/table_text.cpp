@@ -35,7 +35,7 @@ int high_byte(std::string_view bytes) {
 std::u32string from_utf16(std::string_view bytes, int high) {
   std::u32string text;
   for (std::size_t i = 0; i + 1 < bytes.size(); i += 2) {
-    text += byte(bytes, i + high) << 8 | byte(bytes, i + 1 - high);
+    text.push_back(byte(bytes, i + high) << 8 | byte(bytes, i + 1 - high));
   }
   return text;
 }

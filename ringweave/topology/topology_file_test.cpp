@@ -228,8 +228,7 @@ TEST(TopologyFile, TableOfNvidiaSmiSaysHowToConvertIt) {
   std::ofstream(path) << "\tGPU0\tGPU1\tCPU Affinity\n"
                          "GPU0\t X \tNV1\t0-7\nGPU1\tNV1\t X \t0-7\n";
   const std::string how = fmt::format(
-      "convert it with `ringweave topology show {} --save",
-      path.string());
+      "convert it with `ringweave topology show {} --save", path.string());
   EXPECT_THAT([&] { load_topology(path); },
               ThrowsMessage<InvalidArgument>(HasSubstr(how)));
   EXPECT_THAT([&] { load_fabric(path); },

@@ -135,7 +135,7 @@ class LocalRanks(ProbeTest):
                 (("--frame", eight, "--emulate", "mesh:ranks=4"),
                  ("of 8 ranks for 4 that measure",)),
                 (("--frame", TABLES / "h200_mig_1gpu.txt"), ("1 rank", "2")),
-                (("--frame", self.file), ("machine.json", "line 1")),
+                (("--frame", self.file), ("machine.json", "no table")),
                 (("--frame", "mess"), ("mess", "did you mean")),
                 (("--ranks", 1), ("1 rank", "2")),
                 (("--ranks", 0), ("0 ranks",)),

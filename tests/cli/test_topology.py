@@ -67,6 +67,17 @@ class Values(cli.CliTest):
                 self.assert_fault(cli.run(*plan, *arguments), *words)
 
 
+    def test_an_error_is_one_line_without_control_characters(self):
+        for arguments in (("topology", "show", "me\nsh\x1b[31m"),
+                          ("topology", "show", "mesh:ranks=2\n\x07"),
+                          ("plan", "--topology", "mesh", "--heads", 8,
+                           "--seq-len", 64, "--device", "h\n100\x1b[2J")):
+            with self.subTest(arguments=arguments):
+                done = cli.run(*arguments)
+                self.assert_fault(done, "\\x0a")
+                self.assertNotRegex(done.stderr, r"[\x00-\x09\x0b-\x1f]")
+
+
 class Output(cli.CliTest):
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_what_can_not_be_written(self):

@@ -230,6 +230,7 @@ class Nvidia(Tables):
                 (["N/A"] * 4, ["N/A"] * 4, two,
                  "two are assumed: gpu0, gpu1 and gpu2, gpu3"),
                 ([""] * 4, [""] * 4, two, "two are assumed"),
+                ([""] * 4, ["-1"] * 4, two, "two are assumed"),
                 ([""] * 4, "0101", two, "one NUMA node")):
             with self.subTest(cpus=cpus, numas=numas):
                 self.check(self.shown(self.sys(cpus, numas)), 4, links, [note])
@@ -255,8 +256,14 @@ class Nvidia(Tables):
             text += f"GPU{a}\t" + "\t".join(
                 " X " if a == b else "NODE" if 2 in (a, b) else "NV18"
                 for b in gpus) + "\n"
-        self.check(self.shown(text), 4,
-                   {"NV18": (3, 450e9), "NODE": (4, 31.5e9)}, [GENERATION])
+        links = {"NV18": (3, 450e9), "NODE": (4, 31.5e9)}
+        self.check(self.shown(text), 4, links, [GENERATION])
+        # A port is as wide as its widest pair.
+        narrow = text.replace("NV18", "NV17", 1).replace(
+            "GPU1\tNV18", "GPU1\tNV17")
+        self.check(self.shown(narrow), 4, links, [GENERATION])
+        self.assert_fault(self.show(narrow, "--rate", "NV17=1e9"),
+                          "class NV17, which no link of its GPUs has")
 
     def test_generation_of_nvlink(self):
         name = TABLES / "h100_half_hgx_kvm_4gpu_8nic_prompt.txt"
@@ -305,6 +312,16 @@ class Nvidia(Tables):
                 self.assert_fault(self.show(copy), "topo.txt", *words)
 
 
+class Others(Tables):
+    def test_what_is_no_table(self):
+        for text in ("", "\n\n", "No devices were found\n", "[1, 2]",
+                     "Failed to initialize NVML: Unknown Error\n"):
+            with self.subTest(text=text):
+                self.assert_fault(self.show(text), "topo.txt", "got no table",
+                                  "nvidia-smi topo -m", "topology file")
+        self.assert_fault(self.show("{"), "topo.txt", "line 1")
+
+
 class Rocm(Tables):
     XGMI = staticmethod(lambda row, column: "XGMI")
 
@@ -326,7 +343,9 @@ class Rocm(Tables):
         far = [[0 if a == b else 72 for a in range(4)] for b in range(4)]
         self.check(self.shown(pcie(far, [0, 0, 1, 1])), 4, two,
                    ["NUMA between GPUs of one NUMA node"])
-        self.check(self.shown(pcie(far)), 4, two, ["two are assumed"])
+        for unknown in (None, [-1] * 4, [2 ** 32 - 1] * 4):
+            self.check(self.shown(pcie(far, unknown)), 4, two,
+                       ["two are assumed"])
 
     def test_two_hives(self):
         def xgmi(row, column):

@@ -66,9 +66,10 @@ AreaTable table_from_json(const Json& list, const std::string& path) {
             "{} s",
             path, i, area, seconds, kMinArea, kMaxArea, kMinSeconds,
             kMaxSeconds);
-    require(i == 0 || area > table.points[i - 1].area,
+    const double before = i == 0 ? 0 : table.points[i - 1].area;
+    require(area > before,
             "[{}[{}].area] got {}; want more than the one before, {}", path, i,
-            area, table.points[i - 1].area);
+            area, before);
   }
   return table;
 }
