@@ -130,7 +130,12 @@ at::Tensor BlockLoader::logs(const Documents& documents) const {
 
 ChunkDecays BlockLoader::chunk_decays(const at::Tensor& logs) const {
   if (!logs.defined() || inputs_.decay == Decay::none) return {};
-  const at::Tensor sums = logs.sum(-2, false, at::kDouble).unsqueeze(-1);
+  // Four at a time in the states' type, for a quarter of the work in fp64.
+  const std::int64_t four = std::min<std::int64_t>(chunk_, 4);
+  const at::Tensor sums = logs.unflatten(-2, {four, -1})
+                              .sum(-3)
+                              .sum(-2, false, at::kDouble)
+                              .unsqueeze(-1);
   std::vector<std::int64_t> shape = sums.sizes().vec();
   shape.front() = chunks_.size();
   return {sums.expand(shape), sums.exp().to(inputs_.type).expand(shape)};

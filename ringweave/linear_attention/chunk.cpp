@@ -191,27 +191,10 @@ const at::Tensor& sum_up_to_rows(const at::Tensor& x) {
   return x;
 }
 
-/// Per token u the sum of x[t][s] over s < u <= t; x is (…, chunk, chunk).
-at::Tensor sum_across_tokens(const at::Tensor& x) {
-  const std::int64_t chunk = x.size(-1);
-  std::vector<std::int64_t> shape = x.sizes().vec();
-  shape.back() = 1;
-  const at::Tensor result = at::zeros(shape, x.options());
-  // Of row t - 1, column u - 1 has the sum over s < u, and counts if t >= u.
-  result.narrow(-2, 1, chunk - 1)
-      .squeeze(-1)
-      .copy_(x.narrow(-2, 1, chunk - 1)
-                 .cumsum(-1)
-                 .tril_()
-                 .sum(-2)
-                 .narrow(-1, 0, chunk - 1));
-  return result;
-}
-
-/// sum += x ⊙ y, where y has a row per token.
-void add_times_tokens(const at::Tensor& sum, const at::Tensor& x,
-                      const at::Tensor& y) {
-  by_token(sum, y.size(-2)).addcmul_(by_token(x, y.size(-2)), y.unsqueeze(-2));
+/// Per token u the sum of x[t][s] over s < u <= t; x (…, chunk, chunk) is
+/// overwritten.
+at::Tensor sum_around_tokens(const at::Tensor& x) {
+  return sum_from_rows(x).tril(-1).sum(-1, true);
 }
 
 /// What one level of intra_backward_per_key reads, of blocks of 2·half tokens,
@@ -236,7 +219,7 @@ void add_level(const at::Tensor& dscores, const Level& level) {
   level.dk.left.addcmul_(dwrite, level.suffix.left);
   if (!level.dgates.left.defined()) return;
   add_sums_from(level.dgates.right, sum_groups(dread.mul_(read), half));
-  add_sums_before(level.dgates.left, dwrite.mul_(write));
+  if (half > 1) add_sums_before(level.dgates.left, dwrite.mul_(write));
 }
 
 IntraBackward intra_backward_per_key(const at::Tensor& q, const at::Tensor& k,
@@ -379,8 +362,9 @@ at::Tensor times_tokens(const at::Tensor& x, const at::Tensor& y) {
   return (by_token(x, y.size(-2)) * y.unsqueeze(-2)).flatten(-3, -2);
 }
 
-void scale_tokens(const at::Tensor& x, const at::Tensor& y) {
-  by_token(x, y.size(-2)).mul_(y.unsqueeze(-2));
+void add_times_tokens(const at::Tensor& sum, const at::Tensor& x,
+                      const at::Tensor& y) {
+  by_token(sum, y.size(-2)).addcmul_(by_token(x, y.size(-2)), y.unsqueeze(-2));
 }
 
 at::Tensor sum_groups(const at::Tensor& x, std::int64_t tokens) {
@@ -407,7 +391,7 @@ IntraBackward intra_backward(const at::Tensor& q, const at::Tensor& k,
   decay_scores(scores, decay);
   at::Tensor dgates;
   if (want_gates) {
-    dgates = sum_across_tokens(sum_groups(scores * dscores, k.size(-2)));
+    dgates = sum_around_tokens(sum_groups(scores * dscores, k.size(-2)));
   }
   decay_scores(dscores, decay);
   IntraBackward result{batch_product(dscores, k),

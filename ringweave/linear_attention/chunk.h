@@ -42,8 +42,9 @@ at::Tensor times_prefix(const at::Tensor& x, const at::Tensor& factor);
 /// x times what its tokens have: y (chunks|1, batch|1, heads|1, tokens,
 /// dims|1).
 at::Tensor times_tokens(const at::Tensor& x, const at::Tensor& y);
-/// The same in place.
-void scale_tokens(const at::Tensor& x, const at::Tensor& y);
+/// sum += x ⊙ y, in place.
+void add_times_tokens(const at::Tensor& sum, const at::Tensor& x,
+                      const at::Tensor& y);
 /// Sums over each token's group: a row per token.
 at::Tensor sum_groups(const at::Tensor& x, std::int64_t tokens);
 

@@ -28,15 +28,6 @@ void add_visible_product(const at::Tensor& sum, const at::Tensor& a,
   }
 }
 
-/// a · bᵀ ⊙ what its tokens have, but 0 for tokens of `hidden`.
-at::Tensor scaled_product_nt(const at::Tensor& a, const at::Tensor& b,
-                             const at::Tensor& factor,
-                             const at::Tensor& hidden) {
-  const at::Tensor product = batch_product_nt(a, b);
-  scale_tokens(product, factor);
-  return replace(product, hidden);
-}
-
 /// For per_key gates (…, key_dim) as it is, else its sum over keys.
 at::Tensor like_gates(const at::Tensor& x, const at::Tensor& factor) {
   return factor.size(-1) > 1 ? x : x.sum(-1, true);
@@ -149,12 +140,12 @@ void BackwardSegment::prepare(int block) {
 BackwardSegment::Block BackwardSegment::intra(int index) {
   const BlockLoader load = loader(index);
   Block block = std::exchange(blocks_[index], {});
-  block.k = load.load(inputs_.k);
+  const at::Tensor k = load.load(inputs_.k);
   block.v = load.load(inputs_.v);
   const at::Tensor q = std::exchange(block.q, {});
   const at::Tensor dout = std::exchange(block.dout, {});
   IntraBackward result =
-      intra_backward(q, block.k, block.v, dout, block.factor, want_gates_);
+      intra_backward(q, k, block.v, dout, block.factor, want_gates_);
   const auto gradients = [this](const IntraBackward& of) {
     std::vector<at::Tensor> all = {of.dq, of.dk, of.dv};
     if (want_gates_) all.push_back(of.dgates);
@@ -162,7 +153,7 @@ BackwardSegment::Block BackwardSegment::intra(int index) {
   };
   block.documents.separate(gradients(result), [&](const at::Tensor& others) {
     return gradients(
-        intra_backward(replaced(q, others), replaced(block.k, others),
+        intra_backward(replaced(q, others), replaced(k, others),
                        replaced(block.v, others), replaced(dout, others),
                        replaced(block.factor, others, 1), want_gates_));
   });
@@ -170,22 +161,26 @@ BackwardSegment::Block BackwardSegment::intra(int index) {
   block.dk = std::move(result.dk);
   block.dv = std::move(result.dv);
   block.dgates = std::move(result.dgates);
-  block.write = std::move(result.write);
-  block.suffix = std::move(result.suffix);
+  block.write = replace(result.write, block.documents.unkept);
+  if (result.suffix.defined()) {
+    block.suffix = replace(result.suffix, block.documents.unkept);
+    replace(result.prefix, block.documents.unread);
+  }
 
   const at::Tensor states = start_states(load.chunks(), block);
   if (!result.prefix.defined()) {
     add_product_nt(block.dq, dout, states);
     return block;
   }
-  const at::Tensor dq =
-      scaled_product_nt(dout, states, result.prefix, block.documents.unread);
-  block.dq.add_(dq);
+  const at::Tensor dread =
+      replace(batch_product_nt(dout, states), block.documents.unread);
+  add_times_tokens(block.dq, dread, result.prefix);
   if (want_gates_) {
     block.states = states;
-    replace(dq.mul_(q), block.documents.unread);
+    replace(dread.mul_(q), block.documents.unread);
     add_sums_from(block.dgates,
-                  like_gates(sum_groups(dq, chunking_.chunk), block.factor));
+                  like_gates(sum_groups(dread, chunking_.chunk), block.factor) *
+                      result.prefix);
   }
   return block;
 }
@@ -251,19 +246,18 @@ void BackwardSegment::finish_causal(const Range& chunks, Block& block) {
     add_product_nt(block.dk, block.v, dends);
     return;
   }
-  const at::Tensor dk =
-      scaled_product_nt(block.v, dends, block.suffix, block.documents.unkept);
-  block.dk.add_(dk);
-  if (want_gates_) finish_gates(dk, dends, block);
+  const at::Tensor dwrite =
+      replace(batch_product_nt(block.v, dends), block.documents.unkept);
+  block.dk.addcmul_(dwrite, block.suffix);
+  if (want_gates_) finish_gates(dwrite, dends, block);
 }
 
 /// Of the pairs (s, t) of tokens around a gate those are missing that have t in
-/// later chunks: s is in this one, or in earlier ones. `dk`: what later chunks
-/// give; overwritten.
-void BackwardSegment::finish_gates(const at::Tensor& dk,
+/// later chunks: s is in this one, or in earlier ones. `dwrite` is overwritten.
+void BackwardSegment::finish_gates(const at::Tensor& dwrite,
                                    const at::Tensor& dends, Block& block) {
-  replace(dk.mul_(block.k), block.documents.unkept);
-  add_sums_before(block.dgates, like_gates(dk, block.factor));
+  add_sums_before(block.dgates,
+                  like_gates(dwrite.mul_(block.write), block.factor));
   at::Tensor across = (block.states * dends).sum(-1, true);
   if (block.decays.factors.defined()) across.mul_(block.decays.factors);
   if (block.documents.cut.defined()) {

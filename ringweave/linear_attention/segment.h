@@ -94,7 +94,7 @@ class BackwardSegment {
   /// dout.
   struct Block {
     Documents documents;
-    at::Tensor q, k, v, factor, dout;
+    at::Tensor q, v, factor, dout;
     ChunkDecays decays;
     at::Tensor dq, dk, dv;
     at::Tensor write, suffix;
@@ -109,7 +109,7 @@ class BackwardSegment {
   Block all_to_all(int block);
   at::Tensor start_states(const Range& chunks, const Block& block);
   void finish_causal(const Range& chunks, Block& block);
-  void finish_gates(const at::Tensor& dk, const at::Tensor& dends,
+  void finish_gates(const at::Tensor& dwrite, const at::Tensor& dends,
                     Block& block);
   void store_gates(const BlockLoader& load, const Block& block,
                    const at::Tensor& gates) const;
