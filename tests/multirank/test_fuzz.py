@@ -5,7 +5,7 @@ to travel, with and without gradients and checkpointing, beside messages of the
 program's own; calls that some ranks refuse; the program's own failures, after
 which groups are made anew. All ranks make the same one of a seed.
 
-RINGWEAVE_FUZZ=BEGIN:END runs these seeds instead of 300; a failure prints its
+RINGWEAVE_SEEDS=BEGIN:END runs these seeds instead of 300; a failure prints its
 seed and what the program did.
 """
 
@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 import harness
 
 RANKS = (2, 3, 4)
-BEGIN, END = map(int, os.environ.get("RINGWEAVE_FUZZ", "0:300").split(":"))
+BEGIN, END = map(int, os.environ.get("RINGWEAVE_SEEDS", "0:300").split(":"))
 # Seeds that found faults, by the number of ranks.
 FOUND = {3: (80,)}
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 4e-2}
