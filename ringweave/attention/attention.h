@@ -54,7 +54,7 @@ std::shared_ptr<const AttentionPlan> make_attention_plan(
     const std::optional<schedule::Schedule>& backward, Rank rank);
 
 struct AttentionOptions {
-  std::optional<double> scale = {};  ///< default: 1 / sqrt(head_dim)
+  std::optional<double> scale = {};  ///< finite; default: 1 / sqrt(head_dim)
   /// Type in which gradients of keys and values travel; default: fp32 (fp64 for
   /// fp64).
   bool grad_payload_in_compute_type = false;

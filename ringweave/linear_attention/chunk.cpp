@@ -194,7 +194,7 @@ const at::Tensor& sum_up_to_rows(const at::Tensor& x) {
 /// Per token u the sum of x[t][s] over s < u <= t; x (…, chunk, chunk) is
 /// overwritten.
 at::Tensor sum_around_tokens(const at::Tensor& x) {
-  return sum_from_rows(x).tril(-1).sum(-1, true);
+  return sum_from_rows(x).tril_(-1).sum(-1, true);
 }
 
 /// What one level of intra_backward_per_key reads, of blocks of 2·half tokens,
@@ -353,7 +353,7 @@ at::Tensor times_suffix(const at::Tensor& x, const at::Tensor& factor) {
 at::Tensor times_prefix(const at::Tensor& x, const at::Tensor& factor) {
   if (!factor.defined()) return x;
   if (!per_key(factor)) return times_tokens(x, prefix_products(factor));
-  const at::Tensor scaled = times_tokens(x, factor);
+  at::Tensor scaled = times_tokens(x, factor);
   grow_prefix(scaled, factor);
   return scaled;
 }

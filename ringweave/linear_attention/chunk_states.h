@@ -3,7 +3,7 @@
 //
 // Thousands of chunks may follow one another, and a state that is rounded at
 // each of them is off by as many roundings: 1e-4 in fp32 after 262,144 tokens.
-// So chunks follow one another in stretches of 16. Each stretch starts from
+// So chunks follow one another in stretches of 32. Each stretch starts from
 // zero, in the states' type, and stretches follow one another in fp64. What a
 // stretch starts from is added to its chunks' states when it is known.
 // Decays travel along as logarithms, in fp64: a sum of gates keeps a small one
@@ -19,7 +19,7 @@
 
 namespace ringweave::linear_attention {
 
-inline constexpr std::int64_t kStretch = 16;  ///< chunks
+inline constexpr std::int64_t kStretch = 32;  ///< chunks
 
 /// What chunks leave of a state, one row per chunk, broadcastable to states;
 /// undefined: all.

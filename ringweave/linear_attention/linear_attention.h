@@ -26,8 +26,9 @@ struct LinearSpec {
   schedule::Layout layout;  ///< contiguous runs; striped is an InvalidArgument
   schedule::Mask mask =
       schedule::Mask::causal();  ///< full: only with Decay::none.
-                                 ///< Documents reset the state. A
-                                 ///< window is an InvalidArgument.
+                                 ///< Documents reset the state, and keep
+                                 ///< NaN and inf to themselves. A window is
+                                 ///< an InvalidArgument.
 };
 
 struct LinearPlan;  // one rank's part; immutable, shared by all layers
@@ -38,7 +39,7 @@ std::shared_ptr<const LinearPlan> make_linear_plan(const LinearSpec& spec,
                                                    Rank rank);
 
 struct LinearOptions {
-  double scale = 1.0;
+  double scale = 1.0;        ///< finite
   bool final_state = false;  ///< whether to return it (on all ranks)
   /// Kept for as long as the autograd graph: the communicator's, say.
   std::shared_ptr<void> owner = {};
@@ -58,8 +59,8 @@ struct LinearResult {
 /// fp32 (fp64 for fp64), and each output is rounded once.
 /// gates: log decay g <= 0, fp32 (fp64 for fp64): undefined for none, (heads)
 /// for constant, (batch, tokens, heads) for per_head, (batch, tokens, heads,
-/// key_dim) for per_key. -inf resets, exactly, and gets gradient 0. Only a
-/// constant decay is checked to be <= 0.
+/// key_dim) for per_key. -inf resets, exactly, and gets gradient 0. A gate
+/// above 0 is an InvalidArgument, but is not seen beside a NaN.
 /// Heads: there are as many states as the least common multiple of the heads of
 /// k, v and gates. State head s is that of head s / (state heads / heads) of
 /// each. q has a multiple, and then consecutive query heads share a state, or a

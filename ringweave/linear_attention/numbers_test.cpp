@@ -140,7 +140,7 @@ TEST(Numbers, GateGradientsOfAConstantDecay) {
 TEST(Numbers, TinyDecaysOverManyTokens) {
   constexpr std::int64_t kTokens = 262'144;
   for (const Decay decay : {Decay::constant, Decay::per_head, Decay::per_key}) {
-    for (const double g : {-3e-8, -1e-6, -1e-4}) {
+    for (const double g : {-3e-8, -1e-4}) {
       Problem p{decay, kTokens, Mask::causal(), true, at::kFloat};
       p.q = at::ones({1, kTokens, 1, 1});
       p.v = p.q, p.dout = at::zeros_like(p.q);
@@ -154,11 +154,11 @@ TEST(Numbers, TinyDecaysOverManyTokens) {
       const auto log = static_cast<double>(static_cast<float>(g));
       const at::Tensor left =
           (at::arange(kTokens, at::kDouble) * log).exp().view({1, -1, 1, 1});
-      for (const int ranks : {1, 3, 4, 8}) {
+      for (const int ranks : {1, 3, 8}) {
         SCOPED_TRACE(fmt::format("decay {}, g {}, {} ranks",
                                  schedule::name(decay), g, ranks));
         const Everything got = by_ranks(p, Layout::zigzag(kTokens, ranks),
-                                        ranks == 4 ? "chain" : "all_gather");
+                                        ranks == 3 ? "chain" : "all_gather");
         const auto worst = [](const at::Tensor& x, const at::Tensor& want) {
           return (x.to(at::kDouble) / want - 1).abs().max().item<double>();
         };
@@ -202,48 +202,70 @@ void expect_same_elsewhere(const Problem& p, const Everything& got,
   }
 }
 
-/// The largest number overflows to inf where two are multiplied.
-TEST(Numbers, WhatIsNotFiniteStaysInItsDocument) {
-  constexpr std::int64_t kTokens = 300;
-  const std::vector<std::int64_t> offsets = {0,   3,   70,  75,     128,
-                                             192, 193, 260, kTokens};
+struct Poison {
+  std::vector<std::int64_t> offsets;
+  std::vector<Decay> decays;
+  std::vector<int> inputs;  ///< of q, k, v, dout, gates
+};
+
+/// Makes a token of every document bad, one after the other. The largest number
+/// overflows to inf where two are multiplied.
+void check_documents_apart(const Poison& poison) {
+  const std::vector<std::int64_t>& offsets = poison.offsets;
+  const std::int64_t tokens = offsets.back();
   const Mask mask = Mask::causal().with_documents(offsets);
+  const double bad[] = {std::nan(""), kInfinity, -kInfinity, 3e38};
   int turn = 0;
-  for (const Decay decay : kDecays) {
-    const Problem clean = make_problem(decay, kTokens, mask, true, at::kFloat);
+  for (const Decay decay : poison.decays) {
+    const Problem clean =
+        make_problem(decay, tokens, mask, true, at::kFloat, 1e-2);
     for (const int ranks : {1, 3}) {
-      const Layout layout = Layout::zigzag(kTokens, ranks);
-      for (const std::string exchange : {"chain", "all_gather"}) {
-        const Everything want = by_ranks(clean, layout, exchange);
-        for (std::size_t d = 0; d + 1 < offsets.size(); ++d) {
-          const Range document{offsets[d], offsets[d + 1]};
-          const std::int64_t token = (document.begin + document.end) / 2;
-          for (const int which : {0, 1, 2, 3, 4}) {
-            const double bad[] = {std::nan(""), kInfinity, -kInfinity, 3e38};
-            Problem p = clean;
-            at::Tensor* of[] = {&p.q, &p.k, &p.v, &p.dout, &p.gates};
-            at::Tensor& x = *of[which];
-            if (!x.defined() || x.dim() == 1) continue;
-            x = x.clone();
-            x.select(1, token).fill_(which == 4 ? bad[0] : bad[turn++ % 4]);
-            SCOPED_TRACE(fmt::format(
-                "decay {}, {} ranks, {}, document {}, input {}, value {}",
-                schedule::name(decay), ranks, exchange, d, which,
-                x.select(1, token).flatten()[0].item<double>()));
-            expect_same_elsewhere(p, by_ranks(p, layout, exchange), want,
-                                  document);
-          }
+      const Layout layout = Layout::zigzag(tokens, ranks);
+      const std::string exchange = turn % 2 == 0 ? "chain" : "all_gather";
+      const Everything want = by_ranks(clean, layout, exchange);
+      for (std::size_t d = 0; d + 1 < offsets.size(); ++d) {
+        const Range document{offsets[d], offsets[d + 1]};
+        const std::int64_t token = (document.begin + document.end) / 2;
+        for (const int input : poison.inputs) {
+          Problem p = clean;
+          at::Tensor* of[] = {&p.q, &p.k, &p.v, &p.dout, &p.gates};
+          at::Tensor& x = *of[input];
+          if (!x.defined() || x.dim() == 1) continue;
+          x = x.clone();
+          // Gates are finite or NaN: others are refused, or a reset.
+          x.select(1, token).fill_(input == 4 ? bad[0] : bad[turn++ % 4]);
+          SCOPED_TRACE(fmt::format(
+              "decay {}, {} ranks, {}, document {}, input {}, value {}",
+              schedule::name(decay), ranks, exchange, d, input,
+              x.select(1, token).flatten()[0].item<double>()));
+          expect_same_elsewhere(p, by_ranks(p, layout, exchange), want,
+                                document);
         }
-        Problem p = clean;
-        p.state = at::full_like(p.state, std::nan(""));
-        expect_same_elsewhere(p, by_ranks(p, layout, exchange), want, {0, 3});
-        p = clean;
-        p.dfinal = at::full_like(p.dfinal, std::nan(""));
-        expect_same_elsewhere(p, by_ranks(p, layout, exchange), want,
-                              {260, kTokens});
       }
+      Problem p = clean;
+      p.state = at::full_like(p.state, bad[0]);
+      expect_same_elsewhere(p, by_ranks(p, layout, exchange), want,
+                            {0, offsets[1]});
+      p = clean;
+      p.dfinal = at::full_like(p.dfinal, bad[0]);
+      expect_same_elsewhere(p, by_ranks(p, layout, exchange), want,
+                            {offsets.end()[-2], tokens});
     }
   }
+}
+
+TEST(Numbers, WhatIsNotFiniteStaysInItsDocument) {
+  check_documents_apart({.offsets = {0, 3, 70, 75, 128, 192, 193, 260, 300},
+                         .decays = {std::begin(kDecays), std::end(kDecays)},
+                         .inputs = {0, 1, 2, 3, 4}});
+}
+
+/// Documents start in some stretches of chunks, and cover others.
+TEST(Numbers, WhatIsNotFiniteStaysInItsLongDocument) {
+  check_documents_apart(
+      {.offsets = {0, 100, 2300, 2301, 7000, 11'000},
+       .decays = {Decay::none, Decay::constant, Decay::per_key},
+       .inputs = {2, 3, 4}});
 }
 
 /// Whether a hook that runs where autograd unpacks what it saved could record

@@ -49,7 +49,7 @@ at::Tensor all_decays(const Exchange& exchange, const Inputs& inputs,
   }
   std::vector<std::int64_t> shape = exchange.decay_shape;
   shape.insert(shape.begin(), std::ssize(plan.segments));
-  const at::Tensor decays = at::zeros(shape, exchange.options);
+  at::Tensor decays = at::zeros(shape, exchange.options);
   for (std::size_t i = 0; i < own.size(); ++i) {
     decays.select(0, plan.own[i]).copy_(own[i].decay());
   }

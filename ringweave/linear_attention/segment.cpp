@@ -178,9 +178,9 @@ BackwardSegment::Block BackwardSegment::intra(int index) {
   if (want_gates_) {
     block.states = states;
     replace(dread.mul_(q), block.documents.unread);
-    add_sums_from(block.dgates,
-                  like_gates(sum_groups(dread, chunking_.chunk), block.factor) *
-                      result.prefix);
+    const at::Tensor read =
+        like_gates(sum_groups(dread, chunking_.chunk), block.factor);
+    add_sums_from(block.dgates, read.mul_(result.prefix));
   }
   return block;
 }

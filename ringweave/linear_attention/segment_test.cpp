@@ -200,6 +200,21 @@ TEST(Segment, SeveralSegments) {
   }
 }
 
+/// Several stretches of chunks, with and without documents that start in them.
+TEST(Segment, SeveralStretches) {
+  for (const Decay decay : {Decay::constant, Decay::per_key}) {
+    const double size = 1e-3;  // what is far back counts
+    check({.decay = decay,
+           .segments = {4200, 70},
+           .documents = {},
+           .gate_size = size});
+    check({.decay = decay,
+           .segments = {100, 4200},
+           .documents = {0, 30, 99, 164, 2700, 2701, 4299, 4300},
+           .gate_size = size});
+  }
+}
+
 TEST(Segment, DocumentsResetAnywhere) {
   for (const Decay decay : kDecays) {
     // At a segment's start (70), at a chunk's start (134), one before and
