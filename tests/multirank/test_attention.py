@@ -35,9 +35,11 @@ def layer(kind, tokens):
     return call(*inputs, layout=layout, **{name: way}), inputs
 
 
-def fails_in(group, kind, where, fault):
+def fails_in(group, kind, where, fault, agree):
+    import ringweave
     dist.distributed_c10d._set_pg_timeout(
         datetime.timedelta(seconds=SECONDS), dist.group.WORLD)
+    ringweave.set_agreement(agree)
     layer(kind, TOKENS)[0].sum().backward()  # all is well at first
 
     def fail():
@@ -56,27 +58,45 @@ def fails_in(group, kind, where, fault):
 
 
 class Faults(unittest.TestCase):
-    def survivors_fail(self, kind, where, fault):
+    def survivors_fail(self, kind, where, fault, agree="off"):
+        """Without an agreement the exchange itself finds the victim missing."""
         survivors = [rank for rank in range(RANKS) if rank != VICTIM]
         with harness.Ranks(fails_in, RANKS, kind=kind, where=where,
-                           fault=fault) as ranks:
+                           fault=fault, agree=agree) as ranks:
             ranks.wait_for_report(VICTIM, "failing")
             outcomes = ranks.join(2 * SECONDS + 10, survivors)
-        operation = "attention" if kind == "softmax" else "linear attention"
         failed = [outcomes[rank].text or "" for rank in survivors]
         for rank in survivors:
             self.assertTrue(outcomes[rank].ended, (rank, outcomes))
             self.assertIsNotNone(outcomes[rank].text, (rank, outcomes))
             self.assertLess(outcomes[rank].seconds, 2 * SECONDS + 5)
+        return failed
+
+    def exchange_fails(self, kind, where, fault):
+        failed = self.survivors_fail(kind, where, fault)
+        operation = "attention" if kind == "softmax" else "linear attention"
         self.assertTrue(any(f"[{operation} {where}" in text
                             for text in failed), failed)
         return failed
+
+    def test_the_agreement_names_the_victim(self):
+        for where, call in (("forward", "attention, call 4"),
+                            ("backward", "attention backward, call 5")):
+            for fault in ("SIGKILL", "SIGSTOP"):
+                with self.subTest(where=where, fault=fault):
+                    for text in self.survivors_fail("softmax", where, fault,
+                                                    "every"):
+                        self.assertIn(f"[{call}]", text)
+                        self.assertIn(f"(first failed: rank {VICTIM})", text)
+                        if fault == "SIGSTOP":
+                            self.assertIn(f"no such call of rank {VICTIM} "
+                                          f"within {SECONDS} s", text)
 
     def test_softmax(self):
         for where in ("forward", "backward"):
             for fault in ("SIGKILL", "SIGSTOP"):
                 with self.subTest(where=where, fault=fault):
-                    for text in self.survivors_fail("softmax", where, fault):
+                    for text in self.exchange_fails("softmax", where, fault):
                         self.assertRegex(text, r"rank \d, peer \d, step \d+: ")
 
     def test_linear(self):
@@ -84,7 +104,7 @@ class Faults(unittest.TestCase):
             for where, fault in (("forward", "SIGSTOP"),
                                  ("backward", "SIGKILL")):
                 with self.subTest(kind=kind, where=where, fault=fault):
-                    self.survivors_fail(kind, where, fault)
+                    self.exchange_fails(kind, where, fault)
 
 
 if __name__ == "__main__":
