@@ -126,6 +126,19 @@ TEST(LinearAttention, FewerTokensThanRanks) {
   }
 }
 
+TEST(LinearAttention, ADocumentPerToken) {
+  for (const Decay decay : kDecays) {
+    const Problem p = make_problem(
+        decay, 3, Mask::causal().with_documents({0, 1, 2, 3}), true);
+    const Everything want = by_recurrence(p);
+    for (const std::string& exchange : kExchanges) {
+      for (const int ranks : {1, 3}) {
+        check(p, want, Layout::contiguous(3, ranks), exchange);
+      }
+    }
+  }
+}
+
 TEST(LinearAttention, NoTokens) {
   for (const int ranks : {1, 3}) {
     for (const std::string& exchange : kExchanges) {

@@ -131,6 +131,11 @@ inline at::Tensor positions(const Layout& layout, Rank rank) {
   return at::tensor(layout.positions(rank), at::kLong);
 }
 
+/// NaN equals NaN.
+inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
+  return at::allclose(a, b, /*rtol=*/0, /*atol=*/0, /*equal_nan=*/true);
+}
+
 /// What one rank returns, with dstate, dgates of constant decay and final state
 /// as they are on that rank.
 inline Everything on_rank(const Problem& p, const Layout& layout,
@@ -158,6 +163,17 @@ inline Everything on_rank(const Problem& p, const Layout& layout,
     loss = loss + (result.final_state * p.dfinal).sum() * share;
   }
   loss.backward();
+  // Nothing is computed in the caller's memory.
+  EXPECT_TRUE(same_bits(q, p.q.index_select(1, index)));
+  EXPECT_TRUE(same_bits(k, p.k.index_select(1, index)));
+  EXPECT_TRUE(same_bits(v, p.v.index_select(1, index)));
+  if (gates.defined()) {
+    EXPECT_TRUE(
+        same_bits(gates, by_token ? p.gates.index_select(1, index) : p.gates));
+  }
+  if (state.defined()) {
+    EXPECT_TRUE(same_bits(state, p.state));
+  }
   return {result.out.detach(),
           p.states ? result.final_state.detach() : at::Tensor(),
           q.grad(),
@@ -165,11 +181,6 @@ inline Everything on_rank(const Problem& p, const Layout& layout,
           v.grad(),
           gates.defined() ? gates.grad() : gates,
           state.defined() ? state.grad() : state};
-}
-
-/// NaN equals NaN.
-inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
-  return at::allclose(a, b, /*rtol=*/0, /*atol=*/0, /*equal_nan=*/true);
 }
 
 /// Joins the ranks' results; final states must be equal bit for bit.
