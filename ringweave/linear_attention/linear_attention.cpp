@@ -310,9 +310,9 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
           std::array{q, k, v, gates, initial_state},
           [](const at::Tensor& x) { return x.defined() && x.requires_grad(); });
   if (!q.defined() || !k.defined() || !v.defined()) {  // autograd wants them
-    check(make_inputs(q, k, v, gates, decay, options.scale,
-                      call->plan->causal()),
-          initial_state, *call->plan, communicator);
+    check(
+        make_inputs(q, k, v, gates, decay, options.scale, call->plan->causal()),
+        initial_state, *call->plan, communicator);
   }
   tensor::take_over_thread_count();
   const variable_list outputs = LinearAttention::apply(
