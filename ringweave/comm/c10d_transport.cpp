@@ -47,7 +47,8 @@ std::string text_of(const std::exception& error) {
 }
 
 /// What ranks of a group that fails tell each other, in the group's store: the
-/// mark of the first failed rank, and of each rank that timed out that it did.
+/// mark of the first failed rank, and of each rank that noticed a failure that
+/// it did, so that it is not the first itself.
 ///
 /// A store whose host is stopped blocks its callers for good, whatever its
 /// time-out says. So each call runs in a thread that is left behind when it
@@ -75,54 +76,50 @@ class Failures {
     return found ? found : known_;
   }
 
-  /// Called where this rank waited in vain. A rank for which all the others
-  /// wait in vain has failed; nullopt if no single one is seen to be that.
+  /// Called where this rank waited in vain. The one rank that noticed nothing
+  /// has failed; nullopt if no single one is seen to be that.
   std::optional<Rank> after_silence() {
-    if (std::exchange(silent_, true)) return marked();
-    const auto found =
-        bounded([store = store_, mark = mark_key(), keys = silence_keys(),
-                 mine = rank_, end = Clock::now() + kSilencePatience] {
-          store->set(keys[mine], "");
-          std::optional<Rank> failed;
-          while (!(failed = read_mark(*store, mark)) && Clock::now() < end) {
-            std::this_thread::sleep_for(kPollInterval);
-          }
-          if (failed) return failed;
-          for (Rank rank = 0; rank < std::ssize(keys); ++rank) {
-            if (store->check({keys[rank]})) continue;
-            if (failed) return std::optional<Rank>();
-            failed = rank;
-          }
-          return failed;
-        });
-    if (found) mark(*found);
-    return found;
+    return find_failed(std::nullopt, kSilencePatience);
   }
 
-  /// Called where the connection to `peer` broke: the rank in the mark, or the
-  /// peer, unless it only gave up waiting.
+  /// Called where the connection to `peer` broke. It has failed, unless it
+  /// ended because it noticed a failure itself.
   std::optional<Rank> after_break(Rank peer) {
-    const auto found =
-        bounded([store = store_, mark = mark_key(), key = silence_keys()[peer],
-                 peer, end = Clock::now() + kMarkPatience] {
-          while (Clock::now() < end) {
-            if (const auto failed = read_mark(*store, mark)) return failed;
-            std::this_thread::sleep_for(kPollInterval);
-          }
-          return store->check({key}) ? std::optional<Rank>() : peer;
-        });
-    if (found) mark(*found);
-    return found;
+    return find_failed(peer, kMarkPatience);
   }
 
  private:
   using Call = std::function<std::optional<Rank>()>;
 
+  std::optional<Rank> find_failed(std::optional<Rank> broken,
+                                  std::chrono::milliseconds patience) {
+    if (std::exchange(noticed_, true)) return marked();
+    const auto found =
+        bounded([store = store_, mark = mark_key(), keys = noticed_keys(),
+                 mine = rank_, broken, end = Clock::now() + patience] {
+          store->set(keys[mine], "");
+          while (Clock::now() < end) {
+            if (const auto failed = read_mark(*store, mark)) return failed;
+            std::this_thread::sleep_for(kPollInterval);
+          }
+          std::vector<Rank> unaware;
+          for (Rank rank = 0; rank < std::ssize(keys); ++rank) {
+            if (!store->check({keys[rank]})) unaware.push_back(rank);
+          }
+          if (broken && std::ranges::find(unaware, *broken) != unaware.end()) {
+            return broken;
+          }
+          return unaware.size() == 1 ? std::optional(unaware[0]) : std::nullopt;
+        });
+    if (found) mark(*found);
+    return found;
+  }
+
   std::string mark_key() const { return prefix_ + "first_failed"; }
-  std::vector<std::string> silence_keys() const {
+  std::vector<std::string> noticed_keys() const {
     std::vector<std::string> keys;
     for (Rank rank = 0; rank < size_; ++rank) {
-      keys.push_back(fmt::format("{}waits_in_vain/{}", prefix_, rank));
+      keys.push_back(fmt::format("{}noticed/{}", prefix_, rank));
     }
     return keys;
   }
@@ -154,7 +151,7 @@ class Failures {
   int size_;
   Store store_;  ///< null: there is none, or it did not answer
   std::optional<Rank> known_;
-  bool silent_ = false;  ///< after_silence() was called
+  bool noticed_ = false;  ///< find_failed() was called
 };
 
 class C10dWork final : public Work {
