@@ -168,15 +168,20 @@ class Results(TrainTest):
             "model.layers": 200, "data.seq_len": 8000, "data.batch": 4,
             "compute": "float32", "steps": 3, **more})
 
+    def start_long_step(self):
+        """A process that is in its first step."""
+        process = subprocess.Popen(
+            [cli.BINARY, *map(str, self.long_step())],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        while "parameters" not in process.stderr.readline():
+            self.assertIsNone(process.poll())
+        return process
+
     def test_an_interrupt_in_a_long_step(self):
         """Said at once, and obeyed before the step is over."""
         for how in (signal.SIGINT, signal.SIGTERM):
-            process = subprocess.Popen(
-                [cli.BINARY, *map(str, self.long_step())],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            self.addCleanup(process.kill)
-            while "parameters" not in process.stderr.readline():
-                self.assertIsNone(process.poll())
+            process = self.start_long_step()
             time.sleep(1)
             process.send_signal(how)
             sent = time.monotonic()
@@ -191,12 +196,7 @@ class Results(TrainTest):
             self.assertLess(said, 5)
 
     def test_a_second_signal_ends_at_once(self):
-        process = subprocess.Popen(
-            [cli.BINARY, *map(str, self.long_step())],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.addCleanup(process.kill)
-        while "parameters" not in process.stderr.readline():
-            self.assertIsNone(process.poll())
+        process = self.start_long_step()
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=cli.SECONDS)

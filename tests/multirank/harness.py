@@ -182,6 +182,15 @@ class Ranks:
         return self.outcomes
 
 
+def run_well(test, function, size, seconds=START_SECONDS, **arguments):
+    """What ranks that are left alone return; `test` fails unless all do."""
+    outcomes = run_ranks(function, size, seconds, **arguments)
+    for outcome in outcomes:
+        test.assertIsNone(outcome.text, outcomes)
+        test.assertTrue(outcome.ended, outcomes)
+    return [outcome.value for outcome in outcomes]
+
+
 def run_ranks(function, size, seconds=START_SECONDS, **arguments):
     """Outcomes of ranks that are left alone."""
     with Ranks(function, size, **arguments) as ranks:

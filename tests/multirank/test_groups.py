@@ -217,12 +217,8 @@ def run_programs(text, *arguments, ranks=3):
 
 class Groups(unittest.TestCase):
     def run_well(self, function, ranks, **arguments):
-        outcomes = harness.run_ranks(
-            function, ranks, seconds=600 if LONG else 120, **arguments)
-        for one in outcomes:
-            self.assertIsNone(one.text, outcomes)
-            self.assertTrue(one.ended, outcomes)
-        return [one.value for one in outcomes]
+        return harness.run_well(self, function, ranks,
+                                seconds=600 if LONG else 120, **arguments)
 
     def test_the_programs_messages_are_its_own(self):
         for ranks in (2, 3):

@@ -182,12 +182,9 @@ def scales(group):
 
 
 class Operations(unittest.TestCase):
-    def run_well(self, function, ranks):
-        outcomes = harness.run_ranks(function, ranks, seconds=120)
-        for one in outcomes:
-            self.assertIsNone(one.text, outcomes)
-            self.assertTrue(one.ended, outcomes)
-        return [one.value for one in outcomes]
+    def run_well(self, function, ranks, **arguments):
+        return harness.run_well(self, function, ranks,
+                                seconds=120, **arguments)
 
     def test_shard_wants_the_layouts_tokens(self):
         for texts in self.run_well(shard_lengths, 2):
