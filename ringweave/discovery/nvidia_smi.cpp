@@ -64,14 +64,6 @@ class NvLinks {
   const ClassRates& rates_;
 };
 
-topology::Topology::Spec one_switch(int gpus, double rate) {
-  topology::Fabric fabric;
-  fabric.kind = topology::FabricKind::switch_;
-  fabric.ranks = gpus;
-  fabric.link_bytes_per_second = rate;
-  return topology::expanded(fabric);
-}
-
 /// Direct links, and an NVSwitch for those that must hang on one.
 void add_nvlinks(topology::Topology::Spec& spec, const SmiTable& table,
                  const NvLinks& nvlinks) {
@@ -207,7 +199,9 @@ topology::Topology topology_from_nvidia_smi(const std::string& text,
   topology::Topology::Spec spec;
   std::string assumed;
   if (switched) {
-    spec = one_switch(table.gpus, nvlinks.rate(links));
+    spec = topology::expanded({.kind = topology::FabricKind::switch_,
+                               .ranks = table.gpus,
+                               .link_bytes_per_second = nvlinks.rate(links)});
   } else {
     for (int gpu = 0; gpu < table.gpus; ++gpu) {
       spec.vertices.push_back({topology::VertexKind::rank,

@@ -218,14 +218,6 @@ Devices devices_of(const Tables& tables, const Ways& ways) {
   return devices;
 }
 
-topology::Topology::Spec mesh(int gpus, double rate) {
-  topology::Fabric fabric;
-  fabric.kind = topology::FabricKind::mesh;
-  fabric.ranks = gpus;
-  fabric.link_bytes_per_second = rate;
-  return topology::expanded(fabric);
-}
-
 /// xGMI links, and hosts if there are pairs without.
 topology::Topology::Spec graph(const Tables& tables, const Ways& ways,
                                const ClassRates& rates, Words& notes) {
@@ -295,7 +287,10 @@ topology::Topology topology_from_rocm_smi(const std::string& text,
   }
   const bool whole = gpus > 1 && ways.links == gpus * (gpus - 1) / 2;
   topology::Topology::Spec spec =
-      whole ? mesh(gpus, all.at(kXgmi)) : graph(tables, ways, all, notes);
+      whole ? topology::expanded({.kind = topology::FabricKind::mesh,
+                                  .ranks = gpus,
+                                  .link_bytes_per_second = all.at(kXgmi)})
+            : graph(tables, ways, all, notes);
   std::set<std::string> used;
   for (const auto& link : spec.links) {
     used.insert(whole ? kXgmi : link.link_class);
