@@ -28,7 +28,7 @@ Group::Group(c10::intrusive_ptr<c10d::ProcessGroup> group,
 }
 
 void Group::set_agreement(const std::string& mode) const {
-  communicator().set_agreement_mode(or_refuse(
+  communicator().set_agreement_mode(communicator().or_refuse(
       "set_agreement", [&] { return comm::agreement_mode_from_name(mode); }));
 }
 

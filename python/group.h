@@ -36,17 +36,6 @@ class Group : public torch::CustomClassHolder {
   const std::shared_ptr<GroupState>& state() const { return state_; }
   comm::Communicator& communicator() const { return state_->communicator; }
 
-  /// What `make` returns; if it throws, the other ranks learn of it.
-  template <typename Make>
-  auto or_refuse(const std::string& operation, const Make& make) const {
-    try {
-      return make();
-    } catch (const std::exception& error) {
-      communicator().refuse(operation, error.what());
-      throw;
-    }
-  }
-
   // What Python sees.
   std::int64_t calls() const { return communicator().agreement()->calls(); }
   void refuse(const std::string& operation, const std::string& reason) const {

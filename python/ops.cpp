@@ -124,7 +124,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k,
                                            communicator.rank()),
             !seen.document_offsets().empty()};
   };
-  const auto plan = group->or_refuse("attention", [&] {
+  const auto plan = group->communicator().or_refuse("attention", [&] {
     return group->state()->attention_plans.get(
         fmt::format(
             "{}\n{}\n{}\n{}", layout, mask, backward,
@@ -183,15 +183,16 @@ std::tuple<at::Tensor, std::optional<at::Tensor>> linear_attention_op(
                 communicator.rank()),
             !seen.document_offsets().empty()};
   };
-  const auto [plan, decay] = group->or_refuse("linear_attention", [&] {
-    return std::pair(
-        group->state()->linear_plans.get(
-            fmt::format("{}\n{}\n{}", layout, mask,
-                        plan_file ? version_of(*plan_file) + shape_key(q, k)
-                                  : exchange),
-            make),
-        decay_of(gates));
-  });
+  const auto [plan, decay] =
+      group->communicator().or_refuse("linear_attention", [&] {
+        return std::pair(
+            group->state()->linear_plans.get(
+                fmt::format("{}\n{}\n{}", layout, mask,
+                            plan_file ? version_of(*plan_file) + shape_key(q, k)
+                                      : exchange),
+                make),
+            decay_of(gates));
+      });
   const linear_attention::LinearResult result =
       linear_attention::linear_attention(
           q, k, v, decay, gates.value_or(at::Tensor()),
@@ -229,8 +230,8 @@ at::Tensor shard_op(const at::Tensor& whole, const std::string& layout,
 
 at::Tensor unshard_op(const at::Tensor& part, const GroupPtr& group,
                       const std::string& layout, int64_t dim) {
-  const schedule::Layout tokens =
-      group->or_refuse("unshard", [&] { return layout_from(layout); });
+  const schedule::Layout tokens = group->communicator().or_refuse(
+      "unshard", [&] { return layout_from(layout); });
   return unshard(part, tokens, dim, group->state());
 }
 

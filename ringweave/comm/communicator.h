@@ -119,6 +119,10 @@ class Communicator {
   /// Takes part in the other ranks' call(), which this rank can't make for
   /// `reason`. As Agreement::refuse(); nothing without an agreement.
   void refuse(const std::string& operation, const std::string& reason);
+  /// What `make` returns, which this rank's call() needs; if it throws, the
+  /// other ranks learn of it by refuse().
+  template <typename Make>
+  auto or_refuse(const std::string& operation, const Make& make);
   /// Agreement::set_mode(), if there is an agreement.
   void set_agreement_mode(AgreementMode mode);
   /// Ends this rank's part, in which no message is under way: the others' waits
@@ -174,6 +178,16 @@ auto Communicator::or_fail(const Act& act) {
   }
 }
 
+template <typename Make>
+auto Communicator::or_refuse(const std::string& operation, const Make& make) {
+  try {
+    return make();
+  } catch (const std::exception& error) {
+    refuse(operation, error.what());
+    throw;
+  }
+}
+
 template <typename Check, typename MakeFacts, typename Run>
 auto Communicator::call(const std::string& operation, std::int64_t forward,
                         const Check& check, const MakeFacts& facts,
@@ -184,14 +198,10 @@ auto Communicator::call(const std::string& operation, std::int64_t forward,
     return run(std::int64_t{0});
   }
   check_usable(operation);
-  Facts mine;
-  try {
+  Facts mine = or_refuse(operation, [&] {
     check();
-    mine = facts();
-  } catch (const std::exception& error) {
-    refuse(operation, error.what());
-    throw;
-  }
+    return facts();
+  });
   return or_fail([&] {
     return run(agreement_->agree(operation, std::move(mine), forward));
   });

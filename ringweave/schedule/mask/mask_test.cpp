@@ -25,6 +25,8 @@ struct Made {
     if (causal && k > q) return false;
     if (window.left && k < q - *window.left) return false;
     if (window.right && k > q + *window.right) return false;
+    // Behind the last document there is nothing.
+    if (!offsets.empty() && std::max(q, k) >= offsets.back()) return false;
     for (std::size_t d = 1; d < offsets.size(); ++d) {
       if ((q < offsets[d]) != (k < offsets[d])) return false;
     }
@@ -40,6 +42,7 @@ std::vector<Made> masks() {
       for (const std::vector<std::int64_t>& offsets :
            {std::vector<std::int64_t>{},
             {0, kTokens},
+            {0, 4, 18},
             {0, 1, 7, 8, 20, kTokens}}) {
         const Mask mask =
             (causal ? Mask::causal() : Mask::full()).with_window(window);

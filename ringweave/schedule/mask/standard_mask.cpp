@@ -59,8 +59,10 @@ bool StandardMask::visit_documents(const Run& queries, const Run& keys,
   if (document_offsets_.empty()) {
     return visit(Range{0, queries.length}, Range{0, keys.length});
   }
-  // Only documents that both reach into can connect them.
-  const std::int64_t end = std::min(queries.end(), keys.end());
+  // Only documents that both reach into can connect them. Behind the last
+  // document nothing does.
+  const std::int64_t end =
+      std::min({queries.end(), keys.end(), document_offsets_.back()});
   Range document = document_of(std::max(queries.begin, keys.begin));
   while (true) {
     const Range rows = queries.indices_in(document);
@@ -73,7 +75,9 @@ bool StandardMask::visit_documents(const Run& queries, const Run& keys,
 
 bool StandardMask::sees(std::int64_t query, std::int64_t key) const {
   if (key - query > right_ || query - key > left_) return false;
-  return document_offsets_.empty() || document_of(query) == document_of(key);
+  return document_offsets_.empty() ||
+         (std::max(query, key) < document_offsets_.back() &&
+          document_of(query) == document_of(key));
 }
 
 void StandardMask::add_areas(const Run& queries, const Run& keys,

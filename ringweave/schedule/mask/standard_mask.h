@@ -30,7 +30,7 @@ class StandardMask final : public MaskRule {
   static std::shared_ptr<const MaskRule> read(bool causal, JsonObject& object);
 
  private:
-  /// The document that `position` lies in; beyond the last one, the last one.
+  /// The document that `position` lies in; behind the last one, the last one.
   Range document_of(std::int64_t position) const;
   /// Calls visit(queries, keys) for the indices of both runs that lie in each
   /// document, until it returns true; then returns true.
