@@ -160,11 +160,17 @@ def many_groups(group, groups):
 
 
 def initialised_again(group):
+    rank, size = dist.get_rank(), dist.get_world_size()
+    # One store for all: a rank that is early would else find the one that rank
+    # 0 is about to close.
+    store = dist.distributed_c10d._get_default_store()
     errors = []
     for again in range(3):
         errors.append(error(seed=again))
         dist.destroy_process_group()
-        dist.init_process_group("gloo")
+        dist.init_process_group(
+            "gloo", store=dist.PrefixStore(f"again {again}", store), rank=rank,
+            world_size=size)
     return max(errors)
 
 
