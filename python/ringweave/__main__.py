@@ -11,9 +11,12 @@ to start.
 
 import contextlib
 import datetime
+import hashlib
 import os
 import sys
 import threading
+import time
+import uuid
 
 import torch.distributed as dist
 
@@ -41,6 +44,47 @@ def leave(store, rank, size):
     thread.join(LEAVING_SECONDS)
 
 
+def store_of_this_start(store, rank, size, timeout):
+    """`store` without what earlier starts of the ranks left in it.
+
+    torchrun starts all ranks again over one store, where a rank would find the
+    address of a process that has ended. So each rank takes a new name, and uses
+    the store under the names of all that rank 0 saw and that all confirmed.
+    Raises TimeoutError after `timeout`.
+    """
+    shared = dist.PrefixStore("ringweave/start", store)
+    own = uuid.uuid4().hex
+
+    def fresh(names):
+        digest = hashlib.sha256(names.encode()).hexdigest()
+        return dist.PrefixStore(f"ringweave/{digest[:32]}", store)
+
+    def read(key):
+        return shared.get(key).decode() if shared.check([key]) else None
+
+    shared.set(f"name/{rank}", own)
+    end = time.monotonic() + timeout.total_seconds()
+    while time.monotonic() < end:
+        if rank == 0:
+            names = [read(f"name/{peer}") for peer in range(size)]
+            if None not in names:
+                seen = " ".join(names)
+                shared.set("seen", seen)
+                if all(read(f"confirmed/{peer}") == seen
+                       for peer in range(1, size)):
+                    shared.set("agreed", seen)
+                    return fresh(seen)
+        else:
+            seen = read("seen")
+            if seen and seen.split()[rank:rank + 1] == [own]:
+                shared.set(f"confirmed/{rank}", seen)
+                if read("agreed") == seen:
+                    return fresh(seen)
+        time.sleep(0.01)
+    raise TimeoutError("not all ranks started within "
+                       f"{timeout.total_seconds():g} s")
+
+
 def main():
     arguments = sys.argv[1:]
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
@@ -54,6 +98,7 @@ def main():
     try:
         timeout = datetime.timedelta(seconds=seconds)
         store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+        store = store_of_this_start(store, rank, size, timeout)
         dist.init_process_group("gloo", store=store, rank=rank,
                                 world_size=size, timeout=timeout)
     except Exception as error:  # c10d has no common class of errors

@@ -12,6 +12,7 @@
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
+#include "ringweave/comm/first_fault.h"
 #include "ringweave/comm/local_transport.h"
 
 namespace ringweave::cli {
@@ -84,16 +85,8 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
 /// rank's fault on all of them.
 void compare_outcomes(const std::string& fault, const Context& context,
                       comm::Communicator& communicator) {
-  const std::vector<std::string> faults = communicator.all_gather(fault);
-  const auto first = std::find_if(faults.begin(), faults.end(),
-                                  [](auto& text) { return !text.empty(); });
-  if (first != faults.end()) {
-    const bool shared = std::count(faults.begin(), faults.end(), *first) ==
-                        static_cast<std::ptrdiff_t>(faults.size());
-    throw InvalidArgument(
-        shared ? *first
-               : fmt::format("rank {}: {}", first - faults.begin(), *first));
-  }
+  const std::string first = comm::first_fault(fault, communicator);
+  if (!first.empty()) throw InvalidArgument(first);
   communicator.check_agreement(context.facts);
 }
 
@@ -182,9 +175,15 @@ int run_job(const Context& context) {
     flush_results();
     return 0;
   } catch (const std::exception& error) {
+    if (const auto* told = dynamic_cast<const Interrupted*>(&error)) {
+      complain(context, told->what());
+      return 128 + told->signal();
+    }
     // A peer that a signal stopped first is no failure.
-    if (const int signal = interrupted(); signal != 0) {
-      complain(context, Interrupted(signal).what());
+    const bool of_a_peer = dynamic_cast<const CommError*>(&error) != nullptr;
+    if (const int signal = interrupted(); signal != 0 && of_a_peer) {
+      complain(context,
+               fmt::format("{}: {}", Interrupted(signal).what(), error.what()));
       return 128 + signal;
     }
     return explain_failure(context, error);

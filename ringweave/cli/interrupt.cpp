@@ -17,6 +17,9 @@ struct sigaction former_term;
 
 void note(int signal) {
   pending = signal;
+  // The next one ends the process, whichever it is.
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
   // A signal handler may write, but not print.
   constexpr std::string_view kText =
       "\nringweave: stopping, which may take a while; again: at once\n";
@@ -34,7 +37,7 @@ InterruptScope::InterruptScope() {
   struct sigaction action = {};
   action.sa_handler = note;
   sigemptyset(&action.sa_mask);
-  action.sa_flags = SA_RESETHAND | SA_RESTART;
+  action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, &former_int);
   sigaction(SIGTERM, &action, &former_term);
 }

@@ -8,11 +8,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "ringweave/checkpoint/checkpoint_folder.h"
+#include "ringweave/checkpoint/state.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/override.h"
 #include "ringweave/cli/progress.h"
 #include "ringweave/cli/run_folder.h"
+#include "ringweave/cli/watch.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/trainer.h"
@@ -29,17 +32,25 @@ struct TrainFlags {
   std::vector<std::string> set;
   std::string plan;
   std::string run_dir;
+  std::string resume;
   bool json = false;
   bool dry_run = false;
 };
 
-/// The config file with the flags over it, complete but for the data.
-config::TrainConfig resolve(const TrainFlags& flags, const Context& context) {
-  Json json = read_json_file(flags.config);
+/// The config file with the flags over it, complete but for the data. A run
+/// that goes on has a config of its own.
+config::TrainConfig resolve(const TrainFlags& flags, const RunPlace& place,
+                            const Context& context) {
+  require(!flags.config.empty() || place.begun,
+          "[train] got no --config; want one, or --resume with a run that has "
+          "begun");
+  const std::string path =
+      flags.config.empty() ? place.path + "/config.json" : flags.config;
+  Json json = read_json_file(path);
   for (const std::string& assignment : flags.set) {
     apply_override(json, assignment);
   }
-  config::TrainConfig config = config::config_from_json(json, flags.config);
+  config::TrainConfig config = config::config_from_json(json, path);
   if (!flags.data.empty()) config.data.files = flags.data;
   if (flags.steps) config.steps = *flags.steps;
   if (flags.threads) config.threads = *flags.threads;
@@ -68,6 +79,19 @@ Json to_json(const train::ValidationReport& report) {
           {"step", report.step},
           {"loss", report.loss},
           {"tokens", report.tokens}};
+}
+
+Json to_json(const train::CheckpointReport& report) {
+  return {{"kind", "checkpoint"},
+          {"step", report.step},
+          {"seconds", report.seconds}};
+}
+
+Json to_json(const Warning& warning) {
+  return {{"kind", name(warning.kind)},
+          {"step", warning.step},
+          {"value", warning.value},
+          {"median", warning.median}};
 }
 
 Json optional_number(const std::optional<double>& number) {
@@ -137,17 +161,23 @@ config::TrainConfig anywhere(config::TrainConfig config) {
 /// What the leading process prints and stores while the others only train.
 class Observer {
  public:
-  Observer(const TrainFlags& flags, const config::TrainConfig& config,
-           bool leads)
-      : progress_("step", config.steps,
+  Observer(const RunPlace& place, const config::TrainConfig& config, bool leads)
+      : saves_(!place.path.empty()),
+        progress_("step", config.steps,
                   leads ? Progress::style_for(stderr) : Progress::Style::off) {
-    if (leads && !flags.run_dir.empty()) {
-      folder_.emplace(flags.run_dir, config::to_json(anywhere(config)),
-                      versions(), config.seed);
-    }
+    if (!leads || !saves_) return;
+    folder_.emplace(place, config::to_json(anywhere(config)), versions(),
+                    config.seed);
+    if (!place.begun) return;
+    const std::int64_t step = place.step.value_or(0);
+    folder_->add(
+        {{"kind", "resume"}, {"step", step}, {"ranks", config.parallel.ranks}});
+    progress_.note(
+        fmt::format("going on after {} steps of {}", step, place.path));
   }
 
-  /// Called on the rank's own thread; an interrupt ends the run by throwing.
+  /// Called on the rank's own thread. An interrupt ends a run that saves after
+  /// the step, with a checkpoint; another one at once, by throwing.
   train::Callbacks callbacks() {
     train::Callbacks callbacks;
     callbacks.start = [this](const train::StartReport& report) {
@@ -157,18 +187,32 @@ class Observer {
           with_prefix(static_cast<double>(report.train_tokens)),
           with_prefix(static_cast<double>(report.validation_tokens))));
     };
-    callbacks.layer = check_interrupted;
+    if (saves_) {
+      callbacks.stop = interrupted;
+    } else {
+      callbacks.layer = check_interrupted;
+    }
     callbacks.step = [this](const train::StepReport& report) {
       losses_.push_back(report.loss);
       if (folder_) folder_->add(to_json(report));
       progress_.update(report.step, facts(report));
-      check_interrupted();
+      for (const Warning& warning :
+           watch_.look(report.step, report.loss, report.seconds)) {
+        progress_.note(text(warning));
+        if (folder_) folder_->add(to_json(warning));
+      }
+      if (!saves_) check_interrupted();
     };
     callbacks.validation = [this](const train::ValidationReport& report) {
       if (folder_) folder_->add(to_json(report));
       progress_.note(fmt::format("validation after {} steps: loss {:.4f}",
                                  report.step, report.loss));
-      check_interrupted();
+      if (!saves_) check_interrupted();
+    };
+    callbacks.checkpoint = [this](const train::CheckpointReport& report) {
+      if (folder_) folder_->add(to_json(report));
+      progress_.note(fmt::format("checkpoint after {} steps, in {:.2f} s",
+                                 report.step, report.seconds));
     };
     return callbacks;
   }
@@ -176,8 +220,10 @@ class Observer {
   const std::vector<double>& losses() const { return losses_; }
 
  private:
+  bool saves_;
   Progress progress_;
   std::optional<RunFolder> folder_;
+  Watch watch_;
   std::vector<double> losses_;
 };
 
@@ -194,8 +240,36 @@ std::string exchange_names(const config::TrainConfig& config,
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+/// Of a run that has a folder, what its checkpoints need.
+train::Saving saving(const RunPlace& place, const train::Data& data) {
+  if (place.path.empty()) return {};
+  return {.run = place.path,
+          .resume = place.step,
+          .data = train::hash(data),
+          .versions = versions()};
+}
+
+/// Throws InvalidArgument unless the run can go on as this one.
+void check_resumable(const RunPlace& place, const config::TrainConfig& config,
+                     const train::Saving& saving) {
+  const std::string folder =
+      checkpoint::CheckpointFolder(place.path).path_of(*place.step);
+  checkpoint::State state = checkpoint::read_state(folder);
+  // With the fields that it did not have yet.
+  state.config = to_json(config::config_from_json(state.config, folder));
+  checkpoint::check_resumable(state, folder, to_json(config), saving.data);
+  require(state.samples == state.step * config.data.batch,
+          "[resume] got a checkpoint {} of {} sequences; want {}, which {} "
+          "steps use",
+          folder, state.samples, state.step * config.data.batch, state.step);
+  require(config.steps >= *place.step,
+          "[steps] got {}; want at least {}, the steps of the checkpoint {}",
+          config.steps, *place.step, folder);
+}
+
 void train_job(const TrainFlags& flags, const config::TrainConfig& config,
                const train::Exchanges& chosen, const train::Data& data,
+               const RunPlace& place, const train::Saving& saving,
                const Context& context) {
   const bool leads = context.leads();
   if (leads) {
@@ -204,18 +278,26 @@ void train_job(const TrainFlags& flags, const config::TrainConfig& config,
   train::TrainReport report;
   std::vector<double> losses;
   {
-    Observer observer(flags, config, leads);
+    Observer observer(place, config, leads);
     report = train::run_on(context.engine, config, chosen, data,
-                           observer.callbacks());
+                           observer.callbacks(), saving);
     losses = observer.losses();
   }
+  if (report.stop != 0) throw Interrupted(report.stop);
   if (!leads) return;
   fmt::print("{}", flags.json ? to_json(report, losses).dump() + "\n"
                               : summary(report, config.parallel.ranks));
 }
 
 void prepare(const TrainFlags& flags, Context& context) {
-  const config::TrainConfig config = resolve(flags, context);
+  RunPlace place = find_run(flags.run_dir, flags.resume);
+  std::shared_ptr<RunLock> lock;
+  if (context.leads() && place.begun && !flags.dry_run) {
+    lock = std::make_shared<RunLock>(place.path);
+    // As it is, now that nobody else writes there.
+    place = find_run(flags.run_dir, flags.resume);
+  }
+  const config::TrainConfig config = resolve(flags, place, context);
   context.start_time_out = train::time_outs(config).start;
   const train::Exchanges chosen = train::exchanges(config);
   if (!flags.dry_run) {
@@ -224,15 +306,22 @@ void prepare(const TrainFlags& flags, Context& context) {
   }
   auto data =
       std::make_shared<const train::Data>(train::read_data(config.data));
-  context.facts = {{"command", "train"}};
+  const train::Saving saving = cli::saving(place, *data);
+  if (place.step) check_resumable(place, config, saving);
+  context.facts = {{"command", "train"},
+                   {"run folder", place.path.empty() ? "none" : "one"},
+                   {"resume", fmt::format("{}", place.step.value_or(0))}};
   if (context.engine.is_group()) {
     context.facts.merge(train::facts(config, chosen, *data));
   }
-  if (context.leads() && !flags.run_dir.empty()) {
-    (flags.dry_run ? RunFolder::check : RunFolder::make)(flags.run_dir);
+  if (context.leads() && !place.path.empty() && !place.begun) {
+    (flags.dry_run ? RunFolder::check : RunFolder::make)(place.path);
+    if (!flags.dry_run) lock = std::make_shared<RunLock>(place.path);
   }
-  context.job = [flags, config, chosen, data, &context] {
-    if (!flags.dry_run) return train_job(flags, config, chosen, *data, context);
+  context.job = [flags, config, chosen, data, place, saving, lock, &context] {
+    if (!flags.dry_run) {
+      return train_job(flags, config, chosen, *data, place, saving, context);
+    }
     if (context.leads()) fmt::print("{}\n", to_json(config).dump(2));
   };
 }
@@ -243,8 +332,10 @@ void add_train(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand(
       "train", "Train a model, its sequences split over ranks");
   auto flags = std::make_shared<TrainFlags>();
-  command->add_option("--config", flags->config, "JSON config; see docs/")
-      ->required()
+  command
+      ->add_option("--config", flags->config,
+                   "JSON config; see docs/ (with --resume: that of the run "
+                   "unless given)")
       ->type_name("FILE");
   command
       ->add_option("--data", flags->data,
@@ -276,8 +367,15 @@ void add_train(CLI::App& app, Context& context) {
       ->type_name("FILE");
   command
       ->add_option("--run-dir", flags->run_dir,
-                   "New folder for the resolved config and the metrics")
+                   "New folder for the resolved config, the metrics and the "
+                   "checkpoints")
       ->type_name("FOLDER");
+  command
+      ->add_option("--resume", flags->resume,
+                   "Go on from a checkpoint, in the run's folder: auto (the "
+                   "newest in --run-dir; a new run if there is none), a run's "
+                   "folder, or a checkpoint's")
+      ->type_name("auto|FOLDER");
   command->add_flag("--json", flags->json,
                     "Print the result as one JSON object");
   command->add_flag("--dry-run", flags->dry_run,

@@ -107,7 +107,8 @@ void Communicator::count_wait(const Wait& wait, const std::string& operation,
       facts.first_failed = transport_->first_failed().value_or(-1);
     }
     // Somebody timed out on this rank, which waited for another: not known.
-    if (facts.first_failed == rank()) facts.first_failed = -1;
+    // The transport's numbering may be that of a larger group (subgroup.h).
+    if (facts.first_failed == facts.rank) facts.first_failed = -1;
     throw CommError(std::move(facts));
   }
 }
@@ -163,13 +164,15 @@ std::vector<std::string> Communicator::all_gather(const std::string& text) {
 }
 
 template <typename T>
-void Communicator::sum(std::span<T> values) {
-  const auto piece = [&](Rank owner) {
-    const Range range =
-        cut({0, static_cast<std::int64_t>(values.size())}, owner, size());
-    return values.subspan(range.begin, range.size());
-  };
-  const std::span<T> mine = piece(rank());
+std::span<T> Communicator::piece(std::span<T> values, Rank owner) const {
+  const Range range =
+      cut({0, static_cast<std::int64_t>(values.size())}, owner, size());
+  return values.subspan(range.begin, range.size());
+}
+
+template <typename T>
+void Communicator::reduce_scatter(std::span<T> values) {
+  const std::span<T> mine = piece(values, rank());
   // Of all ranks, one after the other, this rank's piece.
   const Buffer parts = allocate_buffer(size() * mine.size_bytes());
   const auto part = [&](Rank peer) {
@@ -182,7 +185,7 @@ void Communicator::sum(std::span<T> values) {
     if (peer == rank()) continue;
     receives.push_back(
         {peer, parts.slice(peer * mine.size_bytes(), mine.size_bytes())});
-    sends.push_back({peer, borrowed(piece(peer))});
+    sends.push_back({peer, borrowed(piece(values, peer))});
   }
   std::ranges::copy(mine, part(rank()).begin());
   exchange(std::move(receives), std::move(sends), step_deadline(),
@@ -192,19 +195,42 @@ void Communicator::sum(std::span<T> values) {
     const std::span<T> theirs = part(peer);
     for (std::size_t i = 0; i < mine.size(); ++i) mine[i] += theirs[i];
   }
-  receives.clear();
-  sends.clear();
+}
+
+template <typename T>
+void Communicator::gather_pieces(std::span<T> values) {
+  std::vector<Receive> receives;
+  std::vector<Send> sends;
   for (Rank peer = 0; peer < size(); ++peer) {
     if (peer == rank()) continue;
-    receives.push_back({peer, borrowed(piece(peer))});
-    sends.push_back({peer, borrowed(mine)});
+    receives.push_back({peer, borrowed(piece(values, peer))});
+    sends.push_back({peer, borrowed(piece(values, rank()))});
   }
   exchange(std::move(receives), std::move(sends), step_deadline(),
            "all-reduce: sums");
 }
 
-void Communicator::all_reduce_sum(std::span<double> values) { sum(values); }
-void Communicator::all_reduce_sum(std::span<float> values) { sum(values); }
+void Communicator::reduce_scatter_sum(std::span<double> values) {
+  reduce_scatter(values);
+}
+void Communicator::reduce_scatter_sum(std::span<float> values) {
+  reduce_scatter(values);
+}
+void Communicator::all_gather_pieces(std::span<double> values) {
+  gather_pieces(values);
+}
+void Communicator::all_gather_pieces(std::span<float> values) {
+  gather_pieces(values);
+}
+
+void Communicator::all_reduce_sum(std::span<double> values) {
+  reduce_scatter(values);
+  gather_pieces(values);
+}
+void Communicator::all_reduce_sum(std::span<float> values) {
+  reduce_scatter(values);
+  gather_pieces(values);
+}
 
 void Communicator::barrier() { barrier(step_deadline()); }
 

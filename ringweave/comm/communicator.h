@@ -49,6 +49,7 @@ class Communicator {
 
   Rank rank() const { return transport_->rank(); }
   int size() const { return transport_->size(); }
+  const TimeOuts& time_outs() const { return time_outs_; }
 
   /// Transport::post(); what is sent is counted in traffic(). Throws
   /// InternalError as check_batch().
@@ -84,6 +85,13 @@ class Communicator {
   /// gets all values of piece r, and sends their sums back.
   void all_reduce_sum(std::span<double> values);
   void all_reduce_sum(std::span<float> values);
+  /// The two steps of all_reduce_sum(), apart: after the first one, piece r of
+  /// the values (cut() of them in size() pieces) holds the sums on rank r, and
+  /// the rest is as it was; after the second, all pieces are on all ranks.
+  void reduce_scatter_sum(std::span<double> values);
+  void reduce_scatter_sum(std::span<float> values);
+  void all_gather_pieces(std::span<double> values);
+  void all_gather_pieces(std::span<float> values);
   /// Returns once every rank has called it. One step of one byte per pair.
   void barrier();
 
@@ -150,7 +158,11 @@ class Communicator {
   template <typename Act>
   auto or_fail(const Act& act);
   template <typename T>
-  void sum(std::span<T> values);
+  std::span<T> piece(std::span<T> values, Rank owner) const;
+  template <typename T>
+  void reduce_scatter(std::span<T> values);
+  template <typename T>
+  void gather_pieces(std::span<T> values);
   Clock::time_point step_deadline() const {
     return Clock::now() + time_outs_.step;
   }

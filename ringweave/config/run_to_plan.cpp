@@ -18,10 +18,11 @@ std::optional<Value> unless_default(const Value& value) {
 
 RunToPlan run_of(const TrainConfig& config, const Json& json) {
   const ParallelConfig& parallel = config.parallel;
+  check_groups(config);
   RunToPlan run{
       .model = config.model,
       .compute = config.compute,
-      .batch = config.data.batch,
+      .batch = sequences_at_a_time(config),
       .seq_len = {},
       .ranks = {},
       .topology = unless_default(parallel.topology),
@@ -31,7 +32,9 @@ RunToPlan run_of(const TrainConfig& config, const Json& json) {
       .message_overhead_seconds =
           unless_default(parallel.message_overhead_seconds)};
   if (says(json, "data", "seq_len")) run.seq_len = config.data.seq_len;
-  if (says(json, "parallel", "ranks")) run.ranks = parallel.ranks;
+  if (says(json, "parallel", "ranks") || says(json, "parallel", "sequence")) {
+    run.ranks = parallel.sequence_ranks();
+  }
   if (says(json, "parallel", "layout")) run.layout = parallel.layout;
   return run;
 }

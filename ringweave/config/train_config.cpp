@@ -52,7 +52,19 @@ int small_integer(JsonObject& object, const std::string& key, int min,
 
 ParallelConfig parallel_from_json(JsonObject object) {
   ParallelConfig config;
-  config.ranks = small_integer(object, "ranks", 1, config.ranks);
+  config.sequence = small_integer(object, "sequence", 0, config.sequence);
+  config.data = small_integer(object, "data", 1, config.data);
+  const std::int64_t groups = config.data;
+  config.ranks = small_integer(object, "ranks", 1,
+                               static_cast<int>(std::min<std::int64_t>(
+                                   groups * std::max(1, config.sequence),
+                                   std::numeric_limits<int>::max())));
+  config.accumulation =
+      small_integer(object, "accumulation", 1, config.accumulation);
+  config.shard_optimizer =
+      object.boolean("shard_optimizer", config.shard_optimizer);
+  config.recompute =
+      object.choice("recompute", {"none", "mlp", "block"}, config.recompute);
   config.layout =
       object.choice("layout", schedule::Layout::names(), config.layout);
   config.softmax = object.string("softmax", config.softmax);
@@ -74,6 +86,15 @@ ValidationConfig validation_from_json(JsonObject object) {
   ValidationConfig config;
   config.every = object.integer("every", 0, config.every);
   config.batches = object.integer("batches", 0, config.batches);
+  object.done();
+  return config;
+}
+
+CheckpointConfig checkpoint_from_json(JsonObject object) {
+  CheckpointConfig config;
+  config.every_steps = object.integer("every_steps", 0, config.every_steps);
+  config.keep_last = object.integer("keep_last", 1, config.keep_last);
+  config.keep_every = object.integer("keep_every", 0, config.keep_every);
   object.done();
   return config;
 }
@@ -108,6 +129,11 @@ Json to_json(const OptimizerConfig& config) {
 
 Json to_json(const ParallelConfig& config) {
   return {{"ranks", config.ranks},
+          {"sequence", config.sequence},
+          {"data", config.data},
+          {"accumulation", config.accumulation},
+          {"shard_optimizer", config.shard_optimizer},
+          {"recompute", config.recompute},
           {"layout", config.layout},
           {"softmax", config.softmax},
           {"linear", config.linear},
@@ -148,15 +174,43 @@ void check_optimizer(const OptimizerConfig& config) {
 }
 
 void check_parallel(const TrainConfig& config) {
+  check_groups(config);
   const ParallelConfig& parallel = config.parallel;
-  require(parallel.ranks >= 1, "[parallel.ranks] got {}; want at least 1",
-          parallel.ranks);
   const schedule::Layout layout = schedule::Layout::named(
-      parallel.layout, config.data.seq_len, parallel.ranks);
+      parallel.layout, config.data.seq_len, parallel.sequence_ranks());
   if (config.model.has_linear()) layout.check_runs("parallel.layout");
 }
 
 }  // namespace
+
+void check_groups(const TrainConfig& config) {
+  const ParallelConfig& parallel = config.parallel;
+  for (const auto& [field, value] :
+       {std::pair("ranks", parallel.ranks), std::pair("data", parallel.data),
+        std::pair("accumulation", parallel.accumulation)}) {
+    require(value >= 1, "[parallel.{}] got {}; want at least 1", field, value);
+  }
+  require(parallel.ranks % parallel.data == 0 &&
+              (parallel.sequence == 0 ||
+               parallel.sequence == parallel.sequence_ranks()),
+          "[parallel] got {} ranks with sequence {} and data {}; want ranks = "
+          "sequence · data",
+          parallel.ranks, parallel.sequence, parallel.data);
+  require(config.data.batch %
+                  (std::int64_t{parallel.data} * parallel.accumulation) ==
+              0,
+          "[data.batch] got {}; want a multiple of {}, which is parallel.data "
+          "{} times parallel.accumulation {}",
+          config.data.batch,
+          std::int64_t{parallel.data} * parallel.accumulation, parallel.data,
+          parallel.accumulation);
+}
+
+std::int64_t sequences_at_a_time(const TrainConfig& config) {
+  const ParallelConfig& parallel = config.parallel;
+  return config.data.batch /
+         (std::int64_t{parallel.data} * parallel.accumulation);
+}
 
 TrainConfig config_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
@@ -174,6 +228,7 @@ TrainConfig config_from_json(const Json& json, const std::string& path) {
       object.choice("compute", element_type_names(), name(config.compute)));
   config.parallel = parallel_from_json(object.object("parallel"));
   config.validation = validation_from_json(object.object("validation"));
+  config.checkpoint = checkpoint_from_json(object.object("checkpoint"));
   config.time_outs = time_outs_from_json(object.object("time_outs"));
   config.threads = small_integer(object, "threads", 0, config.threads);
   object.done();
@@ -197,6 +252,10 @@ Json to_json(const TrainConfig& config) {
           {"validation",
            {{"every", config.validation.every},
             {"batches", config.validation.batches}}},
+          {"checkpoint",
+           {{"every_steps", config.checkpoint.every_steps},
+            {"keep_last", config.checkpoint.keep_last},
+            {"keep_every", config.checkpoint.keep_every}}},
           {"time_outs",
            {{"start_seconds", config.time_outs.start_seconds},
             {"step_seconds", config.time_outs.step_seconds}}},

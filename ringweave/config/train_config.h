@@ -39,8 +39,17 @@ struct OptimizerConfig {
                          const OptimizerConfig&) = default;
 };
 
+/// `ranks` are groups of consecutive ranks: a group splits the tokens of its
+/// sequences, and groups split the sequences of a batch.
 struct ParallelConfig {
   int ranks = 1;
+  int sequence = 0;      ///< ranks of a group; 0: what ranks / data is
+  int data = 1;          ///< groups
+  int accumulation = 1;  ///< parts of a group's sequences, one after the other
+  /// Each rank keeps and updates one piece of the optimizer's moments (ZeRO-1).
+  bool shard_optimizer = false;
+  /// Activations that backward computes again: "none", "mlp", "block".
+  std::string recompute = "none";
   std::string layout = "zigzag";  ///< a name of schedule::Layout
   /// A name of schedule::Strategy, or "auto": what the planner picks.
   std::string softmax = "multi_ring";
@@ -56,6 +65,9 @@ struct ParallelConfig {
   /// A plan file, in place of softmax and linear.
   std::string plan{};
   std::string grad_payload = "float32";  ///< or "compute"
+
+  /// Ranks of a group.
+  int sequence_ranks() const { return ranks / data; }
   friend bool operator==(const ParallelConfig&,
                          const ParallelConfig&) = default;
 };
@@ -65,6 +77,15 @@ struct ValidationConfig {
   std::int64_t batches = 0;  ///< at most so many batches; 0: the whole text
   friend bool operator==(const ValidationConfig&,
                          const ValidationConfig&) = default;
+};
+
+/// Of runs that have a folder; they end with a checkpoint.
+struct CheckpointConfig {
+  std::int64_t every_steps = 0;  ///< steps between checkpoints; 0: at the end
+  std::int64_t keep_last = 2;    ///< the newest ones that are kept
+  std::int64_t keep_every = 0;   ///< those of its multiples too; 0: none
+  friend bool operator==(const CheckpointConfig&,
+                         const CheckpointConfig&) = default;
 };
 
 struct TimeOutConfig {
@@ -82,10 +103,18 @@ struct TrainConfig {
   ElementType compute = ElementType::float32;
   ParallelConfig parallel;
   ValidationConfig validation;
+  CheckpointConfig checkpoint;
   TimeOutConfig time_outs;
   int threads = 0;  ///< per rank, within an operation; 0: cores / ranks
   friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
 };
+
+/// Throws InvalidArgument unless ranks and the batch can be cut as the fields
+/// of ParallelConfig say.
+void check_groups(const TrainConfig& config);
+
+/// Sequences of a batch that go through the model at a time, on one rank.
+std::int64_t sequences_at_a_time(const TrainConfig& config);
 
 /// Reads a config; `path` stands for it in errors. `data.files` may be absent
 /// or empty: flags may name them, and check() wants them. Throws

@@ -93,6 +93,14 @@ TEST(TrainConfig, EachFaultIsOneClearError) {
       {R"("optimizer": {"eps": 0})", "[optimizer.eps] got 0"},
       {R"("optimizer": {"min_lr_ratio": 2})", "[optimizer.min_lr_ratio] got 2"},
       {R"("optimizer": {"learning_rate": -1})", "got -1; want a finite number"},
+      {R"("parallel": {"data": 0})", "[config.parallel.data] got 0"},
+      {R"("parallel": {"ranks": 4, "data": 3})", "ranks = sequence"},
+      {R"("parallel": {"ranks": 4, "sequence": 2})", "ranks = sequence"},
+      {R"("parallel": {"ranks": 4, "sequence": 3, "data": 2})",
+       "got 4 ranks with sequence 3 and data 2"},
+      {R"("data": {"batch": 4}, "parallel": {"data": 2, "accumulation": 3})",
+       "[data.batch] got 4; want a multiple of 6"},
+      {R"("parallel": {"shard_optimizer": 1})", "shard_optimizer"},
       {R"("parallel": {"ranks": 0})", "[config.parallel.ranks] got 0"},
       {R"("parallel": {"ranks": 4294967297})", "want at most 2147483647"},
       {R"("parallel": {"layout": "zagzig"})", "want one of \"zigzag\""},
@@ -131,6 +139,22 @@ TEST(TrainConfig, ExamplesOfTheProjectAreValid) {
     EXPECT_TRUE(config.model.has_linear());
     EXPECT_TRUE(config.model.has_softmax());
   }
+}
+
+TEST(TrainConfig, RanksAreGroupsOfRanks) {
+  const auto ranks = [](const std::string& parallel) {
+    const ParallelConfig config =
+        read(R"("data": {"files": ["a"], "batch": 12}, "parallel": )" +
+             parallel)
+            .parallel;
+    return std::vector{config.ranks, config.sequence_ranks(), config.data};
+  };
+  EXPECT_EQ(ranks("{}"), (std::vector{1, 1, 1}));
+  EXPECT_EQ(ranks(R"({"ranks": 6})"), (std::vector{6, 6, 1}));
+  EXPECT_EQ(ranks(R"({"ranks": 6, "data": 3})"), (std::vector{6, 2, 3}));
+  EXPECT_EQ(ranks(R"({"sequence": 2, "data": 3})"), (std::vector{6, 2, 3}));
+  EXPECT_EQ(ranks(R"({"sequence": 5})"), (std::vector{5, 5, 1}));
+  EXPECT_EQ(ranks(R"({"data": 3})"), (std::vector{3, 1, 3}));
 }
 
 }  // namespace

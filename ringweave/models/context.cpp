@@ -20,6 +20,7 @@ Context make_context(const ModelConfig& config, ElementType compute,
   context.positions = at::tensor(positions, at::kLong);
   context.attention_options.grad_payload_in_compute_type =
       split.grad_payload_in_compute_type;
+  context.recompute = split.recompute;
   if (config.has_softmax()) {
     context.rope = make_rope(positions, config.head_dim, config.rope_theta,
                              tensor::scalar_type(accumulate_type(compute)));

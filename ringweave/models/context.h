@@ -10,6 +10,7 @@
 #include "ringweave/comm/communicator.h"
 #include "ringweave/config/model_config.h"
 #include "ringweave/linear_attention/linear_attention.h"
+#include "ringweave/models/recompute.h"
 #include "ringweave/models/rope.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/strategy/strategy.h"
@@ -24,6 +25,7 @@ struct Split {
   schedule::StateExchangePtr linear;          ///< of the linear layers
                                               ///< (null without)
   bool grad_payload_in_compute_type = false;  ///< attention::AttentionOptions
+  Recompute recompute = Recompute::none;      ///< the same on all ranks
 };
 
 /// One rank's view of a split; shared by all layers and steps.
@@ -36,6 +38,7 @@ struct Context {
   std::shared_ptr<const attention::AttentionPlan> attention;   ///< or null
   std::shared_ptr<const linear_attention::LinearPlan> linear;  ///< or null
   attention::AttentionOptions attention_options;
+  Recompute recompute = Recompute::none;
 };
 
 /// Plans what the model's layers need. Throws InvalidArgument if the layout has

@@ -43,9 +43,27 @@ at::Tensor Model::forward(const at::Tensor& tokens,
   at::Tensor x =
       at::embedding(embedding_, tokens).to(tensor::scalar_type(compute_));
   for (const Layer& layer : layers_) {
-    x = x + layer.mixer->forward(
-                rms_norm(x, layer.input_norm, config_.norm_eps), context);
-    x = x + swiglu(rms_norm(x, layer.mlp_norm, config_.norm_eps), layer.mlp);
+    const Block mlp = [this, &layer](const at::Tensor& in) {
+      return in +
+             swiglu(rms_norm(in, layer.mlp_norm, config_.norm_eps), layer.mlp);
+    };
+    const Block mixer = [this, &layer, &context](const at::Tensor& in) {
+      return in +
+             layer.mixer->forward(
+                 rms_norm(in, layer.input_norm, config_.norm_eps), context);
+    };
+    switch (context.recompute) {
+      case Recompute::none:
+        x = mlp(mixer(x));
+        break;
+      case Recompute::mlp:
+        x = recomputed(mlp, mixer(x));
+        break;
+      case Recompute::block:
+        x = recomputed(
+            [mlp, mixer](const at::Tensor& in) { return mlp(mixer(in)); }, x);
+        break;
+    }
   }
   return project(rms_norm(x, norm_, config_.norm_eps), head_);
 }

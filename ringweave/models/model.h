@@ -33,7 +33,8 @@ class Model {
   /// tokens: (batch, tokens of this rank) int64 → logits (batch, tokens,
   /// vocab_size). Every rank must call it, and the backward of what it returns,
   /// even if it has no tokens: its layers exchange blocks and states with the
-  /// others. Blocks; throws CommError at a time-out.
+  /// others. Blocks; throws CommError at a time-out. With context.recompute the
+  /// model and the context must outlive the graph.
   at::Tensor forward(const at::Tensor& tokens, const Context& context) const;
 
  private:

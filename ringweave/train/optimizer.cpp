@@ -24,15 +24,43 @@ double learning_rate(const OptimizerConfig& config, std::int64_t step,
          (config.min_lr_ratio + (1.0 - config.min_lr_ratio) * share);
 }
 
-Gradients::Gradients(const std::vector<models::Parameter>& parameters) {
+namespace {
+
+std::int64_t count(const std::vector<models::Parameter>& parameters) {
   std::int64_t total = 0;
   for (const auto& parameter : parameters) total += parameter.value.numel();
-  flat_ = at::zeros({total}, parameters.at(0).value.scalar_type());
+  return total;
+}
+
+/// The numbers of a contiguous fp32 or fp64 tensor.
+template <typename Use>
+void with_span(const at::Tensor& flat, const Use& use) {
+  const auto size = static_cast<std::size_t>(flat.numel());
+  if (flat.scalar_type() == at::kDouble) {
+    use(std::span(flat.mutable_data_ptr<double>(), size));
+  } else {
+    use(std::span(flat.mutable_data_ptr<float>(), size));
+  }
+}
+
+at::Tensor part(const at::Tensor& flat, const Range& range) {
+  return flat.narrow(0, range.begin, range.size());
+}
+
+double norm_of(const at::Tensor& flat) {
+  return at::linalg_vector_norm(flat, 2, std::nullopt, false, at::kDouble)
+      .item<double>();
+}
+
+}  // namespace
+
+Gradients::Gradients(const std::vector<models::Parameter>& parameters) {
+  flat_ = at::zeros({count(parameters)}, parameters.at(0).value.scalar_type());
   std::int64_t at = 0;
   for (const auto& parameter : parameters) {
     const at::Tensor& value = parameter.value;
-    views_.push_back(flat_.narrow(0, at, value.numel()).view(value.sizes()));
-    value.mutable_grad() = views_.back();
+    value.mutable_grad() =
+        flat_.narrow(0, at, value.numel()).view(value.sizes());
     at += value.numel();
   }
 }
@@ -40,39 +68,82 @@ Gradients::Gradients(const std::vector<models::Parameter>& parameters) {
 void Gradients::zero() { flat_.zero_(); }
 
 void Gradients::all_reduce(comm::Communicator& communicator) {
-  const auto count = static_cast<std::size_t>(flat_.numel());
-  if (flat_.scalar_type() == at::kDouble) {
-    communicator.all_reduce_sum(
-        std::span(flat_.mutable_data_ptr<double>(), count));
-  } else {
-    communicator.all_reduce_sum(
-        std::span(flat_.mutable_data_ptr<float>(), count));
+  with_span(flat_, [&](auto numbers) { communicator.all_reduce_sum(numbers); });
+}
+
+Range Gradients::reduce_scatter(comm::Communicator& communicator) {
+  with_span(flat_,
+            [&](auto numbers) { communicator.reduce_scatter_sum(numbers); });
+  return cut({0, flat_.numel()}, communicator.rank(), communicator.size());
+}
+
+double Gradients::norm() const { return norm_of(flat_); }
+
+double Gradients::norm(const Range& piece,
+                       comm::Communicator& communicator) const {
+  const double mine = norm_of(part(flat_, piece));
+  std::vector<double> squares(static_cast<std::size_t>(communicator.size()));
+  squares[communicator.rank()] = mine * mine;
+  communicator.all_reduce_sum(squares);
+  double sum = 0;
+  for (const double square : squares) sum += square;
+  return std::sqrt(sum);
+}
+
+void Gradients::clip(double norm, double limit, const Range& piece) {
+  if (limit > 0 && norm > limit) part(flat_, piece).mul_(limit / norm);
+}
+
+at::Tensor flatten(const std::vector<models::Parameter>& parameters) {
+  const at::Tensor flat =
+      at::empty({count(parameters)}, parameters.at(0).value.scalar_type());
+  std::int64_t at = 0;
+  for (const auto& parameter : parameters) {
+    at::Tensor value = parameter.value;
+    const at::Tensor view =
+        flat.narrow(0, at, value.numel()).view(value.sizes());
+    view.copy_(value.detach());
+    value.set_data(view);
+    at += value.numel();
   }
+  return flat;
 }
 
-double Gradients::norm() const {
-  return at::linalg_vector_norm(flat_, 2, std::nullopt, false, at::kDouble)
-      .item<double>();
-}
-
-double Gradients::clip(double limit) {
-  const double before = norm();
-  if (limit > 0 && before > limit) flat_.mul_(limit / before);
-  return before;
+void all_gather_pieces(const at::Tensor& flat,
+                       comm::Communicator& communicator) {
+  with_span(flat,
+            [&](auto numbers) { communicator.all_gather_pieces(numbers); });
 }
 
 AdamW::AdamW(const std::vector<models::Parameter>& parameters,
-             const Gradients& gradients, const OptimizerConfig& config)
-    : config_(config), groups_(2) {
+             const Gradients& gradients, const OptimizerConfig& config,
+             const Range& piece)
+    : config_(config),
+      piece_(piece),
+      means_(at::zeros({piece.size()}, gradients.flat().options())),
+      squares_(at::zeros_like(means_)),
+      groups_(2) {
   groups_[0].weight_decay = config.weight_decay;
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const at::Tensor value = parameters[i].value.detach();
+  std::int64_t begin = 0;
+  for (const auto& parameter : parameters) {
+    const at::Tensor value = parameter.value.detach();
+    const Range all = {begin, begin + value.numel()};
+    begin = all.end;
+    const Range mine = clipped(all, piece);
+    if (mine.empty()) continue;
+    const Range within = moved(mine, -piece.begin);
     Group& group = groups_[value.dim() >= 2 ? 0 : 1];
-    group.values.push_back(value);
-    group.gradients.push_back(gradients.views()[i]);
-    group.means.push_back(at::zeros_like(value));
-    group.squares.push_back(at::zeros_like(value));
+    group.values.push_back(part(value.view(-1), moved(mine, -all.begin)));
+    group.gradients.push_back(part(gradients.flat(), mine));
+    group.means.push_back(part(means_, within));
+    group.squares.push_back(part(squares_, within));
     group.steps.push_back(at::zeros({}, at::kFloat));
+  }
+}
+
+void AdamW::set_steps(std::int64_t steps) {
+  for (Group& group : groups_) {
+    for (at::Tensor& count : group.steps) count.fill_(steps);
   }
 }
 

@@ -1,4 +1,7 @@
-// AdamW on one flat gradient buffer.
+// AdamW on flat buffers, whole or a piece on each rank.
+//
+// All numbers of a model, one parameter after the other, have one numbering, in
+// which the ranks' pieces are cut().
 #pragma once
 
 #include <cstdint>
@@ -6,6 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "ringweave/base/range.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/models/parameters.h"
@@ -29,26 +33,49 @@ class Gradients {
   void zero();
   /// Sums over the ranks, in rank order: equal bits on all of them.
   void all_reduce(comm::Communicator& communicator);
+  /// The same of this rank's piece alone, which it returns; the others are
+  /// undefined then.
+  Range reduce_scatter(comm::Communicator& communicator);
+  /// Scales the gradients of `piece` so that a norm above `limit` becomes
+  /// `limit`; limit 0: never. `norm`: of all gradients.
+  void clip(double norm, double limit, const Range& piece);
+
   /// Euclidean norm over all parameters, in fp64.
   double norm() const;
-  /// Scales all gradients so that a norm above `limit` becomes `limit`;
-  /// limit 0: never. Returns the norm before.
-  double clip(double limit);
+  /// The same where each rank has its piece: the squares of the pieces are
+  /// summed in rank order.
+  double norm(const Range& piece, comm::Communicator& communicator) const;
 
-  const std::vector<at::Tensor>& views() const { return views_; }
+  const at::Tensor& flat() const { return flat_; }
 
  private:
   at::Tensor flat_;
-  std::vector<at::Tensor> views_;
 };
+
+/// Makes the parameters views of one contiguous tensor, in which they keep
+/// their values, and returns it: each rank's updates travel as one piece of it.
+at::Tensor flatten(const std::vector<models::Parameter>& parameters);
+/// Gives all ranks the pieces of all ranks.
+void all_gather_pieces(const at::Tensor& flat,
+                       comm::Communicator& communicator);
 
 /// Decoupled weight decay on matrices only (not on norms and biases).
 class AdamW {
  public:
+  /// Updates the numbers of `piece`.
   AdamW(const std::vector<models::Parameter>& parameters,
-        const Gradients& gradients, const OptimizerConfig& config);
+        const Gradients& gradients, const OptimizerConfig& config,
+        const Range& piece);
 
   void step(double learning_rate);
+
+  const Range& piece() const { return piece_; }
+  /// Running means of the gradients and of their squares, of piece(): flat.
+  /// Changing their numbers changes those of the optimizer.
+  const at::Tensor& means() const { return means_; }
+  const at::Tensor& squares() const { return squares_; }
+  /// How many steps the moments are of.
+  void set_steps(std::int64_t steps);
 
  private:
   struct Group {
@@ -57,6 +84,9 @@ class AdamW {
   };
 
   OptimizerConfig config_;
+  Range piece_;
+  at::Tensor means_;
+  at::Tensor squares_;
   std::vector<Group> groups_;
 };
 

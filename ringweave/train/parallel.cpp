@@ -25,23 +25,24 @@ void take(const std::optional<planner::PlanFile::Layers>& softmax,
 
 planner::Machine machine_of(const TrainConfig& config) {
   planner::Machine machine = planner::load_machine(config.parallel.topology);
-  require(machine.ranks() == config.parallel.ranks,
-          "[parallel.topology] got {}, which has {} ranks, for {} ranks; want "
-          "as many",
-          config.parallel.topology, machine.ranks(), config.parallel.ranks);
+  const int ranks = config.parallel.sequence_ranks();
+  require(machine.ranks() == ranks,
+          "[parallel.topology] got {}, which has {} ranks, for {} ranks that "
+          "split a sequence; want as many",
+          config.parallel.topology, machine.ranks(), ranks);
   return machine;
 }
 
 schedule::Layout layout_of(const TrainConfig& config) {
   return schedule::Layout::named(config.parallel.layout, config.data.seq_len,
-                                 config.parallel.ranks);
+                                 config.parallel.sequence_ranks());
 }
 
 Exchanges planned_by_file(const TrainConfig& config) {
   const ParallelConfig& parallel = config.parallel;
   const planner::PlanFile plan = planner::read_plan_file(parallel.plan);
-  planner::check_fits(plan, parallel.plan, parallel.ranks, model_shape(config),
-                      config.data.seq_len, parallel.layout,
+  planner::check_fits(plan, parallel.plan, parallel.sequence_ranks(),
+                      model_shape(config), config.data.seq_len, parallel.layout,
                       schedule::Mask::causal());
   if (!parallel.topology.empty()) {
     planner::check_fits(plan, parallel.plan, machine_of(config));
@@ -79,12 +80,14 @@ Exchanges named(const TrainConfig& config) {
   if (parallel.softmax != kAuto) {
     result.softmax = schedule::strategy_from_name(parallel.softmax);
     if (config.model.has_softmax()) {
-      schedule::strand_count(result.softmax, parallel.ranks);
+      schedule::strand_count(result.softmax, parallel.sequence_ranks());
     }
   }
   if (parallel.linear != kAuto) {
     result.linear = schedule::state_exchange_from_name(parallel.linear);
-    if (config.model.has_linear()) result.linear->strands(parallel.ranks);
+    if (config.model.has_linear()) {
+      result.linear->strands(parallel.sequence_ranks());
+    }
   }
   return result;
 }
@@ -94,7 +97,7 @@ planner::PlanFile planned_now(const TrainConfig& config) {
   require(!parallel.topology.empty(),
           "[parallel.topology] got none with softmax or linear \"auto\"; want "
           "a topology file or a name such as mesh:ranks={}",
-          parallel.ranks);
+          parallel.sequence_ranks());
   planner::PlanRequest request{
       .machine = machine_of(config),
       .shape = model_shape(config),
@@ -139,8 +142,8 @@ std::string describe(const Exchanges& exchanges) {
 }
 
 planner::ModelShape model_shape(const TrainConfig& config) {
-  return planner::model_shape(config.model, config.compute, config.data.batch,
-                              "model");
+  return planner::model_shape(config.model, config.compute,
+                              config::sequences_at_a_time(config), "model");
 }
 
 }  // namespace ringweave::train

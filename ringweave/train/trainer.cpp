@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <numeric>
 #include <span>
 #include <thread>
 #include <vector>
@@ -13,6 +14,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
+#include "ringweave/comm/subgroup.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
 #include "ringweave/tensor/out_of_memory.h"
@@ -28,6 +30,7 @@ struct Spent {
   double seconds = 0;
   double waiting_seconds = 0;
   std::int64_t bytes = 0;
+  int stop = 0;  ///< what this rank was told
 };
 
 /// The same over ranks. `seconds` are the slowest rank's; the shares are of
@@ -37,14 +40,15 @@ struct Totals {
   double waiting_share_mean = 0;
   double waiting_share_max = 0;
   std::int64_t bytes = 0;
+  int stop = 0;  ///< the largest
 };
 
 /// Every rank's, in rank order. As CBOR, which machines of every byte order
 /// read alike.
 std::vector<Spent> all_gather(const Spent& mine,
                               comm::Communicator& communicator) {
-  const std::vector<std::uint8_t> bytes =
-      Json::to_cbor({mine.seconds, mine.waiting_seconds, mine.bytes});
+  const std::vector<std::uint8_t> bytes = Json::to_cbor(
+      {mine.seconds, mine.waiting_seconds, mine.bytes, mine.stop});
   std::vector<Spent> ranks;
   for (const auto& theirs :
        communicator.all_gather(std::as_bytes(std::span(bytes)))) {
@@ -52,7 +56,8 @@ std::vector<Spent> all_gather(const Spent& mine,
     const Json spent = Json::from_cbor(data, data + theirs.size());
     ranks.push_back({.seconds = spent[0].get<double>(),
                      .waiting_seconds = spent[1].get<double>(),
-                     .bytes = spent[2].get<std::int64_t>()});
+                     .bytes = spent[2].get<std::int64_t>(),
+                     .stop = spent[3].get<int>()});
   }
   return ranks;
 }
@@ -63,6 +68,7 @@ Totals gather(const Spent& mine, comm::Communicator& communicator) {
   for (const Spent& spent : ranks) {
     totals.seconds = std::max(totals.seconds, spent.seconds);
     totals.bytes += spent.bytes;
+    totals.stop = std::max(totals.stop, spent.stop);
   }
   for (const Spent& spent : ranks) {
     const double share =
@@ -76,35 +82,77 @@ Totals gather(const Spent& mine, comm::Communicator& communicator) {
 /// Measures from its construction.
 class Meter {
  public:
-  explicit Meter(comm::Communicator& communicator)
-      : communicator_(communicator),
+  explicit Meter(std::vector<comm::Communicator*> communicators)
+      : communicators_(std::move(communicators)),
         start_(comm::Clock::now()),
-        waited_(communicator.traffic().waiting_seconds),
-        sent_(communicator.traffic().bytes()) {}
+        before_(so_far()) {}
 
   Spent spent() const {
     const std::chrono::duration<double> seconds = comm::Clock::now() - start_;
-    const comm::Traffic& traffic = communicator_.traffic();
-    return {.seconds = seconds.count(),
-            .waiting_seconds = traffic.waiting_seconds - waited_,
-            .bytes = traffic.bytes() - sent_};
+    Spent spent = so_far();
+    spent.seconds = seconds.count();
+    spent.waiting_seconds -= before_.waiting_seconds;
+    spent.bytes -= before_.bytes;
+    return spent;
   }
 
  private:
-  comm::Communicator& communicator_;
+  Spent so_far() const {
+    Spent sum;
+    for (comm::Communicator* communicator : communicators_) {
+      sum.waiting_seconds += communicator->traffic().waiting_seconds;
+      sum.bytes += communicator->traffic().bytes();
+    }
+    return sum;
+  }
+
+  std::vector<comm::Communicator*> communicators_;
   comm::Clock::time_point start_;
-  double waited_;
-  std::int64_t sent_;
+  Spent before_;
 };
+
+/// The group of ranks that split the same sequences as this one.
+class SequenceGroup {
+ public:
+  SequenceGroup(const ParallelConfig& parallel, comm::Communicator& whole)
+      : index_(whole.rank() / parallel.sequence_ranks()), whole_(whole) {
+    if (parallel.data == 1) return;
+    std::vector<Rank> members(parallel.sequence_ranks());
+    std::iota(members.begin(), members.end(),
+              index_ * parallel.sequence_ranks());
+    own_.emplace(comm::subgroup(whole.transport(), std::move(members)),
+                 whole.time_outs());
+  }
+
+  /// Its place among the groups.
+  int index() const { return index_; }
+  comm::Communicator& communicator() { return own_ ? *own_ : whole_; }
+  /// All that a rank sends by.
+  std::vector<comm::Communicator*> all() {
+    return own_ ? std::vector{&whole_, &*own_} : std::vector{&whole_};
+  }
+
+ private:
+  int index_;
+  comm::Communicator& whole_;
+  std::optional<comm::Communicator> own_;
+};
+
+models::Recompute recompute(const ParallelConfig& parallel) {
+  if (parallel.recompute == "block") return models::Recompute::block;
+  return parallel.recompute == "mlp" ? models::Recompute::mlp
+                                     : models::Recompute::none;
+}
 
 models::Context make_context(const TrainConfig& config, const Exchanges& chosen,
                              comm::Communicator& communicator) {
   const models::Split split{
       .layout = schedule::Layout::named(
-          config.parallel.layout, config.data.seq_len, config.parallel.ranks),
+          config.parallel.layout, config.data.seq_len, communicator.size()),
       .softmax = chosen.softmax,
       .linear = chosen.linear,
       .grad_payload_in_compute_type = config.parallel.grad_payload == "compute",
+      .recompute = recompute(config.parallel),
   };
   return models::make_context(config.model, config.compute, split,
                               communicator);
@@ -116,29 +164,39 @@ double least_memory(const TrainConfig& config, int ranks_here) {
   const config::ModelConfig& model = config.model;
   const auto bytes =
       static_cast<double>(element_bytes(accumulate_type(config.compute)));
-  const double tokens = static_cast<double>(config.data.batch) *
-                        static_cast<double>(config.data.seq_len) /
-                        config.parallel.ranks;
+  const ParallelConfig& parallel = config.parallel;
+  const double tokens =
+      static_cast<double>(config::sequences_at_a_time(config)) *
+      static_cast<double>(config.data.seq_len) / parallel.sequence_ranks();
   const double activations =
       static_cast<double>(model.vocab_size) +
       static_cast<double>(model.layers) * static_cast<double>(model.hidden);
-  constexpr double kCopies = 4;  // weights, gradients, two moments
+  constexpr double kMoments = 2;
+  const double copies =
+      2 + (parallel.shard_optimizer ? kMoments / parallel.ranks : kMoments);
   return ranks_here * bytes *
-         (kCopies * config::weight_count(model) + tokens * activations);
+         (copies * config::weight_count(model) + tokens * activations);
 }
 
 /// One rank's state of a run.
 class Trainer {
  public:
+  /// `layer`: Callbacks::layer.
   Trainer(const TrainConfig& config, const Exchanges& chosen, const Data& data,
-          comm::Communicator& communicator)
+          comm::Communicator& communicator, std::function<void()> layer)
       : config_(config),
         data_(data),
         communicator_(communicator),
-        context_(make_context(config, chosen, communicator)),
+        group_(config.parallel, communicator),
+        context_(make_context(config, chosen, group_.communicator())),
         model_(config.model, config.compute, config.seed),
+        weights_(config.parallel.shard_optimizer ? flatten(model_.parameters())
+                                                 : at::Tensor()),
         gradients_(model_.parameters()),
-        optimizer_(model_.parameters(), gradients_, config.optimizer) {}
+        optimizer_(model_.parameters(), gradients_, config.optimizer,
+                   updated_here()) {
+    group_.communicator().set_before_call(layer);
+  }
 
   StartReport start() const {
     StartReport report;
@@ -153,24 +211,30 @@ class Trainer {
     return report;
   }
 
-  /// Runs step `step`, from 1.
-  StepReport step(std::int64_t step, Spent& all_steps) {
-    const Meter meter(communicator_);
+  /// Runs step `step`, from 1. `stop`: Callbacks::stop, or empty.
+  StepReport step(std::int64_t step, const std::function<int()>& stop,
+                  Spent& all_steps) {
+    const Meter step_meter = meter();
     StepReport report;
     report.step = step;
     report.learning_rate =
         learning_rate(config_.optimizer, step, config_.steps);
-    const at::Tensor loss =
-        own_loss(training_batch(data_, config_.data, config_.seed, step - 1));
     gradients_.zero();
-    loss.backward();
-    gradients_.all_reduce(communicator_);
-    report.loss = summed(loss);
-    report.grad_norm = gradients_.clip(config_.optimizer.clip_norm);
+    for_own_parts(training_batch(data_, config_.data, config_.seed, step - 1),
+                  [&](const at::Tensor& sequences) {
+                    const at::Tensor loss =
+                        own_loss(sequences, config_.data.batch);
+                    loss.backward();
+                    report.loss += loss.item<double>();
+                  });
+    communicator_.all_reduce_sum(std::span(&report.loss, 1));
+    report.grad_norm = sum_gradients();
     check_finite(report);
-    optimizer_.step(report.learning_rate);
+    update(report);
 
-    const Spent spent = meter.spent();
+    Spent spent = step_meter.spent();
+    // With the step's figures, so that all ranks stop after the same step.
+    spent.stop = stop ? stop() : 0;
     all_steps.seconds += spent.seconds;
     all_steps.waiting_seconds += spent.waiting_seconds;
     all_steps.bytes += spent.bytes;
@@ -182,7 +246,15 @@ class Trainer {
     report.waiting_share_mean = totals.waiting_share_mean;
     report.waiting_share_max = totals.waiting_share_max;
     report.bytes_sent = totals.bytes;
+    report.stop = totals.stop;
     return report;
+  }
+
+  void load(std::int64_t step, Checkpoints& checkpoints) {
+    checkpoints.load(step, model_, optimizer_);
+  }
+  void save(std::int64_t step, Checkpoints& checkpoints) const {
+    checkpoints.save(step, model_, optimizer_);
   }
 
   ValidationReport validate(std::int64_t step) const {
@@ -192,12 +264,14 @@ class Trainer {
     double sum = 0;
     for (std::int64_t i = 0; i < batches(); ++i) {
       const at::Tensor batch = validation_batch(data_, config_.data, i);
-      const std::int64_t tokens = batch.size(0) * config_.data.seq_len;
-      sum += own_loss(batch).item<double>() * static_cast<double>(tokens);
-      report.tokens += tokens;
+      for_own_parts(batch, [&](const at::Tensor& sequences) {
+        sum += own_loss(sequences, 1).item<double>();
+      });
+      report.tokens += batch.size(0) * config_.data.seq_len;
     }
     communicator_.all_reduce_sum(std::span(&sum, 1));
-    report.loss = sum / static_cast<double>(report.tokens);
+    report.loss = sum * static_cast<double>(config_.data.seq_len) /
+                  static_cast<double>(report.tokens);
     return report;
   }
 
@@ -208,11 +282,52 @@ class Trainer {
     return limit == 0 ? all : std::min(all, limit);
   }
 
+  Meter meter() { return Meter(group_.all()); }
+
  private:
-  at::Tensor own_loss(const at::Tensor& sequences) const {
+  /// The numbers of the model that this rank updates.
+  Range updated_here() const {
+    const Range all = {0, gradients_.flat().numel()};
+    return weights_.defined()
+               ? cut(all, communicator_.rank(), communicator_.size())
+               : all;
+  }
+
+  /// Calls `use` for the parts of the sequences that this rank's group takes,
+  /// one after the other. Ranks of a group get the same.
+  template <typename Use>
+  void for_own_parts(const at::Tensor& sequences, const Use& use) const {
+    const ParallelConfig& parallel = config_.parallel;
+    const Range own =
+        cut({0, sequences.size(0)}, group_.index(), parallel.data);
+    for (int i = 0; i < parallel.accumulation; ++i) {
+      const Range part = cut(own, i, parallel.accumulation);
+      if (!part.empty()) use(sequences.narrow(0, part.begin, part.size()));
+    }
+  }
+
+  /// Of this rank's tokens, divided by the tokens of `all` sequences.
+  at::Tensor own_loss(const at::Tensor& sequences, std::int64_t all) const {
     const models::Shard shard = models::shard_sequences(sequences, context_);
     return models::loss(model_.forward(shard.tokens, context_), shard.labels,
-                        sequences.size(0) * config_.data.seq_len);
+                        all * config_.data.seq_len);
+  }
+
+  /// Over all ranks; returns their norm.
+  double sum_gradients() {
+    if (!weights_.defined()) {
+      gradients_.all_reduce(communicator_);
+      return gradients_.norm();
+    }
+    return gradients_.norm(gradients_.reduce_scatter(communicator_),
+                           communicator_);
+  }
+
+  void update(const StepReport& report) {
+    gradients_.clip(report.grad_norm, config_.optimizer.clip_norm,
+                    optimizer_.piece());
+    optimizer_.step(report.learning_rate);
+    if (weights_.defined()) all_gather_pieces(weights_, communicator_);
   }
 
   /// Alike on all ranks, since both figures are.
@@ -225,17 +340,13 @@ class Trainer {
         report.loss, report.grad_norm, report.step, report.learning_rate));
   }
 
-  double summed(const at::Tensor& loss) const {
-    double sum = loss.item<double>();
-    communicator_.all_reduce_sum(std::span(&sum, 1));
-    return sum;
-  }
-
   const TrainConfig& config_;
   const Data& data_;
   comm::Communicator& communicator_;
+  SequenceGroup group_;
   models::Context context_;
   models::Model model_;
+  at::Tensor weights_;  ///< flat if each rank updates a piece, else undefined
   Gradients gradients_;
   AdamW optimizer_;
 };
@@ -285,14 +396,13 @@ comm::TimeOuts time_outs(const TrainConfig& config) {
 
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Data& data, comm::Communicator& communicator,
-                const Callbacks& callbacks) {
+                const Callbacks& callbacks, const Saving& saving) {
   check_run(config);
   require(communicator.size() == config.parallel.ranks,
           "[train] got {} ranks running and parallel.ranks {}; want as many",
           communicator.size(), config.parallel.ranks);
   tensor::take_over_thread_count();
-  communicator.set_before_call(callbacks.layer);
-  Trainer trainer(config, chosen, data, communicator);
+  Trainer trainer(config, chosen, data, communicator, callbacks.layer);
   TrainReport report;
   report.start = trainer.start();
   if (callbacks.start) callbacks.start(report.start);
@@ -302,27 +412,49 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
     report.validation_loss = validation.loss;
     if (callbacks.validation) callbacks.validation(validation);
   };
+  std::optional<Checkpoints> checkpoints;
+  if (!saving.run.empty()) {
+    checkpoints.emplace(config, saving, communicator);
+    if (saving.resume) trainer.load(*saving.resume, *checkpoints);
+  }
+  const std::int64_t done_before = saving.resume.value_or(0);
+  const auto due = [](std::int64_t every, std::int64_t step) {
+    return every > 0 && step % every == 0;
+  };
   Spent spent;
-  for (std::int64_t step = 1; step <= config.steps; ++step) {
-    const StepReport done = trainer.step(step, spent);
-    if (step == 1) report.first_loss = done.loss;
+  for (std::int64_t step = done_before + 1;
+       step <= config.steps && report.stop == 0; ++step) {
+    const StepReport done = trainer.step(step, callbacks.stop, spent);
+    if (report.steps == 0) report.first_loss = done.loss;
     report.last_loss = done.loss;
-    report.steps = step;
+    ++report.steps;
+    report.stop = done.stop;
     report.seconds += done.seconds;
     report.bytes_sent += done.bytes_sent;
     if (callbacks.step) callbacks.step(done);
-    const bool due = config.validation.every > 0 && step < config.steps &&
-                     step % config.validation.every == 0;
-    if (due && trainer.batches() > 0) validate(step);
+    const bool last = step == config.steps;
+    // A checkpoint follows the validation of its step, so that who goes on from
+    // there validates no step twice.
+    if (trainer.batches() > 0 && (last || due(config.validation.every, step))) {
+      validate(step);
+    }
+    if (checkpoints && (last || report.stop != 0 ||
+                        due(config.checkpoint.every_steps, step))) {
+      const Meter meter = trainer.meter();
+      trainer.save(step, *checkpoints);
+      if (callbacks.checkpoint) {
+        callbacks.checkpoint({.step = step, .seconds = meter.spent().seconds});
+      }
+    }
   }
-  if (trainer.batches() > 0) validate(config.steps);
+  if (config.steps == 0 && trainer.batches() > 0) validate(0);
 
   const Totals totals = gather(spent, communicator);
   report.waiting_share_mean = totals.waiting_share_mean;
   report.waiting_share_max = totals.waiting_share_max;
   if (report.seconds > 0) {
     report.tokens_per_second =
-        static_cast<double>(config.steps) *
+        static_cast<double>(report.steps) *
         static_cast<double>(config.data.batch * config.data.seq_len) /
         report.seconds;
   }
@@ -331,7 +463,7 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
 
 TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
                    const Exchanges& chosen, const Data& data,
-                   const Callbacks& callbacks) {
+                   const Callbacks& callbacks, const Saving& saving) {
   check_run(config);
   const int ranks = config.parallel.ranks;
   set_threads(config);
@@ -340,9 +472,11 @@ TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
   engine.run(ranks, time_outs(config), [&](comm::Communicator& communicator) {
     const bool first = communicator.rank() == engine.rank();
     try {
-      const TrainReport mine =
-          run(config, chosen, data, communicator,
-              first ? callbacks : Callbacks{.layer = callbacks.layer});
+      const TrainReport mine = run(
+          config, chosen, data, communicator,
+          first ? callbacks
+                : Callbacks{.layer = callbacks.layer, .stop = callbacks.stop},
+          saving);
       if (first) report = mine;
     } catch (const std::exception& error) {
       if (!tensor::is_out_of_memory(error)) throw;

@@ -16,6 +16,7 @@
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/engine.h"
 #include "ringweave/config/train_config.h"
+#include "ringweave/train/checkpoints.h"
 #include "ringweave/train/data.h"
 #include "ringweave/train/parallel.h"
 
@@ -38,6 +39,7 @@ struct StepReport {
   double waiting_share_mean = 0;  ///< over ranks: time in waits / wall time
   double waiting_share_max = 0;
   std::int64_t bytes_sent = 0;  ///< in this step, by all ranks
+  int stop = 0;                 ///< what Callbacks::stop said, of all ranks
 };
 
 struct ValidationReport {
@@ -46,23 +48,33 @@ struct ValidationReport {
   std::int64_t tokens = 0;
 };
 
+struct CheckpointReport {
+  std::int64_t step = 0;  ///< steps done before it
+  double seconds = 0;  ///< that this rank took to write it, all waits with it
+};
+
 /// Called on the rank's own thread, between steps; what they throw ends the
 /// run. Empty ones are skipped. All ranks have equal figures, so that one
 /// rank's callbacks are enough.
 struct Callbacks {
   /// Before each layer's forward and backward, on all ranks of the process.
   std::function<void()> layer{};
+  /// After each step, on all ranks of the process: not 0 ends the run after
+  /// this step on all ranks of all processes, with a checkpoint.
+  std::function<int()> stop{};
   std::function<void(const StartReport&)> start{};
   std::function<void(const StepReport&)> step{};
   std::function<void(const ValidationReport&)> validation{};
+  std::function<void(const CheckpointReport&)> checkpoint{};
 };
 
 struct TrainReport {
   StartReport start;
-  std::int64_t steps = 0;
-  std::optional<double> first_loss;  ///< absent after 0 steps
+  std::int64_t steps = 0;            ///< of this call, not before a checkpoint
+  int stop = 0;                      ///< not 0: what Callbacks::stop said
+  std::optional<double> first_loss;  ///< of these; absent after 0 steps
   std::optional<double> last_loss;
-  std::optional<double> validation_loss;  ///< at the end
+  std::optional<double> validation_loss;  ///< the last one
   double seconds = 0;                     ///< of the steps, not validation
   double tokens_per_second = 0;
   double waiting_share_mean = 0;
@@ -85,10 +97,14 @@ comm::TimeOuts time_outs(const TrainConfig& config);
 /// the config can't be used, CommError if a peer fails or does not answer in
 /// time, Error after a step whose loss or gradient norm is not finite, which
 /// changes no parameter.
-/// Losses on n ranks and on one agree to rounding.
+/// Losses on n ranks and on one agree to rounding. With a folder in `saving` it
+/// writes checkpoints as config.checkpoint says, and one at the end; after
+/// `saving.resume`, which must be at most config.steps, it does what an
+/// undisturbed run does, on the same ranks with the same bits. Throws as
+/// Checkpoints, too.
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Data& data, comm::Communicator& communicator,
-                const Callbacks& callbacks = {});
+                const Callbacks& callbacks = {}, const Saving& saving = {});
 
 /// Throws InvalidArgument if `ranks_here` ranks can't train in this machine's
 /// memory, by a lower bound of what they take (require_memory).
@@ -99,6 +115,6 @@ void check_memory(const TrainConfig& config, int ranks_here);
 /// process: config.threads, or else cores / ranks, at least 1.
 TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
                    const Exchanges& chosen, const Data& data,
-                   const Callbacks& callbacks = {});
+                   const Callbacks& callbacks = {}, const Saving& saving = {});
 
 }  // namespace ringweave::train

@@ -11,75 +11,13 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
+#include "ringweave/train/test_run.h"
 
 namespace ringweave::train {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Lt;
-
-TrainConfig tiny(int ranks, ElementType compute) {
-  TrainConfig config;
-  config.model.hidden = 16;
-  config.model.intermediate = 24;
-  config.model.layers = 4;
-  config.model.heads = 4;
-  config.model.kv_heads = 2;
-  config.model.head_dim = 4;
-  config.model.linear = config::LinearConfig("gla");
-  config.data.files = {"given directly"};
-  config.data.seq_len = 21;
-  config.data.batch = 3;
-  config.optimizer.learning_rate = 3e-3;
-  config.optimizer.warmup_steps = 5;
-  config.steps = 50;
-  config.compute = compute;
-  config.parallel.ranks = ranks;
-  config.time_outs = {.start_seconds = 30, .step_seconds = 30};
-  config.threads = 1;
-  return config;
-}
-
-/// Words of a small vocabulary in an irregular order.
-Data text() {
-  const std::vector<std::string> words = {"the ",    "ring ", "weaves ", "a ",
-                                          "shard, ", "then ", "state.\n"};
-  Data data;
-  std::uint32_t x = 1;
-  while (data.train.size() < 4000) {
-    x = x * 1664525u + 1013904223u;
-    data.train += words[(x >> 16) % words.size()];
-  }
-  data.validation = data.train.substr(3700);
-  data.train.resize(3700);
-  return data;
-}
-
-struct Log {
-  std::vector<StepReport> steps;
-  std::vector<ValidationReport> validations;
-  TrainReport report;
-
-  std::vector<double> losses() const {
-    std::vector<double> losses;
-    for (const auto& step : steps) losses.push_back(step.loss);
-    return losses;
-  }
-};
-
-Log train(const TrainConfig& config) {
-  Log log;
-  const Callbacks callbacks{
-      .start = {},
-      .step = [&](const StepReport& step) { log.steps.push_back(step); },
-      .validation =
-          [&](const ValidationReport& validation) {
-            log.validations.push_back(validation);
-          }};
-  log.report =
-      run_on(comm::Engine(), config, exchanges(config), text(), callbacks);
-  return log;
-}
 
 void expect_same_losses(ElementType compute, double tolerance) {
   const Log one = train(tiny(1, compute));
@@ -102,6 +40,73 @@ TEST(Trainer, FourRanksFollowOneInFloat64) {
 
 TEST(Trainer, FourRanksFollowOneInFloat32) {
   expect_same_losses(ElementType::float32, 1e-4);
+}
+
+/// Ways to split the work, which change no loss.
+struct Way {
+  const char* name;
+  int ranks, data, accumulation;
+  bool shard_optimizer;
+  const char* layout = "zigzag";
+  const char* recompute = "none";
+};
+
+std::ostream& operator<<(std::ostream& out, const Way& way) {
+  return out << way.name;
+}
+
+class Ways : public ::testing::TestWithParam<Way> {};
+
+TEST_P(Ways, LossesAreThoseOfOneRank) {
+  const Way& way = GetParam();
+  TrainConfig config = tiny(1, ElementType::float64);
+  config.data.batch = 6;
+  config.steps = 30;
+  config.validation = {.every = 10, .batches = 3};
+  const Log one = train(config);
+  config.parallel.ranks = way.ranks;
+  config.parallel.data = way.data;
+  config.parallel.accumulation = way.accumulation;
+  config.parallel.shard_optimizer = way.shard_optimizer;
+  config.parallel.layout = way.layout;
+  config.parallel.recompute = way.recompute;
+  const Log many = train(config);
+  ASSERT_EQ(many.steps.size(), one.steps.size());
+  for (std::size_t i = 0; i < one.steps.size(); ++i) {
+    EXPECT_NEAR(many.steps[i].loss, one.steps[i].loss, 1e-9) << i;
+    // The scale of the gradients, not only their direction.
+    EXPECT_NEAR(many.steps[i].grad_norm / one.steps[i].grad_norm, 1, 1e-9);
+  }
+  for (std::size_t i = 0; i < one.validations.size(); ++i) {
+    EXPECT_NEAR(many.validations[i].loss, one.validations[i].loss, 1e-9);
+    EXPECT_EQ(many.validations[i].tokens, one.validations[i].tokens);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Trainer, Ways,
+    ::testing::Values(Way{"accumulation", 1, 1, 3, false},
+                      Way{"groups", 4, 2, 1, false},
+                      Way{"groups_of_one", 3, 3, 1, false},
+                      Way{"sharded", 4, 1, 1, true},
+                      Way{"sharded_groups", 4, 2, 1, true},
+                      Way{"empty_shards", 50, 2, 1, false, "contiguous"},
+                      Way{"recompute", 3, 1, 1, false, "zigzag", "block"},
+                      Way{"all", 6, 2, 3, true, "contiguous", "block"}),
+    [](const auto& way) { return std::string(way.param.name); });
+
+TEST(Trainer, RecomputingChangesNoBitAndSendsBlocksAgain) {
+  TrainConfig config = tiny(3, ElementType::float32);
+  config.steps = 5;
+  const Log kept = train(config);
+  config.parallel.recompute = "mlp";
+  const Log mlp = train(config);
+  EXPECT_EQ(mlp.losses(), kept.losses());
+  EXPECT_EQ(mlp.report.bytes_sent, kept.report.bytes_sent);
+  config.parallel.recompute = "block";
+  const Log block = train(config);
+  EXPECT_EQ(block.losses(), kept.losses());
+  EXPECT_GT(block.report.bytes_sent, kept.report.bytes_sent);
 }
 
 TEST(Trainer, TheSameRanksGiveTheSameBits) {

@@ -60,6 +60,17 @@ class ProcessTest(test_train.TrainTest):
             process.kill()
         process.communicate()
 
+    def finish(self, processes):
+        """(exit code, stdout, stderr) of each."""
+        return [(process.returncode, *streams) for process, streams in
+                [(p, p.communicate(timeout=cli.SECONDS)) for p in processes]]
+
+    @staticmethod
+    def kill(pids):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def ringweave_lines(self, text):
         return [line for line in text.splitlines()
                 if line.startswith("ringweave:")]
@@ -81,12 +92,6 @@ class Torchrun(ProcessTest):
         self.assertEqual(len(lines), 1, done.stderr)
         self.assertIn("--ranks 3", lines[0])
         self.assertEqual(done.stdout, "")
-
-    @staticmethod
-    def kill(pids):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
     def workers(self, launcher):
         """Process ids of torchrun's workers, once they train."""
@@ -126,11 +131,6 @@ class WithoutALauncher(ProcessTest):
             path.write_text(json.dumps(test_train.tiny_config(**change)))
             commands.append(["train", "--config", path, "--data", self.text])
         return commands
-
-    def finish(self, processes):
-        """(exit code, stdout, stderr) of each."""
-        return [(process.returncode, *streams) for process, streams in
-                [(p, p.communicate(timeout=cli.SECONDS)) for p in processes]]
 
     def test_different_configs_are_one_error(self):
         done = self.finish(self.start(self.commands([{}, {}, {"seed": 8}])))

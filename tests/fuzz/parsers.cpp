@@ -1,9 +1,12 @@
 #include "tests/fuzz/parsers.h"
 
+#include <span>
 #include <stdexcept>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/json.h"
+#include "ringweave/checkpoint/safetensors.h"
+#include "ringweave/checkpoint/state.h"
 #include "ringweave/config/run_to_plan.h"
 #include "ringweave/discovery/machine_table.h"
 #include "ringweave/planner/cost/device.h"
@@ -99,6 +102,21 @@ void read_config(const std::string& text) {
   config::run_to_plan_from_json(parse_json(text, kFile), kFile);
 }
 
+void read_state(const std::string& text) {
+  read_twice(text, [](const Json& json) {
+    return checkpoint::state_from_json(json, kFile);
+  });
+}
+
+void read_safetensors(const std::string& text) {
+  std::size_t bytes = 0;
+  for (const auto& tensor :
+       checkpoint::parse_safetensors(std::as_bytes(std::span(text)), kFile)) {
+    bytes += tensor.data.size();
+  }
+  if (bytes > text.size()) throw std::logic_error("tensors beyond the file");
+}
+
 void read_nvidia_smi(const std::string& text) {
   topology_from_table(text, discovery::TableKind::nvidia_smi, {}, kFile)
       .check_connected();
@@ -121,6 +139,8 @@ const std::vector<Parser>& parsers() {
       {"builtin", read_builtin},
       {"device_table", read_device_table},
       {"config", read_config},
+      {"safetensors", read_safetensors},
+      {"state", read_state},
       {"nvidia_smi", read_nvidia_smi},
       {"rocm_smi", read_rocm_smi},
   };

@@ -1,0 +1,204 @@
+#include "ringweave/checkpoint/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+#include <fmt/ranges.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/base/json.h"
+
+namespace ringweave::checkpoint {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "the format's numbers are little-endian");
+
+constexpr const char* kMetadata = "__metadata__";
+constexpr std::size_t kLengthBytes = sizeof(std::uint64_t);
+/// The format's own limit.
+constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
+/// What follows a header starts at a multiple of it.
+constexpr std::size_t kAlignment = 64;
+
+struct DataType {
+  const char* name;
+  ElementType type;
+};
+constexpr std::array kDataTypes = {DataType{"F64", ElementType::float64},
+                                   DataType{"F32", ElementType::float32},
+                                   DataType{"BF16", ElementType::bfloat16}};
+
+const char* data_type_name(ElementType type) {
+  return std::ranges::find(kDataTypes, type, &DataType::type)->name;
+}
+
+std::string describe(const NamedTensor& tensor) {
+  return fmt::format("{} [{}]", name(tensor.type),
+                     fmt::join(tensor.shape, ", "));
+}
+
+std::string header_of(const std::vector<NamedTensor>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  Json header = Json::object();
+  if (!metadata.empty()) header[kMetadata] = metadata;
+  std::size_t begin = 0;
+  for (const NamedTensor& tensor : tensors) {
+    const std::size_t end = begin + tensor.data.size();
+    ensure(!header.contains(tensor.name), "two tensors {}", tensor.name);
+    header[tensor.name] = {{"dtype", data_type_name(tensor.type)},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {begin, end}}};
+    begin = end;
+  }
+  std::string text = header.dump();
+  const std::size_t rest = (kLengthBytes + text.size()) % kAlignment;
+  if (rest != 0) text.append(kAlignment - rest, ' ');
+  return text;
+}
+
+/// Bytes that a type and a shape take; nullopt if more than any file has.
+std::optional<std::int64_t> size_of(ElementType type,
+                                    const std::vector<std::int64_t>& shape) {
+  // A size of 0 makes it none, however large the others are.
+  if (std::ranges::find(shape, 0) != shape.end()) return 0;
+  std::int64_t bytes = element_bytes(type);
+  for (const std::int64_t size : shape) {
+    if (bytes > std::numeric_limits<std::int64_t>::max() / size) return {};
+    bytes *= size;
+  }
+  return bytes;
+}
+
+NamedTensor read_tensor(const std::string& name, JsonObject object,
+                        std::span<const std::byte> data) {
+  std::vector<std::string> types;
+  for (const DataType& type : kDataTypes) types.emplace_back(type.name);
+  const std::string type = object.choice("dtype", types);
+  const auto shape = object.integers("shape");
+  const auto offsets = object.integers("data_offsets");
+  object.done();
+  const auto known = std::ranges::find(types, type) - types.begin();
+  NamedTensor tensor{
+      .name = name, .type = kDataTypes[known].type, .shape = shape};
+  for (const std::int64_t size : shape) {
+    require(size >= 0, "[{}.shape] got {}; want sizes of at least 0",
+            object.path(), size);
+  }
+  require(offsets.size() == 2 && offsets[0] >= 0 && offsets[0] <= offsets[1] &&
+              offsets[1] <= static_cast<std::int64_t>(data.size()),
+          "[{}.data_offsets] got [{}]; want a begin and an end within the {} "
+          "bytes of data",
+          object.path(), fmt::join(offsets, ", "), data.size());
+  const auto bytes = size_of(tensor.type, shape);
+  require(bytes == offsets[1] - offsets[0],
+          "[{}] got {} bytes of data; want {}, which {} takes", object.path(),
+          offsets[1] - offsets[0],
+          bytes ? fmt::format("{}", *bytes) : "more than a file has",
+          describe(tensor));
+  tensor.data = data.subspan(static_cast<std::size_t>(offsets[0]),
+                             static_cast<std::size_t>(*bytes));
+  return tensor;
+}
+
+/// Sorts by place, and checks that the tensors tile the data.
+void check_tiled(std::vector<NamedTensor>& tensors,
+                 std::span<const std::byte> data, const std::string& path) {
+  std::ranges::stable_sort(tensors, [](const auto& a, const auto& b) {
+    return std::pair(a.data.data(), a.data.size()) <
+           std::pair(b.data.data(), b.data.size());
+  });
+  const std::byte* at = data.data();
+  for (const NamedTensor& tensor : tensors) {
+    require(tensor.data.data() == at,
+            "[{}] got {} at byte {} of the data; want it at {}, where the one "
+            "before it ends",
+            path, tensor.name, tensor.data.data() - data.data(),
+            at - data.data());
+    at += tensor.data.size();
+  }
+  require(at == data.data() + data.size(),
+          "[{}] got {} bytes of data; want {}, which the tensors take", path,
+          data.size(), at - data.data());
+}
+
+void check_metadata(const Json& metadata, const std::string& path) {
+  JsonObject object(metadata, path);
+  for (const auto& [key, text] : metadata.items()) object.string(key);
+}
+
+}  // namespace
+
+FileSum write_safetensors(const std::string& path,
+                          const std::vector<NamedTensor>& tensors,
+                          const std::map<std::string, std::string>& metadata) {
+  const std::string header = header_of(tensors, metadata);
+  const std::uint64_t length = header.size();
+  DurableFile file(path);
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(std::as_bytes(std::span(header)));
+  for (const NamedTensor& tensor : tensors) file.write(tensor.data);
+  return file.finish();
+}
+
+std::vector<NamedTensor> parse_safetensors(std::span<const std::byte> bytes,
+                                           const std::string& path) {
+  require(bytes.size() >= kLengthBytes,
+          "[{}] got {} bytes; want a safetensors file, which has at least {}",
+          path, bytes.size(), kLengthBytes);
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), kLengthBytes);
+  bytes = bytes.subspan(kLengthBytes);
+  require(length <= std::min<std::uint64_t>(bytes.size(), kMaxHeaderBytes),
+          "[{}] got a header of {} bytes in a file of {}; want a safetensors "
+          "file, which holds its header of at most {} bytes",
+          path, length, bytes.size() + kLengthBytes, kMaxHeaderBytes);
+  const Json header =
+      parse_json({reinterpret_cast<const char*>(bytes.data()), length}, path);
+  const auto data = bytes.subspan(length);
+  require(header.is_object(), "[{}] got a header that is no JSON object", path);
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, value] : header.items()) {
+    const std::string where = fmt::format("{}: {}", path, name);
+    if (name == kMetadata) {
+      check_metadata(value, where);
+    } else {
+      tensors.push_back(read_tensor(name, JsonObject(value, where), data));
+    }
+  }
+  check_tiled(tensors, data, path);
+  return tensors;
+}
+
+SafetensorsFile::SafetensorsFile(const std::string& path)
+    : path_(path),
+      file_(path, "a readable safetensors file"),
+      tensors_(parse_safetensors(file_.bytes(), path)) {}
+
+std::vector<NamedTensor> SafetensorsFile::take(
+    const std::vector<NamedTensor>& wanted) const {
+  std::map<std::string_view, const NamedTensor*> by_name;
+  for (const NamedTensor& tensor : tensors_) by_name[tensor.name] = &tensor;
+  std::vector<NamedTensor> taken;
+  for (const NamedTensor& want : wanted) {
+    const auto found = by_name.find(want.name);
+    require(found != by_name.end(), "[{}] got no tensor {}; want it as {}",
+            path_, want.name, describe(want));
+    const NamedTensor& got = *found->second;
+    require(got.type == want.type && got.shape == want.shape,
+            "[{}] got tensor {} as {}; want {}", path_, got.name, describe(got),
+            describe(want));
+    taken.push_back(got);
+    by_name.erase(found);
+  }
+  require(by_name.empty(), "[{}] got a tensor {}; want none of that name",
+          path_, by_name.empty() ? "" : by_name.begin()->first);
+  return taken;
+}
+
+}  // namespace ringweave::checkpoint

@@ -1,0 +1,61 @@
+// Named tensors in one file, in the format of Hugging Face's safetensors: the
+// length of a JSON header as 8 bytes, the header, the tensors' bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ringweave/base/element_type.h"
+#include "ringweave/base/mapped_file.h"
+#include "ringweave/checkpoint/durable_file.h"
+
+namespace ringweave::checkpoint {
+
+/// `data` belongs to somebody else: row-major, in this machine's byte order,
+/// which must be little-endian, not aligned to more than a byte.
+struct NamedTensor {
+  std::string name;
+  ElementType type = ElementType::float32;
+  std::vector<std::int64_t> shape{};
+  std::span<const std::byte> data{};
+};
+
+/// Writes a new file, which is on disk when this returns. Throws Error if that
+/// can't be done. `metadata`: texts for readers, by name.
+FileSum write_safetensors(
+    const std::string& path, const std::vector<NamedTensor>& tensors,
+    const std::map<std::string, std::string>& metadata = {});
+
+/// The tensors of a file whose bytes these are; `path` names it in errors.
+/// Throws InvalidArgument unless each byte of the data belongs to one tensor,
+/// each tensor has the bytes that its type and shape say, its type is float64,
+/// float32 or bfloat16, and no name comes twice.
+std::vector<NamedTensor> parse_safetensors(std::span<const std::byte> bytes,
+                                           const std::string& path);
+
+/// A file whose tensors are read where they lie, without a copy.
+class SafetensorsFile {
+ public:
+  /// Throws InvalidArgument if it can't be read, and as parse_safetensors().
+  explicit SafetensorsFile(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  /// In the order of their data. Their data lives as long as this.
+  const std::vector<NamedTensor>& tensors() const { return tensors_; }
+
+  /// Throws InvalidArgument, which names the file and the first tensor at
+  /// fault, unless it has the tensors of these names, types and shapes, and
+  /// no others. Then returns them in the order of `wanted`.
+  std::vector<NamedTensor> take(const std::vector<NamedTensor>& wanted) const;
+
+ private:
+  std::string path_;
+  MappedFile file_;
+  std::vector<NamedTensor> tensors_;
+};
+
+}  // namespace ringweave::checkpoint

@@ -1,0 +1,273 @@
+#include "ringweave/train/checkpoints.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstring>
+#include <filesystem>
+#include <random>
+#include <span>
+
+#include <ATen/ATen.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/base/file.h"
+#include "ringweave/checkpoint/manifest.h"
+#include "ringweave/checkpoint/safetensors.h"
+#include "ringweave/checkpoint/state.h"
+#include "ringweave/comm/first_fault.h"
+#include "ringweave/tensor/scalar_type.h"
+
+namespace ringweave::train {
+namespace {
+
+using checkpoint::FileSum;
+using checkpoint::Manifest;
+using checkpoint::NamedTensor;
+using checkpoint::SafetensorsFile;
+
+constexpr const char* kModelFile = "model.safetensors";
+
+std::string optimizer_file(int part, int parts) {
+  return fmt::format("optimizer-{:05}-of-{:05}.safetensors", part + 1, parts);
+}
+
+/// A view; `tensor` must be contiguous and outlive it.
+NamedTensor named(const std::string& name, const at::Tensor& tensor) {
+  ensure(tensor.is_contiguous(), "{} is not contiguous", name);
+  return {.name = name,
+          .type = tensor::element_type(tensor.scalar_type()).value(),
+          .shape = tensor.sizes().vec(),
+          .data = {static_cast<const std::byte*>(tensor.const_data_ptr()),
+                   tensor.nbytes()}};
+}
+
+std::vector<NamedTensor> weights(const models::Model& model) {
+  std::vector<NamedTensor> all;
+  for (const auto& [name, value] : model.parameters()) {
+    all.push_back(named(name, value));
+  }
+  return all;
+}
+
+/// Of each parameter, what lies in piece `part` of `parts` of all numbers of
+/// the model: its name, and a range of that numbering.
+std::vector<std::pair<std::string, Range>> slices(const models::Model& model,
+                                                  int part, int parts) {
+  std::int64_t total = 0;
+  for (const auto& parameter : model.parameters()) {
+    total += parameter.value.numel();
+  }
+  const Range piece = cut({0, total}, part, parts);
+  std::vector<std::pair<std::string, Range>> all;
+  std::int64_t begin = 0;
+  for (const auto& [name, value] : model.parameters()) {
+    const Range mine = clipped({begin, begin + value.numel()}, piece);
+    begin += value.numel();
+    if (!mine.empty()) all.emplace_back(name, mine);
+  }
+  return all;
+}
+
+/// Both moments, by the word for them that PyTorch uses.
+std::array<std::pair<const char*, at::Tensor>, 2> moments(
+    const AdamW& optimizer) {
+  return {std::pair("exp_avg", optimizer.means()),
+          std::pair("exp_avg_sq", optimizer.squares())};
+}
+
+/// The moments of piece `part` of `parts`, which this rank must have.
+std::vector<NamedTensor> own_moments(const models::Model& model,
+                                     const AdamW& optimizer, int part,
+                                     int parts) {
+  std::vector<NamedTensor> all;
+  for (const auto& [name, range] : slices(model, part, parts)) {
+    const Range own = moved(range, -optimizer.piece().begin);
+    for (const auto& [word, flat] : moments(optimizer)) {
+      all.push_back(named(fmt::format("{}.{}", name, word),
+                          flat.narrow(0, own.begin, own.size())));
+    }
+  }
+  return all;
+}
+
+/// Copies what the file of piece `part` of `parts` has of this rank's piece.
+void read_moments(const std::string& path, const models::Model& model,
+                  AdamW& optimizer, int part, int parts) {
+  const auto slices = train::slices(model, part, parts);
+  const auto moments = train::moments(optimizer);
+  const ElementType type =
+      tensor::element_type(optimizer.means().scalar_type()).value();
+  std::vector<NamedTensor> wanted;
+  for (const auto& [name, range] : slices) {
+    for (const auto& [word, flat] : moments) {
+      wanted.push_back({.name = fmt::format("{}.{}", name, word),
+                        .type = type,
+                        .shape = {range.size()}});
+    }
+  }
+  const SafetensorsFile file(path);
+  const std::vector<NamedTensor> found = file.take(wanted);
+  const std::int64_t bytes = element_bytes(type);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const Range range = slices[i / moments.size()].second;
+    const Range mine = clipped(range, optimizer.piece());
+    if (mine.empty()) continue;
+    const at::Tensor& flat = moments[i % moments.size()].second;
+    std::memcpy(static_cast<std::byte*>(flat.mutable_data_ptr()) +
+                    (mine.begin - optimizer.piece().begin) * bytes,
+                found[i].data.data() + (mine.begin - range.begin) * bytes,
+                static_cast<std::size_t>(mine.size() * bytes));
+  }
+}
+
+void read_weights(const std::string& path, const models::Model& model) {
+  const SafetensorsFile file(path);
+  const std::vector<NamedTensor> found = file.take(weights(model));
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    std::memcpy(model.parameters()[i].value.mutable_data_ptr(),
+                found[i].data.data(), found[i].data.size());
+  }
+}
+
+std::string to_text(const Manifest& sums) {
+  Json json = Json::object();
+  for (const auto& [name, sum] : sums) json[name] = {sum.bytes, sum.xxh128};
+  return json.dump();
+}
+
+void add(const std::string& text, Manifest& sums) {
+  const Json json = Json::parse(text);
+  for (const auto& [name, sum] : json.items()) {
+    sums[name] = {sum[0].get<std::int64_t>(), sum[1].get<std::string>()};
+  }
+}
+
+}  // namespace
+
+Checkpoints::Checkpoints(const config::TrainConfig& config,
+                         const Saving& saving, comm::Communicator& communicator)
+    : config_(config),
+      saving_(saving),
+      communicator_(communicator),
+      folder_(saving.run) {
+  // Rank 0 leaves a word, which the others must find.
+  const std::string path = saving.run + "/ranks-look-here";
+  std::string word;
+  together<Error>([&] {
+    if (!leads()) return;
+    folder_.remove_partial();
+    word = fmt::format("{:08x}", std::random_device()());
+    std::filesystem::remove(path);
+    checkpoint::write_durable(path, word);
+  });
+  word = communicator_.all_gather(word)[0];
+  together<InvalidArgument>([&] {
+    const std::string wanted =
+        "the run folder of rank 0: one file system for "
+        "all ranks";
+    const std::string found = read_file(path, wanted);
+    require(found == word, "[{}] got another folder; want {}", path, wanted);
+  });
+  std::error_code ignored;
+  if (leads()) std::filesystem::remove(path, ignored);
+}
+
+template <typename Fault>
+void Checkpoints::together(const std::function<void()>& work) {
+  std::string fault;
+  try {
+    work();
+  } catch (const CommError&) {
+    throw;
+  } catch (const std::exception& error) {
+    fault = error.what();
+  }
+  const std::string first = comm::first_fault(fault, communicator_);
+  if (!first.empty()) throw Fault(first);
+}
+
+void Checkpoints::load(std::int64_t step, const models::Model& model,
+                       AdamW& optimizer) {
+  const std::string folder = folder_.path_of(step);
+  int parts = 0;
+  together<InvalidArgument>([&] {
+    const auto manifest = checkpoint::read_manifest(folder);
+    parts = checkpoint::read_state(folder).parts;
+    std::vector<std::string> needed = {kModelFile, checkpoint::kStateFile};
+    for (int part = 0; part < parts; ++part) {
+      needed.push_back(optimizer_file(part, parts));
+    }
+    for (const std::string& name : needed) {
+      require(manifest.contains(name), "[{}/{}] got no {}; want a checkpoint",
+              folder, checkpoint::kManifestFile, name);
+    }
+    // Hashes take time: each rank looks at some files.
+    std::int64_t at = 0;
+    for (const auto& [name, sum] : manifest) {
+      if (at++ % communicator_.size() == communicator_.rank()) {
+        checkpoint::check_file(folder, name, sum);
+      }
+    }
+  });
+  together<InvalidArgument>([&] {
+    read_weights(folder + "/" + kModelFile, model);
+    for (int part = 0; part < parts; ++part) {
+      read_moments(folder + "/" + optimizer_file(part, parts), model, optimizer,
+                   part, parts);
+    }
+    optimizer.set_steps(step);
+  });
+}
+
+void Checkpoints::save(std::int64_t step, const models::Model& model,
+                       const AdamW& optimizer) {
+  const int rank = communicator_.rank();
+  const int parts = communicator_.size();
+  const std::string partial = folder_.partial_path_of(step);
+  together<Error>([&] {
+    if (leads()) folder_.begin(step);
+  });
+  Manifest sums;
+  try {
+    together<Error>([&] {
+      const std::string file = optimizer_file(rank, parts);
+      sums[file] = checkpoint::write_safetensors(
+          partial + "/" + file, own_moments(model, optimizer, rank, parts));
+      if (!leads()) return;
+      // Transformers asks for this word.
+      sums[kModelFile] = checkpoint::write_safetensors(
+          partial + "/" + kModelFile, weights(model), {{"format", "pt"}});
+      const checkpoint::State state{.step = step,
+                                    .samples = step * config_.data.batch,
+                                    .parts = parts,
+                                    .data = saving_.data,
+                                    .config = to_json(config_),
+                                    .versions = saving_.versions};
+      sums[checkpoint::kStateFile] =
+          checkpoint::write_durable(partial + "/" + checkpoint::kStateFile,
+                                    to_json(state).dump(2) + "\n");
+    });
+    for (const std::string& theirs : communicator_.all_gather(to_text(sums))) {
+      add(theirs, sums);
+    }
+    together<Error>([&] {
+      if (!leads()) return;
+      checkpoint::write_manifest(partial, sums);
+      folder_.complete(step);
+    });
+  } catch (const CommError&) {
+    throw;
+  } catch (const Error&) {
+    std::error_code ignored;
+    if (leads()) std::filesystem::remove_all(partial, ignored);
+    throw;
+  }
+  together<Error>([&] {
+    if (leads()) {
+      folder_.keep(config_.checkpoint.keep_last, config_.checkpoint.keep_every);
+    }
+  });
+}
+
+}  // namespace ringweave::train
