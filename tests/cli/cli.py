@@ -2,8 +2,12 @@
 
 import json
 import os
+import pathlib
 import subprocess
+import sys
 import unittest
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))  # tests/
 
 BINARY = os.environ["RINGWEAVE_BINARY"]
 SECONDS = 120

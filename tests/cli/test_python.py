@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 import cli
-from test_torchrun import free_port
+from free_port import free_port
 
 RANKS = 3
 

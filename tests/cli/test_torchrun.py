@@ -5,22 +5,16 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
 import unittest
 
 import cli
+from free_port import free_port
 import test_train
 
 RANKS = 4
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @unittest.skipUnless(os.environ.get("RINGWEAVE_LIBRARY"),

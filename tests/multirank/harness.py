@@ -23,9 +23,11 @@ import multiprocessing.connection
 import os
 import pathlib
 import signal
-import socket
 import sys
 import time
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))  # tests/
+from free_port import free_port
 
 START_SECONDS = 60
 
@@ -80,12 +82,6 @@ def _rank_process(pipe, environment, file, name, arguments):
         pipe.send(("error", f"{type(error).__name__}: {error}"))
     pipe.recv()  # keeps its connections until the test ends
     os._exit(0)  # no clean-up of a group whose peers may be dead
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Ranks:

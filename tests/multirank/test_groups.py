@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 import torch
@@ -213,12 +214,14 @@ def run_programs(text, *arguments, ranks=3):
                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
                      OMP_NUM_THREADS="1"))
         for rank in range(ranks)]
-    try:
-        ends = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], ends
+    end = time.monotonic() + 120
+    while (any(process.poll() is None for process in processes) and
+           time.monotonic() < end):
+        time.sleep(0.05)
+    codes = [process.poll() for process in processes]  # None: it hangs
+    for process in processes:
+        process.kill()
+    return codes, [process.communicate()[1] for process in processes]
 
 
 class Groups(unittest.TestCase):
