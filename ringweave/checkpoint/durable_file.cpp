@@ -21,31 +21,38 @@ namespace {
                           std::strerror(errno)));
 }
 
-std::string digits(const XXH128_hash_t& hash) {
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
-}
-
 }  // namespace
 
-struct DurableFile::Hash {
-  XXH3_state_t state;
+class DurableFile::Hash {
+ public:
+  Hash() { XXH3_128bits_reset(&state_); }
+
+  void add(std::span<const std::byte> bytes) {
+    XXH3_128bits_update(&state_, bytes.data(), bytes.size());
+    bytes_ += static_cast<std::int64_t>(bytes.size());
+  }
+  FileSum sum() const {
+    const XXH128_hash_t hash = XXH3_128bits_digest(&state_);
+    return {bytes_, fmt::format("{:016x}{:016x}", hash.high64, hash.low64)};
+  }
+
+ private:
+  XXH3_state_t state_;
+  std::int64_t bytes_ = 0;
 };
 
 FileSum sum_of_file(const std::string& path) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
-  XXH3_state_t state;
-  XXH3_128bits_reset(&state);
-  std::int64_t bytes = 0;
+  DurableFile::Hash hash;
   std::vector<char> piece(std::size_t{1} << 20);
   while (file.read(piece.data(), std::ssize(piece)), file.gcount() > 0) {
-    XXH3_128bits_update(&state, piece.data(),
-                        static_cast<std::size_t>(file.gcount()));
-    bytes += file.gcount();
+    hash.add(std::as_bytes(std::span(piece))
+                 .first(static_cast<std::size_t>(file.gcount())));
   }
   require(file.is_open() && !file.bad(), "[{}] got {}; want a readable file",
           path, errno != 0 ? std::strerror(errno) : "a read error");
-  return {bytes, digits(XXH3_128bits_digest(&state))};
+  return hash.sum();
 }
 
 DurableFile::DurableFile(std::string path)
@@ -53,7 +60,6 @@ DurableFile::DurableFile(std::string path)
       file_(open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)),
       hash_(std::make_unique<Hash>()) {
   if (file_ < 0) fail();
-  XXH3_128bits_reset(&hash_->state);
 }
 
 DurableFile::~DurableFile() {
@@ -63,8 +69,7 @@ DurableFile::~DurableFile() {
 void DurableFile::fail() const { fail_at(path_); }
 
 void DurableFile::write(std::span<const std::byte> bytes) {
-  XXH3_128bits_update(&hash_->state, bytes.data(), bytes.size());
-  bytes_ += static_cast<std::int64_t>(bytes.size());
+  hash_->add(bytes);
   while (!bytes.empty()) {
     const ssize_t written = ::write(file_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
@@ -77,7 +82,7 @@ FileSum DurableFile::finish() {
   if (fsync(file_) != 0) fail();
   // A file system may tell only now that it has no room.
   if (close(std::exchange(file_, -1)) != 0) fail();
-  return {bytes_, digits(XXH3_128bits_digest(&hash_->state))};
+  return hash_->sum();
 }
 
 FileSum write_durable(const std::string& path, std::string_view text) {

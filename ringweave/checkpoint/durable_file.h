@@ -36,13 +36,13 @@ class DurableFile {
   FileSum finish();
 
  private:
-  struct Hash;
+  class Hash;
+  friend FileSum sum_of_file(const std::string& path);
 
   [[noreturn]] void fail() const;
 
   std::string path_;
   int file_;
-  std::int64_t bytes_ = 0;
   std::unique_ptr<Hash> hash_;
 };
 

@@ -1,7 +1,6 @@
 #include "ringweave/checkpoint/manifest.h"
 
 #include "ringweave/base/error.h"
-#include "ringweave/base/json.h"
 
 namespace ringweave::checkpoint {
 namespace {
@@ -15,22 +14,16 @@ std::string file_in(const std::string& folder, const std::string& name) {
 
 }  // namespace
 
-void write_manifest(const std::string& folder, const Manifest& manifest) {
+Json to_json(const Manifest& manifest) {
   Json files = Json::array();
   for (const auto& [name, sum] : manifest) {
     files.push_back(
         {{"name", name}, {"bytes", sum.bytes}, {"xxh128", sum.xxh128}});
   }
-  write_durable(
-      file_in(folder, kManifestFile),
-      Json{{"format", kFormat}, {"version", kVersion}, {"files", files}}.dump(
-          2) +
-          "\n");
+  return {{"format", kFormat}, {"version", kVersion}, {"files", files}};
 }
 
-Manifest read_manifest(const std::string& folder) {
-  const std::string path = file_in(folder, kManifestFile);
-  const Json json = read_json_file(path);
+Manifest manifest_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
   check_format(object, kFormat, kVersion);
   const Json& files = object.value("files");
@@ -49,6 +42,16 @@ Manifest read_manifest(const std::string& folder) {
             "[{}.files] got {} twice; want it once", path, name);
   }
   return manifest;
+}
+
+void write_manifest(const std::string& folder, const Manifest& manifest) {
+  write_durable(file_in(folder, kManifestFile),
+                to_json(manifest).dump(2) + "\n");
+}
+
+Manifest read_manifest(const std::string& folder) {
+  const std::string path = file_in(folder, kManifestFile);
+  return manifest_from_json(read_json_file(path), path);
 }
 
 void check_file(const std::string& folder, const std::string& name,

@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "ringweave/base/json.h"
 #include "ringweave/checkpoint/durable_file.h"
 
 namespace ringweave::checkpoint {
@@ -13,6 +14,10 @@ using Manifest = std::map<std::string, FileSum>;
 
 /// The manifest's own file.
 inline constexpr const char* kManifestFile = "manifest.json";
+
+Json to_json(const Manifest& manifest);
+/// Throws InvalidArgument, which names `path`, for what it can't be.
+Manifest manifest_from_json(const Json& json, const std::string& path);
 
 /// Writes `folder`/manifest.json, which is on disk when this returns. Throws
 /// Error.

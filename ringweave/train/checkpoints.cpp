@@ -50,23 +50,15 @@ std::vector<NamedTensor> weights(const models::Model& model) {
   return all;
 }
 
-/// Of each parameter, what lies in piece `part` of `parts` of all numbers of
-/// the model: its name, and a range of that numbering.
-std::vector<std::pair<std::string, Range>> slices(const models::Model& model,
-                                                  int part, int parts) {
-  std::int64_t total = 0;
-  for (const auto& parameter : model.parameters()) {
-    total += parameter.value.numel();
-  }
-  const Range piece = cut({0, total}, part, parts);
-  std::vector<std::pair<std::string, Range>> all;
-  std::int64_t begin = 0;
-  for (const auto& [name, value] : model.parameters()) {
-    const Range mine = clipped({begin, begin + value.numel()}, piece);
-    begin += value.numel();
-    if (!mine.empty()) all.emplace_back(name, mine);
-  }
-  return all;
+/// Of each parameter, what lies in piece `part` of `parts` of all numbers.
+std::vector<Slice> slices_of_part(const models::Model& model, int part,
+                                  int parts) {
+  return slices(model.parameters(),
+                cut({0, count(model.parameters())}, part, parts));
+}
+
+std::string moment_name(const Slice& slice, const char* word) {
+  return fmt::format("{}.{}", slice.parameter->name, word);
 }
 
 /// Both moments, by the word for them that PyTorch uses.
@@ -81,10 +73,10 @@ std::vector<NamedTensor> own_moments(const models::Model& model,
                                      const AdamW& optimizer, int part,
                                      int parts) {
   std::vector<NamedTensor> all;
-  for (const auto& [name, range] : slices(model, part, parts)) {
-    const Range own = moved(range, -optimizer.piece().begin);
+  for (const Slice& slice : slices_of_part(model, part, parts)) {
+    const Range own = moved(slice.range, -optimizer.piece().begin);
     for (const auto& [word, flat] : moments(optimizer)) {
-      all.push_back(named(fmt::format("{}.{}", name, word),
+      all.push_back(named(moment_name(slice, word),
                           flat.narrow(0, own.begin, own.size())));
     }
   }
@@ -94,23 +86,23 @@ std::vector<NamedTensor> own_moments(const models::Model& model,
 /// Copies what the file of piece `part` of `parts` has of this rank's piece.
 void read_moments(const std::string& path, const models::Model& model,
                   AdamW& optimizer, int part, int parts) {
-  const auto slices = train::slices(model, part, parts);
+  const std::vector<Slice> slices = slices_of_part(model, part, parts);
   const auto moments = train::moments(optimizer);
   const ElementType type =
       tensor::element_type(optimizer.means().scalar_type()).value();
   std::vector<NamedTensor> wanted;
-  for (const auto& [name, range] : slices) {
+  for (const Slice& slice : slices) {
     for (const auto& [word, flat] : moments) {
-      wanted.push_back({.name = fmt::format("{}.{}", name, word),
+      wanted.push_back({.name = moment_name(slice, word),
                         .type = type,
-                        .shape = {range.size()}});
+                        .shape = {slice.range.size()}});
     }
   }
   const SafetensorsFile file(path);
   const std::vector<NamedTensor> found = file.take(wanted);
   const std::int64_t bytes = element_bytes(type);
   for (std::size_t i = 0; i < found.size(); ++i) {
-    const Range range = slices[i / moments.size()].second;
+    const Range range = slices[i / moments.size()].range;
     const Range mine = clipped(range, optimizer.piece());
     if (mine.empty()) continue;
     const at::Tensor& flat = moments[i % moments.size()].second;
@@ -127,19 +119,6 @@ void read_weights(const std::string& path, const models::Model& model) {
   for (std::size_t i = 0; i < found.size(); ++i) {
     std::memcpy(model.parameters()[i].value.mutable_data_ptr(),
                 found[i].data.data(), found[i].data.size());
-  }
-}
-
-std::string to_text(const Manifest& sums) {
-  Json json = Json::object();
-  for (const auto& [name, sum] : sums) json[name] = {sum.bytes, sum.xxh128};
-  return json.dump();
-}
-
-void add(const std::string& text, Manifest& sums) {
-  const Json json = Json::parse(text);
-  for (const auto& [name, sum] : json.items()) {
-    sums[name] = {sum[0].get<std::int64_t>(), sum[1].get<std::string>()};
   }
 }
 
@@ -248,8 +227,9 @@ void Checkpoints::save(std::int64_t step, const models::Model& model,
           checkpoint::write_durable(partial + "/" + checkpoint::kStateFile,
                                     to_json(state).dump(2) + "\n");
     });
-    for (const std::string& theirs : communicator_.all_gather(to_text(sums))) {
-      add(theirs, sums);
+    for (const std::string& theirs :
+         communicator_.all_gather(checkpoint::to_json(sums).dump())) {
+      sums.merge(checkpoint::manifest_from_json(Json::parse(theirs), partial));
     }
     together<Error>([&] {
       if (!leads()) return;

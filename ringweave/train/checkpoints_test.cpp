@@ -73,6 +73,21 @@ TEST(Checkpoints, TheSameRanksGoOnWithTheSameBits) {
   }
 }
 
+/// Expects that a copy of `run`, which has the checkpoint of 4 steps, goes on
+/// with `config` as `whole` did.
+void expect_goes_on(const TrainConfig& config, const TestFolder& run,
+                    const Log& whole) {
+  const TestFolder copy("train-copy");
+  std::filesystem::copy(run.path(), copy.path(),
+                        std::filesystem::copy_options::recursive);
+  const Log rest = train(config, saving(copy, 4));
+  ASSERT_EQ(rest.steps.size(), kSteps - 4u);
+  for (std::size_t i = 0; i < rest.steps.size(); ++i) {
+    EXPECT_NEAR(rest.steps[i].loss, whole.steps[i + 4].loss, 1e-9)
+        << config.parallel.ranks;
+  }
+}
+
 TEST(Checkpoints, OtherRanksLayoutsAndStrategiesGoOnAlike) {
   const TestFolder run("train");
   TrainConfig config = short_run(4, ElementType::float64);
@@ -84,14 +99,7 @@ TEST(Checkpoints, OtherRanksLayoutsAndStrategiesGoOnAlike) {
     other.parallel.layout = "contiguous";
     other.parallel.softmax = "ring";
     other.parallel.linear = "chain";
-    const TestFolder copy("train-copy");
-    std::filesystem::copy(run.path(), copy.path(),
-                          std::filesystem::copy_options::recursive);
-    const Log rest = train(other, saving(copy, 4));
-    ASSERT_EQ(rest.steps.size(), kSteps - 4u);
-    for (std::size_t i = 0; i < rest.steps.size(); ++i) {
-      EXPECT_NEAR(rest.steps[i].loss, whole.steps[i + 4].loss, 1e-9) << ranks;
-    }
+    expect_goes_on(other, run, whole);
   }
 }
 
@@ -110,14 +118,7 @@ TEST(Checkpoints, ShardedMomentsMergeAndSplit) {
       other.parallel.ranks = ranks;
       other.parallel.accumulation = 2;
       other.parallel.shard_optimizer = !sharded_before || ranks % 2 == 1;
-      const TestFolder copy("train-copy");
-      std::filesystem::copy(run.path(), copy.path(),
-                            std::filesystem::copy_options::recursive);
-      const Log rest = train(other, saving(copy, 4));
-      ASSERT_EQ(rest.steps.size(), kSteps - 4u);
-      for (std::size_t i = 0; i < rest.steps.size(); ++i) {
-        EXPECT_NEAR(rest.steps[i].loss, whole.steps[i + 4].loss, 1e-9) << ranks;
-      }
+      expect_goes_on(other, run, whole);
     }
   }
 }

@@ -24,13 +24,26 @@ double learning_rate(const OptimizerConfig& config, std::int64_t step,
          (config.min_lr_ratio + (1.0 - config.min_lr_ratio) * share);
 }
 
-namespace {
-
 std::int64_t count(const std::vector<models::Parameter>& parameters) {
   std::int64_t total = 0;
   for (const auto& parameter : parameters) total += parameter.value.numel();
   return total;
 }
+
+std::vector<Slice> slices(const std::vector<models::Parameter>& parameters,
+                          const Range& piece) {
+  std::vector<Slice> all;
+  std::int64_t begin = 0;
+  for (const auto& parameter : parameters) {
+    const std::int64_t end = begin + parameter.value.numel();
+    const Range mine = clipped({begin, end}, piece);
+    if (!mine.empty()) all.push_back({&parameter, mine, moved(mine, -begin)});
+    begin = end;
+  }
+  return all;
+}
+
+namespace {
 
 /// The numbers of a contiguous fp32 or fp64 tensor.
 template <typename Use>
@@ -124,19 +137,14 @@ AdamW::AdamW(const std::vector<models::Parameter>& parameters,
       squares_(at::zeros_like(means_)),
       groups_(2) {
   groups_[0].weight_decay = config.weight_decay;
-  std::int64_t begin = 0;
-  for (const auto& parameter : parameters) {
-    const at::Tensor value = parameter.value.detach();
-    const Range all = {begin, begin + value.numel()};
-    begin = all.end;
-    const Range mine = clipped(all, piece);
-    if (mine.empty()) continue;
-    const Range within = moved(mine, -piece.begin);
+  for (const Slice& slice : slices(parameters, piece)) {
+    const at::Tensor value = slice.parameter->value.detach();
+    const Range own = moved(slice.range, -piece.begin);
     Group& group = groups_[value.dim() >= 2 ? 0 : 1];
-    group.values.push_back(part(value.view(-1), moved(mine, -all.begin)));
-    group.gradients.push_back(part(gradients.flat(), mine));
-    group.means.push_back(part(means_, within));
-    group.squares.push_back(part(squares_, within));
+    group.values.push_back(part(value.view(-1), slice.within));
+    group.gradients.push_back(part(gradients.flat(), slice.range));
+    group.means.push_back(part(means_, own));
+    group.squares.push_back(part(squares_, own));
     group.steps.push_back(at::zeros({}, at::kFloat));
   }
 }

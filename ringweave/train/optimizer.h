@@ -24,6 +24,19 @@ using config::OptimizerConfig;
 double learning_rate(const OptimizerConfig& config, std::int64_t step,
                      std::int64_t steps);
 
+/// Of all parameters together.
+std::int64_t count(const std::vector<models::Parameter>& parameters);
+
+/// What lies of one parameter in a piece of all numbers.
+struct Slice {
+  const models::Parameter* parameter;
+  Range range;   ///< of the numbering of all
+  Range within;  ///< the same, of the parameter's own
+};
+/// Not of parameters of which nothing does. `parameters` must outlive them.
+std::vector<Slice> slices(const std::vector<models::Parameter>& parameters,
+                          const Range& piece);
+
 /// One contiguous tensor for all gradients; each parameter's grad is a view of
 /// its place, so that backward accumulates into it and one all-reduce sums it.
 class Gradients {

@@ -200,9 +200,7 @@ class Trainer {
 
   StartReport start() const {
     StartReport report;
-    for (const auto& parameter : model_.parameters()) {
-      report.parameters += parameter.value.numel();
-    }
+    report.parameters = count(model_.parameters());
     report.train_tokens = static_cast<std::int64_t>(data_.train.size());
     for (std::int64_t i = 0; i < batches(); ++i) {
       const auto sequences = validation_batch(data_, config_.data, i).size(0);
