@@ -241,11 +241,11 @@ std::string exchange_names(const config::TrainConfig& config,
 }
 
 /// Of a run that has a folder, what its checkpoints need.
-train::Saving saving(const RunPlace& place, const train::Data& data) {
+train::Saving saving(const RunPlace& place, const std::string& data) {
   if (place.path.empty()) return {};
   return {.run = place.path,
           .resume = place.step,
-          .data = train::hash(data),
+          .data = data,
           .versions = versions()};
 }
 
@@ -306,13 +306,16 @@ void prepare(const TrainFlags& flags, Context& context) {
   }
   auto data =
       std::make_shared<const train::Data>(train::read_data(config.data));
-  const train::Saving saving = cli::saving(place, *data);
+  // Takes time in the bytes of the data.
+  const bool compared = context.engine.is_group() || !place.path.empty();
+  const std::string hash = compared ? train::hash(*data) : "";
+  const train::Saving saving = cli::saving(place, hash);
   if (place.step) check_resumable(place, config, saving);
   context.facts = {{"command", "train"},
                    {"run folder", place.path.empty() ? "none" : "one"},
                    {"resume", fmt::format("{}", place.step.value_or(0))}};
   if (context.engine.is_group()) {
-    context.facts.merge(train::facts(config, chosen, *data));
+    context.facts.merge(train::facts(config, chosen, hash));
   }
   if (context.leads() && !place.path.empty() && !place.begun) {
     (flags.dry_run ? RunFolder::check : RunFolder::make)(place.path);

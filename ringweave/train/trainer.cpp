@@ -363,7 +363,7 @@ void set_threads(const TrainConfig& config) {
 
 std::map<std::string, std::string> facts(const TrainConfig& config,
                                          const Exchanges& chosen,
-                                         const Data& data) {
+                                         const std::string& data) {
   Json shared = to_json(config);
   shared["data"].erase("files");
   shared["data"].erase("validation_files");
@@ -371,7 +371,7 @@ std::map<std::string, std::string> facts(const TrainConfig& config,
     shared["parallel"].erase(file);
   }
   std::map<std::string, std::string> facts = {{"version", RINGWEAVE_VERSION},
-                                              {"data", hash(data)},
+                                              {"data", data},
                                               {"exchanges", describe(chosen)}};
   // By field, so that the one that differs is named.
   const Json fields = shared.flatten();

@@ -84,10 +84,10 @@ struct TrainReport {
 
 /// What must be equal on all ranks, for comm::Communicator::check_agreement():
 /// version, config, exchanges, data and seed. Where the files of the config lie
-/// may differ. Takes time in the bytes of the data.
+/// may differ. `data`: its hash().
 std::map<std::string, std::string> facts(const TrainConfig& config,
                                          const Exchanges& chosen,
-                                         const Data& data);
+                                         const std::string& data);
 
 comm::TimeOuts time_outs(const TrainConfig& config);
 

@@ -202,7 +202,7 @@ std::vector<std::string> disagreements(
         comm::Communicator communicator(std::move(transport),
                                         time_outs(config));
         const Exchanges chosen = exchanges(config);
-        communicator.check_agreement(facts(config, chosen, data));
+        communicator.check_agreement(facts(config, chosen, hash(data)));
         run(config, chosen, data, communicator);
       });
   std::vector<std::string> texts;
@@ -249,7 +249,7 @@ TEST(Trainer, RanksWithDifferentConfigsOrTextsAllSaySo) {
         mine.data.files = {fmt::format("folder-{}", rank)};
         comm::Communicator communicator(std::move(transport), time_outs(mine));
         const Exchanges chosen = exchanges(mine);
-        communicator.check_agreement(facts(mine, chosen, text()));
+        communicator.check_agreement(facts(mine, chosen, hash(text())));
         EXPECT_EQ(run(mine, chosen, text(), communicator).steps, 1);
       });
 }

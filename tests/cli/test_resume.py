@@ -5,7 +5,6 @@ RINGWEAVE_LONG=1 kills 50 times instead of a few.
 
 import json
 import os
-import pathlib
 import random
 import resource
 import shutil
@@ -334,12 +333,7 @@ class ResumeOfProcesses(ResumeTest, test_torchrun.ProcessTest):
             self.launcher(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True)
         self.addCleanup(self.end, launcher)
-        while "checkpoint after 3 steps" not in launcher.stderr.readline():
-            self.assertIsNone(launcher.poll())
-        children = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/"
-                                "children").read_text().split()
-        self.assertEqual(len(children), self.RANKS)
-        workers = [int(child) for child in children]
+        workers = self.workers(launcher, "checkpoint after 3 steps", self.RANKS)
         self.addCleanup(self.kill, workers)
         return launcher, workers
 

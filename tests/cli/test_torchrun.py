@@ -65,6 +65,15 @@ class ProcessTest(test_train.TrainTest):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def workers(self, launcher, text="step 1/", ranks=RANKS):
+        """Process ids of torchrun's workers, once they have said `text`."""
+        while text not in launcher.stderr.readline():
+            self.assertIsNone(launcher.poll())
+        children = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/"
+                                "children").read_text().split()
+        self.assertEqual(len(children), ranks)
+        return [int(child) for child in children]
+
     def ringweave_lines(self, text):
         return [line for line in text.splitlines()
                 if line.startswith("ringweave:")]
@@ -86,15 +95,6 @@ class Torchrun(ProcessTest):
         self.assertEqual(len(lines), 1, done.stderr)
         self.assertIn("--ranks 3", lines[0])
         self.assertEqual(done.stdout, "")
-
-    def workers(self, launcher):
-        """Process ids of torchrun's workers, once they train."""
-        while "step 1/" not in launcher.stderr.readline():
-            self.assertIsNone(launcher.poll())
-        children = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/"
-                                "children").read_text().split()
-        self.assertEqual(len(children), RANKS)
-        return [int(child) for child in children]
 
     def test_killed_or_stopped_worker(self):
         for how in (signal.SIGKILL, signal.SIGSTOP):
