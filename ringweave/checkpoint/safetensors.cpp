@@ -26,32 +26,34 @@ constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 /// What follows a header starts at a multiple of it.
 constexpr std::size_t kAlignment = 64;
 
-struct DataType {
+struct TypeFacts {
+  DataType type;
+  const char* in_file;
   const char* name;
-  ElementType type;
+  std::int64_t bytes;
 };
-constexpr std::array kDataTypes = {DataType{"F64", ElementType::float64},
-                                   DataType{"F32", ElementType::float32},
-                                   DataType{"BF16", ElementType::bfloat16}};
+constexpr std::array kTypes = {
+    TypeFacts{DataType::float64, "F64", "float64", 8},
+    TypeFacts{DataType::float32, "F32", "float32", 4},
+    TypeFacts{DataType::bfloat16, "BF16", "bfloat16", 2},
+    TypeFacts{DataType::int64, "I64", "int64", 8},
+    TypeFacts{DataType::uint32, "U32", "uint32", 4},
+    TypeFacts{DataType::uint16, "U16", "uint16", 2},
+};
 
-const char* data_type_name(ElementType type) {
-  return std::ranges::find(kDataTypes, type, &DataType::type)->name;
-}
-
-std::string describe(const NamedTensor& tensor) {
-  return fmt::format("{} [{}]", name(tensor.type),
-                     fmt::join(tensor.shape, ", "));
+const TypeFacts& facts(DataType type) {
+  return *std::ranges::find(kTypes, type, &TypeFacts::type);
 }
 
 std::string header_of(const std::vector<NamedTensor>& tensors,
-                      const std::map<std::string, std::string>& metadata) {
+                      const Metadata& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   std::size_t begin = 0;
   for (const NamedTensor& tensor : tensors) {
     const std::size_t end = begin + tensor.data.size();
     ensure(!header.contains(tensor.name), "two tensors {}", tensor.name);
-    header[tensor.name] = {{"dtype", data_type_name(tensor.type)},
+    header[tensor.name] = {{"dtype", facts(tensor.type).in_file},
                            {"shape", tensor.shape},
                            {"data_offsets", {begin, end}}};
     begin = end;
@@ -63,11 +65,11 @@ std::string header_of(const std::vector<NamedTensor>& tensors,
 }
 
 /// Bytes that a type and a shape take; nullopt if more than any file has.
-std::optional<std::int64_t> size_of(ElementType type,
+std::optional<std::int64_t> size_of(DataType type,
                                     const std::vector<std::int64_t>& shape) {
   // A size of 0 makes it none, however large the others are.
   if (std::ranges::find(shape, 0) != shape.end()) return 0;
-  std::int64_t bytes = element_bytes(type);
+  std::int64_t bytes = facts(type).bytes;
   for (const std::int64_t size : shape) {
     if (bytes > std::numeric_limits<std::int64_t>::max() / size) return {};
     bytes *= size;
@@ -78,14 +80,14 @@ std::optional<std::int64_t> size_of(ElementType type,
 NamedTensor read_tensor(const std::string& name, JsonObject object,
                         std::span<const std::byte> data) {
   std::vector<std::string> types;
-  for (const DataType& type : kDataTypes) types.emplace_back(type.name);
+  for (const TypeFacts& type : kTypes) types.emplace_back(type.in_file);
   const std::string type = object.choice("dtype", types);
   const auto shape = object.integers("shape");
   const auto offsets = object.integers("data_offsets");
   object.done();
   const auto known = std::ranges::find(types, type) - types.begin();
   NamedTensor tensor{
-      .name = name, .type = kDataTypes[known].type, .shape = shape};
+      .name = name, .type = kTypes[known].type, .shape = shape};
   for (const std::int64_t size : shape) {
     require(size >= 0, "[{}.shape] got {}; want sizes of at least 0",
             object.path(), size);
@@ -127,16 +129,37 @@ void check_tiled(std::vector<NamedTensor>& tensors,
           data.size(), at - data.data());
 }
 
-void check_metadata(const Json& metadata, const std::string& path) {
-  JsonObject object(metadata, path);
-  for (const auto& [key, text] : metadata.items()) object.string(key);
+Metadata read_metadata(const Json& json, const std::string& path) {
+  JsonObject object(json, path);
+  Metadata metadata;
+  for (const auto& [key, text] : json.items()) {
+    metadata[key] = object.string(key);
+  }
+  return metadata;
 }
 
 }  // namespace
 
+DataType data_type(ElementType type) {
+  switch (type) {
+    case ElementType::float64:
+      return DataType::float64;
+    case ElementType::float32:
+      return DataType::float32;
+    case ElementType::bfloat16:
+      break;
+  }
+  return DataType::bfloat16;
+}
+
+std::string describe(const NamedTensor& tensor) {
+  return fmt::format("{} [{}]", facts(tensor.type).name,
+                     fmt::join(tensor.shape, ", "));
+}
+
 FileSum write_safetensors(const std::string& path,
                           const std::vector<NamedTensor>& tensors,
-                          const std::map<std::string, std::string>& metadata) {
+                          const Metadata& metadata) {
   const std::string header = header_of(tensors, metadata);
   const std::uint64_t length = header.size();
   DurableFile file(path);
@@ -146,8 +169,8 @@ FileSum write_safetensors(const std::string& path,
   return file.finish();
 }
 
-std::vector<NamedTensor> parse_safetensors(std::span<const std::byte> bytes,
-                                           const std::string& path) {
+Safetensors parse_safetensors(std::span<const std::byte> bytes,
+                              const std::string& path) {
   require(bytes.size() >= kLengthBytes,
           "[{}] got {} bytes; want a safetensors file, which has at least {}",
           path, bytes.size(), kLengthBytes);
@@ -162,28 +185,29 @@ std::vector<NamedTensor> parse_safetensors(std::span<const std::byte> bytes,
       parse_json({reinterpret_cast<const char*>(bytes.data()), length}, path);
   const auto data = bytes.subspan(length);
   require(header.is_object(), "[{}] got a header that is no JSON object", path);
-  std::vector<NamedTensor> tensors;
+  Safetensors parsed;
   for (const auto& [name, value] : header.items()) {
     const std::string where = fmt::format("{}: {}", path, name);
     if (name == kMetadata) {
-      check_metadata(value, where);
+      parsed.metadata = read_metadata(value, where);
     } else {
-      tensors.push_back(read_tensor(name, JsonObject(value, where), data));
+      parsed.tensors.push_back(
+          read_tensor(name, JsonObject(value, where), data));
     }
   }
-  check_tiled(tensors, data, path);
-  return tensors;
+  check_tiled(parsed.tensors, data, path);
+  return parsed;
 }
 
 SafetensorsFile::SafetensorsFile(const std::string& path)
     : path_(path),
       file_(path, "a readable safetensors file"),
-      tensors_(parse_safetensors(file_.bytes(), path)) {}
+      parsed_(parse_safetensors(file_.bytes(), path)) {}
 
 std::vector<NamedTensor> SafetensorsFile::take(
     const std::vector<NamedTensor>& wanted) const {
   std::map<std::string_view, const NamedTensor*> by_name;
-  for (const NamedTensor& tensor : tensors_) by_name[tensor.name] = &tensor;
+  for (const NamedTensor& tensor : tensors()) by_name[tensor.name] = &tensor;
   std::vector<NamedTensor> taken;
   for (const NamedTensor& want : wanted) {
     const auto found = by_name.find(want.name);

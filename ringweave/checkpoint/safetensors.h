@@ -15,27 +15,43 @@
 
 namespace ringweave::checkpoint {
 
+/// The format has more of them.
+enum class DataType { float64, float32, bfloat16, int64, uint32, uint16 };
+
+DataType data_type(ElementType type);
+
 /// `data` belongs to somebody else: row-major, in this machine's byte order,
 /// which must be little-endian, not aligned to more than a byte.
 struct NamedTensor {
   std::string name;
-  ElementType type = ElementType::float32;
+  DataType type = DataType::float32;
   std::vector<std::int64_t> shape{};
   std::span<const std::byte> data{};
 };
 
+/// "float32 [2, 3]".
+std::string describe(const NamedTensor& tensor);
+
+/// Texts for readers, by name.
+using Metadata = std::map<std::string, std::string>;
+
 /// Writes a new file, which is on disk when this returns. Throws Error if that
-/// can't be done. `metadata`: texts for readers, by name.
-FileSum write_safetensors(
-    const std::string& path, const std::vector<NamedTensor>& tensors,
-    const std::map<std::string, std::string>& metadata = {});
+/// can't be done.
+FileSum write_safetensors(const std::string& path,
+                          const std::vector<NamedTensor>& tensors,
+                          const Metadata& metadata = {});
+
+struct Safetensors {
+  std::vector<NamedTensor> tensors;  ///< in the order of their data
+  Metadata metadata;
+};
 
 /// The tensors of a file whose bytes these are; `path` names it in errors.
 /// Throws InvalidArgument unless each byte of the data belongs to one tensor,
-/// each tensor has the bytes that its type and shape say, its type is float64,
-/// float32 or bfloat16, and no name comes twice.
-std::vector<NamedTensor> parse_safetensors(std::span<const std::byte> bytes,
-                                           const std::string& path);
+/// each tensor has the bytes that its type and shape say, its type is a
+/// DataType, and no name comes twice.
+Safetensors parse_safetensors(std::span<const std::byte> bytes,
+                              const std::string& path);
 
 /// A file whose tensors are read where they lie, without a copy.
 class SafetensorsFile {
@@ -44,8 +60,10 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return file_.bytes(); }
   /// In the order of their data. Their data lives as long as this.
-  const std::vector<NamedTensor>& tensors() const { return tensors_; }
+  const std::vector<NamedTensor>& tensors() const { return parsed_.tensors; }
+  const Metadata& metadata() const { return parsed_.metadata; }
 
   /// Throws InvalidArgument, which names the file and the first tensor at
   /// fault, unless it has the tensors of these names, types and shapes, and
@@ -55,7 +73,7 @@ class SafetensorsFile {
  private:
   std::string path_;
   MappedFile file_;
-  std::vector<NamedTensor> tensors_;
+  Safetensors parsed_;
 };
 
 }  // namespace ringweave::checkpoint

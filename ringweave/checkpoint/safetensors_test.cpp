@@ -37,9 +37,9 @@ TEST(Safetensors, WhatIsWrittenIsRead) {
   const std::vector<float> a = {1, 2, 3, 4, 5, 6};
   const std::vector<double> b = {0.1};
   const std::vector<NamedTensor> written = {
-      {"a", ElementType::float32, {2, 3}, std::as_bytes(std::span(a))},
-      {"empty", ElementType::bfloat16, {0, 7}, {}},
-      {"b", ElementType::float64, {}, std::as_bytes(std::span(b))}};
+      {"a", DataType::float32, {2, 3}, std::as_bytes(std::span(a))},
+      {"empty", DataType::bfloat16, {0, 7}, {}},
+      {"b", DataType::float64, {}, std::as_bytes(std::span(b))}};
   const FileSum sum = write_safetensors(path, written, {{"format", "pt"}});
   EXPECT_EQ(sum, sum_of_file(path));
 
@@ -61,7 +61,8 @@ TEST(Safetensors, ReadsTheFormatAsOthersWriteIt) {
           "z": {"dtype": "BF16", "shape": [3], "data_offsets": [4, 10]},
           "y": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})",
       10);
-  const auto tensors = parse_safetensors(std::as_bytes(std::span(bytes)), "t");
+  const auto [tensors, metadata] =
+      parse_safetensors(std::as_bytes(std::span(bytes)), "t");
   ASSERT_EQ(tensors.size(), 2u);
   EXPECT_EQ(tensors[0].name, "y");
   EXPECT_EQ(tensors[1].data.size(), 6u);
@@ -83,13 +84,13 @@ TEST(Safetensors, TakeWantsTheseTensorsAndNoOthers) {
     }
     return "taken";
   };
-  EXPECT_EQ(refused({{"a", ElementType::float32, {2}}}), "taken");
+  EXPECT_EQ(refused({{"a", DataType::float32, {2}}}), "taken");
   EXPECT_THAT(refused({}), HasSubstr("got a tensor a; want none"));
-  EXPECT_THAT(refused({{"b", ElementType::float32, {2}}}),
+  EXPECT_THAT(refused({{"b", DataType::float32, {2}}}),
               HasSubstr("got no tensor b; want it as float32 [2]"));
-  EXPECT_THAT(refused({{"a", ElementType::float64, {2}}}),
+  EXPECT_THAT(refused({{"a", DataType::float64, {2}}}),
               HasSubstr("as float32 [2]; want float64 [2]"));
-  EXPECT_THAT(refused({{"a", ElementType::float32, {1, 2}}}),
+  EXPECT_THAT(refused({{"a", DataType::float32, {1, 2}}}),
               HasSubstr("as float32 [2]; want float32 [1, 2]"));
 }
 
@@ -119,7 +120,7 @@ TEST(Safetensors, BadFilesAreRefused) {
            {tensor(good) + "x", "got 9 bytes of data; want 8"},
            {tensor(R"("dtype": "F3", "shape": [2], "data_offsets": [0, 8])"),
             "\"F32\""},
-           {tensor(R"("dtype": "I64", "shape": [1], "data_offsets": [0, 8])"),
+           {tensor(R"("dtype": "I8", "shape": [8], "data_offsets": [0, 8])"),
             "dtype"},
            {tensor(R"("dtype": "F32", "shape": [3], "data_offsets": [0, 8])"),
             "got 8 bytes of data; want 12"},

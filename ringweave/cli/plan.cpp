@@ -35,7 +35,7 @@ struct PlanFlags {
   std::string compute;
   std::optional<std::int64_t> seq_len;
   std::optional<std::string> layout;
-  std::string mask = "causal";
+  std::optional<std::string> mask;
   std::optional<std::string> device;
   std::optional<double> memory_limit, message_overhead;
   bool synthesise = false;
@@ -105,7 +105,8 @@ planner::PlanRequest request_of(PlanFlags& flags) {
   planner::PlanRequest request{
       .machine = planner::load_machine(*flags.topology),
       .shape = shape,
-      .mask = mask_from_option(flags.mask, "[plan]"),
+      .mask = flags.mask ? mask_from_option(*flags.mask, "[plan]")
+                         : config::planned_mask(run.model),
       .device = planner::load_device(flags.device.value_or(kDevice)),
       .memory_limit_bytes = flags.memory_limit,
       .message_overhead_seconds = flags.message_overhead.value_or(0)};
@@ -202,7 +203,7 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
       ->default_str(kLayout);
   command.add_option("--mask", flags.mask, kMaskHelp)
       ->type_name("MASK")
-      ->capture_default_str();
+      ->default_str("causal; the widest sliding window of --model");
   command
       .add_option("--device", flags.device,
                   "A device table, or a name such as h100:efficiency=0.6")

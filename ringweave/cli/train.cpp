@@ -17,6 +17,7 @@
 #include "ringweave/cli/run_folder.h"
 #include "ringweave/cli/watch.h"
 #include "ringweave/config/train_config.h"
+#include "ringweave/data/dataset.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/trainer.h"
 
@@ -182,7 +183,7 @@ class Observer {
     train::Callbacks callbacks;
     callbacks.start = [this](const train::StartReport& report) {
       progress_.note(fmt::format(
-          "{} parameters, {}B of text to train on, {}B to validate",
+          "{} parameters, {} tokens to train on, {} to validate",
           with_prefix(static_cast<double>(report.parameters)),
           with_prefix(static_cast<double>(report.train_tokens)),
           with_prefix(static_cast<double>(report.validation_tokens))));
@@ -268,7 +269,7 @@ void check_resumable(const RunPlace& place, const config::TrainConfig& config,
 }
 
 void train_job(const TrainFlags& flags, const config::TrainConfig& config,
-               const train::Exchanges& chosen, const train::Data& data,
+               const train::Exchanges& chosen, const data::Dataset& dataset,
                const RunPlace& place, const train::Saving& saving,
                const Context& context) {
   const bool leads = context.leads();
@@ -279,7 +280,7 @@ void train_job(const TrainFlags& flags, const config::TrainConfig& config,
   std::vector<double> losses;
   {
     Observer observer(place, config, leads);
-    report = train::run_on(context.engine, config, chosen, data,
+    report = train::run_on(context.engine, config, chosen, dataset,
                            observer.callbacks(), saving);
     losses = observer.losses();
   }
@@ -304,26 +305,24 @@ void prepare(const TrainFlags& flags, Context& context) {
     train::check_memory(config,
                         context.engine.ranks_here(config.parallel.ranks));
   }
-  auto data =
-      std::make_shared<const train::Data>(train::read_data(config.data));
-  // Takes time in the bytes of the data.
-  const bool compared = context.engine.is_group() || !place.path.empty();
-  const std::string hash = compared ? train::hash(*data) : "";
-  const train::Saving saving = cli::saving(place, hash);
+  auto dataset = std::make_shared<const data::Dataset>(
+      data::open_dataset(config.data, config.model.vocab_size));
+  const train::Saving saving = cli::saving(place, dataset->hash);
   if (place.step) check_resumable(place, config, saving);
   context.facts = {{"command", "train"},
                    {"run folder", place.path.empty() ? "none" : "one"},
                    {"resume", fmt::format("{}", place.step.value_or(0))}};
   if (context.engine.is_group()) {
-    context.facts.merge(train::facts(config, chosen, hash));
+    context.facts.merge(train::facts(config, chosen, dataset->hash));
   }
   if (context.leads() && !place.path.empty() && !place.begun) {
     (flags.dry_run ? RunFolder::check : RunFolder::make)(place.path);
     if (!flags.dry_run) lock = std::make_shared<RunLock>(place.path);
   }
-  context.job = [flags, config, chosen, data, place, saving, lock, &context] {
+  context.job = [flags, config, chosen, dataset, place, saving, lock, &context] {
     if (!flags.dry_run) {
-      return train_job(flags, config, chosen, *data, place, saving, context);
+      return train_job(flags, config, chosen, *dataset, place, saving,
+                       context);
     }
     if (context.leads()) fmt::print("{}\n", to_json(config).dump(2));
   };
@@ -342,7 +341,7 @@ void add_train(CLI::App& app, Context& context) {
       ->type_name("FILE");
   command
       ->add_option("--data", flags->data,
-                   "Text files to train on, in place of data.files")
+                   "Files, folders or patterns to train on, in place of data.files")
       ->type_name("FILE");
   command
       ->add_option("--ranks", flags->ranks,

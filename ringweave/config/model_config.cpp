@@ -64,6 +64,30 @@ std::int64_t ModelConfig::softmax_layers() const {
   return config::softmax_layers(pattern, layers);
 }
 
+std::int64_t ModelConfig::sliding_window(std::int64_t layer) const {
+  if (sliding_windows.empty()) return 0;
+  const std::int64_t before = config::softmax_layers(pattern, layer);
+  return sliding_windows[static_cast<std::size_t>(before) %
+                         sliding_windows.size()];
+}
+
+schedule::Mask with_sliding_window(const schedule::Mask& mask,
+                                   std::int64_t window) {
+  return window == 0 ? mask : mask.with_window({.left = window - 1, .right = {}});
+}
+
+schedule::Mask planned_mask(const ModelConfig& config) {
+  const std::vector<std::int64_t>& all = config.sliding_windows;
+  const auto used = std::min<std::size_t>(
+      all.size(), static_cast<std::size_t>(config.softmax_layers()));
+  std::int64_t widest = 0;
+  for (std::size_t i = 0; i < used; ++i) {
+    if (all[i] == 0) return schedule::Mask::causal();
+    widest = std::max(widest, all[i]);
+  }
+  return with_sliding_window(schedule::Mask::causal(), widest);
+}
+
 ModelConfig model_config_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
   ModelConfig config;
@@ -85,6 +109,8 @@ ModelConfig model_config_from_json(const Json& json, const std::string& path) {
   config.norm_eps = object.number("norm_eps", 0, config.norm_eps);
   config.tie_embeddings =
       object.boolean("tie_embeddings", config.tie_embeddings);
+  config.sliding_windows =
+      object.integers("sliding_windows", config.sliding_windows);
   config.linear = LinearConfig::from_json(object.object("linear"));
   object.done();
   check(config, path);
@@ -103,6 +129,7 @@ Json to_json(const ModelConfig& config) {
           {"rope_theta", config.rope_theta},
           {"norm_eps", config.norm_eps},
           {"tie_embeddings", config.tie_embeddings},
+          {"sliding_windows", config.sliding_windows},
           {"linear", to_json(config.linear)}};
 }
 
@@ -126,6 +153,16 @@ void check(const ModelConfig& config, const std::string& path) {
     require(std::isfinite(value) && value > 0,
             "[{}.{}] got {}; want a finite number above 0", path, field, value);
   };
+  for (const std::int64_t window : config.sliding_windows) {
+    require(window >= 0,
+            "[{}.sliding_windows] got {}; want tokens that a query sees, or 0 "
+            "for all",
+            path, window);
+  }
+  require(config.sliding_windows.empty() || config.has_softmax(),
+          "[{}.sliding_windows] got some with the pattern \"{}\"; want softmax "
+          "layers (N), or none",
+          path, config.pattern);
   above_zero("rope_theta", config.rope_theta);
   above_zero("norm_eps", config.norm_eps);
 }

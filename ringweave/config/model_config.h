@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "ringweave/base/json.h"
 #include "ringweave/config/linear_family.h"
+#include "ringweave/schedule/mask/mask.h"
 
 namespace ringweave::config {
 
@@ -59,12 +61,17 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   double norm_eps = 1e-5;
   bool tie_embeddings = false;
+  /// Tokens that a query of a softmax layer sees, itself and those before it;
+  /// 0: all. Repeated over the softmax layers; empty: all see all.
+  std::vector<std::int64_t> sliding_windows{};
   LinearConfig linear{};
 
   bool is_linear(std::int64_t layer) const {
     return pattern[static_cast<std::size_t>(layer) % pattern.size()] == 'L';
   }
   std::int64_t softmax_layers() const;
+  /// Of a softmax layer, as in `sliding_windows`.
+  std::int64_t sliding_window(std::int64_t layer) const;
   std::int64_t linear_layers() const { return layers - softmax_layers(); }
   bool has_linear() const { return linear_layers() > 0; }
   bool has_softmax() const { return softmax_layers() > 0; }
@@ -80,6 +87,12 @@ Json to_json(const ModelConfig& config);
 
 /// Throws InvalidArgument naming the first field that can't be used.
 void check(const ModelConfig& config, const std::string& path = "model");
+
+/// The mask with a window of so many tokens, as in sliding_windows.
+schedule::Mask with_sliding_window(const schedule::Mask& mask,
+                                   std::int64_t window);
+/// The causal mask of the softmax layers that see most: what plans are for.
+schedule::Mask planned_mask(const ModelConfig& config);
 
 /// Of the first `layers` layers; in time that does not depend on them.
 std::int64_t softmax_layers(const std::string& pattern, std::int64_t layers);

@@ -20,6 +20,11 @@ DataConfig data_from_json(JsonObject object) {
       object.strings("validation_files", config.validation_files);
   config.validation_fraction =
       object.number("validation_fraction", 0, config.validation_fraction);
+  config.format = object.choice("format", data_formats(), config.format);
+  config.text_field = object.string("text_field", config.text_field);
+  if (object.has("end_token")) config.end_token = object.integer("end_token", 0);
+  config.documents =
+      object.choice("documents", {"ignore", "reset"}, config.documents);
   config.seq_len = object.integer("seq_len", 1, config.seq_len);
   config.batch = object.integer("batch", 1, config.batch);
   object.done();
@@ -109,11 +114,16 @@ TimeOutConfig time_outs_from_json(JsonObject object) {
 }
 
 Json to_json(const DataConfig& config) {
-  return {{"files", config.files},
-          {"validation_files", config.validation_files},
-          {"validation_fraction", config.validation_fraction},
-          {"seq_len", config.seq_len},
-          {"batch", config.batch}};
+  Json json = {{"files", config.files},
+               {"validation_files", config.validation_files},
+               {"validation_fraction", config.validation_fraction},
+               {"format", config.format},
+               {"text_field", config.text_field},
+               {"documents", config.documents},
+               {"seq_len", config.seq_len},
+               {"batch", config.batch}};
+  if (config.end_token) json["end_token"] = *config.end_token;
+  return json;
 }
 
 Json to_json(const OptimizerConfig& config) {
@@ -147,12 +157,12 @@ Json to_json(const ParallelConfig& config) {
 
 void check_data(const DataConfig& config) {
   require(!config.files.empty(),
-          "[data.files] got no file; want at least one text file");
+          "[data.files] got none; want at least one file, folder or pattern");
   require(config.seq_len >= 1, "[data.seq_len] got {}; want at least 1",
           config.seq_len);
   for (const auto* files : {&config.files, &config.validation_files}) {
     require(std::ranges::find(*files, "") == files->end(),
-            "[data] got \"\" as a file; want the path of a text");
+            "[data] got \"\" as a file; want a path");
   }
   require(config.batch >= 1, "[data.batch] got {}; want at least 1",
           config.batch);
@@ -182,6 +192,12 @@ void check_parallel(const TrainConfig& config) {
 }
 
 }  // namespace
+
+const std::vector<std::string>& data_formats() {
+  static const std::vector<std::string> names = {
+      "auto", "text", "json_lines", "tokens", "uint16", "uint32"};
+  return names;
+}
 
 void check_groups(const TrainConfig& config) {
   const ParallelConfig& parallel = config.parallel;
@@ -263,11 +279,7 @@ Json to_json(const TrainConfig& config) {
 }
 
 void check(const TrainConfig& config) {
-  constexpr std::int64_t kBytes = 256;
   check(config.model);
-  require(config.model.vocab_size >= kBytes,
-          "[model.vocab_size] got {}; want at least {}, since tokens are bytes",
-          config.model.vocab_size, kBytes);
   check_data(config.data);
   check_optimizer(config.optimizer);
   require(config.steps >= 0, "[steps] got {}; want at least 0", config.steps);

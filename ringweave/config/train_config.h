@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,15 +17,27 @@
 namespace ringweave::config {
 
 struct DataConfig {
-  std::vector<std::string> files{};  ///< texts, joined in this order
-  /// Texts for the validation loss; if there are none, the last
-  /// `validation_fraction` of `files`. 0 and no files: no validation.
+  /// Files, folders and patterns, whose documents are joined in this order.
+  std::vector<std::string> files{};
+  /// The same for the validation loss; if there are none, the end of `files`:
+  /// about `validation_fraction` of the tokens. 0 and no files: no validation.
   std::vector<std::string> validation_files{};
   double validation_fraction = 0.05;
+  /// A name of data_formats(). "auto": by each file's name.
+  std::string format = "auto";
+  std::string text_field = "text";  ///< of JSON lines
+  /// Ends each document in files of plain numbers.
+  std::optional<std::int64_t> end_token{};
+  /// "reset": tokens see their own document alone. "ignore": a sequence is one
+  /// document.
+  std::string documents = "ignore";
   std::int64_t seq_len = 1024;  ///< tokens per sequence; any length >= 1
   std::int64_t batch = 4;       ///< sequences per step
   friend bool operator==(const DataConfig&, const DataConfig&) = default;
 };
+
+/// "auto", "text", "json_lines", "tokens", "uint16", "uint32".
+const std::vector<std::string>& data_formats();
 
 struct OptimizerConfig {
   double learning_rate = 3e-4;  ///< at the end of the warm-up

@@ -10,7 +10,6 @@ namespace ringweave::models {
 namespace {
 
 using linear_attention::Decay;
-using linear_attention::linear_attention;
 
 /// With φ = elu1 the output is Σ φ(q)·φ(k) v / Σ φ(q)·φ(k): the denominator
 /// travels as one more column of v. With the identity, whose denominator may
@@ -62,9 +61,7 @@ at::Tensor Basic::normalised(const at::Tensor& q, const at::Tensor& k,
       at::ones({v.size(0), v.size(1), v.size(2), 1}, phi_q.options());
   const at::Tensor sums =
       linear_attention(phi_q, phi_k, at::cat({v.to(type), ones}, 3),
-                       Decay::none, {}, {}, context.linear,
-                       *context.communicator)
-          .out;
+                       Decay::none, {}, context);
   // φ > 0 mathematically; elu(x) + 1 rounds to 0 for very negative x.
   const at::Tensor denominator =
       sums.narrow(3, config_.head_dim, 1) + config_.norm_eps;
@@ -75,10 +72,8 @@ at::Tensor Basic::normalised(const at::Tensor& q, const at::Tensor& k,
 at::Tensor Basic::plain(const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v, const Context& context) const {
   const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
-  const at::Tensor sums =
-      linear_attention(q, k, v, Decay::none, {}, {}, context.linear,
-                       *context.communicator, {.scale = scale})
-          .out;
+  const at::Tensor sums = linear_attention(q, k, v, Decay::none, {}, context,
+                                           {.scale = scale});
   return rms_norm(sums, norm_, config_.norm_eps);
 }
 

@@ -1,11 +1,73 @@
 #include "ringweave/models/context.h"
 
+#include <set>
+
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::models {
+namespace {
+
+std::set<std::int64_t> sliding_windows(const ModelConfig& config) {
+  std::set<std::int64_t> windows;
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    if (!config.is_linear(i)) windows.insert(config.sliding_window(i));
+  }
+  return windows;
+}
+
+/// `documents`: a causal mask with the documents of the rows.
+std::shared_ptr<const attention::AttentionPlan> attention_plan(
+    const Split& split, const schedule::Mask& documents, std::int64_t window,
+    Rank rank) {
+  return attention::make_attention_plan(
+      {.strategy = split.softmax,
+       .q_layout = split.layout,
+       .kv_layout = split.layout,
+       .mask = config::with_sliding_window(documents, window)},
+      rank);
+}
+
+std::shared_ptr<const linear_attention::LinearPlan> linear_plan(
+    const Split& split, const schedule::Mask& documents, Rank rank) {
+  return linear_attention::make_linear_plan(
+      {.exchange = split.linear, .layout = split.layout, .mask = documents},
+      rank);
+}
+
+/// Of rows with these documents, for the layers that `whole` is for.
+Plans make_plans(const Context& context, const schedule::Mask& documents) {
+  const Rank rank = context.communicator->rank();
+  Plans plans;
+  for (const auto& [window, plan] : context.plans.attention) {
+    plans.attention[window] =
+        attention_plan(context.split, documents, window, rank);
+  }
+  if (context.plans.linear) {
+    plans.linear = linear_plan(context.split, documents, rank);
+  }
+  return plans;
+}
+
+/// Document offsets as masks take them. A border behind the last token is one
+/// of labels alone.
+std::vector<std::int64_t> offsets_of(const Borders& borders,
+                                     std::int64_t tokens) {
+  std::vector<std::int64_t> offsets = {0};
+  for (const std::int64_t border : borders) {
+    require(border > offsets.back() && border <= tokens,
+            "[model] got a document that starts at {} after one at {}; want "
+            "sorted places within the {} tokens",
+            border, offsets.back(), tokens);
+    if (border < tokens) offsets.push_back(border);
+  }
+  offsets.push_back(tokens);
+  return offsets;
+}
+
+}  // namespace
 
 Context make_context(const ModelConfig& config, ElementType compute,
                      const Split& split, comm::Communicator& communicator) {
@@ -14,27 +76,53 @@ Context make_context(const ModelConfig& config, ElementType compute,
           split.layout.ranks(), communicator.size());
   const Rank rank = communicator.rank();
   const auto positions = split.layout.positions(rank);
-  Context context;
-  context.layout = split.layout;
-  context.communicator = &communicator;
-  context.positions = at::tensor(positions, at::kLong);
+  Context context{.split = split,
+                  .communicator = &communicator,
+                  .positions = at::tensor(positions, at::kLong),
+                  .rope = {},
+                  .plans = {},
+                  .rows = {},
+                  .borders = {},
+                  .attention_options = {}};
   context.attention_options.grad_payload_in_compute_type =
       split.grad_payload_in_compute_type;
-  context.recompute = split.recompute;
+  const schedule::Mask causal = schedule::Mask::causal();
+  for (const std::int64_t window : sliding_windows(config)) {
+    context.plans.attention[window] =
+        attention_plan(split, causal, window, rank);
+  }
   if (config.has_softmax()) {
     context.rope = make_rope(positions, config.head_dim, config.rope_theta,
                              tensor::scalar_type(accumulate_type(compute)));
-    context.attention =
-        attention::make_attention_plan({.strategy = split.softmax,
-                                        .q_layout = split.layout,
-                                        .kv_layout = split.layout},
-                                       rank);
   }
   if (config.has_linear()) {
-    context.linear = linear_attention::make_linear_plan(
-        {.exchange = split.linear, .layout = split.layout}, rank);
+    context.plans.linear = linear_plan(split, causal, rank);
   }
   return context;
+}
+
+Context with_documents(const Context& context, std::vector<Borders> borders) {
+  Context result = context;
+  result.rows.clear();
+  std::vector<std::int64_t> last;
+  for (std::size_t i = 0; i < borders.size(); ++i) {
+    const auto row = static_cast<std::int64_t>(i);
+    const auto offsets = offsets_of(borders[i], context.layout().tokens());
+    if (i > 0 && offsets == last) {
+      result.rows.back().rows.end = row + 1;
+      continue;
+    }
+    const bool whole = offsets.size() == 2;
+    result.rows.push_back(
+        {.rows = {row, row + 1},
+         .plans = whole ? context.plans
+                        : make_plans(context,
+                                     schedule::Mask::causal().with_documents(
+                                         offsets))});
+    last = offsets;
+  }
+  result.borders = std::move(borders);
+  return result;
 }
 
 }  // namespace ringweave::models

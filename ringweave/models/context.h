@@ -1,7 +1,8 @@
 // What a model needs to know about the split of its sequences over ranks.
 #pragma once
 
-#include <memory>
+#include <cstdint>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -9,9 +10,10 @@
 #include "ringweave/base/element_type.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/config/model_config.h"
-#include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/recompute.h"
 #include "ringweave/models/rope.h"
+#include "ringweave/models/rows.h"
+#include "ringweave/schedule/exchange/state_exchange.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/strategy/strategy.h"
 
@@ -28,17 +30,20 @@ struct Split {
   Recompute recompute = Recompute::none;      ///< the same on all ranks
 };
 
-/// One rank's view of a split; shared by all layers and steps.
+/// One rank's view of a split; shared by all layers, and by all steps whose
+/// sequences are one document each.
 struct Context {
-  schedule::Layout layout = schedule::Layout::contiguous(0, 1);
+  Split split;
   comm::Communicator* communicator = nullptr;  ///< outlives the context and
                                                ///< every autograd graph
   at::Tensor positions;                        ///< (tokens of this rank) int64
-  RopeTables rope;  ///< undefined without softmax layers
-  std::shared_ptr<const attention::AttentionPlan> attention;   ///< or null
-  std::shared_ptr<const linear_attention::LinearPlan> linear;  ///< or null
+  RopeTables rope;              ///< undefined without softmax layers
+  Plans plans;                  ///< of rows that are one document
+  std::vector<RowPlans> rows;   ///< empty: all rows are
+  std::vector<Borders> borders;  ///< of each row; empty: none has any
   attention::AttentionOptions attention_options;
-  Recompute recompute = Recompute::none;
+
+  const schedule::Layout& layout() const { return split.layout; }
 };
 
 /// Plans what the model's layers need. Throws InvalidArgument if the layout has
@@ -46,5 +51,10 @@ struct Context {
 /// layers; NoSolution if the strategy does not exist for its ranks.
 Context make_context(const ModelConfig& config, ElementType compute,
                      const Split& split, comm::Communicator& communicator);
+
+/// The context of a batch in which row i has documents with borders[i]: tokens
+/// see their own document alone. Every rank must use the same. Throws
+/// InvalidArgument for borders that are not sorted or not within the sequence.
+Context with_documents(const Context& context, std::vector<Borders> borders);
 
 }  // namespace ringweave::models

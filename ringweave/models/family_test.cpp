@@ -52,12 +52,9 @@ class Retention final : public Mixer {
     const auto heads = [&](const at::Tensor& weight) {
       return project_heads(x, weight, config_.head_dim);
     };
-    const at::Tensor out =
-        linear_attention::linear_attention(
-            heads(weights_.q), heads(weights_.k), heads(weights_.v),
-            schedule::Decay::constant, decay_, {}, context.linear,
-            *context.communicator)
-            .out;
+    const at::Tensor out = linear_attention(
+        heads(weights_.q), heads(weights_.k), heads(weights_.v),
+        schedule::Decay::constant, decay_, context);
     return project(join_heads(out * scale_.unsqueeze(1)), weights_.o);
   }
 

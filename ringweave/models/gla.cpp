@@ -54,10 +54,8 @@ at::Tensor Gla::forward(const at::Tensor& x, const Context& context) const {
   const at::Tensor v = project_heads(x, weights_.v, head_dim);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   const at::Tensor out =
-      linear_attention::linear_attention(
-          q, k, v, linear_attention::Decay::per_key, gates(x), {},
-          context.linear, *context.communicator, {.scale = scale})
-          .out;
+      linear_attention(q, k, v, linear_attention::Decay::per_key, gates(x),
+                       context, {.scale = scale});
   const at::Tensor gate = at::silu(project_heads(x, output_gate_, head_dim));
   return project(join_heads(rms_norm(out, norm_, config_.norm_eps) * gate),
                  weights_.o);

@@ -74,10 +74,8 @@ at::Tensor Lightning::forward(const at::Tensor& x,
   const at::Tensor v = project_heads(x, weights_.v, head_dim);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   const at::Tensor out =
-      linear_attention::linear_attention(
-          q, k, v, linear_attention::Decay::constant, decay_, {},
-          context.linear, *context.communicator, {.scale = scale})
-          .out;
+      linear_attention(q, k, v, linear_attention::Decay::constant, decay_,
+                       context, {.scale = scale});
   return project(rms_norm(join_heads(out), norm_, config_.norm_eps),
                  weights_.o);
 }

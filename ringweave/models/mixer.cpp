@@ -32,7 +32,7 @@ std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, std::int64_t layer,
                                   const std::string& prefix,
                                   ParameterMaker& maker) {
   if (!config.is_linear(layer)) {
-    return std::make_unique<SoftmaxLayer>(config, prefix, maker);
+    return std::make_unique<SoftmaxLayer>(config, layer, prefix, maker);
   }
   const auto found = linear_mixers().find(config.linear.kind());
   ensure(found != linear_mixers().end(), "linear layers \"{}\" without a mixer",

@@ -1,5 +1,7 @@
 #include "ringweave/models/model.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
@@ -52,7 +54,7 @@ at::Tensor Model::forward(const at::Tensor& tokens,
              layer.mixer->forward(
                  rms_norm(in, layer.input_norm, config_.norm_eps), context);
     };
-    switch (context.recompute) {
+    switch (context.split.recompute) {
       case Recompute::none:
         x = mlp(mixer(x));
         break;
@@ -69,23 +71,38 @@ at::Tensor Model::forward(const at::Tensor& tokens,
 }
 
 Shard shard_sequences(const at::Tensor& sequences, const Context& context) {
-  require(
-      sequences.dim() == 2 && sequences.size(1) == context.layout.tokens() + 1,
-      "[model] got sequences of {} tokens; want {}, one more than the "
-      "layout has",
-      sequences.size(-1), context.layout.tokens() + 1);
+  const std::int64_t tokens = context.layout().tokens();
+  require(sequences.dim() == 2 && sequences.size(1) == tokens + 1,
+          "[model] got sequences of {} tokens; want {}, one more than the "
+          "layout has",
+          sequences.size(-1), tokens + 1);
+  at::Tensor labels = sequences.narrow(1, 1, tokens);
+  if (!context.borders.empty()) {
+    require(sequences.size(0) ==
+                static_cast<std::int64_t>(context.borders.size()),
+            "[model] got {} sequences; want {}, whose documents the context "
+            "has",
+            sequences.size(0), context.borders.size());
+    labels = labels.clone();
+    for (std::size_t row = 0; row < context.borders.size(); ++row) {
+      for (const std::int64_t border : context.borders[row]) {
+        labels[static_cast<std::int64_t>(row)][border - 1].fill_(kNoLabel);
+      }
+    }
+  }
   return {sequences.index_select(1, context.positions),
-          sequences.index_select(1, context.positions + 1)};
+          labels.index_select(1, context.positions)};
 }
 
 at::Tensor loss(const at::Tensor& logits, const at::Tensor& labels,
-                std::int64_t global_tokens) {
+                std::int64_t global_labels) {
   const std::int64_t vocab = logits.size(2);
   const at::ScalarType type = tensor::accumulate_type(logits.scalar_type());
   const at::Tensor rows = logits.to(type).reshape({labels.numel(), vocab});
+  // A batch of documents of one token each has no labels.
   return at::cross_entropy_loss(rows, labels.reshape({labels.numel()}), {},
-                                at::Reduction::Sum) /
-         static_cast<double>(global_tokens);
+                                at::Reduction::Sum, kNoLabel) /
+         static_cast<double>(std::max<std::int64_t>(1, global_labels));
 }
 
 }  // namespace ringweave::models

@@ -54,20 +54,23 @@ class Model {
   at::Tensor head_;  ///< (vocab_size, hidden); the embedding if tied
 };
 
-/// A rank's tokens and, for each, the token that follows it in the sequence:
+/// In place of a label that is of another document than its token.
+inline constexpr std::int64_t kNoLabel = -100;
+
+/// A rank's tokens and, for each, the token that follows it in its document:
 /// (batch, tokens of this rank) each.
 struct Shard {
   at::Tensor tokens;
   at::Tensor labels;
 };
 
-/// sequences: (batch, layout.tokens() + 1) int64, the same on all ranks.
+/// sequences: (batch, layout().tokens() + 1) int64, the same on all ranks.
 Shard shard_sequences(const at::Tensor& sequences, const Context& context);
 
-/// Cross entropy in fp32 (fp64), summed over this rank's tokens and divided by
-/// `global_tokens`: over all ranks these sum to the mean loss. A scalar with a
-/// gradient even if there are no tokens.
+/// Cross entropy in fp32 (fp64), summed over this rank's labels and divided by
+/// `global_labels`: over all ranks these sum to the mean loss. A scalar with a
+/// gradient even if there are no labels.
 at::Tensor loss(const at::Tensor& logits, const at::Tensor& labels,
-                std::int64_t global_tokens);
+                std::int64_t global_labels);
 
 }  // namespace ringweave::models

@@ -42,6 +42,17 @@ TEST_P(ModelSplit, EmptyShardsTakePart) {
   }
 }
 
+// Rows of one batch with other documents each: of one token too, and one whose
+// last label is of the next document.
+TEST_P(ModelSplit, DocumentsAreModelsOfTheirOwn) {
+  const std::vector<Borders> different = {{1, 5, 6}, {9, 13}};
+  expect_exact(tiny(GetParam()), 13, {1, 2, 3, 5}, splits(), different);
+  const std::vector<Borders> none_in_one = {{}, {4}};
+  expect_exact(tiny(GetParam()), 13, {4}, {splits()[0]}, none_in_one);
+  const std::vector<Borders> equal = {{2}, {2}};
+  expect_exact(tiny(GetParam()), 4, {5}, {splits()[0], splits()[1]}, equal);
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, ModelSplit,
                          ::testing::ValuesIn(config::linear_family_names()),
                          [](const auto& info) { return info.param; });
@@ -50,6 +61,32 @@ TEST(Model, IdentityFeaturesAreExact) {
   ModelConfig config = tiny("basic", "LN");
   config.linear.set("feature_map", "identity");
   expect_exact(config, 11, {1, 3, 4}, {splits()[0], splits()[1]});
+}
+
+TEST(Model, SlidingWindowsAreExact) {
+  ModelConfig config = tiny("gla", "NLN");
+  config.sliding_windows = {4, 0, 1};
+  expect_exact(config, 13, {1, 2, 3, 4, 5}, splits());
+  expect_exact(config, 13, {1, 3, 4}, splits(), {{6, 7}, {}});
+  config.pattern = "N";
+  config.sliding_windows = {3};
+  expect_exact(config, 13, {3}, {{"striped", "multi_ring", "chain"}},
+               {{5}, {8}});
+}
+
+TEST(Model, BordersOutsideTheSequenceAreRefused) {
+  comm::run_ranks(1, [](Rank, std::shared_ptr<comm::Transport> transport) {
+    comm::Communicator communicator(std::move(transport), {});
+    const Context context = make_context(
+        tiny("gla"), ElementType::float64,
+        {.layout = schedule::Layout::contiguous(8, 1),
+         .softmax = schedule::strategy_from_name("ring"),
+         .linear = schedule::state_exchange_from_name("chain")},
+        communicator);
+    for (const Borders& borders : {Borders{0}, {9}, {4, 4}, {5, 4}}) {
+      EXPECT_THROW(with_documents(context, {borders}), InvalidArgument);
+    }
+  });
 }
 
 TEST(Model, PureSoftmaxAndPureLinearAreExact) {

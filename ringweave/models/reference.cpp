@@ -38,14 +38,17 @@ Tensor rotated(const Tensor& x, double theta) {
   return at::stack(columns, 3);
 }
 
-Tensor softmax_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
+/// `window`: ModelConfig::sliding_window().
+Tensor softmax_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                         std::int64_t window) {
   const std::int64_t tokens = q.size(2);
-  const Tensor future =
-      at::ones({tokens, tokens}, q.options().dtype(at::kBool)).triu(1);
+  const Tensor all = at::ones({tokens, tokens}, q.options().dtype(at::kBool));
+  Tensor unseen = all.triu(1);
+  if (window > 0) unseen = unseen.logical_or(all.tril(-window));
   const Tensor logits = at::matmul(q, k.transpose(2, 3)) / std::sqrt(q.size(3));
   return at::matmul(
       at::softmax(
-          logits.masked_fill(future, -std::numeric_limits<double>::infinity()),
+          logits.masked_fill(unseen, -std::numeric_limits<double>::infinity()),
           -1),
       v);
 }
@@ -135,9 +138,39 @@ Tensor mixed(const ModelConfig& config, const Weights& weights,
       config.is_linear(layer)
           ? references().at(config.linear.kind())(input)
           : softmax_attention(rotated(input.q, config.rope_theta),
-                              rotated(input.k, config.rope_theta), input.v);
+                              rotated(input.k, config.rope_theta), input.v,
+                              config.sliding_window(layer));
   return at::matmul(out.transpose(1, 2).flatten(2),
                     weights.at(prefix + "o_proj.weight").t());
+}
+
+/// Of sequences (batch, tokens + 1): summed over all labels.
+Tensor sum_of_losses(const ModelConfig& config, const Weights& weights,
+                     const Tensor& sequences) {
+  const std::int64_t tokens = sequences.size(1) - 1;
+  const Tensor embedding = weights.at("model.embed_tokens.weight");
+  Tensor x = embedding.index({sequences.narrow(1, 0, tokens)});
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    x = x + mixed(config, weights, prefix + "self_attn.", i,
+                  norm(x, weights.at(prefix + "input_layernorm.weight"),
+                       config.norm_eps));
+    const Tensor y =
+        norm(x, weights.at(prefix + "post_attention_layernorm.weight"),
+             config.norm_eps);
+    const Tensor gate =
+        at::matmul(y, weights.at(prefix + "mlp.gate_proj.weight").t());
+    const Tensor up =
+        at::matmul(y, weights.at(prefix + "mlp.up_proj.weight").t());
+    x = x + at::matmul(gate * at::sigmoid(gate) * up,
+                       weights.at(prefix + "mlp.down_proj.weight").t());
+  }
+  const Tensor head =
+      config.tie_embeddings ? embedding : weights.at("lm_head.weight");
+  const Tensor logits = at::matmul(
+      norm(x, weights.at("model.norm.weight"), config.norm_eps), head.t());
+  const Tensor labels = sequences.narrow(1, 1, tokens).unsqueeze(2);
+  return -at::log(at::softmax(logits, -1)).gather(2, labels).sum();
 }
 
 }  // namespace
@@ -162,35 +195,31 @@ void add_reference(const std::string& kind, ReferenceMixer* reference) {
 
 at::Tensor reference_loss(const ModelConfig& config,
                           const std::vector<Parameter>& parameters,
-                          const at::Tensor& sequences) {
+                          const at::Tensor& sequences,
+                          const std::vector<Borders>& borders) {
   Weights weights;
   for (const auto& parameter : parameters) {
     weights[parameter.name] = parameter.value;
   }
-  const std::int64_t tokens = sequences.size(1) - 1;
-  const Tensor embedding = weights.at("model.embed_tokens.weight");
-  Tensor x = embedding.index({sequences.narrow(1, 0, tokens)});
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    x = x + mixed(config, weights, prefix + "self_attn.", i,
-                  norm(x, weights.at(prefix + "input_layernorm.weight"),
-                       config.norm_eps));
-    const Tensor y =
-        norm(x, weights.at(prefix + "post_attention_layernorm.weight"),
-             config.norm_eps);
-    const Tensor gate =
-        at::matmul(y, weights.at(prefix + "mlp.gate_proj.weight").t());
-    const Tensor up =
-        at::matmul(y, weights.at(prefix + "mlp.up_proj.weight").t());
-    x = x + at::matmul(gate * at::sigmoid(gate) * up,
-                       weights.at(prefix + "mlp.down_proj.weight").t());
+  Tensor sum = at::zeros({}, parameters.front().value.options());
+  std::int64_t labels = 0;
+  for (std::int64_t row = 0; row < sequences.size(0); ++row) {
+    Borders ends =
+        borders.empty() ? Borders{} : borders[static_cast<std::size_t>(row)];
+    ends.push_back(sequences.size(1));
+    std::int64_t begin = 0;
+    for (const std::int64_t end : ends) {
+      // The last token has no label of its own document.
+      if (end - begin > 1) {
+        sum = sum + sum_of_losses(config, weights,
+                                  sequences.narrow(0, row, 1)
+                                      .narrow(1, begin, end - begin));
+        labels += end - begin - 1;
+      }
+      begin = end;
+    }
   }
-  const Tensor head =
-      config.tie_embeddings ? embedding : weights.at("lm_head.weight");
-  const Tensor logits = at::matmul(
-      norm(x, weights.at("model.norm.weight"), config.norm_eps), head.t());
-  const Tensor labels = sequences.narrow(1, 1, tokens).unsqueeze(2);
-  return -at::log(at::softmax(logits, -1)).gather(2, labels).mean();
+  return sum / labels;
 }
 
 }  // namespace ringweave::models::test

@@ -42,8 +42,10 @@ at::Tensor recurrence(const at::Tensor& q, const at::Tensor& k,
 void add_reference(const std::string& kind, ReferenceMixer* reference);
 
 /// Mean cross entropy of sequences (batch, tokens + 1) under the parameters.
+/// With borders of documents each document goes through the model by itself.
 at::Tensor reference_loss(const ModelConfig& config,
                           const std::vector<Parameter>& parameters,
-                          const at::Tensor& sequences);
+                          const at::Tensor& sequences,
+                          const std::vector<Borders>& borders = {});
 
 }  // namespace ringweave::models::test

@@ -4,9 +4,10 @@
 
 namespace ringweave::models {
 
-SoftmaxLayer::SoftmaxLayer(const ModelConfig& config, const std::string& prefix,
-                           ParameterMaker& maker)
+SoftmaxLayer::SoftmaxLayer(const ModelConfig& config, std::int64_t layer,
+                           const std::string& prefix, ParameterMaker& maker)
     : head_dim_(config.head_dim),
+      sliding_window_(config.sliding_window(layer)),
       weights_(make_projections(config, prefix, maker)) {}
 
 at::Tensor SoftmaxLayer::forward(const at::Tensor& x,
@@ -17,9 +18,7 @@ at::Tensor SoftmaxLayer::forward(const at::Tensor& x,
       rope(project_heads(x, weights_.k, head_dim_), context.rope);
   const at::Tensor v = project_heads(x, weights_.v, head_dim_);
   const at::Tensor out =
-      attention::attention(q, k, v, context.attention, *context.communicator,
-                           context.attention_options)
-          .out;
+      softmax_attention(q, k, v, sliding_window_, context);
   return project(join_heads(out), weights_.o);
 }
 

@@ -60,11 +60,13 @@ ModelConfig tiny(const std::string& kind, const std::string& pattern) {
   return config;
 }
 
-Result reference(const ModelConfig& config, std::int64_t tokens) {
+Result reference(const ModelConfig& config, std::int64_t tokens,
+                 const std::vector<Borders>& borders) {
   const Model model(config, ElementType::float64, kSeed);
   enlarge(model);
   const at::Tensor loss = reference_loss(
-      config, model.parameters(), sequences_of(tokens, config.vocab_size));
+      config, model.parameters(), sequences_of(tokens, config.vocab_size),
+      borders);
   loss.backward();
   Result result{.loss = loss.item<double>(), .gradients = {}};
   for (const Parameter& parameter : model.parameters()) {
@@ -74,7 +76,8 @@ Result reference(const ModelConfig& config, std::int64_t tokens) {
 }
 
 Result split(const ModelConfig& config, std::int64_t tokens, int ranks,
-             const SplitNames& names, ElementType compute) {
+             const SplitNames& names, ElementType compute,
+             const std::vector<Borders>& borders) {
   at::set_num_threads(1);
   Result result;
   comm::run_ranks(ranks, [&](Rank rank,
@@ -82,18 +85,25 @@ Result split(const ModelConfig& config, std::int64_t tokens, int ranks,
     using std::chrono::seconds;
     comm::Communicator communicator(
         std::move(transport), {.start = seconds(30), .step = seconds(30)});
-    const Context context = make_context(
+    Context context = make_context(
         config, compute,
         {.layout = schedule::Layout::named(names.layout, tokens, ranks),
          .softmax = schedule::strategy_from_name(names.softmax),
          .linear = schedule::state_exchange_from_name(names.linear)},
         communicator);
+    std::int64_t labels = kBatch * tokens;
+    if (!borders.empty()) {
+      context = with_documents(context, borders);
+      for (const Borders& row : borders) {
+        labels -= static_cast<std::int64_t>(row.size());
+      }
+    }
     const Model model(config, compute, kSeed);
     enlarge(model);
     const Shard shard =
         shard_sequences(sequences_of(tokens, config.vocab_size), context);
     const at::Tensor own = loss(model.forward(shard.tokens, context),
-                                shard.labels, kBatch * tokens);
+                                shard.labels, labels);
     own.backward();
     double sum = own.item<double>();
     communicator.all_reduce_sum(std::span(&sum, 1));
@@ -127,13 +137,16 @@ void expect_near(const Result& got, const Result& want,
 
 void expect_exact(const ModelConfig& config, std::int64_t tokens,
                   const std::vector<int>& rank_counts,
-                  const std::vector<SplitNames>& splits) {
-  const Result want = reference(config, tokens);
+                  const std::vector<SplitNames>& splits,
+                  const std::vector<Borders>& borders) {
+  const Result want = reference(config, tokens, borders);
   for (const int ranks : rank_counts) {
     for (const SplitNames& names : splits) {
       SCOPED_TRACE(fmt::format("{} tokens, {} ranks, {}, {}, {}", tokens, ranks,
                                names.layout, names.softmax, names.linear));
-      expect_near(split(config, tokens, ranks, names), want, config, 1e-10);
+      expect_near(split(config, tokens, ranks, names, ElementType::float64,
+                        borders),
+                  want, config, 1e-10);
     }
   }
 }

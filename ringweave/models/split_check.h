@@ -29,13 +29,15 @@ struct Result {
   std::vector<at::Tensor> gradients;  ///< in fp64
 };
 
-/// Of reference_loss().
-Result reference(const ModelConfig& config, std::int64_t tokens);
+/// Of two rows. `borders`: of their documents, if they have any.
+Result reference(const ModelConfig& config, std::int64_t tokens,
+                 const std::vector<Borders>& borders = {});
 
 /// Loss and gradients summed over the ranks.
 Result split(const ModelConfig& config, std::int64_t tokens, int ranks,
              const SplitNames& names,
-             ElementType compute = ElementType::float64);
+             ElementType compute = ElementType::float64,
+             const std::vector<Borders>& borders = {});
 
 /// Expects equal losses and gradients, and that no gradient vanishes.
 void expect_near(const Result& got, const Result& want,
@@ -44,6 +46,7 @@ void expect_near(const Result& got, const Result& want,
 /// Expects that the model is the reference to 1e-10 however it is split.
 void expect_exact(const ModelConfig& config, std::int64_t tokens,
                   const std::vector<int>& rank_counts,
-                  const std::vector<SplitNames>& splits);
+                  const std::vector<SplitNames>& splits,
+                  const std::vector<Borders>& borders = {});
 
 }  // namespace ringweave::models::test

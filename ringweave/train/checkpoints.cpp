@@ -36,7 +36,8 @@ std::string optimizer_file(int part, int parts) {
 NamedTensor named(const std::string& name, const at::Tensor& tensor) {
   ensure(tensor.is_contiguous(), "{} is not contiguous", name);
   return {.name = name,
-          .type = tensor::element_type(tensor.scalar_type()).value(),
+          .type = checkpoint::data_type(
+              tensor::element_type(tensor.scalar_type()).value()),
           .shape = tensor.sizes().vec(),
           .data = {static_cast<const std::byte*>(tensor.const_data_ptr()),
                    tensor.nbytes()}};
@@ -94,7 +95,7 @@ void read_moments(const std::string& path, const models::Model& model,
   for (const Slice& slice : slices) {
     for (const auto& [word, flat] : moments) {
       wanted.push_back({.name = moment_name(slice, word),
-                        .type = type,
+                        .type = checkpoint::data_type(type),
                         .shape = {slice.range.size()}});
     }
   }

@@ -154,7 +154,7 @@ TEST(Checkpoints, WeightsHaveTheNamesOfHuggingFace) {
   std::vector<std::string> names;
   for (const auto& tensor : file.tensors()) {
     names.push_back(tensor.name);
-    EXPECT_EQ(tensor.type, ElementType::float32);  // the masters
+    EXPECT_EQ(tensor.type, checkpoint::DataType::float32);  // the masters
   }
   EXPECT_THAT(
       names, ::testing::IsSupersetOf(
@@ -175,7 +175,7 @@ std::string refusal(const std::function<void(const std::string&)>& damage) {
                              std::shared_ptr<comm::Transport> transport) {
     comm::Communicator communicator(std::move(transport), time_outs(config));
     try {
-      train::run(config, exchanges(config), text(), communicator, {}, resume);
+      train::run(config, exchanges(config), dataset(config), communicator, {}, resume);
     } catch (const InvalidArgument& error) {
       texts[rank] = error.what();
       throw;
@@ -287,7 +287,7 @@ TEST(Checkpoints, RanksThatSeeOtherFoldersAllSaySo) {
     comm::Communicator communicator(std::move(transport), time_outs(config));
     const Saving mine = saving(rank == 2 ? other : run);
     try {
-      train::run(config, exchanges(config), text(), communicator, {}, mine);
+      train::run(config, exchanges(config), dataset(config), communicator, {}, mine);
     } catch (const InvalidArgument& error) {
       texts[rank] = error.what();
       throw;

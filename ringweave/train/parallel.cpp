@@ -43,7 +43,7 @@ Exchanges planned_by_file(const TrainConfig& config) {
   const planner::PlanFile plan = planner::read_plan_file(parallel.plan);
   planner::check_fits(plan, parallel.plan, parallel.sequence_ranks(),
                       model_shape(config), config.data.seq_len, parallel.layout,
-                      schedule::Mask::causal());
+                      config::planned_mask(config.model));
   if (!parallel.topology.empty()) {
     planner::check_fits(plan, parallel.plan, machine_of(config));
   }
@@ -102,7 +102,7 @@ planner::PlanFile planned_now(const TrainConfig& config) {
       .machine = machine_of(config),
       .shape = model_shape(config),
       .layout = layout_of(config),
-      .mask = schedule::Mask::causal(),
+      .mask = config::planned_mask(config.model),
       .device = planner::load_device(parallel.device.empty() ? kDevice
                                                              : parallel.device),
       .message_overhead_seconds = parallel.message_overhead_seconds};

@@ -1,11 +1,13 @@
 // For tests: a small run, and what it reported.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "ringweave/data/test_source.h"
 #include "ringweave/train/trainer.h"
 
 namespace ringweave::train {
@@ -33,18 +35,33 @@ inline TrainConfig tiny(int ranks, ElementType compute) {
 }
 
 /// Words of a small vocabulary in an irregular order.
-inline Data text() {
+inline std::string words() {
   const std::vector<std::string> words = {"the ",    "ring ", "weaves ", "a ",
                                           "shard, ", "then ", "state.\n"};
-  Data data;
+  std::string text;
   std::uint32_t x = 1;
-  while (data.train.size() < 4000) {
+  while (text.size() < 4000) {
     x = x * 1664525u + 1013904223u;
-    data.train += words[(x >> 16) % words.size()];
+    text += words[(x >> 16) % words.size()];
   }
-  data.validation = data.train.substr(3700);
-  data.train.resize(3700);
-  return data;
+  return text;
+}
+
+/// A line is a document. The last 300 bytes or so are to validate on.
+inline Dataset dataset(const TrainConfig& config,
+                       const std::string& text = words()) {
+  std::vector<std::string> train, validation;
+  constexpr std::size_t kTrain = 3700;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t newline = text.find('\n', at);
+    const std::size_t end =
+        std::min({newline == text.npos ? text.size() : newline + 1,
+                  at < kTrain ? kTrain : text.size()});
+    (at < kTrain ? train : validation).push_back(text.substr(at, end - at));
+    at = end;
+  }
+  return data::make_dataset(data::test::corpus({train}),
+                            data::test::corpus({validation}), config.data);
 }
 
 struct Log {
@@ -77,8 +94,8 @@ inline Log train(const TrainConfig& config, const Saving& saving = {},
           [&](const ValidationReport& validation) {
             log.validations.push_back(validation);
           }};
-  log.report = run_on(comm::Engine(), config, exchanges(config), text(),
-                      callbacks, saving);
+  log.report = run_on(comm::Engine(), config, exchanges(config),
+                      dataset(config), callbacks, saving);
   return log;
 }
 

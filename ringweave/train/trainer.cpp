@@ -182,10 +182,11 @@ double least_memory(const TrainConfig& config, int ranks_here) {
 class Trainer {
  public:
   /// `layer`: Callbacks::layer.
-  Trainer(const TrainConfig& config, const Exchanges& chosen, const Data& data,
-          comm::Communicator& communicator, std::function<void()> layer)
+  Trainer(const TrainConfig& config, const Exchanges& chosen,
+          const Dataset& dataset, comm::Communicator& communicator,
+          std::function<void()> layer)
       : config_(config),
-        data_(data),
+        dataset_(dataset),
         communicator_(communicator),
         group_(config.parallel, communicator),
         context_(make_context(config, chosen, group_.communicator())),
@@ -201,10 +202,11 @@ class Trainer {
   StartReport start() const {
     StartReport report;
     report.parameters = count(model_.parameters());
-    report.train_tokens = static_cast<std::int64_t>(data_.train.size());
+    report.train_tokens = dataset_.train.tokens();
     for (std::int64_t i = 0; i < batches(); ++i) {
-      const auto sequences = validation_batch(data_, config_.data, i).size(0);
-      report.validation_tokens += sequences * config_.data.seq_len;
+      const auto indices = validation_indices(dataset_, config_, i);
+      report.validation_tokens += static_cast<std::int64_t>(indices.size()) *
+                                  config_.data.seq_len;
     }
     return report;
   }
@@ -218,13 +220,14 @@ class Trainer {
     report.learning_rate =
         learning_rate(config_.optimizer, step, config_.steps);
     gradients_.zero();
-    for_own_parts(training_batch(data_, config_.data, config_.seed, step - 1),
-                  [&](const at::Tensor& sequences) {
-                    const at::Tensor loss =
-                        own_loss(sequences, config_.data.batch);
-                    loss.backward();
-                    report.loss += loss.item<double>();
-                  });
+    const auto indices = training_indices(dataset_, config_, step - 1);
+    const std::int64_t labels =
+        count_labels(dataset_.train, indices, config_.data.seq_len);
+    for_own_parts(dataset_.train, indices, [&](const Part& part) {
+      const at::Tensor loss = own_loss(part, labels);
+      loss.backward();
+      report.loss += loss.item<double>();
+    });
     communicator_.all_reduce_sum(std::span(&report.loss, 1));
     report.grad_norm = sum_gradients();
     check_finite(report);
@@ -261,21 +264,22 @@ class Trainer {
     report.step = step;
     double sum = 0;
     for (std::int64_t i = 0; i < batches(); ++i) {
-      const at::Tensor batch = validation_batch(data_, config_.data, i);
-      for_own_parts(batch, [&](const at::Tensor& sequences) {
-        sum += own_loss(sequences, 1).item<double>();
+      const auto indices = validation_indices(dataset_, config_, i);
+      for_own_parts(dataset_.validation, indices, [&](const Part& part) {
+        sum += own_loss(part, 1).item<double>();
       });
-      report.tokens += batch.size(0) * config_.data.seq_len;
+      report.tokens += count_labels(dataset_.validation, indices,
+                                    config_.data.seq_len);
     }
     communicator_.all_reduce_sum(std::span(&sum, 1));
-    report.loss = sum * static_cast<double>(config_.data.seq_len) /
-                  static_cast<double>(report.tokens);
+    report.loss = sum / static_cast<double>(
+                            std::max<std::int64_t>(1, report.tokens));
     return report;
   }
 
   /// Batches that one validation goes through.
   std::int64_t batches() const {
-    const std::int64_t all = validation_batches(data_, config_.data);
+    const std::int64_t all = validation_batches(dataset_, config_);
     const std::int64_t limit = config_.validation.batches;
     return limit == 0 ? all : std::min(all, limit);
   }
@@ -291,24 +295,42 @@ class Trainer {
                : all;
   }
 
+  /// What goes through the model at a time. Lives until its backward is done,
+  /// which may use the context.
+  struct Part {
+    at::Tensor sequences;
+    models::Context context;
+  };
+
   /// Calls `use` for the parts of the sequences that this rank's group takes,
   /// one after the other. Ranks of a group get the same.
   template <typename Use>
-  void for_own_parts(const at::Tensor& sequences, const Use& use) const {
+  void for_own_parts(const data::Sequences& sequences,
+                     const std::vector<std::int64_t>& indices,
+                     const Use& use) const {
     const ParallelConfig& parallel = config_.parallel;
-    const Range own =
-        cut({0, sequences.size(0)}, group_.index(), parallel.data);
+    const Range own = cut({0, static_cast<std::int64_t>(indices.size())},
+                          group_.index(), parallel.data);
     for (int i = 0; i < parallel.accumulation; ++i) {
-      const Range part = cut(own, i, parallel.accumulation);
-      if (!part.empty()) use(sequences.narrow(0, part.begin, part.size()));
+      const Range range = cut(own, i, parallel.accumulation);
+      if (range.empty()) continue;
+      const auto part = std::span(indices).subspan(
+          static_cast<std::size_t>(range.begin),
+          static_cast<std::size_t>(range.size()));
+      const Batch batch = read_batch(sequences, part, config_.data.seq_len);
+      use(Part{batch.sequences,
+               batch.borders.empty()
+                   ? context_
+                   : models::with_documents(context_, batch.borders)});
     }
   }
 
-  /// Of this rank's tokens, divided by the tokens of `all` sequences.
-  at::Tensor own_loss(const at::Tensor& sequences, std::int64_t all) const {
-    const models::Shard shard = models::shard_sequences(sequences, context_);
-    return models::loss(model_.forward(shard.tokens, context_), shard.labels,
-                        all * config_.data.seq_len);
+  /// Of this rank's labels, divided by `labels`.
+  at::Tensor own_loss(const Part& part, std::int64_t labels) const {
+    const models::Shard shard =
+        models::shard_sequences(part.sequences, part.context);
+    return models::loss(model_.forward(shard.tokens, part.context),
+                        shard.labels, labels);
   }
 
   /// Over all ranks; returns their norm.
@@ -339,7 +361,7 @@ class Trainer {
   }
 
   const TrainConfig& config_;
-  const Data& data_;
+  const Dataset& dataset_;
   comm::Communicator& communicator_;
   SequenceGroup group_;
   models::Context context_;
@@ -393,14 +415,14 @@ comm::TimeOuts time_outs(const TrainConfig& config) {
 }
 
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
-                const Data& data, comm::Communicator& communicator,
+                const Dataset& dataset, comm::Communicator& communicator,
                 const Callbacks& callbacks, const Saving& saving) {
   check_run(config);
   require(communicator.size() == config.parallel.ranks,
           "[train] got {} ranks running and parallel.ranks {}; want as many",
           communicator.size(), config.parallel.ranks);
   tensor::take_over_thread_count();
-  Trainer trainer(config, chosen, data, communicator, callbacks.layer);
+  Trainer trainer(config, chosen, dataset, communicator, callbacks.layer);
   TrainReport report;
   report.start = trainer.start();
   if (callbacks.start) callbacks.start(report.start);
@@ -460,7 +482,7 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
 }
 
 TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
-                   const Exchanges& chosen, const Data& data,
+                   const Exchanges& chosen, const Dataset& dataset,
                    const Callbacks& callbacks, const Saving& saving) {
   check_run(config);
   const int ranks = config.parallel.ranks;
@@ -471,7 +493,7 @@ TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
     const bool first = communicator.rank() == engine.rank();
     try {
       const TrainReport mine = run(
-          config, chosen, data, communicator,
+          config, chosen, dataset, communicator,
           first ? callbacks
                 : Callbacks{.layer = callbacks.layer, .stop = callbacks.stop},
           saving);

@@ -1,10 +1,12 @@
 // Trains a model with its sequences split over ranks.
 //
 //   const auto config = config::read_config("configs/quickstart.json");
-//   const Data data = read_data(config.data);
+//   const auto dataset =
+//       data::open_dataset(config.data, config.model.vocab_size);
 //   const Exchanges chosen = exchanges(config);
 //   const comm::Engine engine;  // ranks are threads
-//   const TrainReport report = run_on(engine, config, chosen, data, callbacks);
+//   const TrainReport report =
+//       run_on(engine, config, chosen, dataset, callbacks);
 #pragma once
 
 #include <cstdint>
@@ -16,8 +18,8 @@
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/engine.h"
 #include "ringweave/config/train_config.h"
+#include "ringweave/train/batches.h"
 #include "ringweave/train/checkpoints.h"
-#include "ringweave/train/data.h"
 #include "ringweave/train/parallel.h"
 
 namespace ringweave::train {
@@ -31,7 +33,7 @@ struct StartReport {
 
 struct StepReport {
   std::int64_t step = 0;  ///< from 1 to config.steps
-  double loss = 0;        ///< mean over the global batch, before the update
+  double loss = 0;  ///< mean over the global batch's labels, before the update
   double learning_rate = 0;
   double grad_norm = 0;  ///< before clipping
   double seconds = 0;    ///< wall time of the slowest rank
@@ -45,7 +47,7 @@ struct StepReport {
 struct ValidationReport {
   std::int64_t step = 0;  ///< steps done before it
   double loss = 0;        ///< exact mean over `tokens`
-  std::int64_t tokens = 0;
+  std::int64_t tokens = 0;  ///< labels
 };
 
 struct CheckpointReport {
@@ -84,7 +86,7 @@ struct TrainReport {
 
 /// What must be equal on all ranks, for comm::Communicator::check_agreement():
 /// version, config, exchanges, data and seed. Where the files of the config lie
-/// may differ. `data`: its hash().
+/// may differ. `data`: Dataset::hash.
 std::map<std::string, std::string> facts(const TrainConfig& config,
                                          const Exchanges& chosen,
                                          const std::string& data);
@@ -103,7 +105,7 @@ comm::TimeOuts time_outs(const TrainConfig& config);
 /// undisturbed run does, on the same ranks with the same bits. Throws as
 /// Checkpoints, too.
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
-                const Data& data, comm::Communicator& communicator,
+                const Dataset& dataset, comm::Communicator& communicator,
                 const Callbacks& callbacks = {}, const Saving& saving = {});
 
 /// Throws InvalidArgument if `ranks_here` ranks can't train in this machine's
@@ -114,7 +116,7 @@ void check_memory(const TrainConfig& config, int ranks_here);
 /// engine.rank(). First it sets torch's threads per operation, for the whole
 /// process: config.threads, or else cores / ranks, at least 1.
 TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
-                   const Exchanges& chosen, const Data& data,
+                   const Exchanges& chosen, const Dataset& dataset,
                    const Callbacks& callbacks = {}, const Saving& saving = {});
 
 }  // namespace ringweave::train

@@ -274,7 +274,7 @@ class BadInput(TrainTest):
         self.text.write_text("")
         self.check(str(self.text), "empty")
         self.text.write_text("too short")
-        self.check("7 bytes", "want at least 62")
+        self.check("9 tokens", "want at least 62")
         self.text.unlink()
         self.check(str(self.text))
         self.text.mkdir()

@@ -111,7 +111,8 @@ void read_state(const std::string& text) {
 void read_safetensors(const std::string& text) {
   std::size_t bytes = 0;
   for (const auto& tensor :
-       checkpoint::parse_safetensors(std::as_bytes(std::span(text)), kFile)) {
+       checkpoint::parse_safetensors(std::as_bytes(std::span(text)), kFile)
+           .tensors) {
     bytes += tensor.data.size();
   }
   if (bytes > text.size()) throw std::logic_error("tensors beyond the file");

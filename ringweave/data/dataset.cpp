@@ -1,0 +1,120 @@
+#include "ringweave/data/dataset.h"
+
+#include <cmath>
+#include <cstdlib>
+
+#include "ringweave/base/error.h"
+#include "ringweave/data/input_files.h"
+
+namespace ringweave::data {
+namespace {
+
+bool resets(const DataConfig& config) { return config.documents == "reset"; }
+
+/// Where the held-out end begins.
+std::int64_t held_out_from(const Corpus& corpus, double fraction) {
+  const auto tokens = static_cast<double>(corpus.tokens());
+  const std::int64_t wanted =
+      corpus.tokens() - std::llround(tokens * fraction);
+  if (wanted == corpus.tokens()) return wanted;
+  const std::int64_t border = corpus.nearest_start(wanted);
+  const bool near = border > 0 && static_cast<double>(std::abs(
+                                      border - wanted)) <=
+                                      tokens * fraction / 2;
+  return near ? border : wanted;
+}
+
+Sequences sequences(const std::shared_ptr<const Corpus>& corpus,
+                    const Range& tokens, const DataConfig& config,
+                    const char* what) {
+  const Sequences result(corpus, tokens, config.seq_len, resets(config));
+  require(result.size() > 0,
+          "[data] got {} tokens to {}; want at least {}: one sequence of {} "
+          "tokens and the last one's label",
+          tokens.size(), what, config.seq_len + 1, config.seq_len);
+  return result;
+}
+
+}  // namespace
+
+Sequences::Sequences(std::shared_ptr<const Corpus> corpus, const Range& tokens,
+                     std::int64_t seq_len, bool documents)
+    : corpus_(std::move(corpus)),
+      tokens_(tokens),
+      seq_len_(seq_len),
+      documents_(documents) {}
+
+std::int64_t Sequences::size() const {
+  return tokens_.empty() ? 0 : (tokens_.size() - 1) / seq_len_;
+}
+
+Range Sequences::range(std::int64_t index) const {
+  const std::int64_t begin = tokens_.begin + index * seq_len_;
+  return {begin, begin + seq_len_ + 1};
+}
+
+void Sequences::read(std::int64_t index, std::int64_t* out) const {
+  corpus_->read(range(index), out);
+}
+
+std::vector<std::int64_t> Sequences::borders(std::int64_t index) const {
+  if (!documents_) return {};
+  const Range all = range(index);
+  std::vector<std::int64_t> starts =
+      corpus_->document_starts({all.begin + 1, all.end});
+  for (std::int64_t& start : starts) start -= all.begin;
+  return starts;
+}
+
+Dataset open_dataset(const DataConfig& config, std::int64_t vocab_size) {
+  const SourceOptions options{.format = config.format,
+                              .text_field = config.text_field,
+                              .end_token = config.end_token,
+                              .vocab_size = vocab_size,
+                              .documents = resets(config)};
+  const auto open = [&](const std::vector<std::string>& paths,
+                        const char* field) {
+    const std::vector<std::string> files = input_files(paths, field);
+    const bool bytes = holds_bytes(files.front(), config.format);
+    const std::int64_t least = resets(config) ? kEndOfBytes + 1 : kBytes;
+    require(!bytes || vocab_size >= least,
+            "[model.vocab_size] got {}; want at least {}, since tokens are "
+            "bytes{}",
+            vocab_size, least,
+            resets(config) ? fmt::format(" and {} ends a document", kEndOfBytes)
+                           : "");
+    return std::make_shared<const Corpus>(files, options);
+  };
+  const auto train = open(config.files, "data.files");
+  return make_dataset(
+      train,
+      config.validation_files.empty()
+          ? nullptr
+          : open(config.validation_files, "data.validation_files"),
+      config);
+}
+
+Dataset make_dataset(std::shared_ptr<const Corpus> train,
+                     std::shared_ptr<const Corpus> validation,
+                     const DataConfig& config) {
+  Dataset dataset;
+  dataset.hash =
+      fmt::format("{:016x}-{:016x}", train->hash(),
+                  validation ? validation->hash() : 0);
+  std::int64_t end = train->tokens();
+  Range held_out;
+  if (validation) {
+    held_out = {0, validation->tokens()};
+  } else {
+    end = held_out_from(*train, config.validation_fraction);
+    held_out = {end, train->tokens()};
+    validation = train;
+  }
+  dataset.train = sequences(train, {0, end}, config, "train on");
+  if (!held_out.empty()) {
+    dataset.validation = sequences(validation, held_out, config, "validate on");
+  }
+  return dataset;
+}
+
+}  // namespace ringweave::data

@@ -1,0 +1,170 @@
+#include "ringweave/data/dataset.h"
+
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/checkpoint/test_folder.h"
+#include "ringweave/data/test_source.h"
+
+namespace ringweave::data {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::string text(const Corpus& corpus, const Range& range) {
+  std::vector<std::int64_t> tokens(static_cast<std::size_t>(range.size()));
+  corpus.read(range, tokens.data());
+  return {tokens.begin(), tokens.end()};
+}
+
+std::string sequence(const Sequences& sequences, std::int64_t index,
+                     std::int64_t seq_len) {
+  std::vector<std::int64_t> tokens(static_cast<std::size_t>(seq_len) + 1);
+  sequences.read(index, tokens.data());
+  return {tokens.begin(), tokens.end()};
+}
+
+TEST(Corpus, JoinsFilesAndKnowsDocuments) {
+  const auto corpus = test::corpus({{"ab", "c"}, {"", "def", ""}, {}, {"g"}});
+  EXPECT_EQ(corpus->tokens(), 7);
+  EXPECT_EQ(corpus->documents(), 6);
+  EXPECT_EQ(text(*corpus, {0, 7}), "abcdefg");
+  EXPECT_EQ(text(*corpus, {1, 4}), "bcd");
+  EXPECT_EQ(text(*corpus, {5, 7}), "fg");
+  EXPECT_THAT(corpus->document_starts({0, 7}), ElementsAre(0, 2, 3, 6));
+  EXPECT_THAT(corpus->document_starts({3, 6}), ElementsAre(3));
+  EXPECT_THAT(corpus->document_starts({4, 6}), IsEmpty());
+  EXPECT_EQ(corpus->nearest_start(5), 6);
+  EXPECT_EQ(corpus->nearest_start(4), 3);
+  EXPECT_EQ(test::corpus({{"abc"}})->nearest_start(2), 0);
+}
+
+TEST(Corpus, HashSeesBytesAndFiles) {
+  const auto hash = [](const std::vector<std::vector<std::string>>& files) {
+    return test::corpus(files)->hash();
+  };
+  const auto base = hash({{"abcd"}, {"ef"}});
+  EXPECT_EQ(base, hash({{"abcd"}, {"ef"}}));
+  EXPECT_NE(base, hash({{"abcx"}, {"ef"}}));
+  EXPECT_NE(base, hash({{"abcde"}, {"f"}}));
+  // Of a large file samples, with both ends.
+  std::string large(3 << 20, 'x');
+  const auto before = hash({{large}});
+  large.back() = 'y';
+  EXPECT_NE(before, hash({{large}}));
+  large.back() = 'x';
+  EXPECT_EQ(before, hash({{large}}));
+  EXPECT_NE(before, hash({{large + "x"}}));
+  std::ranges::fill(large, 'y');
+  EXPECT_NE(before, hash({{large}}));
+}
+
+TEST(Sequences, GoThroughAllTokensOnceInOrder) {
+  // 10 tokens: three whole sequences of 3, each with its last label.
+  const auto corpus = test::corpus({{"abcd", "efghij"}});
+  const Sequences sequences(corpus, {0, 10}, 3, true);
+  ASSERT_EQ(sequences.size(), 3);
+  EXPECT_EQ(sequence(sequences, 0, 3), "abcd");
+  EXPECT_EQ(sequence(sequences, 1, 3), "defg");
+  EXPECT_EQ(sequence(sequences, 2, 3), "ghij");
+  EXPECT_THAT(sequences.borders(0), IsEmpty());
+  EXPECT_THAT(sequences.borders(1), ElementsAre(1));
+  EXPECT_THAT(sequences.borders(2), IsEmpty());
+  // A border behind the last token is one of its label.
+  EXPECT_THAT(Sequences(corpus, {0, 10}, 4, true).borders(0), ElementsAre(4));
+  EXPECT_THAT(Sequences(corpus, {0, 10}, 4, false).borders(0), IsEmpty());
+  EXPECT_EQ(Sequences(corpus, {0, 3}, 3, false).size(), 0);
+  EXPECT_EQ(Sequences().size(), 0);
+}
+
+TEST(HeldOut, IsWholeDocumentsWhereTheyAreSmall) {
+  const auto held_out = [](const std::vector<std::string>& documents,
+                           double fraction) {
+    return make_dataset(test::corpus({documents}), nullptr,
+                        {.validation_fraction = fraction, .seq_len = 1})
+        .validation.tokens();
+  };
+  // 20 tokens; the border at 14 is within a half of the fraction of 15.
+  EXPECT_EQ(held_out({"01234", "56789abcd", "efg", "hij"}, 0.25), 6);
+  // The nearest one is too far away.
+  EXPECT_EQ(held_out({"0123456789", "abcdefghij"}, 0.25), 5);
+  EXPECT_EQ(held_out({"0123456789abcdefghij"}, 0.25), 5);
+  EXPECT_EQ(held_out({"01234", "56789"}, 0), 0);
+}
+
+class Files : public ::testing::Test {
+ protected:
+  std::string file(const std::string& name, const std::string& text) const {
+    const std::string path = folder_.path() + "/" + name;
+    std::ofstream(path, std::ios::binary) << text;
+    return path;
+  }
+  std::string refusal(const DataConfig& config,
+                      std::int64_t vocab_size = 256) const {
+    try {
+      open_dataset(config, vocab_size);
+    } catch (const InvalidArgument& error) {
+      return error.what();
+    }
+    ADD_FAILURE() << "nothing was thrown";
+    return "";
+  }
+
+  checkpoint::TestFolder folder_{"data"};
+};
+
+TEST_F(Files, AreJoinedAndTheEndIsHeldOut) {
+  DataConfig config{.files = {file("a", "01234567"), file("b", "89abcdefghij")},
+                    .validation_fraction = 0.25,
+                    .seq_len = 3};
+  const Dataset dataset = open_dataset(config, 256);
+  EXPECT_EQ(dataset.train.tokens(), 15);
+  EXPECT_EQ(dataset.validation.tokens(), 5);
+  EXPECT_EQ(sequence(dataset.validation, 0, 3), "fghi");
+  config.validation_fraction = 0;
+  EXPECT_EQ(open_dataset(config, 256).validation.size(), 0);
+  config.validation_files = {file("c", "wxyz")};
+  config.validation_fraction = 0.25;
+  EXPECT_EQ(sequence(open_dataset(config, 256).validation, 0, 3), "wxyz");
+  EXPECT_EQ(open_dataset(config, 256).train.tokens(), 20);
+}
+
+TEST_F(Files, BadOnesAreOneClearErrorEach) {
+  const std::string good = file("good", "some text");
+  const std::string empty = file("empty", "");
+  EXPECT_THAT(refusal({.files = {good, empty}}),
+              HasSubstr("got an empty file " + empty));
+  EXPECT_THAT(refusal({.files = {good}, .validation_files = {empty}}),
+              HasSubstr("got an empty file"));
+  EXPECT_THAT(
+      refusal({.files = {good}, .validation_fraction = 0, .seq_len = 9}),
+      HasSubstr("got 9 tokens to train on; want at least 10"));
+  EXPECT_THAT(
+      refusal({.files = {good}, .validation_fraction = 0.2, .seq_len = 4}),
+      HasSubstr("got 2 tokens to validate on; want at least 5"));
+  EXPECT_THAT(refusal({.files = {good}}, 255),
+              HasSubstr("[model.vocab_size] got 255; want at least 256"));
+  EXPECT_THAT(refusal({.files = {good}, .documents = "reset"}, 256),
+              HasSubstr("want at least 257, since tokens are bytes and 256 "
+                        "ends a document"));
+  EXPECT_THAT(refusal({.files = {good, file("t.safetensors", "x")}}),
+              HasSubstr("want files of text or files of tokens, not both"));
+}
+
+TEST_F(Files, DocumentsOfBytesEnd) {
+  const DataConfig config{.files = {file("a", "abc"), file("b", "de")},
+                          .validation_fraction = 0,
+                          .documents = "reset",
+                          .seq_len = 6};
+  const Dataset dataset = open_dataset(config, 257);
+  EXPECT_EQ(dataset.train.tokens(), 7);
+  EXPECT_THAT(dataset.train.borders(0), ElementsAre(4));
+}
+
+}  // namespace
+}  // namespace ringweave::data

@@ -1,0 +1,76 @@
+#include "ringweave/data/input_files.h"
+
+#include <glob.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "ringweave/base/error.h"
+
+namespace ringweave::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+void add_folder(const fs::path& folder, std::vector<std::string>& files) {
+  for (auto at = fs::recursive_directory_iterator(folder);
+       at != fs::recursive_directory_iterator(); ++at) {
+    const bool hidden = at->path().filename().native().starts_with('.');
+    if (hidden && at->is_directory()) at.disable_recursion_pending();
+    if (!hidden && at->is_regular_file()) files.push_back(at->path().string());
+  }
+}
+
+std::vector<std::string> matches(const std::string& pattern) {
+  glob_t found{};
+  const std::unique_ptr<glob_t, decltype(&globfree)> owner(&found, globfree);
+  const int code = glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
+  require(code == 0 || code == GLOB_NOMATCH,
+          "[data] got a read error for the pattern {}; want folders that can "
+          "be read",
+          pattern);
+  return {found.gl_pathv, found.gl_pathv + found.gl_pathc};
+}
+
+/// Appends what lies at `path`.
+void add(const std::string& path, std::vector<std::string>& files) {
+  if (fs::is_directory(path)) {
+    add_folder(path, files);
+  } else {
+    files.push_back(path);
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> input_files(const std::vector<std::string>& paths,
+                                     const std::string& field) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    const auto before = static_cast<std::ptrdiff_t>(files.size());
+    // A file may have a pattern's characters in its name.
+    const bool exists = fs::exists(path);
+    const bool is_pattern =
+        !exists && path.find_first_of("*?[") != std::string::npos;
+    try {
+      if (is_pattern) {
+        for (const std::string& match : matches(path)) add(match, files);
+      } else {
+        add(path, files);
+      }
+    } catch (const fs::filesystem_error& error) {
+      throw InvalidArgument(fmt::format(
+          "[{}] got {}: {}; want a folder that can be read", field,
+          error.path1().string(), error.code().message()));
+    }
+    const auto own = files.begin() + before;
+    require(own != files.end(), "[{}] got {}, {}; want at least one file",
+            field, path,
+            is_pattern ? "which no file matches" : "a folder without files");
+    std::sort(own, files.end());
+  }
+  return files;
+}
+
+}  // namespace ringweave::data

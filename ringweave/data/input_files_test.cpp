@@ -1,0 +1,68 @@
+#include "ringweave/data/input_files.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/checkpoint/test_folder.h"
+
+namespace ringweave::data {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class InputFiles : public ::testing::Test {
+ protected:
+  std::string make(const std::string& name) const {
+    const auto path = std::filesystem::path(folder_.path()) / name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << "text";
+    return path.string();
+  }
+  std::string refusal(const std::string& path) const {
+    try {
+      input_files({path}, "data.files");
+    } catch (const InvalidArgument& error) {
+      return error.what();
+    }
+    ADD_FAILURE() << "nothing was thrown";
+    return "";
+  }
+
+  checkpoint::TestFolder folder_{"data"};
+};
+
+TEST_F(InputFiles, AFolderIsItsFilesByName) {
+  const std::string b = make("b.txt"), a = make("a.txt"), c = make("sub/c");
+  make(".hidden");
+  make(".git/config");
+  EXPECT_THAT(input_files({folder_.path()}, ""), ElementsAre(a, b, c));
+  // In the order given, and as often.
+  EXPECT_THAT(input_files({b, folder_.path()}, ""), ElementsAre(b, a, b, c));
+}
+
+TEST_F(InputFiles, APatternIsWhatMatchesIt) {
+  const std::string b = make("b.txt"), a = make("a.txt");
+  make("c.md");
+  EXPECT_THAT(input_files({folder_.path() + "/*.txt"}, ""), ElementsAre(a, b));
+  EXPECT_THAT(input_files({folder_.path() + "/[b-z].txt"}, ""),
+              ElementsAre(b));
+  // A file of that very name comes first.
+  const std::string odd = make("*.txt");
+  EXPECT_THAT(input_files({odd}, ""), ElementsAre(odd));
+}
+
+TEST_F(InputFiles, NothingIsAnErrorThatNamesIt) {
+  EXPECT_THAT(refusal(folder_.path()),
+              HasSubstr("[data.files] got " + folder_.path() +
+                        ", a folder without files"));
+  EXPECT_THAT(refusal(folder_.path() + "/*.txt"),
+              HasSubstr("*.txt, which no file matches"));
+}
+
+}  // namespace
+}  // namespace ringweave::data
