@@ -1,5 +1,9 @@
 #include "ringweave/base/mapped_file.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
 
 #include <boost/interprocess/file_mapping.hpp>
@@ -34,6 +38,23 @@ MappedFile::MappedFile(const std::string& path, const std::string& wanted) {
 MappedFile::~MappedFile() = default;
 MappedFile::MappedFile(MappedFile&&) noexcept = default;
 MappedFile& MappedFile::operator=(MappedFile&&) noexcept = default;
+
+void MappedFile::drop(std::span<const std::byte> part) const {
+  if (part.empty()) return;
+  // The system maps what it has of the 64 KiB around a page that is looked at.
+  constexpr std::uintptr_t kAround = 1 << 16;
+  const auto whole = bytes();
+  const auto address = [](const std::byte* byte) {
+    return reinterpret_cast<std::uintptr_t>(byte);
+  };
+  const std::uintptr_t begin = std::max(
+      address(whole.data()), address(part.data()) / kAround * kAround);
+  const std::uintptr_t end =
+      std::min(address(whole.data() + whole.size()),
+               (address(part.data() + part.size()) / kAround + 1) * kAround);
+  // The mapping starts at a page. A refusal costs memory alone.
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
 
 std::span<const std::byte> MappedFile::bytes() const {
   if (!region_) return {};

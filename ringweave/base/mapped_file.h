@@ -20,6 +20,9 @@ class MappedFile {
   MappedFile& operator=(MappedFile&&) noexcept;
 
   std::span<const std::byte> bytes() const;
+  /// Part of bytes() leaves this process's resident memory, into which it comes
+  /// back when it is looked at. For who goes through more than stays useful.
+  void drop(std::span<const std::byte> part) const;
 
  private:
   struct Region;

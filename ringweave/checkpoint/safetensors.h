@@ -60,7 +60,7 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return path_; }
-  std::span<const std::byte> bytes() const { return file_.bytes(); }
+  const MappedFile& file() const { return file_; }
   /// In the order of their data. Their data lives as long as this.
   const std::vector<NamedTensor>& tensors() const { return parsed_.tensors; }
   const Metadata& metadata() const { return parsed_.metadata; }

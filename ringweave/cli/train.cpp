@@ -72,6 +72,8 @@ Json to_json(const train::StepReport& report) {
           {"tokens_per_second", report.tokens_per_second},
           {"waiting_share_mean", report.waiting_share_mean},
           {"waiting_share_max", report.waiting_share_max},
+          {"gradient_waiting_share_mean", report.gradient_waiting_share_mean},
+          {"gradient_waiting_share_max", report.gradient_waiting_share_max},
           {"bytes_sent", report.bytes_sent}};
 }
 
@@ -113,6 +115,8 @@ Json to_json(const train::TrainReport& report,
           {"tokens_per_second", report.tokens_per_second},
           {"waiting_share_mean", report.waiting_share_mean},
           {"waiting_share_max", report.waiting_share_max},
+          {"gradient_waiting_share_mean", report.gradient_waiting_share_mean},
+          {"gradient_waiting_share_max", report.gradient_waiting_share_max},
           {"bytes_sent", report.bytes_sent}};
 }
 

@@ -6,6 +6,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/json.h"
 #include "ringweave/base/range.h"
+#include "ringweave/comm/bucket_sum.h"
 
 namespace ringweave::comm {
 namespace {
@@ -171,33 +172,6 @@ std::span<T> Communicator::piece(std::span<T> values, Rank owner) const {
 }
 
 template <typename T>
-void Communicator::reduce_scatter(std::span<T> values) {
-  const std::span<T> mine = piece(values, rank());
-  // Of all ranks, one after the other, this rank's piece.
-  const Buffer parts = allocate_buffer(size() * mine.size_bytes());
-  const auto part = [&](Rank peer) {
-    return std::span(reinterpret_cast<T*>(parts.data) + peer * mine.size(),
-                     mine.size());
-  };
-  std::vector<Receive> receives;
-  std::vector<Send> sends;
-  for (Rank peer = 0; peer < size(); ++peer) {
-    if (peer == rank()) continue;
-    receives.push_back(
-        {peer, parts.slice(peer * mine.size_bytes(), mine.size_bytes())});
-    sends.push_back({peer, borrowed(piece(values, peer))});
-  }
-  std::ranges::copy(mine, part(rank()).begin());
-  exchange(std::move(receives), std::move(sends), step_deadline(),
-           "all-reduce: pieces");
-  std::ranges::copy(part(0), mine.begin());
-  for (Rank peer = 1; peer < size(); ++peer) {
-    const std::span<T> theirs = part(peer);
-    for (std::size_t i = 0; i < mine.size(); ++i) mine[i] += theirs[i];
-  }
-}
-
-template <typename T>
 void Communicator::gather_pieces(std::span<T> values) {
   std::vector<Receive> receives;
   std::vector<Send> sends;
@@ -207,15 +181,9 @@ void Communicator::gather_pieces(std::span<T> values) {
     sends.push_back({peer, borrowed(piece(values, rank()))});
   }
   exchange(std::move(receives), std::move(sends), step_deadline(),
-           "all-reduce: sums");
+           "all-gather: pieces");
 }
 
-void Communicator::reduce_scatter_sum(std::span<double> values) {
-  reduce_scatter(values);
-}
-void Communicator::reduce_scatter_sum(std::span<float> values) {
-  reduce_scatter(values);
-}
 void Communicator::all_gather_pieces(std::span<double> values) {
   gather_pieces(values);
 }
@@ -223,13 +191,19 @@ void Communicator::all_gather_pieces(std::span<float> values) {
   gather_pieces(values);
 }
 
+template <typename T>
+void Communicator::all_reduce(std::span<T> values) {
+  BucketSum sum(values, {{0, static_cast<std::int64_t>(values.size())}},
+                BucketSum::Result::everywhere, *this);
+  sum.post(0);
+  sum.finish();
+}
+
 void Communicator::all_reduce_sum(std::span<double> values) {
-  reduce_scatter(values);
-  gather_pieces(values);
+  all_reduce(values);
 }
 void Communicator::all_reduce_sum(std::span<float> values) {
-  reduce_scatter(values);
-  gather_pieces(values);
+  all_reduce(values);
 }
 
 void Communicator::barrier() { barrier(step_deadline()); }

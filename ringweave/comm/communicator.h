@@ -85,11 +85,8 @@ class Communicator {
   /// gets all values of piece r, and sends their sums back.
   void all_reduce_sum(std::span<double> values);
   void all_reduce_sum(std::span<float> values);
-  /// The two steps of all_reduce_sum(), apart: after the first one, piece r of
-  /// the values (cut() of them in size() pieces) holds the sums on rank r, and
-  /// the rest is as it was; after the second, all pieces are on all ranks.
-  void reduce_scatter_sum(std::span<double> values);
-  void reduce_scatter_sum(std::span<float> values);
+  /// Gives all ranks the piece of each: of the values, cut() in size() pieces,
+  /// piece r is that of rank r.
   void all_gather_pieces(std::span<double> values);
   void all_gather_pieces(std::span<float> values);
   /// Returns once every rank has called it. One step of one byte per pair.
@@ -160,7 +157,7 @@ class Communicator {
   template <typename T>
   std::span<T> piece(std::span<T> values, Rank owner) const;
   template <typename T>
-  void reduce_scatter(std::span<T> values);
+  void all_reduce(std::span<T> values);
   template <typename T>
   void gather_pieces(std::span<T> values);
   Clock::time_point step_deadline() const {

@@ -68,6 +68,7 @@ ParallelConfig parallel_from_json(JsonObject object) {
       small_integer(object, "accumulation", 1, config.accumulation);
   config.shard_optimizer =
       object.boolean("shard_optimizer", config.shard_optimizer);
+  config.bucket_bytes = object.integer("bucket_bytes", 0, config.bucket_bytes);
   config.recompute =
       object.choice("recompute", {"none", "mlp", "block"}, config.recompute);
   config.layout =
@@ -143,6 +144,7 @@ Json to_json(const ParallelConfig& config) {
           {"data", config.data},
           {"accumulation", config.accumulation},
           {"shard_optimizer", config.shard_optimizer},
+          {"bucket_bytes", config.bucket_bytes},
           {"recompute", config.recompute},
           {"layout", config.layout},
           {"softmax", config.softmax},

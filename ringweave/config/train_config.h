@@ -61,6 +61,9 @@ struct ParallelConfig {
   int accumulation = 1;  ///< parts of a group's sequences, one after the other
   /// Each rank keeps and updates one piece of the optimizer's moments (ZeRO-1).
   bool shard_optimizer = false;
+  /// Gradients of so many bytes, in whole layers, travel while backward
+  /// computes the next ones; 0: all after backward.
+  std::int64_t bucket_bytes = 4'000'000;
   /// Activations that backward computes again: "none", "mlp", "block".
   std::string recompute = "none";
   std::string layout = "zigzag";  ///< a name of schedule::Layout

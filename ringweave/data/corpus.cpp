@@ -115,7 +115,10 @@ std::int64_t Corpus::nearest_start(std::int64_t token) const {
 
 std::uint64_t Corpus::hash() const {
   std::uint64_t state = fnv1a("");
-  for (const auto& source : sources_) state = hash_of(source->bytes(), state);
+  for (const auto& source : sources_) {
+    state = hash_of(source->bytes(), state);
+    source->drop();
+  }
   return state;
 }
 

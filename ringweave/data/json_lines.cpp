@@ -2,7 +2,6 @@
 #include <exception>
 #include <optional>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "ringweave/base/error.h"
@@ -41,8 +40,8 @@ class JsonLines final : public Source {
   void read(const Range& tokens, std::int64_t* out) const override {
     std::int64_t at = tokens.begin;
     for (std::int64_t i = document_of(at); at < tokens.end; ++i) {
-      const std::string document =
-          document_at(lines_[static_cast<std::size_t>(i)].begin);
+      const std::size_t begin = lines_[static_cast<std::size_t>(i)].begin;
+      const std::string document = document_at(begin);
       const std::int64_t first = offset(i);
       for (; at < std::min(tokens.end, offset(i + 1)); ++at) {
         const auto place = static_cast<std::size_t>(at - first);
@@ -50,9 +49,11 @@ class JsonLines final : public Source {
                      ? static_cast<unsigned char>(document[place])
                      : kEndOfBytes;
       }
+      file_.drop(std::as_bytes(std::span(line_at(begin))));
     }
   }
   std::span<const std::byte> bytes() const override { return file_.bytes(); }
+  void drop() const override { file_.drop(bytes()); }
 
  private:
   std::string_view text() const {
@@ -111,6 +112,8 @@ class JsonLines final : public Source {
     } catch (...) {
       found.fault = std::current_exception();
     }
+    file_.drop(bytes().subspan(static_cast<std::size_t>(range.begin),
+                               static_cast<std::size_t>(range.size())));
     return found;
   }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <filesystem>
 #include <ranges>
 
@@ -75,8 +76,10 @@ class Text final : public Source {
             return std::to_integer<std::int64_t>(byte);
           }).out;
     if (tokens.end > size()) *out = kEndOfBytes;
+    file_.drop(text);
   }
   std::span<const std::byte> bytes() const override { return file_.bytes(); }
+  void drop() const override { file_.drop(bytes()); }
 
  private:
   std::int64_t size() const {

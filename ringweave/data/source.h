@@ -28,6 +28,8 @@ class Source {
   virtual void read(const Range& tokens, std::int64_t* out) const = 0;
   /// Of the file.
   virtual std::span<const std::byte> bytes() const = 0;
+  /// MappedFile::drop() of the whole file; reading drops what it has read.
+  virtual void drop() const = 0;
 
   std::int64_t tokens() const { return offset(documents()); }
   /// The document that the token is of.

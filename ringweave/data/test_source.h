@@ -34,6 +34,7 @@ class GivenDocuments final : public Source {
   std::span<const std::byte> bytes() const override {
     return std::as_bytes(std::span(text_));
   }
+  void drop() const override {}
 
  private:
   std::string text_;

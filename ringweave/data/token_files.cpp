@@ -1,5 +1,6 @@
 // Files of tokens that a tokenizer made, read where they lie.
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -31,13 +32,16 @@ void check_token(const std::string& path, std::int64_t place,
 }
 
 template <typename Number>
-void read_numbers(const std::string& path, std::span<const std::byte> bytes,
-                  const Range& tokens, std::int64_t vocab_size,
-                  std::int64_t* out) {
+void read_numbers(const MappedFile& file, const std::string& path,
+                  std::span<const std::byte> bytes, const Range& tokens,
+                  std::int64_t vocab_size, std::int64_t* out) {
   for (std::int64_t i = tokens.begin; i < tokens.end; ++i) {
     *out = number_at<Number>(bytes, i);
     check_token(path, i, *out++, vocab_size);
   }
+  file.drop(bytes.subspan(
+      static_cast<std::size_t>(tokens.begin) * sizeof(Number),
+      static_cast<std::size_t>(tokens.size()) * sizeof(Number)));
 }
 
 template <typename Number>
@@ -62,6 +66,8 @@ class PlainTokens final : public Source {
       const std::int64_t token = number_at<Number>(bytes(), i);
       check_token(path, i, token, vocab_size_);
       if (token == end) offsets_.push_back(i + 1);
+      constexpr std::int64_t kOften = 1 << 22;
+      if (i % kOften == 0) drop();
     }
     if (offsets_.back() != size) offsets_.push_back(size);
   }
@@ -73,9 +79,10 @@ class PlainTokens final : public Source {
     return offsets_[static_cast<std::size_t>(document)];
   }
   void read(const Range& tokens, std::int64_t* out) const override {
-    read_numbers<Number>(path_, bytes(), tokens, vocab_size_, out);
+    read_numbers<Number>(file_, path_, bytes(), tokens, vocab_size_, out);
   }
   std::span<const std::byte> bytes() const override { return file_.bytes(); }
+  void drop() const override { file_.drop(bytes()); }
 
  private:
   std::string path_;
@@ -115,9 +122,12 @@ class TokenFile final : public Source {
   void read(const Range& tokens, std::int64_t* out) const override {
     const auto read =
         wide_ ? read_numbers<std::uint32_t> : read_numbers<std::uint16_t>;
-    read(file_.path(), tokens_, tokens, vocab_size_, out);
+    read(file_.file(), file_.path(), tokens_, tokens, vocab_size_, out);
   }
-  std::span<const std::byte> bytes() const override { return file_.bytes(); }
+  std::span<const std::byte> bytes() const override {
+    return file_.file().bytes();
+  }
+  void drop() const override { file_.file().drop(bytes()); }
 
  private:
   const checkpoint::NamedTensor& tensor(const std::string& name) const {

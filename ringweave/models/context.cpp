@@ -83,7 +83,8 @@ Context make_context(const ModelConfig& config, ElementType compute,
                   .plans = {},
                   .rows = {},
                   .borders = {},
-                  .attention_options = {}};
+                  .attention_options = {},
+                  .layer_done = {}};
   context.attention_options.grad_payload_in_compute_type =
       split.grad_payload_in_compute_type;
   const schedule::Mask causal = schedule::Mask::causal();

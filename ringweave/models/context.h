@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -42,6 +43,11 @@ struct Context {
   std::vector<RowPlans> rows;   ///< empty: all rows are
   std::vector<Borders> borders;  ///< of each row; empty: none has any
   attention::AttentionOptions attention_options;
+  /// Called in backward, on its thread and at the same place among the messages
+  /// of all ranks, from the last layer to the first, when the gradients of a
+  /// layer's parameters and of those behind it are accumulated (but of a tied
+  /// embedding).
+  std::function<void(std::int64_t layer)> layer_done;
 
   const schedule::Layout& layout() const { return split.layout; }
 };

@@ -19,6 +19,7 @@ Model::Model(const ModelConfig& config, ElementType compute, std::int64_t seed)
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const std::string prefix = fmt::format("model.layers.{}.", i);
     Layer layer;
+    layer.first_parameter = maker.parameters().size();
     layer.input_norm =
         maker.filled(prefix + "input_layernorm.weight", {config.hidden}, 1.0);
     layer.mixer = make_mixer(config, i, prefix + "self_attn.", maker);
@@ -44,7 +45,15 @@ at::Tensor Model::forward(const at::Tensor& tokens,
           context.positions.size(0));
   at::Tensor x =
       at::embedding(embedding_, tokens).to(tensor::scalar_type(compute_));
-  for (const Layer& layer : layers_) {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    if (context.layer_done && x.requires_grad()) {
+      // The gradient of a layer's input comes when all of the layer's nodes have
+      // run: they were recorded later, and the engine runs these first.
+      x.register_hook([done = context.layer_done, i](const at::Tensor&) {
+        done(static_cast<std::int64_t>(i));
+      });
+    }
     const Block mlp = [this, &layer](const at::Tensor& in) {
       return in +
              swiglu(rms_norm(in, layer.mlp_norm, config_.norm_eps), layer.mlp);

@@ -6,6 +6,7 @@
 //   tokens).backward();
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -27,8 +28,13 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   ElementType compute() const { return compute_; }
-  /// In a fixed order. With tied embeddings there is no lm_head.weight.
+  /// In a fixed order: the embedding, layer by layer, the rest. With tied
+  /// embeddings there is no lm_head.weight.
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  /// Index of the first one of a layer.
+  std::size_t first_parameter(std::int64_t layer) const {
+    return layers_[static_cast<std::size_t>(layer)].first_parameter;
+  }
 
   /// tokens: (batch, tokens of this rank) int64 → logits (batch, tokens,
   /// vocab_size). Every rank must call it, and the backward of what it returns,
@@ -39,6 +45,7 @@ class Model {
 
  private:
   struct Layer {
+    std::size_t first_parameter;
     at::Tensor input_norm;
     std::unique_ptr<Mixer> mixer;
     at::Tensor mlp_norm;

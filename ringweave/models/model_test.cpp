@@ -65,7 +65,7 @@ TEST(Model, IdentityFeaturesAreExact) {
 
 TEST(Model, SlidingWindowsAreExact) {
   ModelConfig config = tiny("gla", "NLN");
-  config.sliding_windows = {4, 0, 1};
+  config.sliding_windows = {4, 0, 2};
   expect_exact(config, 13, {1, 2, 3, 4, 5}, splits());
   expect_exact(config, 13, {1, 3, 4}, splits(), {{6, 7}, {}});
   config.pattern = "N";

@@ -7,6 +7,8 @@
 
 #include <ATen/ATen.h>
 
+#include "ringweave/train/flat.h"
+
 namespace ringweave::train {
 
 double learning_rate(const OptimizerConfig& config, std::int64_t step,
@@ -45,17 +47,6 @@ std::vector<Slice> slices(const std::vector<models::Parameter>& parameters,
 
 namespace {
 
-/// The numbers of a contiguous fp32 or fp64 tensor.
-template <typename Use>
-void with_span(const at::Tensor& flat, const Use& use) {
-  const auto size = static_cast<std::size_t>(flat.numel());
-  if (flat.scalar_type() == at::kDouble) {
-    use(std::span(flat.mutable_data_ptr<double>(), size));
-  } else {
-    use(std::span(flat.mutable_data_ptr<float>(), size));
-  }
-}
-
 at::Tensor part(const at::Tensor& flat, const Range& range) {
   return flat.narrow(0, range.begin, range.size());
 }
@@ -79,16 +70,6 @@ Gradients::Gradients(const std::vector<models::Parameter>& parameters) {
 }
 
 void Gradients::zero() { flat_.zero_(); }
-
-void Gradients::all_reduce(comm::Communicator& communicator) {
-  with_span(flat_, [&](auto numbers) { communicator.all_reduce_sum(numbers); });
-}
-
-Range Gradients::reduce_scatter(comm::Communicator& communicator) {
-  with_span(flat_,
-            [&](auto numbers) { communicator.reduce_scatter_sum(numbers); });
-  return cut({0, flat_.numel()}, communicator.rank(), communicator.size());
-}
 
 double Gradients::norm() const { return norm_of(flat_); }
 

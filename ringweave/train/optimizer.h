@@ -38,17 +38,12 @@ std::vector<Slice> slices(const std::vector<models::Parameter>& parameters,
                           const Range& piece);
 
 /// One contiguous tensor for all gradients; each parameter's grad is a view of
-/// its place, so that backward accumulates into it and one all-reduce sums it.
+/// its place, into which backward adds.
 class Gradients {
  public:
   explicit Gradients(const std::vector<models::Parameter>& parameters);
 
   void zero();
-  /// Sums over the ranks, in rank order: equal bits on all of them.
-  void all_reduce(comm::Communicator& communicator);
-  /// The same of this rank's piece alone, which it returns; the others are
-  /// undefined then.
-  Range reduce_scatter(comm::Communicator& communicator);
   /// Scales the gradients of `piece` so that a norm above `limit` becomes
   /// `limit`; limit 0: never. `norm`: of all gradients.
   void clip(double norm, double limit, const Range& piece);

@@ -19,6 +19,7 @@
 #include "ringweave/models/model.h"
 #include "ringweave/tensor/out_of_memory.h"
 #include "ringweave/tensor/threads.h"
+#include "ringweave/train/gradient_sums.h"
 #include "ringweave/train/optimizer.h"
 #include "ringweave/train/parallel.h"
 
@@ -29,16 +30,23 @@ namespace {
 struct Spent {
   double seconds = 0;
   double waiting_seconds = 0;
+  double gradient_waiting_seconds = 0;  ///< of these, for sums of gradients
   std::int64_t bytes = 0;
   int stop = 0;  ///< what this rank was told
+};
+
+/// Of a time that each rank spent in waits.
+struct Shares {
+  double mean = 0;
+  double max = 0;
 };
 
 /// The same over ranks. `seconds` are the slowest rank's; the shares are of
 /// these.
 struct Totals {
   double seconds = 0;
-  double waiting_share_mean = 0;
-  double waiting_share_max = 0;
+  Shares waiting;
+  Shares gradient_waiting;
   std::int64_t bytes = 0;
   int stop = 0;  ///< the largest
 };
@@ -48,7 +56,8 @@ struct Totals {
 std::vector<Spent> all_gather(const Spent& mine,
                               comm::Communicator& communicator) {
   const std::vector<std::uint8_t> bytes = Json::to_cbor(
-      {mine.seconds, mine.waiting_seconds, mine.bytes, mine.stop});
+      {mine.seconds, mine.waiting_seconds, mine.gradient_waiting_seconds,
+       mine.bytes, mine.stop});
   std::vector<Spent> ranks;
   for (const auto& theirs :
        communicator.all_gather(std::as_bytes(std::span(bytes)))) {
@@ -56,10 +65,22 @@ std::vector<Spent> all_gather(const Spent& mine,
     const Json spent = Json::from_cbor(data, data + theirs.size());
     ranks.push_back({.seconds = spent[0].get<double>(),
                      .waiting_seconds = spent[1].get<double>(),
-                     .bytes = spent[2].get<std::int64_t>(),
-                     .stop = spent[3].get<int>()});
+                     .gradient_waiting_seconds = spent[2].get<double>(),
+                     .bytes = spent[3].get<std::int64_t>(),
+                     .stop = spent[4].get<int>()});
   }
   return ranks;
+}
+
+Shares shares(const std::vector<Spent>& ranks, double Spent::* waited,
+              double seconds) {
+  Shares shares;
+  for (const Spent& spent : ranks) {
+    const double share = seconds > 0 ? spent.*waited / seconds : 0;
+    shares.mean += share / static_cast<double>(ranks.size());
+    shares.max = std::max(shares.max, share);
+  }
+  return shares;
 }
 
 Totals gather(const Spent& mine, comm::Communicator& communicator) {
@@ -70,12 +91,9 @@ Totals gather(const Spent& mine, comm::Communicator& communicator) {
     totals.bytes += spent.bytes;
     totals.stop = std::max(totals.stop, spent.stop);
   }
-  for (const Spent& spent : ranks) {
-    const double share =
-        totals.seconds > 0 ? spent.waiting_seconds / totals.seconds : 0;
-    totals.waiting_share_mean += share / static_cast<double>(ranks.size());
-    totals.waiting_share_max = std::max(totals.waiting_share_max, share);
-  }
+  totals.waiting = shares(ranks, &Spent::waiting_seconds, totals.seconds);
+  totals.gradient_waiting =
+      shares(ranks, &Spent::gradient_waiting_seconds, totals.seconds);
   return totals;
 }
 
@@ -194,6 +212,7 @@ class Trainer {
         weights_(config.parallel.shard_optimizer ? flatten(model_.parameters())
                                                  : at::Tensor()),
         gradients_(model_.parameters()),
+        sums_(model_, gradients_, config.parallel, communicator),
         optimizer_(model_.parameters(), gradients_, config.optimizer,
                    updated_here()) {
     group_.communicator().set_before_call(layer);
@@ -223,29 +242,42 @@ class Trainer {
     const auto indices = training_indices(dataset_, config_, step - 1);
     const std::int64_t labels =
         count_labels(dataset_.train, indices, config_.data.seq_len);
-    for_own_parts(dataset_.train, indices, [&](const Part& part) {
+    for_own_parts(dataset_.train, indices, [&](Part& part) {
+      if (part.last) {
+        sums_.start();
+        part.context.layer_done = [this](std::int64_t layer) {
+          sums_.layer_done(layer);
+        };
+      }
       const at::Tensor loss = own_loss(part, labels);
       loss.backward();
       report.loss += loss.item<double>();
     });
+    const Range summed = sums_.finish();
     communicator_.all_reduce_sum(std::span(&report.loss, 1));
-    report.grad_norm = sum_gradients();
+    report.grad_norm = weights_.defined()
+                           ? gradients_.norm(summed, communicator_)
+                           : gradients_.norm();
     check_finite(report);
     update(report);
 
     Spent spent = step_meter.spent();
     // With the step's figures, so that all ranks stop after the same step.
     spent.stop = stop ? stop() : 0;
+    spent.gradient_waiting_seconds = sums_.waiting_seconds();
     all_steps.seconds += spent.seconds;
     all_steps.waiting_seconds += spent.waiting_seconds;
+    all_steps.gradient_waiting_seconds += spent.gradient_waiting_seconds;
     all_steps.bytes += spent.bytes;
     const Totals totals = gather(spent, communicator_);
     report.seconds = totals.seconds;
     report.tokens_per_second =
         static_cast<double>(config_.data.batch * config_.data.seq_len) /
         totals.seconds;
-    report.waiting_share_mean = totals.waiting_share_mean;
-    report.waiting_share_max = totals.waiting_share_max;
+    report.waiting_share_mean = totals.waiting.mean;
+    report.waiting_share_max = totals.waiting.max;
+    report.gradient_waiting_share_mean = totals.gradient_waiting.mean;
+    report.gradient_waiting_share_max = totals.gradient_waiting.max;
     report.bytes_sent = totals.bytes;
     report.stop = totals.stop;
     return report;
@@ -300,6 +332,7 @@ class Trainer {
   struct Part {
     at::Tensor sequences;
     models::Context context;
+    bool last;  ///< of the step
   };
 
   /// Calls `use` for the parts of the sequences that this rank's group takes,
@@ -318,10 +351,12 @@ class Trainer {
           static_cast<std::size_t>(range.begin),
           static_cast<std::size_t>(range.size()));
       const Batch batch = read_batch(sequences, part, config_.data.seq_len);
-      use(Part{batch.sequences,
-               batch.borders.empty()
-                   ? context_
-                   : models::with_documents(context_, batch.borders)});
+      Part own_part{batch.sequences,
+                    batch.borders.empty()
+                        ? context_
+                        : models::with_documents(context_, batch.borders),
+                    i + 1 == parallel.accumulation};
+      use(own_part);
     }
   }
 
@@ -331,16 +366,6 @@ class Trainer {
         models::shard_sequences(part.sequences, part.context);
     return models::loss(model_.forward(shard.tokens, part.context),
                         shard.labels, labels);
-  }
-
-  /// Over all ranks; returns their norm.
-  double sum_gradients() {
-    if (!weights_.defined()) {
-      gradients_.all_reduce(communicator_);
-      return gradients_.norm();
-    }
-    return gradients_.norm(gradients_.reduce_scatter(communicator_),
-                           communicator_);
   }
 
   void update(const StepReport& report) {
@@ -368,6 +393,7 @@ class Trainer {
   models::Model model_;
   at::Tensor weights_;  ///< flat if each rank updates a piece, else undefined
   Gradients gradients_;
+  GradientSums sums_;
   AdamW optimizer_;
 };
 
@@ -470,8 +496,10 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
   if (config.steps == 0 && trainer.batches() > 0) validate(0);
 
   const Totals totals = gather(spent, communicator);
-  report.waiting_share_mean = totals.waiting_share_mean;
-  report.waiting_share_max = totals.waiting_share_max;
+  report.waiting_share_mean = totals.waiting.mean;
+  report.waiting_share_max = totals.waiting.max;
+  report.gradient_waiting_share_mean = totals.gradient_waiting.mean;
+  report.gradient_waiting_share_max = totals.gradient_waiting.max;
   if (report.seconds > 0) {
     report.tokens_per_second =
         static_cast<double>(report.steps) *

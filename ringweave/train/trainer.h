@@ -40,6 +40,8 @@ struct StepReport {
   double tokens_per_second = 0;
   double waiting_share_mean = 0;  ///< over ranks: time in waits / wall time
   double waiting_share_max = 0;
+  double gradient_waiting_share_mean = 0;  ///< of that, for sums of gradients
+  double gradient_waiting_share_max = 0;
   std::int64_t bytes_sent = 0;  ///< in this step, by all ranks
   int stop = 0;                 ///< what Callbacks::stop said, of all ranks
 };
@@ -81,6 +83,8 @@ struct TrainReport {
   double tokens_per_second = 0;
   double waiting_share_mean = 0;
   double waiting_share_max = 0;
+  double gradient_waiting_share_mean = 0;
+  double gradient_waiting_share_max = 0;
   std::int64_t bytes_sent = 0;  ///< by all ranks, in all steps
 };
 

@@ -71,6 +71,7 @@ TrainConfig config_of(const Way& way, ElementType compute) {
   config.parallel.data = way.data;
   config.parallel.accumulation = way.accumulation;
   config.parallel.shard_optimizer = way.shard_optimizer;
+  config.parallel.bucket_bytes = 1;  // each layer's by itself
   config.parallel.layout = way.layout;
   config.parallel.recompute = way.recompute;
   return config;
@@ -146,6 +147,30 @@ TEST(Trainer, RecomputingChangesNoBitAndSendsBlocksAgain) {
   EXPECT_GT(block.report.bytes_sent, kept.report.bytes_sent);
 }
 
+TEST(Trainer, BucketsChangeNoBitAndNoByte) {
+  for (const bool sharded : {false, true}) {
+    TrainConfig config = tiny(4, ElementType::float32);
+    config.steps = 5;
+    config.data.batch = 4;
+    config.parallel.data = 2;
+    config.parallel.accumulation = 2;
+    config.parallel.shard_optimizer = sharded;
+    config.parallel.bucket_bytes = 0;
+    const Log behind = train(config);
+    for (const std::int64_t bytes : {1, 20000}) {
+      config.parallel.bucket_bytes = bytes;
+      for (const char* recompute : {"none", "mlp", "block"}) {
+        config.parallel.recompute = recompute;
+        const Log during = train(config);
+        EXPECT_EQ(during.losses(), behind.losses());
+        if (recompute != std::string("block")) {
+          EXPECT_EQ(during.report.bytes_sent, behind.report.bytes_sent);
+        }
+      }
+    }
+  }
+}
+
 TEST(Trainer, TheSameRanksGiveTheSameBits) {
   TrainConfig config = tiny(3, ElementType::float32);
   config.steps = 8;
@@ -180,6 +205,10 @@ TEST(Trainer, ReportsWhatHappened) {
              EXPECT_GE(step.waiting_share_max, step.waiting_share_mean);
              EXPECT_GT(step.waiting_share_mean, 0);
              EXPECT_LE(step.waiting_share_max, 1);
+             EXPECT_GT(step.gradient_waiting_share_mean, 0);
+             EXPECT_LE(step.gradient_waiting_share_mean,
+                       step.waiting_share_mean);
+             EXPECT_LE(step.gradient_waiting_share_max, step.waiting_share_max);
            },
        .validation =
            [&](const ValidationReport& validation) {

@@ -1,0 +1,66 @@
+#include "ringweave/train/gradient_sums.h"
+
+#include <ATen/ATen.h>
+
+#include "ringweave/train/flat.h"
+
+namespace ringweave::train {
+
+std::vector<Bucket> gradient_buckets(const models::Model& model,
+                                     std::int64_t bytes) {
+  const auto& parameters = model.parameters();
+  std::int64_t begin = count(parameters);
+  std::vector<Bucket> buckets;
+  const std::int64_t wanted =
+      ceil_div(bytes, static_cast<std::int64_t>(
+                          parameters.at(0).value.element_size()));
+  std::int64_t end = begin;
+  std::size_t first = parameters.size();  // parameter of the bucket
+  for (std::int64_t layer = model.config().layers - 1; layer > 0; --layer) {
+    while (first > model.first_parameter(layer)) {
+      begin -= parameters[--first].value.numel();
+    }
+    if (wanted > 0 && end - begin >= wanted) {
+      buckets.push_back({.range = {begin, end}, .layer = layer});
+      end = begin;
+    }
+  }
+  buckets.push_back({.range = {0, end}, .layer = -1});
+  return buckets;
+}
+
+GradientSums::GradientSums(const models::Model& model,
+                           const Gradients& gradients,
+                           const config::ParallelConfig& parallel,
+                           comm::Communicator& communicator)
+    : gradients_(gradients),
+      sharded_(parallel.shard_optimizer),
+      communicator_(communicator),
+      buckets_(gradient_buckets(model, parallel.bucket_bytes)) {}
+
+void GradientSums::start() {
+  std::vector<Range> ranges;
+  for (const Bucket& bucket : buckets_) ranges.push_back(bucket.range);
+  with_span(gradients_.flat(), [&](auto numbers) {
+    sum_.emplace(numbers, ranges,
+                 sharded_ ? comm::BucketSum::Result::pieces
+                          : comm::BucketSum::Result::everywhere,
+                 communicator_);
+  });
+}
+
+void GradientSums::layer_done(std::int64_t layer) {
+  const std::size_t next = sum_->next();
+  if (next < buckets_.size() && layer == buckets_[next].layer) sum_->post(next);
+}
+
+Range GradientSums::finish() {
+  // All but the last one, which waits for the end of backward, are posted; that
+  // is checked there.
+  sum_->post(buckets_.size() - 1);
+  sum_->finish();
+  const Range all = {0, gradients_.flat().numel()};
+  return sharded_ ? cut(all, communicator_.rank(), communicator_.size()) : all;
+}
+
+}  // namespace ringweave::train

@@ -1,0 +1,57 @@
+// Sums of the gradients over ranks, which travel while backward still runs.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "ringweave/base/range.h"
+#include "ringweave/comm/bucket_sum.h"
+#include "ringweave/comm/communicator.h"
+#include "ringweave/config/train_config.h"
+#include "ringweave/models/model.h"
+#include "ringweave/train/optimizer.h"
+
+namespace ringweave::train {
+
+/// Consecutive parameters, whose gradients travel together.
+struct Bucket {
+  Range range;             ///< of the numbering of all
+  std::int64_t layer = 0;  ///< done when the gradients from here on are
+};
+
+/// In the order in which backward finishes them: whole layers, at least
+/// `bytes` (0: all in one), the last one with what lies before the layers.
+std::vector<Bucket> gradient_buckets(const models::Model& model,
+                                     std::int64_t bytes);
+
+/// Of one rank. With shard_optimizer this rank gets the sums of its piece of
+/// all numbers, else all sums.
+class GradientSums {
+ public:
+  /// What it refers to must outlive it.
+  GradientSums(const models::Model& model, const Gradients& gradients,
+               const config::ParallelConfig& parallel,
+               comm::Communicator& communicator);
+
+  /// Before the last backward of a step, which adds the last numbers.
+  void start();
+  /// models::Context::layer_done of that backward. Throws CommError at a
+  /// time-out.
+  void layer_done(std::int64_t layer);
+  /// After that backward: waits for all, and returns the numbers whose sums
+  /// this rank has.
+  Range finish();
+
+  /// Since the start of the step.
+  double waiting_seconds() const { return sum_ ? sum_->waiting_seconds() : 0; }
+
+ private:
+  const Gradients& gradients_;
+  bool sharded_;
+  comm::Communicator& communicator_;
+  std::vector<Bucket> buckets_;
+  std::optional<comm::BucketSum> sum_;  ///< of the step
+};
+
+}  // namespace ringweave::train
