@@ -174,6 +174,16 @@ class Plot(MetricsTest):
         self.assertEqual(sorted(os.listdir(folder)),
                          ["metrics.jsonl", "plot.png"])
 
+    def test_a_name_that_is_not_utf_8(self):
+        folder = self.run_folder(os.fsdecode(b"run-\xff"))
+        for command in ("plot", "tensorboard"):
+            done = python("-c", "import os, sys\n"
+                          "from ringweave import commands\n"
+                          "os.chdir(sys.argv[1])\n"
+                          f"sys.exit(commands.run({command!r},"
+                          " os.fsdecode(b'run-\\xff')))", folder.parent)
+            self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_several_runs(self):
         folders = [self.run_folder(f"run-{number}") for number in range(12)]
         with contextlib.chdir(self.folder):
@@ -185,9 +195,9 @@ class Plot(MetricsTest):
         self.assertEqual((len(colors), len(set(colors))), (12, 12))
 
     def test_a_run_under_way(self):
-        """The last line is half written; every place of the cut is tried."""
+        """The last line is half written."""
         whole = json.dumps(step(11))
-        for length in range(1, len(whole), 7):
+        for length in (1, 8, 50, len(whole) - 1):
             folder = self.run_folder(end=whole[:length])
             done = run("plot", folder)
             self.assertEqual(done.code, 0)

@@ -263,12 +263,14 @@ class HuggingFace(TokenizeTest):
 
     def test_folders_and_patterns(self):
         for name in ("d/b.txt", "d/a/z", "d/a/y.md", "d/a.txt", "d/B",
-                     "d/.hidden", "d/.git/file", "d/é"):
+                     "d/.hidden", "d/.git/file", "d/é", "d/\ufffd"):
             self.write(name, name)
+        # The order is that of bytes: as text, this name would come before.
+        self.write("d/" + os.fsdecode(b"\xff"), "no UTF-8")
         self.write("d/lines.jsonl", '{"text": "one"}\n{"text": "two"}')
         os.symlink(self.folder / "d/a", self.folder / "d/link")
         folder = ["d/B", "d/a.txt", "d/a/y.md", "d/a/z", "d/b.txt", "one",
-                  "two", "d/a/y.md", "d/a/z", "d/é"]
+                  "two", "d/a/y.md", "d/a/z", "d/é", "d/\ufffd", "no UTF-8"]
         self.assertEqual(self.texts(self.folder / "d"), folder)
         self.assertEqual(self.texts(f"{self.folder}/d/"), folder)
         self.assertEqual(self.texts(self.folder / "d/[ab]*"),
@@ -387,7 +389,9 @@ class HuggingFace(TokenizeTest):
             [sys.executable, "-m", "ringweave", "tokenize", "--tokenizer",
              self.tokenizer(), "--out", self.out, pipe], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=python_command.ENVIRONMENT)
+            env=python_command.ENVIRONMENT,
+            # A shell may have told the tests to ignore it, as jobs with & are.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
         partial = pathlib.Path(f"{self.out}.partial")

@@ -19,6 +19,11 @@ def one_line(text):
     return " ".join(str(text).split())
 
 
+def readable(path):
+    """`path` as text that any library takes, even if its bytes are no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 class Parser(argparse.ArgumentParser):
     """Wrong arguments are a Fault, not the whole usage."""
 

@@ -6,7 +6,8 @@ import math
 import os
 
 from ringweave.commands.common import (
-    Fault, Parser, check_output, library, positive, replaced, writing)
+    Fault, Parser, check_output, library, positive, readable, replaced,
+    writing)
 from ringweave.commands.run_metrics import Run, number_in
 
 DESCRIPTION = """\
@@ -52,7 +53,7 @@ def main(words):
         # Without a date: the same metrics give the same file.
         picture.savefig(aside, format=suffix[1:], dpi=150, metadata={
             "Date": None} if suffix == ".svg" else None)
-    print(out)
+    print(readable(out))
 
 
 def means(values, count):
@@ -68,7 +69,8 @@ def means(values, count):
 def names_of(runs):
     """A name for each: that of its folder, or its path where two are alike."""
     names = collections.Counter(run.name for run in runs)
-    return [run.name if names[run.name] == 1 else run.given for run in runs]
+    return [readable(run.name if names[run.name] == 1 else run.given)
+            for run in runs]
 
 
 def draw(runs, x, smooth):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 
-from ringweave.commands.common import Fault, library, reading
+from ringweave.commands.common import Fault, library, readable, reading
 
 WANTED = "want a Hugging Face tokenizer.json or a SentencePiece model"
 
@@ -35,8 +35,7 @@ def load(path, *, workers, parse_special=False):
         tokenizer = SentencePiece(path, data, workers)
     else:
         raise Fault(f"{path} is no tokenizer; {WANTED}")
-    tokenizer.name = os.fsencode(os.path.basename(path)).decode(
-        "utf-8", "replace")
+    tokenizer.name = readable(os.path.basename(path))
     tokenizer.sha256 = hashlib.sha256(data).hexdigest()
     return tokenizer
 

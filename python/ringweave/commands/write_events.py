@@ -4,7 +4,7 @@ import math
 import os
 
 from ringweave.commands.common import (
-    Fault, Parser, library, replaced, writing)
+    Fault, Parser, library, readable, replaced, writing)
 from ringweave.commands.run_metrics import Run, number_in
 
 DESCRIPTION = """\
@@ -47,7 +47,7 @@ def main(words):
             records = writer(stream)
             for event in events_of(run, event_pb2.Event):
                 records.write(event.SerializeToString())
-    print(path)
+    print(readable(path))
 
 
 def events_of(run, event_class):
