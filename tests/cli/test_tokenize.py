@@ -69,9 +69,9 @@ class Written:
                                    key=lambda item: item[1]["data_offsets"]):
             begin, end = tensor["data_offsets"]
             letter = {"U16": "H", "U32": "I", "I64": "q"}[tensor["dtype"]]
-            (count,) = tensor["shape"]
-            assert begin == at and end - begin == count * struct.calcsize(letter)
-            tensors[name] = struct.unpack(f"<{count}{letter}", body[begin:end])
+            numbers = struct.Struct(f"<{tensor['shape'][0]}{letter}")
+            assert begin == at and end - begin == numbers.size
+            tensors[name] = numbers.unpack(body[begin:end])
             at = end
         assert at == len(body), (at, len(body))
         assert sorted(tensors) == ["document_offsets", "tokens"]
@@ -120,7 +120,7 @@ class HuggingFace(TokenizeTest):
     def test_documents_are_read_back(self):
         """Texts of uneven lengths, one with what no tokenizer may normalise."""
         texts = ["x", "", WORDS[2] * 50, " \r\n\t\0", WORDS[0], "\ufeffü"]
-        lines = self.write("a.jsonl", "".join(
+        lines = self.write("a.jsonl", " \r\n".join(  # and blank lines
             json.dumps({"text": text, "other": 1}) + "\n" for text in texts))
         whole = self.write("b.txt", WORDS[1] + "\r\n\r\n")
         tokenizer = byte_level()
@@ -268,15 +268,21 @@ class HuggingFace(TokenizeTest):
         # The order is that of bytes: as text, this name would come before.
         self.write("d/" + os.fsdecode(b"\xff"), "no UTF-8")
         self.write("d/lines.jsonl", '{"text": "one"}\n{"text": "two"}')
-        os.symlink(self.folder / "d/a", self.folder / "d/link")
+        os.symlink(self.folder / "d/a.txt", self.folder / "d/link")
         folder = ["d/B", "d/a.txt", "d/a/y.md", "d/a/z", "d/b.txt", "one",
-                  "two", "d/a/y.md", "d/a/z", "d/é", "d/\ufffd", "no UTF-8"]
+                  "two", "d/a.txt", "d/é", "d/\ufffd", "no UTF-8"]
         self.assertEqual(self.texts(self.folder / "d"), folder)
         self.assertEqual(self.texts(f"{self.folder}/d/"), folder)
+        # What lies in folders that match is sorted with the rest.
         self.assertEqual(self.texts(self.folder / "d/[ab]*"),
-                         ["d/a/y.md", "d/a/z", "d/a.txt", "d/b.txt"])
+                         ["d/a.txt", "d/a/y.md", "d/a/z", "d/b.txt"])
+        for outside in "!^":
+            self.assertEqual(self.texts(f"{self.folder}/d/[{outside}abl\xe9]*"),
+                             ["d/B", "d/\ufffd", "no UTF-8"])
         self.assertEqual(self.texts(self.folder / "d/*/z", self.folder / "d/B"),
-                         ["d/a/z", "d/a/z", "d/B"])
+                         ["d/a/z", "d/B"])
+        os.symlink("d", self.folder / "e")
+        self.assertEqual(self.texts(self.folder / "e"), folder)
         # A file whose name looks like a pattern.
         self.assertEqual(self.texts(self.write("x[1].txt", "name")), ["name"])
         self.assertEqual(
@@ -308,7 +314,8 @@ class HuggingFace(TokenizeTest):
             "null.jsonl": ('{"text": null}', ["null.jsonl:1:", "got null"]),
             "bool.jsonl": ('{"text": true}', ["bool.jsonl:1:", "a boolean"]),
             "json.jsonl": ('{"text": "a"\n', ["json.jsonl:1:", "no JSON"]),
-            "blank.jsonl": ('{"text": "a"}\n\n', ["blank.jsonl:2:", "empty"]),
+            "blank.jsonl": ("\n \t\r\n", ["blank.jsonl is empty"]),
+            "old.safetensors": ("{}", ["old.safetensors", "want text"]),
             "deep.jsonl": ("[" * 100000, ["deep.jsonl:1:", "too deep"]),
             "half.jsonl": ('{"text": "\\ud800"}', ["half.jsonl:1:", "ud800"]),
         }
@@ -318,9 +325,9 @@ class HuggingFace(TokenizeTest):
                         else self.write(name, content))
                 self.refused(words, path, good, file)
         (self.folder / "folder/.x").mkdir(parents=True)
-        self.refused(["no files", "folder"], path, self.folder / "folder")
+        self.refused(["no file lies", "folder"], path, self.folder / "folder")
         os.symlink("..", self.folder / "folder/up")
-        self.refused(["link", "up"], path, self.folder / "folder")
+        self.refused(["a link to a folder", "up"], path, self.folder / "folder")
         os.unlink(self.folder / "folder/up")
         os.mkfifo(self.folder / "folder/pipe")
         self.refused(["pipe"], path, self.folder / "folder")

@@ -82,7 +82,7 @@ def writing(path):
 
 
 def check_output(path):
-    """A Fault unless a file can be made at `path`, before work is done for it."""
+    """A Fault, before any work, unless a file can be made at `path`."""
     folder = os.path.dirname(path) or "."
     if os.path.isdir(path):
         raise Fault(f"got {path} to write to, a folder; want a file")

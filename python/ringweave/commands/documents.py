@@ -21,9 +21,20 @@ Document = collections.namedtuple("Document", "text size read where")
 
 
 def files_of(inputs):
-    """The files that `inputs` name, in order; a Fault if one names none."""
-    return [file for each in inputs for path in _matches(each)
-            for file in _files_at(path)]
+    """The files that `inputs` name, in order; a Fault if one names none.
+
+    The files of a folder or a pattern come in the order of their paths' bytes.
+    """
+    files = []
+    for each in inputs:
+        found = []
+        for path in _matches(each):
+            _collect(path, found)
+        if not found:
+            raise Fault(f"got {each}, in which no file lies; hidden ones don't "
+                        "count")
+        files += sorted(found, key=os.fsencode)
+    return files
 
 
 def _matches(pattern):
@@ -35,43 +46,29 @@ def _matches(pattern):
     if "**" in pattern:
         raise Fault(f"got ** in {pattern}; want a folder, of which all files "
                     "are taken, or one * per level")
-    found = sorted(glob.glob(pattern), key=os.fsencode)
+    found = glob.glob(pattern.replace("[^", "[!"))  # glob(7) has both
     if not found:
         raise Fault(f"{pattern} matches no file")
     return found
 
 
-def _files_at(path):
+def _collect(path, found):
+    """Adds `path` to `found`, or all files that lie in it."""
     if not os.path.isdir(path):
-        return [path]
-    found = []
-    _collect(path, "", (), found)
-    if not found:
-        raise Fault(f"no files in the folder {path}; hidden ones don't count")
-    return [os.path.join(path, name)
-            for name in sorted(found, key=os.fsencode)]
-
-
-def _collect(root, inner, above, found):
-    """Adds the names below root/inner, relative to root, to `found`.
-
-    Links are followed; `above` are the folders on the way, to find loops.
-    """
-    folder = os.path.join(root, inner)
-    with reading(folder):
-        here = os.stat(folder)
-        entries = list(os.scandir(folder))
-    identity = (here.st_dev, here.st_ino)
-    if identity in above:
-        raise Fault(f"{folder} is a link to a folder that it lies in")
+        found.append(path)
+        return
+    with reading(path):
+        entries = list(os.scandir(path))
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        name = os.path.join(inner, entry.name)
-        if entry.is_dir():
-            _collect(root, name, (*above, identity), found)
+        if entry.is_dir(follow_symlinks=False):
+            _collect(entry.path, found)
         elif entry.is_file():
-            found.append(name)
+            found.append(entry.path)
+        elif entry.is_dir():  # it may lead back here
+            raise Fault(f"{entry.path} is a link to a folder; want the folder "
+                        "itself, or the link as an input of its own")
         else:  # to open a pipe would wait; a broken link has nothing
             raise Fault(f"{entry.path} is neither a file nor a folder")
 
@@ -91,6 +88,8 @@ def size_of(files):
 def documents_of(files, text_field="text"):
     """Yields the documents of `files`. One is in memory at a time."""
     for file in files:
+        if file.lower().endswith(".safetensors"):
+            raise Fault(f"got {file}, tokens or weights; want text")
         if file.lower().endswith(JSON_LINES):
             yield from _json_lines(file, text_field)
         else:
@@ -106,13 +105,15 @@ def _whole(file):
 
 
 def _json_lines(file, text_field):
-    number = 0
+    documents = 0
     with reading(file), open(file, "rb") as stream:
         for number, line in enumerate(stream, 1):
-            where = f"{file}:{number}"
-            text, size = _field(line, text_field, where)
-            yield Document(text, size, len(line), where)
-    if not number:
+            if line.strip(b" \t\r\n"):
+                documents += 1
+                where = f"{file}:{number}"
+                text, size = _field(line, text_field, where)
+                yield Document(text, size, len(line), where)
+    if not documents:
         raise Fault(f"{file} is empty")
 
 
@@ -132,8 +133,6 @@ def _field(line, name, where):
     """The text in the field `name` of a JSON line, and its bytes in UTF-8."""
     file, _, number = where.rpartition(":")
     text = _decoded(line, file, int(number))
-    if not text.strip():
-        raise Fault(f"{where}: got an empty line; want a JSON object")
     try:
         value = json.loads(text)
     except RecursionError:
