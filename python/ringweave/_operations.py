@@ -1,0 +1,213 @@
+"""The operations of the package, over the op library."""
+
+import functools
+import json
+import os
+import pathlib
+import sys
+
+import torch
+import torch.distributed
+
+from ringweave import _groups
+
+
+def _library():
+    """The op library: RINGWEAVE_LIBRARY, or the one that was built last."""
+    named = os.environ.get("RINGWEAVE_LIBRARY")
+    if named:
+        return named
+    package = pathlib.Path(__file__).resolve().parent
+    builds = package.parent.parent / "build"
+    found = [*package.glob("libringweave_ops.so"),
+             *builds.glob("*/python/libringweave_ops.so")]
+    if not found:
+        raise ImportError(
+            "no libringweave_ops.so: build the target ringweave_ops, or set "
+            "RINGWEAVE_LIBRARY to where it is")
+    return str(max(found, key=lambda path: path.stat().st_mtime))
+
+
+torch.ops.load_library(_library())
+_ops = torch.ops.ringweave
+
+
+def _eager(function):
+    """Outside of the graphs of torch.compile, which break around it."""
+    disabled = None
+
+    @functools.wraps(function)
+    def call(*arguments, **keywords):
+        nonlocal disabled
+        if "torch._dynamo" not in sys.modules:  # whose import takes seconds
+            return function(*arguments, **keywords)
+        if disabled is None:
+            disabled = torch.compiler.disable(function)
+        return disabled(*arguments, **keywords)
+
+    call._torchdynamo_disable = True  # of the code that is being compiled
+    return call
+
+
+def _values(value):
+    """Offsets come as tensors and arrays, too."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"got {value!r} in a layout or mask; want numbers, lists "
+                    "and dicts")
+
+
+def _json(value):
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, default=_values)
+
+
+def _mask_json(mask):
+    word = isinstance(mask, str) and not mask.lstrip().startswith("{")
+    return _json({"kind": mask} if word else mask)
+
+
+def _rank(group):
+    return torch.distributed.get_rank(_groups.process_group(group))
+
+
+def _path(plan):
+    return None if plan is None else os.fspath(plan)
+
+
+def _choice(name, chosen, default, plan):
+    """`chosen` or the default; not beside a plan, which would decide."""
+    if plan is not None and chosen is not None:
+        raise ValueError(f"got {name}={chosen!r} and plan={str(plan)!r}; want "
+                         "one of them")
+    return default if chosen is None else chosen
+
+
+def _check_tensors(**tensors):
+    for name, tensor in tensors.items():
+        if hasattr(tensor, "to_local"):
+            raise TypeError(f"got {name} as a DTensor, whose sizes are those of "
+                            f"all ranks; want this rank's shard: "
+                            f"{name}.to_local()")
+
+
+def _number(name, value):
+    if isinstance(value, torch.Tensor) and value.requires_grad:
+        raise TypeError(f"got {name} as a tensor that requires a gradient; want "
+                        f"a number: there is no gradient of {name}, multiply q "
+                        "by it instead")
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"got {name}={value!r}; want a number") from None
+
+
+def layout(kind, tokens, ranks):
+    """Which rank holds which tokens: "contiguous", "zigzag" or "striped".
+
+    Returns JSON text, which the other functions take. They take any layout that
+    is written as
+
+        {"kind": "explicit", "tokens": 10,
+         "runs": [[[0, 3, 1], [8, 2, 1]], [[3, 5, 1]]]}
+
+    too: a list per rank of runs [begin, length, stride], in ascending order of
+    their begins. Every position from 0 to tokens - 1 is in one run; a rank may
+    have none.
+    """
+    return _ops.layout(kind, tokens, ranks)
+
+
+def positions(layout, rank=None, *, group=None):
+    """Positions in the sequence of a rank's tokens; of this rank's by default."""
+    return _ops.positions(_json(layout), _rank(group) if rank is None else rank)
+
+
+def shard(whole, layout, *, group=None, dim=1):
+    """This rank's tokens of a tensor that is whole on every rank."""
+    return _ops.shard(whole, _json(layout), _rank(group), dim)
+
+
+@_eager
+def unshard(part, layout, *, group=None, dim=1):
+    """The whole tensor, on every rank, from all ranks' shards.
+
+    The gradient of a shard is that of its tokens, summed over the ranks: a loss
+    that every rank computes from the whole counts once per rank.
+    """
+    with _groups.call("unshard", group) as own:
+        _check_tensors(part=part)
+        return _ops.unshard(part, own, _json(layout), dim)
+
+
+def set_agreement(mode, *, group=None):
+    """How the ranks of a group compare their calls; all of them call this.
+
+    "every": the default; each call waits until all ranks are known to make the
+    same one. "first_use": a call that was agreed on once is compared some calls
+    later, without a wait; after an error the group can't be used. "off": nothing
+    is compared.
+    """
+    _groups.own_group(group).set_agreement(mode)
+
+
+@_eager
+def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
+              strategy=None, plan=None):
+    """Softmax attention over the sequence of all ranks' shards.
+
+    q: (batch, tokens of this rank, heads, head_dim); k and v: the same with
+    kv_heads, which divides heads. float64, float32 or bfloat16.
+    mask: "causal", "full", or
+
+        {"kind": "causal", "window": {"left": 1023, "right": 0},
+         "document_offsets": [0, 700, tokens]}
+
+    A query at p sees keys p - left … p + right; a side that is left out is
+    unlimited. Documents begin at the offsets; the last offset is the number of
+    tokens. scale: default 1 / sqrt(head_dim).
+    strategy: how keys and values travel: ring, ring_reverse, multi_ring (the
+    default), time_varying_multi_ring, direct, direct:K, all_gather; over U nodes
+    paths:nodes=U, double_ring:nodes=U,
+    hierarchical:nodes=U,slices=K,inner=STRATEGY.
+    plan: in its place, the path of a file of `ringweave plan --save`, made for
+    this shape, layout and mask; the only way to rings and synthesised.
+    """
+    with _groups.call("attention", group) as own:
+        _check_tensors(q=q, k=k, v=v)
+        strategy = _choice("strategy", strategy, "multi_ring", plan)
+        return _ops.attention(q, k, v, own, _json(layout), _mask_json(mask),
+                              _number("scale", scale), strategy, _path(plan))
+
+
+@_eager
+def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
+                     scale=1.0, initial_state=None, final_state=False,
+                     exchange=None, plan=None):
+    """Linear attention: o_t = scale · S_tᵀ q_t, with the state
+    S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ.
+
+    q and k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens,
+    heads, value_dim). float64, float32 or bfloat16. Their heads may differ:
+    there are as many states as the least common multiple of the heads of k, v
+    and gates, of which q has a multiple or a divisor. Nothing needs repeating.
+    gates: log decays <= 0 of shape (heads), (batch, tokens, heads) or (batch,
+    tokens, heads, key_dim), in float32 (float64 for float64); None: no decay.
+    mask: as in attention(), without a window; documents reset the state. "full"
+    only without gates. layout: contiguous runs, so not striped.
+    initial_state: (batch, states, key_dim, value_dim) in the type of gates, the
+    same on all ranks, the first document continues from it; None: zeros. A
+    rank's gradient of it, and of a constant decay, is its part of a sum over
+    ranks. Returns the output, with `final_state` also the state after the last
+    token, the same on all ranks.
+    exchange: how states travel: all_gather (the default), all_gather:STRATEGY,
+    chain. plan: in its place, the path of a file of `ringweave plan --save`.
+    """
+    with _groups.call("linear_attention", group) as own:
+        _check_tensors(q=q, k=k, v=v, gates=gates, initial_state=initial_state)
+        exchange = _choice("exchange", exchange, "all_gather", plan)
+        out, state = _ops.linear_attention(
+            q, k, v, gates, initial_state, own, _json(layout), _mask_json(mask),
+            _number("scale", scale), exchange, final_state, _path(plan))
+    return (out, state) if final_state else out

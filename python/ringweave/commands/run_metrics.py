@@ -1,0 +1,91 @@
+"""Reads the metrics of runs (docs/run-folder.md)."""
+
+import json
+import math
+import os
+import sys
+
+from ringweave.commands.common import Fault, reading
+
+METRICS = "metrics.jsonl"
+
+
+class Run:
+    """The lines of a run's metrics, by kind, in the order of the file.
+
+    `path` is that of metrics.jsonl, `folder` where it lies, `name` that of the
+    folder. Lines of kinds other than step, validation and resume are left out.
+    """
+
+    def __init__(self, given):
+        self.given = given
+        self.path = (os.path.join(given, METRICS) if os.path.isdir(given)
+                     else given)
+        self.folder = os.path.dirname(self.path) or "."
+        self.name = os.path.basename(os.path.realpath(self.folder))
+        self.steps, self.validations, self.resumes = [], [], []
+        kinds = {"step": self.steps, "validation": self.validations,
+                 "resume": self.resumes}
+        # Lines of steps and validations, in the order of the file.
+        self.lines = []
+        for number, line in _objects(self.path):
+            where = f"{self.path}:{number}"
+            if not isinstance(line.get("kind"), str):
+                raise Fault(f'{where}: got a line without a "kind"; want the '
+                            "metrics of a run")
+            if line["kind"] not in kinds:
+                continue
+            if type(line.get("step")) is not int:
+                raise Fault(f'{where}: got a line of kind "{line["kind"]}" '
+                            'without a whole number "step"')
+            kinds[line["kind"]].append(line)
+            if line["kind"] != "resume":
+                self.lines.append(line)
+        if not self.steps:
+            raise Fault(f"{self.path} has no lines of steps yet")
+
+    def seconds_after(self):
+        """Step -> seconds that it and the steps before it took."""
+        total, after = 0.0, {}
+        for line in self.steps:
+            seconds = number_in(line, "seconds")
+            total += 0.0 if math.isnan(seconds) else seconds
+            after[line["step"]] = total
+        return after
+
+
+def number_in(line, field):
+    """The number in a field; NaN without one. null stands for one that JSON
+    has no word for."""
+    value = line.get(field)
+    if type(value) not in (int, float):
+        return math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:  # an int beyond all floats
+        return math.nan
+
+
+def _objects(path):
+    """Yields (number, object) of each line.
+
+    The last line of a run that is under way, or was killed, may be half
+    written. It has no line break then, and is left out with a note.
+    """
+    if not os.path.lexists(path):
+        raise Fault(f"no such file: {path}; want the folder of a run, or its "
+                    f"{METRICS}")
+    with reading(path), open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                value = json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError):
+                value = None
+            if isinstance(value, dict):
+                yield number, value
+            elif line.endswith(b"\n"):
+                raise Fault(f"{path}:{number}: got a line that is no JSON "
+                            "object")
+            else:
+                print(f"note: {path}:{number}: left out, half a line",
+                      file=sys.stderr)
