@@ -29,6 +29,13 @@ std::string place(std::string_view text, std::size_t offset) {
 
 constexpr std::size_t kLongest = 60;  ///< bytes of a value in an error text
 
+/// The text as UTF-8: what is none is replaced.
+std::string as_utf8(const std::string& text) {
+  const std::string quoted =
+      Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json::parse(quoted).get<std::string>();
+}
+
 /// What nlohmann says after its own "[json.exception…] … : " prefix.
 std::string cause(const Json::exception& error) {
   std::string text = error.what();
@@ -40,7 +47,7 @@ std::string cause(const Json::exception& error) {
     text = text.substr(0, kMost - kLongest) + " … " +
            text.substr(text.size() - kLongest);
   }
-  return text;
+  return as_utf8(text);  // it quotes what it could not read
 }
 
 /// A value for an error text: short, on one line, never throwing.

@@ -30,6 +30,17 @@ std::string refusal(Call call) {
   return "";
 }
 
+TEST(Json, AnErrorAboutBytesThatAreNoTextIsText) {
+  try {
+    parse_json("{\"a\": \"b\xff\"}", "t.json");
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const InvalidArgument& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("ill-formed UTF-8"), text.npos) << text;
+    EXPECT_EQ(text.find('\xff'), text.npos);
+  }
+}
+
 TEST(ParseJson, KeepsTheOrderOfKeys) {
   const Json json = parse_json(R"({"z": 1, "a": [2, null]})", "text");
   EXPECT_EQ(json.dump(), R"({"z":1,"a":[2,null]})");

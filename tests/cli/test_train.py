@@ -73,6 +73,7 @@ class Results(TrainTest):
             {"parameters", "train_tokens", "validation_tokens", "steps",
              "losses", "first_loss", "last_loss", "validation_loss", "seconds",
              "tokens_per_second", "waiting_share_mean", "waiting_share_max",
+             "gradient_waiting_share_mean", "gradient_waiting_share_max",
              "bytes_sent"})
         self.assertEqual(got["steps"], 4)
         self.assertEqual(len(got["losses"]), 4)
@@ -274,7 +275,7 @@ class BadInput(TrainTest):
         self.text.write_text("")
         self.check(str(self.text), "empty")
         self.text.write_text("too short")
-        self.check("9 tokens", "want at least 62")
+        self.check("7 tokens", "want at least 62")
         self.text.unlink()
         self.check(str(self.text))
         self.text.mkdir()
