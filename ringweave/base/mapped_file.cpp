@@ -1,13 +1,12 @@
 #include "ringweave/base/mapped_file.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
 
 #include <boost/interprocess/file_mapping.hpp>
 #include <boost/interprocess/mapped_region.hpp>
+#include <sys/mman.h>
 
 #include "ringweave/base/error.h"
 
@@ -47,8 +46,8 @@ void MappedFile::drop(std::span<const std::byte> part) const {
   const auto address = [](const std::byte* byte) {
     return reinterpret_cast<std::uintptr_t>(byte);
   };
-  const std::uintptr_t begin = std::max(
-      address(whole.data()), address(part.data()) / kAround * kAround);
+  const std::uintptr_t begin =
+      std::max(address(whole.data()), address(part.data()) / kAround * kAround);
   const std::uintptr_t end =
       std::min(address(whole.data() + whole.size()),
                (address(part.data() + part.size()) / kAround + 1) * kAround);

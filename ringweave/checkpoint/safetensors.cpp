@@ -86,8 +86,7 @@ NamedTensor read_tensor(const std::string& name, JsonObject object,
   const auto offsets = object.integers("data_offsets");
   object.done();
   const auto known = std::ranges::find(types, type) - types.begin();
-  NamedTensor tensor{
-      .name = name, .type = kTypes[known].type, .shape = shape};
+  NamedTensor tensor{.name = name, .type = kTypes[known].type, .shape = shape};
   for (const std::int64_t size : shape) {
     require(size >= 0, "[{}.shape] got {}; want sizes of at least 0",
             object.path(), size);

@@ -323,10 +323,10 @@ void prepare(const TrainFlags& flags, Context& context) {
     (flags.dry_run ? RunFolder::check : RunFolder::make)(place.path);
     if (!flags.dry_run) lock = std::make_shared<RunLock>(place.path);
   }
-  context.job = [flags, config, chosen, dataset, place, saving, lock, &context] {
+  context.job = [flags, config, chosen, dataset, place, saving, lock,
+                 &context] {
     if (!flags.dry_run) {
-      return train_job(flags, config, chosen, *dataset, place, saving,
-                       context);
+      return train_job(flags, config, chosen, *dataset, place, saving, context);
     }
     if (context.leads()) fmt::print("{}\n", to_json(config).dump(2));
   };
@@ -344,8 +344,9 @@ void add_train(CLI::App& app, Context& context) {
                    "unless given)")
       ->type_name("FILE");
   command
-      ->add_option("--data", flags->data,
-                   "Files, folders or patterns to train on, in place of data.files")
+      ->add_option(
+          "--data", flags->data,
+          "Files, folders or patterns to train on, in place of data.files")
       ->type_name("FILE");
   command
       ->add_option("--ranks", flags->ranks,

@@ -21,8 +21,9 @@ template <typename T>
 std::vector<T> values_of(Rank rank, std::size_t size) {
   std::vector<T> values(size);
   for (std::size_t i = 0; i < size; ++i) {
-    values[i] = static_cast<T>(std::sin(static_cast<double>(i + 1) * (rank + 1)) *
-                               std::pow(10, rank % 3));
+    values[i] =
+        static_cast<T>(std::sin(static_cast<double>(i + 1) * (rank + 1)) *
+                       std::pow(10, rank % 3));
   }
   return values;
 }
@@ -98,8 +99,8 @@ TEST(BucketSum, CountsItsWaiting) {
 std::vector<std::string> faults(
     const std::function<void(BucketSum& sum, Communicator&)>& of_one,
     const std::function<void(BucketSum& sum, Communicator&)>& of_others) {
-  const auto outcomes = rank_outcomes(
-      3, [&](Rank rank, std::shared_ptr<Transport> transport) {
+  const auto outcomes =
+      rank_outcomes(3, [&](Rank rank, std::shared_ptr<Transport> transport) {
         Communicator communicator(transport,
                                   {.start = std::chrono::seconds(20),
                                    .step = std::chrono::seconds(20)});
@@ -126,8 +127,8 @@ TEST(BucketSum, AnotherOrderIsAnErrorOnAllRanks) {
     sum.post(1);
     sum.finish();
   };
-  const auto reordered = faults([](BucketSum& sum, Communicator&) { sum.post(1); },
-                                in_order);
+  const auto reordered =
+      faults([](BucketSum& sum, Communicator&) { sum.post(1); }, in_order);
   EXPECT_THAT(reordered[1], HasSubstr("bucket 1 of 2 posted after 0 others"));
   EXPECT_THAT(reordered[0], HasSubstr("rank 1"));
   EXPECT_THAT(reordered[2], HasSubstr("rank 1"));
@@ -156,8 +157,8 @@ TEST(BucketSum, AnotherPlaceAmongOtherMessagesIsAnError) {
   };
   const auto texts = faults(behind, before);
   EXPECT_THAT(texts[1], HasSubstr("bytes"));
-  EXPECT_THAT(texts[0], testing::AnyOf(HasSubstr("bytes"),
-                                       HasSubstr("rank 1")));
+  EXPECT_THAT(texts[0],
+              testing::AnyOf(HasSubstr("bytes"), HasSubstr("rank 1")));
 }
 
 }  // namespace

@@ -73,7 +73,8 @@ std::int64_t ModelConfig::sliding_window(std::int64_t layer) const {
 
 schedule::Mask with_sliding_window(const schedule::Mask& mask,
                                    std::int64_t window) {
-  return window == 0 ? mask : mask.with_window({.left = window - 1, .right = {}});
+  return window == 0 ? mask
+                     : mask.with_window({.left = window - 1, .right = {}});
 }
 
 schedule::Mask planned_mask(const ModelConfig& config) {

@@ -22,7 +22,8 @@ DataConfig data_from_json(JsonObject object) {
       object.number("validation_fraction", 0, config.validation_fraction);
   config.format = object.choice("format", data_formats(), config.format);
   config.text_field = object.string("text_field", config.text_field);
-  if (object.has("end_token")) config.end_token = object.integer("end_token", 0);
+  if (object.has("end_token"))
+    config.end_token = object.integer("end_token", 0);
   config.documents =
       object.choice("documents", {"ignore", "reset"}, config.documents);
   config.seq_len = object.integer("seq_len", 1, config.seq_len);

@@ -62,8 +62,8 @@ std::int64_t Corpus::documents() const {
 }
 
 std::size_t Corpus::source_of(std::int64_t token) const {
-  return static_cast<std::size_t>(
-      std::ranges::upper_bound(begins_, token) - begins_.begin() - 1);
+  return static_cast<std::size_t>(std::ranges::upper_bound(begins_, token) -
+                                  begins_.begin() - 1);
 }
 
 void Corpus::read(const Range& tokens, std::int64_t* out) const {
@@ -100,8 +100,8 @@ std::int64_t Corpus::nearest_start(std::int64_t token) const {
   std::int64_t nearest = 0;
   const auto consider = [&](std::int64_t start) {
     const bool inside = start > 0 && start < tokens();
-    if (inside && (nearest == 0 ||
-                   std::abs(start - token) < std::abs(nearest - token))) {
+    if (inside &&
+        (nearest == 0 || std::abs(start - token) < std::abs(nearest - token))) {
       nearest = start;
     }
   };

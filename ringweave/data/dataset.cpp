@@ -14,13 +14,12 @@ bool resets(const DataConfig& config) { return config.documents == "reset"; }
 /// Where the held-out end begins.
 std::int64_t held_out_from(const Corpus& corpus, double fraction) {
   const auto tokens = static_cast<double>(corpus.tokens());
-  const std::int64_t wanted =
-      corpus.tokens() - std::llround(tokens * fraction);
+  const std::int64_t wanted = corpus.tokens() - std::llround(tokens * fraction);
   if (wanted == corpus.tokens()) return wanted;
   const std::int64_t border = corpus.nearest_start(wanted);
-  const bool near = border > 0 && static_cast<double>(std::abs(
-                                      border - wanted)) <=
-                                      tokens * fraction / 2;
+  const bool near =
+      border > 0 &&
+      static_cast<double>(std::abs(border - wanted)) <= tokens * fraction / 2;
   return near ? border : wanted;
 }
 
@@ -98,9 +97,8 @@ Dataset make_dataset(std::shared_ptr<const Corpus> train,
                      std::shared_ptr<const Corpus> validation,
                      const DataConfig& config) {
   Dataset dataset;
-  dataset.hash =
-      fmt::format("{:016x}-{:016x}", train->hash(),
-                  validation ? validation->hash() : 0);
+  dataset.hash = fmt::format("{:016x}-{:016x}", train->hash(),
+                             validation ? validation->hash() : 0);
   std::int64_t end = train->tokens();
   Range held_out;
   if (validation) {

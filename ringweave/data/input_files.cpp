@@ -1,10 +1,10 @@
 #include "ringweave/data/input_files.h"
 
-#include <glob.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+
+#include <glob.h>
 
 #include "ringweave/base/error.h"
 
@@ -16,9 +16,16 @@ namespace fs = std::filesystem;
 void add_folder(const fs::path& folder, std::vector<std::string>& files) {
   for (auto at = fs::recursive_directory_iterator(folder);
        at != fs::recursive_directory_iterator(); ++at) {
-    const bool hidden = at->path().filename().native().starts_with('.');
-    if (hidden && at->is_directory()) at.disable_recursion_pending();
-    if (!hidden && at->is_regular_file()) files.push_back(at->path().string());
+    const bool is_folder = at->is_directory();
+    if (at->path().filename().native().starts_with('.')) {
+      if (is_folder) at.disable_recursion_pending();
+      continue;
+    }
+    require(is_folder ? !at->is_symlink() : at->is_regular_file(),
+            "[data] got {} within a folder; want files, links to files and "
+            "folders alone",
+            at->path().string());
+    if (!is_folder) files.push_back(at->path().string());
   }
 }
 
@@ -53,6 +60,10 @@ std::vector<std::string> input_files(const std::vector<std::string>& paths,
     const bool exists = fs::exists(path);
     const bool is_pattern =
         !exists && path.find_first_of("*?[") != std::string::npos;
+    require(!is_pattern || path.find("**") == std::string::npos,
+            "[{}] got {}; want a pattern without **: a folder stands for all "
+            "that is below it",
+            field, path);
     try {
       if (is_pattern) {
         for (const std::string& match : matches(path)) add(match, files);
@@ -60,9 +71,9 @@ std::vector<std::string> input_files(const std::vector<std::string>& paths,
         add(path, files);
       }
     } catch (const fs::filesystem_error& error) {
-      throw InvalidArgument(fmt::format(
-          "[{}] got {}: {}; want a folder that can be read", field,
-          error.path1().string(), error.code().message()));
+      throw InvalidArgument(
+          fmt::format("[{}] got {}: {}; want a folder that can be read", field,
+                      error.path1().string(), error.code().message()));
     }
     const auto own = files.begin() + before;
     require(own != files.end(), "[{}] got {}, {}; want at least one file",

@@ -49,11 +49,24 @@ TEST_F(InputFiles, APatternIsWhatMatchesIt) {
   const std::string b = make("b.txt"), a = make("a.txt");
   make("c.md");
   EXPECT_THAT(input_files({folder_.path() + "/*.txt"}, ""), ElementsAre(a, b));
-  EXPECT_THAT(input_files({folder_.path() + "/[b-z].txt"}, ""),
-              ElementsAre(b));
+  EXPECT_THAT(input_files({folder_.path() + "/[b-z].txt"}, ""), ElementsAre(b));
   // A file of that very name comes first.
   const std::string odd = make("*.txt");
   EXPECT_THAT(input_files({odd}, ""), ElementsAre(odd));
+}
+
+TEST_F(InputFiles, LinksToFilesAreFiles) {
+  namespace fs = std::filesystem;
+  const std::string a = make("texts/a.txt");
+  const fs::path folder = fs::path(a).parent_path();
+  fs::create_symlink(a, folder / "b.txt");
+  EXPECT_THAT(input_files({folder}, ""),
+              ElementsAre(a, (folder / "b.txt").string()));
+  fs::create_symlink(folder, fs::path(folder_.path()) / "link");
+  EXPECT_EQ(input_files({folder_.path() + "/link"}, "").size(), 2u);
+  EXPECT_THAT(refusal(folder_.path()), HasSubstr("link within a folder"));
+  fs::create_symlink("nowhere", folder / "broken");
+  EXPECT_THAT(refusal(folder), HasSubstr("broken within a folder"));
 }
 
 TEST_F(InputFiles, NothingIsAnErrorThatNamesIt) {
@@ -62,6 +75,7 @@ TEST_F(InputFiles, NothingIsAnErrorThatNamesIt) {
                         ", a folder without files"));
   EXPECT_THAT(refusal(folder_.path() + "/*.txt"),
               HasSubstr("*.txt, which no file matches"));
+  EXPECT_THAT(refusal(folder_.path() + "/**/a"), HasSubstr("without **"));
 }
 
 }  // namespace

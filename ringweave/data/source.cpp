@@ -96,9 +96,9 @@ std::int64_t Source::document_of(std::int64_t token) const {
   // The last one that starts at or before it: empty documents may start there
   // as well.
   const auto indices = std::views::iota(std::int64_t{1}, documents());
-  return *std::ranges::partition_point(
-             indices, [&](std::int64_t i) { return offset(i) <= token; }) -
-         1;
+  return *std::ranges::partition_point(indices, [&](std::int64_t i) {
+    return offset(i) <= token;
+  }) - 1;
 }
 
 std::unique_ptr<const Source> open_source(const std::string& path,

@@ -23,8 +23,8 @@ class Source {
   virtual std::int64_t documents() const = 0;
   /// Tokens before the document of that index; of documents(): all tokens.
   virtual std::int64_t offset(std::int64_t document) const = 0;
-  /// Writes the tokens of a range of 0 … tokens(). Throws InvalidArgument, which
-  /// names file and place, for one that the vocabulary does not have.
+  /// Writes the tokens of a range of 0 … tokens(). Throws InvalidArgument,
+  /// which names file and place, for one that the vocabulary does not have.
   virtual void read(const Range& tokens, std::int64_t* out) const = 0;
   /// Of the file.
   virtual std::span<const std::byte> bytes() const = 0;

@@ -149,8 +149,7 @@ TEST_F(Sources, PlainTokensHaveAnEndToken) {
 }
 
 TEST_F(Sources, BadPlainTokensAreRefused) {
-  const std::string path =
-      file("a.bin", raw(std::vector<std::uint16_t>{3, 9}));
+  const std::string path = file("a.bin", raw(std::vector<std::uint16_t>{3, 9}));
   EXPECT_THAT(refusal(path), HasSubstr("got auto for " + path));
   EXPECT_THAT(refusal(path, {.format = "uint16", .vocab_size = 9}),
               HasSubstr("a.bin] got token 9 at place 1; want less than 9"));
@@ -195,9 +194,9 @@ TEST_F(TokenFiles, BothWidths) {
   EXPECT_EQ(offsets(*narrow), (Tokens{0, 2, 3}));
   auto wide = metadata_;
   wide["vocab_size"] = "100000";
-  const auto source = open_source(
-      tokens(std::vector<std::uint32_t>{99999, 4}, {0, 2}, wide),
-      {.vocab_size = 100000});
+  const auto source =
+      open_source(tokens(std::vector<std::uint32_t>{99999, 4}, {0, 2}, wide),
+                  {.vocab_size = 100000});
   EXPECT_EQ(read(*source, {0, 2}), (Tokens{99999, 4}));
 }
 

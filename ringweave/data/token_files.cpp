@@ -39,9 +39,9 @@ void read_numbers(const MappedFile& file, const std::string& path,
     *out = number_at<Number>(bytes, i);
     check_token(path, i, *out++, vocab_size);
   }
-  file.drop(bytes.subspan(
-      static_cast<std::size_t>(tokens.begin) * sizeof(Number),
-      static_cast<std::size_t>(tokens.size()) * sizeof(Number)));
+  file.drop(
+      bytes.subspan(static_cast<std::size_t>(tokens.begin) * sizeof(Number),
+                    static_cast<std::size_t>(tokens.size()) * sizeof(Number)));
 }
 
 template <typename Number>
@@ -60,8 +60,7 @@ class PlainTokens final : public Source {
             path);
     const auto size =
         static_cast<std::int64_t>(bytes().size() / sizeof(Number));
-    const std::int64_t end =
-        options.documents ? options.end_token.value() : -1;
+    const std::int64_t end = options.documents ? options.end_token.value() : -1;
     for (std::int64_t i = 0; i < size; ++i) {
       const std::int64_t token = number_at<Number>(bytes(), i);
       check_token(path, i, token, vocab_size_);

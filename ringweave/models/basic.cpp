@@ -59,9 +59,8 @@ at::Tensor Basic::normalised(const at::Tensor& q, const at::Tensor& k,
   const at::Tensor phi_k = at::elu(k.to(type)) + 1.0;
   const at::Tensor ones =
       at::ones({v.size(0), v.size(1), v.size(2), 1}, phi_q.options());
-  const at::Tensor sums =
-      linear_attention(phi_q, phi_k, at::cat({v.to(type), ones}, 3),
-                       Decay::none, {}, context);
+  const at::Tensor sums = linear_attention(
+      phi_q, phi_k, at::cat({v.to(type), ones}, 3), Decay::none, {}, context);
   // φ > 0 mathematically; elu(x) + 1 rounds to 0 for very negative x.
   const at::Tensor denominator =
       sums.narrow(3, config_.head_dim, 1) + config_.norm_eps;
@@ -72,8 +71,8 @@ at::Tensor Basic::normalised(const at::Tensor& q, const at::Tensor& k,
 at::Tensor Basic::plain(const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v, const Context& context) const {
   const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
-  const at::Tensor sums = linear_attention(q, k, v, Decay::none, {}, context,
-                                           {.scale = scale});
+  const at::Tensor sums =
+      linear_attention(q, k, v, Decay::none, {}, context, {.scale = scale});
   return rms_norm(sums, norm_, config_.norm_eps);
 }
 

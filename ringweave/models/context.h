@@ -38,9 +38,9 @@ struct Context {
   comm::Communicator* communicator = nullptr;  ///< outlives the context and
                                                ///< every autograd graph
   at::Tensor positions;                        ///< (tokens of this rank) int64
-  RopeTables rope;              ///< undefined without softmax layers
-  Plans plans;                  ///< of rows that are one document
-  std::vector<RowPlans> rows;   ///< empty: all rows are
+  RopeTables rope;               ///< undefined without softmax layers
+  Plans plans;                   ///< of rows that are one document
+  std::vector<RowPlans> rows;    ///< empty: all rows are
   std::vector<Borders> borders;  ///< of each row; empty: none has any
   attention::AttentionOptions attention_options;
   /// Called in backward, on its thread and at the same place among the messages

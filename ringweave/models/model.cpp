@@ -48,8 +48,8 @@ at::Tensor Model::forward(const at::Tensor& tokens,
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     if (context.layer_done && x.requires_grad()) {
-      // The gradient of a layer's input comes when all of the layer's nodes have
-      // run: they were recorded later, and the engine runs these first.
+      // The gradient of a layer's input comes when all of the layer's nodes
+      // have run: they were recorded later, and the engine runs these first.
       x.register_hook([done = context.layer_done, i](const at::Tensor&) {
         done(static_cast<std::int64_t>(i));
       });
@@ -87,11 +87,11 @@ Shard shard_sequences(const at::Tensor& sequences, const Context& context) {
           sequences.size(-1), tokens + 1);
   at::Tensor labels = sequences.narrow(1, 1, tokens);
   if (!context.borders.empty()) {
-    require(sequences.size(0) ==
-                static_cast<std::int64_t>(context.borders.size()),
-            "[model] got {} sequences; want {}, whose documents the context "
-            "has",
-            sequences.size(0), context.borders.size());
+    require(
+        sequences.size(0) == static_cast<std::int64_t>(context.borders.size()),
+        "[model] got {} sequences; want {}, whose documents the context "
+        "has",
+        sequences.size(0), context.borders.size());
     labels = labels.clone();
     for (std::size_t row = 0; row < context.borders.size(); ++row) {
       for (const std::int64_t border : context.borders[row]) {

@@ -77,12 +77,12 @@ TEST(Model, SlidingWindowsAreExact) {
 TEST(Model, BordersOutsideTheSequenceAreRefused) {
   comm::run_ranks(1, [](Rank, std::shared_ptr<comm::Transport> transport) {
     comm::Communicator communicator(std::move(transport), {});
-    const Context context = make_context(
-        tiny("gla"), ElementType::float64,
-        {.layout = schedule::Layout::contiguous(8, 1),
-         .softmax = schedule::strategy_from_name("ring"),
-         .linear = schedule::state_exchange_from_name("chain")},
-        communicator);
+    const Context context =
+        make_context(tiny("gla"), ElementType::float64,
+                     {.layout = schedule::Layout::contiguous(8, 1),
+                      .softmax = schedule::strategy_from_name("ring"),
+                      .linear = schedule::state_exchange_from_name("chain")},
+                     communicator);
     for (const Borders& borders : {Borders{0}, {9}, {4, 4}, {5, 4}}) {
       EXPECT_THROW(with_documents(context, {borders}), InvalidArgument);
     }

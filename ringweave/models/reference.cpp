@@ -212,8 +212,8 @@ at::Tensor reference_loss(const ModelConfig& config,
       // The last token has no label of its own document.
       if (end - begin > 1) {
         sum = sum + sum_of_losses(config, weights,
-                                  sequences.narrow(0, row, 1)
-                                      .narrow(1, begin, end - begin));
+                                  sequences.narrow(0, row, 1).narrow(
+                                      1, begin, end - begin));
         labels += end - begin - 1;
       }
       begin = end;

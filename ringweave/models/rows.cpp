@@ -26,8 +26,7 @@ at::Tensor for_rows(std::int64_t batch, const Context& context,
 }
 
 at::Tensor part(const at::Tensor& x, const Range& rows) {
-  return rows.size() == x.size(0) ? x
-                                  : x.narrow(0, rows.begin, rows.size());
+  return rows.size() == x.size(0) ? x : x.narrow(0, rows.begin, rows.size());
 }
 
 }  // namespace
@@ -51,14 +50,14 @@ at::Tensor linear_attention(const at::Tensor& q, const at::Tensor& k,
                             const linear_attention::LinearOptions& options) {
   using linear_attention::Decay;
   const bool per_token = decay == Decay::per_head || decay == Decay::per_key;
-  return for_rows(
-      q.size(0), context, [&](const Range& rows, const Plans& plans) {
-        return linear_attention::linear_attention(
-                   part(q, rows), part(k, rows), part(v, rows), decay,
-                   per_token ? part(gates, rows) : gates, {}, plans.linear,
-                   *context.communicator, options)
-            .out;
-      });
+  return for_rows(q.size(0), context,
+                  [&](const Range& rows, const Plans& plans) {
+                    return linear_attention::linear_attention(
+                               part(q, rows), part(k, rows), part(v, rows),
+                               decay, per_token ? part(gates, rows) : gates, {},
+                               plans.linear, *context.communicator, options)
+                        .out;
+                  });
 }
 
 }  // namespace ringweave::models

@@ -17,8 +17,7 @@ at::Tensor SoftmaxLayer::forward(const at::Tensor& x,
   const at::Tensor k =
       rope(project_heads(x, weights_.k, head_dim_), context.rope);
   const at::Tensor v = project_heads(x, weights_.v, head_dim_);
-  const at::Tensor out =
-      softmax_attention(q, k, v, sliding_window_, context);
+  const at::Tensor out = softmax_attention(q, k, v, sliding_window_, context);
   return project(join_heads(out), weights_.o);
 }
 

@@ -64,9 +64,9 @@ Result reference(const ModelConfig& config, std::int64_t tokens,
                  const std::vector<Borders>& borders) {
   const Model model(config, ElementType::float64, kSeed);
   enlarge(model);
-  const at::Tensor loss = reference_loss(
-      config, model.parameters(), sequences_of(tokens, config.vocab_size),
-      borders);
+  const at::Tensor loss =
+      reference_loss(config, model.parameters(),
+                     sequences_of(tokens, config.vocab_size), borders);
   loss.backward();
   Result result{.loss = loss.item<double>(), .gradients = {}};
   for (const Parameter& parameter : model.parameters()) {
@@ -102,8 +102,8 @@ Result split(const ModelConfig& config, std::int64_t tokens, int ranks,
     enlarge(model);
     const Shard shard =
         shard_sequences(sequences_of(tokens, config.vocab_size), context);
-    const at::Tensor own = loss(model.forward(shard.tokens, context),
-                                shard.labels, labels);
+    const at::Tensor own =
+        loss(model.forward(shard.tokens, context), shard.labels, labels);
     own.backward();
     double sum = own.item<double>();
     communicator.all_reduce_sum(std::span(&sum, 1));
@@ -144,9 +144,9 @@ void expect_exact(const ModelConfig& config, std::int64_t tokens,
     for (const SplitNames& names : splits) {
       SCOPED_TRACE(fmt::format("{} tokens, {} ranks, {}, {}, {}", tokens, ranks,
                                names.layout, names.softmax, names.linear));
-      expect_near(split(config, tokens, ranks, names, ElementType::float64,
-                        borders),
-                  want, config, 1e-10);
+      expect_near(
+          split(config, tokens, ranks, names, ElementType::float64, borders),
+          want, config, 1e-10);
     }
   }
 }

@@ -36,11 +36,10 @@ std::vector<std::int64_t> validation_indices(const Dataset& dataset,
 
 Batch read_batch(const data::Sequences& sequences,
                  std::span<const std::int64_t> indices, std::int64_t seq_len) {
-  Batch batch{.sequences =
-                  at::empty({static_cast<std::int64_t>(indices.size()),
-                             seq_len + 1},
-                            at::kLong),
-              .borders = {}};
+  Batch batch{
+      .sequences = at::empty(
+          {static_cast<std::int64_t>(indices.size()), seq_len + 1}, at::kLong),
+      .borders = {}};
   auto* row = batch.sequences.mutable_data_ptr<std::int64_t>();
   bool any = false;
   for (const std::int64_t index : indices) {

@@ -32,7 +32,7 @@ std::vector<std::int64_t> validation_indices(const Dataset& dataset,
                                              std::int64_t batch);
 
 struct Batch {
-  at::Tensor sequences;  ///< (rows, seq_len + 1) int64
+  at::Tensor sequences;                  ///< (rows, seq_len + 1) int64
   std::vector<models::Borders> borders;  ///< empty: no row has any
 };
 

@@ -82,9 +82,8 @@ TEST(Batch, LabelsFollowTokensAndBordersAreTheRows) {
           .view({2, 4})));
   EXPECT_THAT(batch.borders, ElementsAre(IsEmpty(), ElementsAre(2, 3)));
   EXPECT_EQ(count_labels(dataset.train, indices, 3), 4);
-  EXPECT_THAT(
-      read_batch(dataset.train, std::span(indices).first(1), 3).borders,
-      IsEmpty());
+  EXPECT_THAT(read_batch(dataset.train, std::span(indices).first(1), 3).borders,
+              IsEmpty());
 }
 
 }  // namespace

@@ -175,7 +175,8 @@ std::string refusal(const std::function<void(const std::string&)>& damage) {
                              std::shared_ptr<comm::Transport> transport) {
     comm::Communicator communicator(std::move(transport), time_outs(config));
     try {
-      train::run(config, exchanges(config), dataset(config), communicator, {}, resume);
+      train::run(config, exchanges(config), dataset(config), communicator, {},
+                 resume);
     } catch (const InvalidArgument& error) {
       texts[rank] = error.what();
       throw;
@@ -287,7 +288,8 @@ TEST(Checkpoints, RanksThatSeeOtherFoldersAllSaySo) {
     comm::Communicator communicator(std::move(transport), time_outs(config));
     const Saving mine = saving(rank == 2 ? other : run);
     try {
-      train::run(config, exchanges(config), dataset(config), communicator, {}, mine);
+      train::run(config, exchanges(config), dataset(config), communicator, {},
+                 mine);
     } catch (const InvalidArgument& error) {
       texts[rank] = error.what();
       throw;

@@ -11,9 +11,8 @@ std::vector<Bucket> gradient_buckets(const models::Model& model,
   const auto& parameters = model.parameters();
   std::int64_t begin = count(parameters);
   std::vector<Bucket> buckets;
-  const std::int64_t wanted =
-      ceil_div(bytes, static_cast<std::int64_t>(
-                          parameters.at(0).value.element_size()));
+  const std::int64_t wanted = ceil_div(
+      bytes, static_cast<std::int64_t>(parameters.at(0).value.element_size()));
   std::int64_t end = begin;
   std::size_t first = parameters.size();  // parameter of the bucket
   for (std::int64_t layer = model.config().layers - 1; layer > 0; --layer) {

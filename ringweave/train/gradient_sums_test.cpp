@@ -57,11 +57,10 @@ TEST(GradientSums, ALayerIsDoneWhenItsGradientsAre) {
             .layout = schedule::Layout::named("zigzag", 21, 1),
             .softmax = schedule::strategy_from_name("ring"),
             .linear = schedule::state_exchange_from_name("chain"),
-            .recompute = recompute == std::string("none")
-                             ? models::Recompute::none
-                             : recompute == std::string("mlp")
-                                   ? models::Recompute::mlp
-                                   : models::Recompute::block};
+            .recompute =
+                recompute == std::string("none")  ? models::Recompute::none
+                : recompute == std::string("mlp") ? models::Recompute::mlp
+                                                  : models::Recompute::block};
         models::Context context = models::make_context(
             config.model, config.compute, split, communicator);
         const auto buckets = gradient_buckets(model, 1);

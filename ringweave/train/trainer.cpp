@@ -55,9 +55,9 @@ struct Totals {
 /// read alike.
 std::vector<Spent> all_gather(const Spent& mine,
                               comm::Communicator& communicator) {
-  const std::vector<std::uint8_t> bytes = Json::to_cbor(
-      {mine.seconds, mine.waiting_seconds, mine.gradient_waiting_seconds,
-       mine.bytes, mine.stop});
+  const std::vector<std::uint8_t> bytes =
+      Json::to_cbor({mine.seconds, mine.waiting_seconds,
+                     mine.gradient_waiting_seconds, mine.bytes, mine.stop});
   std::vector<Spent> ranks;
   for (const auto& theirs :
        communicator.all_gather(std::as_bytes(std::span(bytes)))) {
@@ -72,7 +72,7 @@ std::vector<Spent> all_gather(const Spent& mine,
   return ranks;
 }
 
-Shares shares(const std::vector<Spent>& ranks, double Spent::* waited,
+Shares shares(const std::vector<Spent>& ranks, double Spent::*waited,
               double seconds) {
   Shares shares;
   for (const Spent& spent : ranks) {
@@ -224,8 +224,8 @@ class Trainer {
     report.train_tokens = dataset_.train.tokens();
     for (std::int64_t i = 0; i < batches(); ++i) {
       const auto indices = validation_indices(dataset_, config_, i);
-      report.validation_tokens += static_cast<std::int64_t>(indices.size()) *
-                                  config_.data.seq_len;
+      report.validation_tokens +=
+          static_cast<std::int64_t>(indices.size()) * config_.data.seq_len;
     }
     return report;
   }
@@ -300,12 +300,12 @@ class Trainer {
       for_own_parts(dataset_.validation, indices, [&](const Part& part) {
         sum += own_loss(part, 1).item<double>();
       });
-      report.tokens += count_labels(dataset_.validation, indices,
-                                    config_.data.seq_len);
+      report.tokens +=
+          count_labels(dataset_.validation, indices, config_.data.seq_len);
     }
     communicator_.all_reduce_sum(std::span(&sum, 1));
-    report.loss = sum / static_cast<double>(
-                            std::max<std::int64_t>(1, report.tokens));
+    report.loss =
+        sum / static_cast<double>(std::max<std::int64_t>(1, report.tokens));
     return report;
   }
 
@@ -347,9 +347,9 @@ class Trainer {
     for (int i = 0; i < parallel.accumulation; ++i) {
       const Range range = cut(own, i, parallel.accumulation);
       if (range.empty()) continue;
-      const auto part = std::span(indices).subspan(
-          static_cast<std::size_t>(range.begin),
-          static_cast<std::size_t>(range.size()));
+      const auto part =
+          std::span(indices).subspan(static_cast<std::size_t>(range.begin),
+                                     static_cast<std::size_t>(range.size()));
       const Batch batch = read_batch(sequences, part, config_.data.seq_len);
       Part own_part{batch.sequences,
                     batch.borders.empty()

@@ -47,8 +47,8 @@ struct StepReport {
 };
 
 struct ValidationReport {
-  std::int64_t step = 0;  ///< steps done before it
-  double loss = 0;        ///< exact mean over `tokens`
+  std::int64_t step = 0;    ///< steps done before it
+  double loss = 0;          ///< exact mean over `tokens`
   std::int64_t tokens = 0;  ///< labels
 };
 

@@ -117,20 +117,16 @@ TEST_P(Ways, Bfloat16IsAsGoodAsOnOneRank) {
 
 INSTANTIATE_TEST_SUITE_P(
     Trainer, Ways,
-    ::testing::Values(Way{"accumulation", 1, 1, 3, false},
-                      Way{"groups", 4, 2, 1, false},
-                      Way{"groups_of_one", 3, 3, 1, false},
-                      Way{"sharded", 4, 1, 1, true},
-                      Way{"sharded_groups", 4, 2, 1, true},
-                      Way{"empty_shards", 50, 2, 1, false, "contiguous"},
-                      Way{"recompute", 3, 1, 1, false, "zigzag", "block"},
-                      Way{"documents", 3, 1, 1, false, "zigzag", "none", true},
-                      Way{"documents_of_groups", 4, 2, 1, true, "zigzag",
-                          "none", true},
-                      Way{"windows", 3, 1, 1, false, "zigzag", "none", false,
-                          {5, 0}},
-                      Way{"all", 6, 2, 3, true, "contiguous", "block", true,
-                          {0, 4}}),
+    ::testing::Values(
+        Way{"accumulation", 1, 1, 3, false}, Way{"groups", 4, 2, 1, false},
+        Way{"groups_of_one", 3, 3, 1, false}, Way{"sharded", 4, 1, 1, true},
+        Way{"sharded_groups", 4, 2, 1, true},
+        Way{"empty_shards", 50, 2, 1, false, "contiguous"},
+        Way{"recompute", 3, 1, 1, false, "zigzag", "block"},
+        Way{"documents", 3, 1, 1, false, "zigzag", "none", true},
+        Way{"documents_of_groups", 4, 2, 1, true, "zigzag", "none", true},
+        Way{"windows", 3, 1, 1, false, "zigzag", "none", false, {5, 0}},
+        Way{"all", 6, 2, 3, true, "contiguous", "block", true, {0, 4}}),
     [](const auto& way) { return std::string(way.param.name); });
 
 TEST(Trainer, RecomputingChangesNoBitAndSendsBlocksAgain) {
@@ -241,16 +237,17 @@ TEST(Trainer, ValidationIsTheMeanOverAllItsTokens) {
 TEST(Trainer, AnErrorOnOneRankEndsAll) {
   TrainConfig config = tiny(3, ElementType::float32);
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_THROW(run_on(comm::Engine(), config, exchanges(config), dataset(config),
-                      {.start = {},
-                       .step =
-                           [](const StepReport& step) {
-                             if (step.step == 2) {
-                               throw std::runtime_error("full disk");
-                             }
-                           },
-                       .validation = {}}),
-               std::runtime_error);
+  EXPECT_THROW(
+      run_on(comm::Engine(), config, exchanges(config), dataset(config),
+             {.start = {},
+              .step =
+                  [](const StepReport& step) {
+                    if (step.step == 2) {
+                      throw std::runtime_error("full disk");
+                    }
+                  },
+              .validation = {}}),
+      std::runtime_error);
   const std::chrono::duration<double> seconds =
       std::chrono::steady_clock::now() - start;
   EXPECT_LT(seconds.count(), 20);
@@ -297,16 +294,14 @@ TEST(Trainer, StopsWhenTheLossIsNoNumber) {
 }
 
 TEST(Trainer, RanksWithDifferentConfigsOrTextsAllSaySo) {
-  for (const auto& text : disagreements([](TrainConfig& config, std::string&) {
+  for (const auto& text : disagreements([](TrainConfig&config, std::string&) {
          config.optimizer.learning_rate *= 2;
        })) {
     EXPECT_THAT(text, HasSubstr("got config.optimizer.learning_rate"));
     EXPECT_LT(text.size(), 200u);
   }
-  for (const auto& text :
-       disagreements([](TrainConfig&, std::string& words) {
-         words[17] = 'X';
-       })) {
+  for (const auto& text : disagreements(
+           [](TrainConfig&, std::string& words) { words[17] = 'X'; })) {
     EXPECT_THAT(text, HasSubstr("data"));
   }
   // Where the text lies may differ.

@@ -6,6 +6,8 @@ import random
 import unittest
 
 import cli
+import python_command
+import test_tokenize
 import test_train
 
 
@@ -83,6 +85,33 @@ class Files(DataTest):
         self.assertEqual(
             self.losses([plain], **{**changes, "data.format": "uint32",
                                     "data.end_token": 256}), wanted)
+
+    @python_command.needs("tokenizers")
+    def test_a_token_file_of_the_tokenize_command(self):
+        tokenizer = self.folder / "tokenizer.json"
+        test_tokenize.byte_level().save(str(tokenizer))
+        lines = self.folder / "lines.jsonl"
+        lines.write_text("".join(json.dumps({"text": text}) + "\n"
+                                 for text in documents(400)))
+        tokens = self.folder / "tokens.safetensors"
+        done = python_command.run("tokenize", "--tokenizer", tokenizer, "--out",
+                                  tokens, lines)
+        self.assertEqual(done.code, 0, done.err)
+        changes = {"model.vocab_size": 300, "data.documents": "reset"}
+        wanted = self.losses([tokens], **changes)
+        self.assert_near(self.losses([tokens], 3, **changes), wanted)
+        # The same file without its header and borders.
+        written = test_tokenize.Written(tokens)
+        plain = self.folder / "plain.bin"
+        plain.write_bytes(array.array("H", written.tokens).tobytes())
+        self.assertEqual(
+            self.losses([plain], **{
+                **changes, "data.format": "uint16",
+                "data.end_token": int(written.metadata["end_token"])}), wanted)
+        self.check([tokens], "vocab_size", "at least 300", str(tokens))
+        cut = self.folder / "cut.safetensors"
+        cut.write_bytes(tokens.read_bytes()[:-3])
+        self.check([cut], str(cut), **changes)
 
     def test_bad_files_are_one_error_that_names_the_place(self):
         broken = self.folder / "broken.jsonl"

@@ -80,6 +80,7 @@ class Memory(test_data.DataTest):
                     samples.append((json.loads(last)["step"], kib))
             time.sleep(0.005)
         reader.join()
+        process.stderr.close()
         self.assertEqual(process.returncode, 0, err[0])
         return samples
 
