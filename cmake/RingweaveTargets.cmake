@@ -26,7 +26,21 @@ function(ringweave_layer name)
     if(arg_TESTS)
       ringweave_torch_sources(${target}_test)
     endif()
+  else()
+    target_precompile_headers(${target} REUSE_FROM ringweave_core_pch)
+    if(TARGET ${target}_test)
+      target_precompile_headers(${target}_test REUSE_FROM ringweave_core_test_pch)
+    endif()
   endif()
+endfunction()
+
+# ringweave_pch(name HEADER LIBRARIES...)
+# A target whose precompiled header others reuse.
+function(ringweave_pch name header)
+  file(WRITE ${PROJECT_BINARY_DIR}/pch/${name}.cpp "")
+  add_library(${name} STATIC ${PROJECT_BINARY_DIR}/pch/${name}.cpp)
+  target_link_libraries(${name} PUBLIC ${ARGN})
+  target_precompile_headers(${name} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/${header})
 endfunction()
 
 # Compiles the sources of a target that needs torch faster: most of a unit's time

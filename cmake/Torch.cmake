@@ -46,8 +46,4 @@ target_link_libraries(torch::torch INTERFACE
   ${TORCH_DIR}/lib/libc10.so ${torch_gomp} -Wl,--as-needed)
 
 # One precompiled header for every translation unit that needs torch.
-file(WRITE ${PROJECT_BINARY_DIR}/torch_pch/torch_pch.cpp "")
-add_library(ringweave_torch_pch STATIC ${PROJECT_BINARY_DIR}/torch_pch/torch_pch.cpp)
-target_link_libraries(ringweave_torch_pch PUBLIC torch::torch)
-target_precompile_headers(ringweave_torch_pch PRIVATE
-  ${PROJECT_SOURCE_DIR}/cmake/torch_pch.h)
+ringweave_pch(ringweave_torch_pch torch_pch.h torch::torch)
