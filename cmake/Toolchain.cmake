@@ -4,7 +4,8 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 # The Python op library links the same static libraries. Set as an option, not
 # by CMAKE_POSITION_INDEPENDENT_CODE, which compiles programs with -fPIE: the
-# precompiled header serves both only if the flags are equal.
+# precompiled header serves both only if the flags are equal. So sources with an -O
+# of their own skip it: g++ 12 does not refuse it, and crashes.
 add_compile_options(-fPIC)
 
 # "Dev": optimised, because parsing the headers takes most of the build time

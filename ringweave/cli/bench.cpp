@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
-#include <mutex>
+#include <optional>
+#include <span>
 #include <thread>
 #include <utility>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/limits.h"
@@ -53,12 +55,10 @@ double error_of(const std::vector<at::Tensor>& split,
   return worst;
 }
 
-/// What the ranks' threads share. Written between barriers, by rank 0 or by one
-/// rank at a time.
+/// The results of the whole, of which each process has its own. Written between
+/// barriers, by its first rank.
 struct Shared {
-  std::mutex mutex;
   std::vector<at::Tensor> whole;
-  BenchReport report;
 };
 
 std::map<Rank, std::int64_t> bytes_sent(comm::Communicator& communicator) {
@@ -69,68 +69,111 @@ std::map<Rank, std::int64_t> bytes_sent(comm::Communicator& communicator) {
   return bytes;
 }
 
-/// Runs both once: warms up, counts bytes, compares results.
+/// What one rank found out, as all ranks gather it.
+struct Findings {
+  double max_error = 0;
+  std::vector<BenchReport::Link> links;
+  std::optional<BenchReport::Buffers> buffers;
+};
+
+std::vector<std::uint8_t> to_cbor(const Findings& findings) {
+  Json links = Json::array();
+  for (const BenchReport::Link& link : findings.links) {
+    links.push_back({link.from, link.to, link.sent_bytes, link.planned_bytes});
+  }
+  Json json = {findings.max_error, std::move(links)};
+  if (const auto& buffers = findings.buffers) {
+    json.push_back(
+        {buffers->rank, buffers->peak_bytes, buffers->planned_bytes});
+  }
+  return Json::to_cbor(json);
+}
+
+/// In rank order.
+void gather(const Findings& mine, comm::Communicator& communicator,
+            BenchReport& report) {
+  const std::vector<std::uint8_t> bytes = to_cbor(mine);
+  for (const auto& theirs :
+       communicator.all_gather(std::as_bytes(std::span(bytes)))) {
+    const auto* data = reinterpret_cast<const std::uint8_t*>(theirs.data());
+    const Json json = Json::from_cbor(data, data + theirs.size());
+    report.max_error = std::max(report.max_error, json[0].get<double>());
+    for (const Json& link : json[1]) {
+      report.links.push_back({.from = link[0].get<Rank>(),
+                              .to = link[1].get<Rank>(),
+                              .sent_bytes = link[2].get<std::int64_t>(),
+                              .planned_bytes = link[3].get<std::int64_t>()});
+    }
+    if (json.size() < 3) continue;
+    report.buffers.push_back({.rank = json[2][0].get<Rank>(),
+                              .peak_bytes = json[2][1].get<std::int64_t>(),
+                              .planned_bytes = json[2][2].get<std::int64_t>()});
+  }
+}
+
+/// Runs both once: warms up, counts bytes, compares results. `first`: whether
+/// this is the first rank of its process.
 void rehearse(const BenchOptions& options, const BenchCase::Part& split,
-              const BenchCase::Operation& whole,
-              comm::Communicator& communicator, Shared& shared) {
+              const BenchCase::Operation& whole, bool first,
+              comm::Communicator& communicator, Shared& shared,
+              BenchReport& report) {
   const Rank rank = communicator.rank();
   const auto before = bytes_sent(communicator);
   const std::vector<at::Tensor> results = split.operation();
   const auto after = bytes_sent(communicator);
-  if (rank == 0) shared.whole = whole();
+  if (first) shared.whole = whole();
   communicator.barrier();
-  const double error =
-      error_of(results, shared.whole, layout_of(options), rank);
-
-  const std::lock_guard lock(shared.mutex);
-  shared.report.max_error = std::max(shared.report.max_error, error);
+  Findings mine;
+  mine.max_error = error_of(results, shared.whole, layout_of(options), rank);
   for (Rank to = 0; to < options.ranks; ++to) {
     if (to == rank) continue;
     const auto bytes = [&](const std::map<Rank, std::int64_t>& links) {
       const auto found = links.find(to);
       return found == links.end() ? 0 : found->second;
     };
-    shared.report.links.push_back(
-        {.from = rank,
-         .to = to,
-         .sent_bytes = bytes(after) - bytes(before),
-         .planned_bytes = bytes(split.planned_bytes)});
+    mine.links.push_back({.from = rank,
+                          .to = to,
+                          .sent_bytes = bytes(after) - bytes(before),
+                          .planned_bytes = bytes(split.planned_bytes)});
   }
   if (split.planned_buffers) {
-    shared.report.buffers.push_back(
-        {.rank = rank,
-         .peak_bytes = communicator.traffic().peak_buffer_bytes,
-         .planned_bytes = *split.planned_buffers});
+    mine.buffers = {.rank = rank,
+                    .peak_bytes = communicator.traffic().peak_buffer_bytes,
+                    .planned_bytes = *split.planned_buffers};
   }
+  gather(mine, communicator, report);
 }
 
-void run_rank(const BenchOptions& options, const BenchCase& bench_case,
-              const BenchCase::Operation& whole,
-              comm::Communicator& communicator, Shared& shared) {
-  const bool first = communicator.rank() == 0;
+/// Returns a report on rank 0.
+BenchReport run_rank(const BenchOptions& options, const BenchCase& bench_case,
+                     const BenchCase::Operation& whole, bool first,
+                     comm::Communicator& communicator, Shared& shared) {
+  const bool leads = communicator.rank() == 0;
+  BenchReport report{.name = bench_case.name, .pairs = {}, .links = {}};
   const BenchCase::Part split = bench_case.split(communicator);
   ensure(at::get_num_threads() == options.threads,
          "a rank has {} threads instead of {}", at::get_num_threads(),
          options.threads);
-  rehearse(options, split, whole, communicator, shared);
+  rehearse(options, split, whole, first, communicator, shared, report);
   for (int i = 0; i < options.repeat; ++i) {
     BenchReport::Pair pair;
-    if (first) std::this_thread::sleep_for(kCalm);
+    if (leads) std::this_thread::sleep_for(kCalm);
     communicator.barrier();
     pair.split_seconds = seconds_of([&] {
       split.operation();
       communicator.barrier();
     });
-    if (first) {
+    if (leads) {
       check_interrupted();
       // The other ranks sleep in the barrier meanwhile.
       at::set_num_threads(options.ranks * options.threads);
       pair.whole_seconds = seconds_of([&] { whole(); });
       at::set_num_threads(options.threads);
-      shared.report.pairs.push_back(pair);
+      report.pairs.push_back(pair);
     }
     communicator.barrier();
   }
+  return report;
 }
 
 void add_options(CLI::App& command, BenchOptions& options) {
@@ -140,7 +183,8 @@ void add_options(CLI::App& command, BenchOptions& options) {
         ->type_name("N")
         ->capture_default_str();
   };
-  number("--ranks", options.ranks, "Ranks, as threads of this process");
+  number("--ranks", options.ranks,
+         "Ranks, as threads of this process (under a launcher: its processes)");
   number("--threads", options.threads,
          "Threads per rank; one device gets ranks x threads");
   number("--seq-len", options.seq_len, "Tokens of each whole sequence");
@@ -165,9 +209,6 @@ void add_options(CLI::App& command, BenchOptions& options) {
 
 /// Throws InvalidArgument naming the first option that can't be used.
 void check(const BenchOptions& options, const Context& context) {
-  require(!context.engine.is_group(),
-          "[bench] runs its ranks as threads of one process: start it without "
-          "a launcher");
   const auto positive = [](const char* flag, std::int64_t value) {
     require(value >= 1, "[bench] got {} {}; want at least 1", flag, value);
   };
@@ -178,7 +219,6 @@ void check(const BenchOptions& options, const Context& context) {
   positive("--heads", options.heads);
   positive("--head-dim", options.head_dim);
   positive("--repeat", options.repeat);
-  context.ranks(options.ranks, options.ranks, "[bench]");
   require(options.threads <= kMaxThreads / options.ranks,
           "[bench] got {} ranks of {} threads; want at most {} threads in all",
           options.ranks, options.threads, kMaxThreads);
@@ -227,22 +267,20 @@ at::Tensor shard(const at::Tensor& whole, const schedule::Layout& layout,
   return whole.detach().index_select(1, index).set_requires_grad(gradient);
 }
 
-BenchReport run_case(const BenchOptions& options, const BenchCase& bench_case,
+BenchReport run_case(const comm::Engine& engine, const BenchOptions& options,
+                     const BenchCase& bench_case,
                      const BenchCase::Operation& whole) {
   Shared shared;
-  shared.report.name = bench_case.name;
+  BenchReport report;
   // Process-wide, and taken over by each new thread: once, before any starts.
   at::set_num_threads(options.threads);
-  comm::Engine().run(options.ranks, {}, [&](comm::Communicator& communicator) {
-    run_rank(options, bench_case, whole, communicator, shared);
+  engine.run(options.ranks, {}, [&](comm::Communicator& communicator) {
+    const bool first = communicator.rank() == engine.rank();
+    BenchReport mine =
+        run_rank(options, bench_case, whole, first, communicator, shared);
+    if (first) report = std::move(mine);
   });
-  std::sort(shared.report.links.begin(), shared.report.links.end(),
-            [](const auto& a, const auto& b) {
-              return std::pair(a.from, a.to) < std::pair(b.from, b.to);
-            });
-  std::sort(shared.report.buffers.begin(), shared.report.buffers.end(),
-            [](const auto& a, const auto& b) { return a.rank < b.rank; });
-  return std::move(shared.report);
+  return report;
 }
 
 void print_reports(const std::string& bench, const BenchOptions& options,
@@ -288,22 +326,31 @@ CLI::App* add_benchmark(CLI::App& bench, Context& context,
                         std::function<void()> run) {
   CLI::App* command = bench.add_subcommand(name, text);
   add_options(*command, options);
-  command->callback(
-      [&context, &options, prepare = std::move(prepare), run = std::move(run)] {
-        check(options, context);
-        options.mask = mask_from_option(options.mask_argument, "[bench]");
-        prepare();
-        context.job = run;
-      });
+  command->callback([&context, &options, command, prepare = std::move(prepare),
+                     run = std::move(run)] {
+    options.ranks = context.ranks(command->count("--ranks") > 0
+                                      ? std::optional(options.ranks)
+                                      : std::nullopt,
+                                  options.ranks, "[bench]");
+    check(options, context);
+    options.mask = mask_from_option(options.mask_argument, "[bench]");
+    prepare();
+    context.facts = {{"command", "bench"}};
+    for (const CLI::Option* option : command->get_options()) {
+      context.facts[option->get_name()] =
+          fmt::format("{}", fmt::join(option->results(), ","));
+    }
+    context.job = run;
+  });
   return command;
 }
 
 void add_bench(CLI::App& app, Context& context) {
-  CLI::App* bench = app.add_subcommand(
-      "bench", "Time attention and linear attention over ranks");
+  CLI::App* bench = app.add_subcommand("bench", "Time what ranks do together");
   bench->require_subcommand(1);
   add_bench_attention(*bench, context);
   add_bench_linear(*bench, context);
+  add_bench_exchange(*bench, context);
 }
 
 }  // namespace ringweave::cli

@@ -1,8 +1,8 @@
 // What the benchmarks share: options, timing side by side, and the report.
 //
-// A benchmark times one operation split over local ranks against the same on
-// one device with as many threads in all. Both run in turn in one process, so
-// that drift of the machine hits both; the results are compared as well, since
+// A benchmark times one operation split over ranks against the same on one
+// device with as many threads in all. Both run in turn, so that drift of the
+// machine hits both; the results are compared as well, since
 // a fast wrong answer is worth nothing.
 #pragma once
 
@@ -19,6 +19,7 @@
 #include "ringweave/cli/bench_report.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/comm/communicator.h"
+#include "ringweave/comm/engine.h"
 #include "ringweave/planner/plan_file.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/mask/mask.h"
@@ -76,8 +77,10 @@ struct BenchCase {
   std::function<Part(comm::Communicator&)> split;
 };
 
-/// `whole` runs on one thread of the caller's, with ranks · threads of torch.
-BenchReport run_case(const BenchOptions& options, const BenchCase& bench_case,
+/// `whole` runs on one thread of rank 0's process, with ranks · threads of
+/// torch. Only rank 0's report has times.
+BenchReport run_case(const comm::Engine& engine, const BenchOptions& options,
+                     const BenchCase& bench_case,
                      const BenchCase::Operation& whole);
 
 /// Prints tables to stdout, or one JSON object; `baseline` says what the whole

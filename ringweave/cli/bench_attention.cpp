@@ -232,11 +232,14 @@ void save_schedules(const AttentionBench& bench) {
   if (spec.backward) save(schedule::Pass::backward);
 }
 
-void run(const AttentionBench& bench) {
+void run(const AttentionBench& bench, const Context& context) {
   if (!bench.device_table.empty()) {
+    require(!context.engine.is_group(),
+            "{} got --save-device-table under a launcher; want one process",
+            kWhere);
     return save_device_table(bench.options, bench.kv_heads, bench.device_table);
   }
-  if (!bench.save_prefix.empty()) save_schedules(bench);
+  if (!bench.save_prefix.empty() && context.leads()) save_schedules(bench);
   const AttentionTensors whole = make_tensors(bench);
   const Baseline baseline = make_baseline(bench, whole);
   std::vector<BenchReport> reports;
@@ -249,9 +252,10 @@ void run(const AttentionBench& bench) {
           .planned_bytes = planned_bytes(*plan, units),
           .planned_buffers = planned_buffers(*plan, units)};
     };
-    reports.push_back(
-        run_case(bench.options, {strategy, split}, baseline.operation));
+    reports.push_back(run_case(context.engine, bench.options, {strategy, split},
+                               baseline.operation));
   }
+  if (!context.leads()) return;
   print_reports("attention", bench.options, baseline.name, reports);
 }
 
@@ -299,7 +303,8 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
   CLI::App* command = add_benchmark(
       bench_command, context, "attention",
       "Softmax attention split over ranks, against one call of libtorch's op",
-      bench->options, [bench] { prepare(*bench); }, [bench] { run(*bench); });
+      bench->options, [bench] { prepare(*bench); },
+      [bench, &context] { run(*bench, context); });
   command
       ->add_option("--kv-heads", bench->kv_heads,
                    "Heads of keys and values; default: all heads")

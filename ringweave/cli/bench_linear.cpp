@@ -115,7 +115,7 @@ BenchCase::Part part_of(const LinearBench& bench,
                                                            v, gates, backward)};
 }
 
-void run(const LinearBench& bench) {
+void run(const LinearBench& bench, const Context& context) {
   const LinearTensors whole = make_tensors(bench);
   // The whole runs on one rank, so it needs no peer; any exchange will do.
   comm::Communicator alone(comm::LocalWorld(1).transport(0));
@@ -133,9 +133,10 @@ void run(const LinearBench& bench) {
       return part_of(bench, linear_spec(bench.options, exchange), whole,
                      communicator);
     };
-    reports.push_back(
-        run_case(bench.options, {exchange, split}, whole_operation));
+    reports.push_back(run_case(context.engine, bench.options, {exchange, split},
+                               whole_operation));
   }
+  if (!context.leads()) return;
   print_reports("linear", bench.options, "the same on one rank", reports);
 }
 
@@ -180,7 +181,8 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
   CLI::App* command = add_benchmark(
       bench_command, context, "linear",
       "Linear attention split over ranks, against the same on one rank",
-      bench->options, [bench] { prepare(*bench); }, [bench] { run(*bench); });
+      bench->options, [bench] { prepare(*bench); },
+      [bench, &context] { run(*bench, context); });
   command
       ->add_option("--kv-heads", bench->kv_heads,
                    "Heads of keys and values; default: all heads; with "

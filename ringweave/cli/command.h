@@ -48,6 +48,9 @@ void add_simulate(CLI::App& app, Context& context);
 void add_topology_show(CLI::App& topology, Context& context);
 void add_topology_probe(CLI::App& topology, Context& context);
 
+/// Below `bench`; the only one that needs no torch.
+void add_bench_exchange(CLI::App& bench, Context& context);
+
 /// Name → version of what the program was built with.
 Json versions();
 

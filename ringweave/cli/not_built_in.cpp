@@ -23,8 +23,12 @@ void add_train(CLI::App& app, Context&) {
   add_missing(app, "train", "Train a model, its sequences split over ranks");
 }
 
-void add_bench(CLI::App& app, Context&) {
-  add_missing(app, "bench", "Time attention and linear attention over ranks");
+void add_bench(CLI::App& app, Context& context) {
+  CLI::App* bench = app.add_subcommand("bench", "Time what ranks do together");
+  bench->require_subcommand(1);
+  add_missing(*bench, "attention", "Softmax attention split over ranks");
+  add_missing(*bench, "linear", "Linear attention split over ranks");
+  add_bench_exchange(*bench, context);
 }
 
 std::string torch_version() { return "not built in"; }

@@ -20,7 +20,6 @@
 #include "ringweave/planner/cost/attention_work.h"
 #include "ringweave/planner/demand_bytes.h"
 #include "ringweave/sim/trace.h"
-#include "ringweave/topology/lower_bound.h"
 
 namespace ringweave::cli {
 namespace {
@@ -31,13 +30,10 @@ constexpr const char* kWhere = "[simulate]";
 double transfer_bound(const SimulateInput& input, schedule::Pass pass) {
   const bool forward = pass == schedule::Pass::forward;
   const planner::ModelShape& shape = input.shape;
-  const auto bytes = planner::demand_bytes(
-      input.demand, static_cast<double>(forward ? shape.kv_token_bytes()
-                                                : shape.grad_token_bytes()));
-  return topology::lower_bound(forward
-                                   ? input.topology
-                                   : planner::reversed_topology(input.topology),
-                               bytes)
+  return planner::transfer_bound(
+             input.topology, input.demand, pass,
+             static_cast<double>(forward ? shape.kv_token_bytes()
+                                         : shape.grad_token_bytes()))
       .seconds;
 }
 

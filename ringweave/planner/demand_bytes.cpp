@@ -77,4 +77,12 @@ topology::Topology reversed_topology(const topology::Topology& topology) {
   return topology::Topology(std::move(spec));
 }
 
+topology::LowerBound transfer_bound(const topology::Topology& topology,
+                                    const schedule::AttentionDemand& demand,
+                                    schedule::Pass pass, double unit_bytes) {
+  return topology::lower_bound(
+      pass == schedule::Pass::forward ? topology : reversed_topology(topology),
+      demand_bytes(demand, unit_bytes));
+}
+
 }  // namespace ringweave::planner

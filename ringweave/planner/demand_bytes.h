@@ -21,4 +21,11 @@ topology::DemandBytes demand_bytes(const schedule::AttentionDemand& demand,
 /// and values are not counted, since a schedule may have kept them.
 topology::Topology reversed_topology(const topology::Topology& topology);
 
+/// Of the transfers of one pass, all schedules that keep queries in place:
+/// topology::lower_bound() of keys and values, or in backward of their
+/// gradients. `unit_bytes`: of one token's.
+topology::LowerBound transfer_bound(const topology::Topology& topology,
+                                    const schedule::AttentionDemand& demand,
+                                    schedule::Pass pass, double unit_bytes);
+
 }  // namespace ringweave::planner

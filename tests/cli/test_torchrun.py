@@ -109,6 +109,31 @@ class Torchrun(ProcessTest):
             _, err = launcher.communicate(timeout=cli.SECONDS)
             self.assertNotEqual(launcher.returncode, 0, err)
 
+    def test_benchmarks(self):
+        for arguments, cases in (
+                (("attention", "--strategy", "ring,direct", "--kv-heads", 2), 2),
+                (("linear", "--exchange", "chain"), 1)):
+            done = self.torchrun("bench", *arguments, "--json", "--seq-len", 93,
+                                 "--heads", 4, "--head-dim", 8, "--dtype",
+                                 "float64", "--repeat", 1, ranks=3)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            got = json.loads(done.stdout)
+            self.assertEqual((got["ranks"], len(got["cases"])), (3, cases))
+            for case in got["cases"]:
+                self.assertLess(case["max_error"], 1e-10)
+                self.assertEqual([(link["from"], link["to"])
+                                  for link in case["links"]],
+                                 [(a, b) for a in range(3) for b in range(3)
+                                  if a != b])
+                for link in case["links"]:
+                    self.assertEqual(link["sent_bytes"], link["planned_bytes"])
+        done = self.torchrun("bench", "exchange", "--json", "--shard-bytes",
+                             "64KiB", "--repeat", 1, ranks=3)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        got = json.loads(done.stdout)
+        self.assertTrue(got["processes"])
+        self.assertEqual(len(got["cases"]), 8)
+
     def test_topology_prints_once(self):
         done = self.torchrun("topology", "decompose", "--ranks", 5, "--json",
                              ranks=2)

@@ -1,0 +1,78 @@
+"""`ringweave bench exchange`: what it sends, measures and predicts."""
+
+import unittest
+
+import cli
+
+SIZE = 65536
+
+
+class BenchExchange(cli.CliTest):
+    def cases(self, *more):
+        got = self.results("bench", "exchange", "--json", "--repeat", 2,
+                           "--shard-bytes", SIZE, *more)
+        return {(case["strategy"], case["pass"]): case for case in got["cases"]}
+
+    def test_bytes_bounds_and_predictions(self):
+        cases = self.cases("--topology", "mesh:ranks=4",
+                           "--strategy", "ring,multi_ring,direct,all_gather")
+        self.assertEqual(len(cases), 8)
+        for (strategy, _), case in cases.items():
+            wanted = 3 * SIZE if strategy == "ring" else SIZE
+            self.assertLessEqual(abs(case["busiest_link_bytes"] - wanted),
+                                 0.02 * wanted, case)
+            self.assertEqual(case["shard_bytes"], SIZE)
+            self.assertGreater(case["seconds"]["min"], 0)
+            self.assertLessEqual(case["seconds"]["min"],
+                                 case["seconds"]["median"])
+            self.assertGreater(case["bare_seconds"]["median"], 0)
+            self.assertGreater(case["over_bound"], 0)
+            self.assertTrue(0 <= case["waiting_share"] <= 1, case)
+        # On a full mesh a ring uses one of three links.
+        for step in ("forward", "backward"):
+            ring, multi = cases["ring", step], cases["multi_ring", step]
+            self.assertAlmostEqual(
+                ring["predicted_seconds"] / multi["predicted_seconds"], 3,
+                delta=0.06)
+            self.assertAlmostEqual(
+                multi["predicted_seconds"] / multi["bound_seconds"], 1,
+                delta=0.02)
+
+    def test_without_a_topology_nothing_is_predicted(self):
+        cases = self.cases("--ranks", 3, "--strategy", "hierarchical:nodes=3",
+                           "--only", "backward")
+        (case,) = cases.values()
+        self.assertEqual(case["pass"], "backward")
+        self.assertNotIn("bound_seconds", case)
+
+    def test_strategies_of_the_topology(self):
+        cases = self.cases("--topology", "dgx-1", "--only", "forward",
+                           "--strategy", "rings,synthesised")
+        self.assertEqual(len(cases), 2)
+
+    def test_table(self):
+        done = cli.run("bench", "exchange", "--ranks", 2, "--repeat", 1,
+                       "--shard-bytes", "64KiB,1MiB", "--strategy", "direct")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("threads of one process", done.stdout)
+        self.assertIn("65.5 kB", done.stdout)
+        self.assertIn("1.05 MB", done.stdout)
+        self.assertEqual(done.stdout.count("direct "), 4)
+
+    def test_bad_input_is_one_error(self):
+        for arguments, words in (
+                (("--shard-bytes", 1000), ("1000 bytes", "multiple of 512")),
+                (("--shard-bytes", "1000GiB"), ("this machine's memory",)),
+                (("--ranks", 1), ("1 rank", "at least 2")),
+                (("--repeat", 0), ("--repeat 0",)),
+                (("--only", "sideways"), ("sideways",)),
+                (("--strategy", "rong"), ("rong", "ring")),
+                (("--topology", "mesh:ranks=3", "--ranks", 4),
+                 ("3 ranks", "4 ranks")),
+                (("--ranks", 3, "--strategy", "hierarchical:nodes=2"),
+                 ("3 ranks",))):
+            self.assert_fault(cli.run("bench", "exchange", *arguments), *words)
+
+
+if __name__ == "__main__":
+    unittest.main()
