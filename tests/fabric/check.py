@@ -10,7 +10,7 @@ LEAST, MOST = 0.97, 1.1
 @dataclasses.dataclass
 class Row:
     """One flow between two ranks, in payload bytes per second."""
-    path: list[int]
+    route: list[int]  # vertices
     wanted: float
     round: int  # of those that run all at once
     alone: float = 0.0
@@ -25,36 +25,41 @@ class Row:
         return all(LEAST <= ratio <= MOST for ratio in self.ratios)
 
 
+def links_of(route):
+    return set(zip(route, route[1:]))
+
+
 def rounds(fabric):
-    """Flows by round, as ways: of ranks with a way there and back. Those of one round share no link, so that each is bound by
-    its own narrowest link; all rounds together cross every link that a rank
-    reaches. Of a mesh, one round holds all links."""
+    """The routes to measure, by round. Those of one round share no link, so that
+    each is bound by its own narrowest link; all rounds together cross every link
+    of a pair of ranks with routes there and back. Of a mesh, one round holds all
+    links."""
     ranks = range(fabric.ranks)
-    ways = [fabric.route(a, b) for a in ranks for b in ranks
-            if a != b and fabric.route(b, a)]
+    routes = [fabric.route(a, b) for a in ranks for b in ranks
+              if a != b and fabric.route(b, a)]
     # The shortest first, so that links have a row of their own where they can;
     # then by distance, which spreads a switch over its ports.
-    paths = sorted(filter(None, ways), key=lambda path: (
-        len(path), (path[-1] - path[0]) % fabric.ranks, path))
-    left = {link for path in paths for link in zip(path, path[1:])}
+    routes = sorted(filter(None, routes), key=lambda route: (
+        len(route), (route[-1] - route[0]) % fabric.ranks, route))
+    left = {link for route in routes for link in links_of(route)}
     result = []
     while left:
         used, flows = set(), []
         # Twice: first those that cross what no round has crossed.
         for first in (True, False):
-            for path in paths:
-                links = set(zip(path, path[1:]))
+            for route in routes:
+                links = links_of(route)
                 if links & used or (first and not links & left):
                     continue
                 used |= links
-                flows.append(path)
+                flows.append(route)
         left -= used
         result.append(flows)
     return result
 
 
 def unreachable(fabric):
-    """Pairs of ranks without a way."""
+    """Pairs of ranks without a route."""
     ranks = range(fabric.ranks)
     return [(a, b) for a in ranks for b in ranks
             if a != b and not fabric.route(a, b)]
@@ -63,7 +68,7 @@ def unreachable(fabric):
 def _until_good(rows, field, flood, tries):
     """Measures rows at once, again while one falls short, `tries` times at
     most."""
-    flows = [(row.path[0], row.path[-1]) for row in rows]
+    flows = [(row.route[0], row.route[-1]) for row in rows]
     for _ in range(tries):
         for row, rate in zip(rows, flood.rates(flows)):
             setattr(row, field, max(rate, getattr(row, field)))
@@ -77,13 +82,13 @@ def measure(fabric, tries=1, progress=lambda text: None):
     work on the machine can only take from a link."""
     rows = {}
     with Flood(fabric) as flood:
-        for number, paths in enumerate(rounds(fabric)):
-            progress(f"round {number + 1}: {len(paths)} flows at once")
-            together = [Row(path, fabric.rate(path), number + 1)
-                        for path in paths]
+        for number, routes in enumerate(rounds(fabric)):
+            progress(f"round {number + 1}: {len(routes)} flows at once")
+            together = [Row(route, fabric.rate(route), number + 1)
+                        for route in routes]
             _until_good(together, "together", flood, tries)
             for row in together:
-                rows.setdefault(tuple(row.path), row)
+                rows.setdefault(tuple(row.route), row)
         progress(f"{len(rows)} flows one by one")
         for row in rows.values():
             _until_good([row], "alone", flood, tries)
@@ -93,9 +98,9 @@ def measure(fabric, tries=1, progress=lambda text: None):
 def table(fabric, rows):
     names = [vertex.name for vertex in fabric.graph.vertices]
     many = len({row.round for row in rows}) > 1
-    cells = [["way", "wanted", "alone", "", "together", "", ""]]
+    cells = [["route", "wanted", "alone", "", "together", "", ""]]
     for row in rows:
-        cell = [" > ".join(names[vertex] for vertex in row.path),
+        cell = [" > ".join(names[vertex] for vertex in row.route),
                 f"{row.wanted * 8e-6:.1f}"]
         for rate, ratio in zip((row.alone, row.together), row.ratios):
             cell += [f"{rate * 8e-6:.1f}", f"{ratio:.3f}"]

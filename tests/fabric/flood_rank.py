@@ -16,7 +16,7 @@ CONNECT_SECONDS = 20
 
 
 def _connect(address, port, rank):
-    """Waits for the peer to listen, but not for a way to it."""
+    """Waits for the peer to listen, but not for a route to it."""
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         try:

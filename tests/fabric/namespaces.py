@@ -176,7 +176,7 @@ class Fabric:
 
     link_mbit   what the fastest link carries in payload; the others in proportion
     rate_scale  or: times the file's rates
-    through_ranks  ranks pass on what has no other way
+    through_ranks  ranks pass on what has no other route
     environment    of the ranks' programs, beside what tells them their rank
     """
 
@@ -213,12 +213,12 @@ class Fabric:
     # --- what the links are -------------------------------------------------
 
     def route(self, source, target):
-        """The vertices from one rank to another; [] if there is no way."""
+        """The vertices on the route from one rank to another; [] if there is none."""
         return routes.route(self.wiring.hops, source, target)
 
-    def rate(self, path):
-        """Payload bytes per second of a path's narrowest link."""
-        return min(self.graph.links[link] for link in zip(path, path[1:]))
+    def rate(self, route):
+        """Payload bytes per second of a route's narrowest link."""
+        return min(self.graph.links[link] for link in zip(route, route[1:]))
 
     def address(self, rank):
         return wiring.address(self.graph, rank)

@@ -8,7 +8,7 @@ def next_hops(graph, target, through_ranks=False):
     the widest, as Topology::route() takes it.
 
     Ranks pass traffic on if the topology says so. With `through_ranks` they do
-    so too where there is no other way.
+    so too where there is no other route.
     """
     into = {}
     for (source, at), rate in graph.links.items():
@@ -41,10 +41,10 @@ def all_hops(graph, through_ranks=False):
 
 
 def route(hops, source, target):
-    """The vertices from one rank to another; [] if there is no way."""
-    path = [source]
-    while path[-1] != target:
-        if path[-1] not in hops[target]:
+    """The vertices on the route from one rank to another; [] if there is none."""
+    vertices = [source]
+    while vertices[-1] != target:
+        if vertices[-1] not in hops[target]:
             return []
-        path.append(hops[target][path[-1]])
-    return path
+        vertices.append(hops[target][vertices[-1]])
+    return vertices

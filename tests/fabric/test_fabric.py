@@ -14,7 +14,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # tests/
-from fabric import PIPE, Fabric, Flood, check, refusal
+from fabric import PIPE, Fabric, Flood, Settings, check, refusal
 from fabric.topology import parse
 from test_wiring import mesh, regular, two_level
 
@@ -37,7 +37,7 @@ if rank == 1:
             peer, _ = server.accept()
             peer.sendall(b"x")
 try:
-    with socket.create_connection(("10.99.0.2", 6000), timeout=2) as peer:
+    with socket.create_connection(("rank1", 6000), timeout=2) as peer:
         print("got", len(peer.recv(1)))
 except OSError as error:
     print(type(error).__name__, error)
@@ -91,9 +91,9 @@ class FabricTest(unittest.TestCase):
     def assert_links(self, fabric, alone=3):
         """All flows of check's rounds at once, and some alone."""
         with Flood(fabric) as flood:
-            for paths in check.rounds(fabric):
-                flows = [(path[0], path[-1]) for path in paths]
-                wanted = [fabric.rate(path) for path in paths]
+            for routes in check.rounds(fabric):
+                flows = [(route[0], route[-1]) for route in routes]
+                wanted = [fabric.rate(route) for route in routes]
                 self.assert_rates(flood, flows, wanted)
             for flow, rate in list(zip(flows, wanted))[:alone]:
                 self.assert_rates(flood, [flow], [rate])
@@ -134,7 +134,6 @@ class Rates(FabricTest):
             self.assert_rates(flood, [(0, 2)], [12.5e6])
 
     def test_small_messages(self):
-        from fabric import Settings
         self.assert_links(self.fabric(mesh(2), 100,
                                       settings=Settings.small_messages()))
 
@@ -202,7 +201,7 @@ class Programs(FabricTest):
 
 class Faults(FabricTest):
     def talk(self, fabric):
-        ((process),) = [fabric.start(0, python(TALK), stdout=PIPE)]
+        process = fabric.start(0, python(TALK), stdout=PIPE)
         process.wait(SECONDS)
         with process.stdout as out:
             return out.read().strip()
@@ -316,7 +315,7 @@ class Tool(FabricTest):
         self.assertIn("rank 1 was killed by signal 9", done.stderr)
         self.assertIn("rank 2 ended with 0", done.stderr)
 
-    def test_check_prints_a_row_per_way(self):
+    def test_check_prints_a_row_per_route(self):
         done = self.tool("check", self.file, "--link-mbit", 50)
         self.assertIn(done.returncode, (0, 1), done.stderr)
         rows = [line for line in done.stdout.splitlines() if " > " in line]

@@ -105,13 +105,15 @@ class Files(unittest.TestCase):
 
     def test_written_as_it_was_read(self):
         for file in (PAIR, mesh(4), two_level(), regular("ring", 5),
-                     two_level(nics_per_node=1, inside="switch")):
+                     two_level(nics_per_node=1)):
             graph = parse(file)
             self.assertEqual(parse(graph.to_json()), graph)
+            changed = graph.scaled(2).with_slow(0, 1, 0.5)
+            self.assertEqual(parse(changed.to_json()), changed)
 
 
 class Routes(unittest.TestCase):
-    def ways(self, file, through_ranks=False, **options):
+    def routes(self, file, through_ranks=False, **options):
         graph = parse(file)
         for link in options.get("without", []):
             graph = graph.without(*link)
@@ -122,43 +124,43 @@ class Routes(unittest.TestCase):
                 if a != b}, fabric
 
     def test_mesh(self):
-        ways, fabric = self.ways(mesh(4))
-        self.assertTrue(all(len(way) == 2 for way in ways.values()))
+        routes, fabric = self.routes(mesh(4))
+        self.assertTrue(all(len(route) == 2 for route in routes.values()))
         self.assertEqual(len(fabric.wiring.cables), 6)
         self.assertEqual(fabric.wiring.forwarding, set())
         (only,) = check.rounds(fabric)
         self.assertEqual(len(only), 12)
 
     def test_switch(self):
-        ways, fabric = self.ways(regular("switch", 3))
-        self.assertEqual(ways[2, 0], ["rank2", "switch0", "rank0"])
+        routes, fabric = self.routes(regular("switch", 3))
+        self.assertEqual(routes[2, 0], ["rank2", "switch0", "rank0"])
         (only,) = check.rounds(fabric)
         self.assertEqual(len(only), 3)  # every port in both directions
 
     def test_nodes(self):
-        ways, fabric = self.ways(two_level())
-        self.assertEqual(ways[0, 1], ["rank0", "rank1"])
-        self.assertEqual(ways[1, 2], ["rank1", "nic1", "spine", "nic2", "rank2"])
+        routes, fabric = self.routes(two_level())
+        self.assertEqual(routes[0, 1], ["rank0", "rank1"])
+        self.assertEqual(routes[1, 2], ["rank1", "nic1", "spine", "nic2", "rank2"])
         self.assertEqual(fabric.rate(fabric.route(1, 2)) * 8e-6, 25)
-        ways, _ = self.ways(two_level(nics_per_node=1, inside="switch"))
-        self.assertEqual(ways[2, 3], ["rank2", "switch1", "rank3"])
-        self.assertEqual(ways[3, 0], ["rank3", "nic1", "spine", "nic0", "rank0"])
+        routes, _ = self.routes(two_level(nics_per_node=1, inside="switch"))
+        self.assertEqual(routes[2, 3], ["rank2", "switch1", "rank3"])
+        self.assertEqual(routes[3, 0], ["rank3", "nic1", "spine", "nic0", "rank0"])
 
     def test_ranks_pass_on_in_a_ring_and_a_torus(self):
-        ways, fabric = self.ways(regular("ring", 5))
-        self.assertEqual(ways[0, 2], ["rank0", "rank1", "rank2"])
+        routes, fabric = self.routes(regular("ring", 5))
+        self.assertEqual(routes[0, 2], ["rank0", "rank1", "rank2"])
         self.assertEqual(fabric.wiring.forwarding, set(range(5)))
-        ways, fabric = self.ways(regular("torus", 6, dimensions=[3, 2]))
+        routes, fabric = self.routes(regular("torus", 6, dimensions=[3, 2]))
         self.assertEqual(len(fabric.wiring.cables), 9)
-        self.assertEqual(len(ways[0, 3]), 3)
+        self.assertEqual(len(routes[0, 3]), 3)
 
     def test_a_missing_link(self):
-        ways, fabric = self.ways(mesh(3), without=[(0, 1)])
-        self.assertEqual(ways[0, 1], [])
+        routes, fabric = self.routes(mesh(3), without=[(0, 1)])
+        self.assertEqual(routes[0, 1], [])
         self.assertEqual(check.unreachable(fabric), [(0, 1), (1, 0)])
-        ways, fabric = self.ways(mesh(3), without=[(0, 1)], through_ranks=True)
-        self.assertEqual(ways[0, 1], ["rank0", "rank2", "rank1"])
-        self.assertEqual(ways[0, 2], ["rank0", "rank2"])
+        routes, fabric = self.routes(mesh(3), without=[(0, 1)], through_ranks=True)
+        self.assertEqual(routes[0, 1], ["rank0", "rank2", "rank1"])
+        self.assertEqual(routes[0, 2], ["rank0", "rank2"])
         self.assertEqual(check.unreachable(fabric), [])
 
     def test_the_wider_of_two_ways(self):
@@ -167,17 +169,17 @@ class Routes(unittest.TestCase):
         file["links"] = [
             {"from": a, "to": b, "bytes_per_second": rate} for a, b, rate in
             (("a", "s", 3e6), ("s", "b", 1e6), ("a", "t", 2e6), ("t", "b", 2e6))]
-        ways, fabric = self.ways(file)
-        self.assertEqual(ways[0, 1], ["a", "t", "b"])
-        covered = {link for flows in check.rounds(fabric) for path in flows
-                   for link in zip(path, path[1:])}
+        routes, fabric = self.routes(file)
+        self.assertEqual(routes[0, 1], ["a", "t", "b"])
+        covered = {link for flows in check.rounds(fabric) for route in flows
+                   for link in check.links_of(route)}
         self.assertEqual(len(covered), 4)
 
     def test_a_link_of_one_direction(self):
         file = copy.deepcopy(PAIR)
         file["links"][0]["duplex"] = "simplex"
-        ways, _ = self.ways(file)
-        self.assertEqual((ways[0, 1], ways[1, 0]), (["a", "b"], []))
+        routes, _ = self.routes(file)
+        self.assertEqual((routes[0, 1], routes[1, 0]), (["a", "b"], []))
 
     def test_local_ranks_count_within_the_node(self):
         fabric = Fabric(parse(two_level()), link_mbit=100)

@@ -29,6 +29,9 @@ class Graph:
     vertices: tuple[Vertex, ...]
     links: dict[tuple[int, int], float]  # (from, to) -> payload bytes per second
     ranks_forward: bool = False
+    # What a regular file says under "fabric", without latencies: with it the
+    # planner keeps its closed forms.
+    regular: dict | None = None
 
     @property
     def ranks(self):
@@ -61,7 +64,10 @@ class Graph:
         return cable
 
     def scaled(self, factor):
-        return dataclasses.replace(self, links={
+        regular = self.regular and {
+            field: value * factor if field.endswith("bytes_per_second") else value
+            for field, value in self.regular.items()}
+        return dataclasses.replace(self, regular=regular, links={
             link: rate * factor for link, rate in self.links.items()})
 
     def with_slow(self, a, b, factor):
@@ -70,7 +76,7 @@ class Graph:
         if not 0 < factor <= 1:
             raise FabricError(f"[fabric] got {factor} times the rate of link "
                               f"{a}-{b}; want more than 0 and at most 1")
-        return dataclasses.replace(self, links={
+        return dataclasses.replace(self, regular=None, links={
             link: rate * factor if link in (cable, cable[::-1]) else rate
             for link, rate in self.links.items()})
 
@@ -81,14 +87,16 @@ class Graph:
         if not links:
             raise FabricError(f"[fabric] got {self.name} without {a}-{b}; "
                               "want at least one link")
-        return dataclasses.replace(self, links=links)
+        return dataclasses.replace(self, regular=None, links=links)
 
     def to_json(self):
         """A topology file of these rates."""
+        head = {"format": "ringweave.topology", "version": 1, "name": self.name}
+        if self.regular:
+            return {**head, "fabric": self.regular}
         names = [vertex.name for vertex in self.vertices]
         return {
-            "format": "ringweave.topology", "version": 1,
-            "name": self.name, "ranks_forward": self.ranks_forward,
+            **head, "ranks_forward": self.ranks_forward,
             "ranks": [{"name": v.name, "node": v.node}
                       for v in self.vertices if v.kind == "rank"],
             "switches": [{"name": v.name, "node": v.node, "kind": v.kind}
@@ -278,7 +286,10 @@ def _expanded(name, fabric, keep_latency):
             for rank in range(first, first + sharing):
                 cable(rank, nic, nic_rate)
             cable(nic, spine, nic_rate)
-    return Graph(name, tuple(vertices), links, inside in ("ring", "torus"))
+    regular = {field: value for field, value in fabric.items()
+               if not field.endswith("latency_seconds")}
+    return Graph(name, tuple(vertices), links, inside in ("ring", "torus"),
+                 regular)
 
 
 def _torus(sides, cable):

@@ -66,8 +66,7 @@ class Wiring:
     def __init__(self, graph, settings, through_ranks=False):
         self.graph, self.settings = graph, settings
         self.hops = routes.all_hops(graph, through_ranks)
-        # Links of one direction are cables too: what does not lead back is left
-        # without routes.
+        # Also of links of one direction: what would lead back has no routes.
         self.cables = sorted({tuple(sorted(link)) for link in graph.links})
         forwarding = {at for rank, hops in enumerate(self.hops)
                       for at in hops.values() if at != rank}
@@ -82,12 +81,10 @@ class Wiring:
                     f"{LEAST_MBIT} to {MOST_MBIT}: scale the rates with "
                     "--link-mbit or --rate-scale")
 
-    def ends(self, a, b):
-        return (a, b), (b, a)
-
     def make(self):
         """(program, namespace or None, lines): in this order."""
         everywhere = range(len(self.graph.vertices))
+        yield "sh", None, self._names()
         yield "ip", None, [f"netns add {namespace(v)}" for v in everywhere]
         for v in everywhere:
             yield "sh", namespace(v), self._system(v)
@@ -102,6 +99,16 @@ class Wiring:
                 lines += self.up(v, peer)
             yield "ip", namespace(v), lines
             yield "tc", namespace(v), [self.shape(v, peer) for peer in peers]
+
+    def _names(self):
+        """Lines for a shell: rank0 and so on in /etc/hosts, which the room has
+        for itself. torch warns of every address without a name, and looks it
+        up as one of IPv6."""
+        names = [f"{form}{address(self.graph, rank)} rank{rank}"
+                 for form in ("", "::ffff:")
+                 for rank in range(self.graph.ranks)]
+        return ["set -e", "cat > /run/hosts << end", "127.0.0.1 localhost",
+                *names, "end", "mount --bind /run/hosts /etc/hosts"]
 
     def _system(self, vertex):
         """Lines for a shell: TCP in the namespace."""
