@@ -5,8 +5,8 @@
     with Fabric(load("mesh.json"), link_mbit=400) as fabric:
         outcomes = fabric.run([sys.executable, "program.py"], seconds=60)
 
-One namespace per rank and switch, one shaped veth pair per link. The README here
-says what lies where; docs/fabric.md says what it is for.
+One namespace per rank and switch, one shaped veth pair per link. The README
+here says what lies where; docs/fabric.md says what it is for.
 """
 
 from . import check

@@ -1,5 +1,5 @@
-"""Sends to and receives from other ranks as fast as it goes. flood.py starts one
-in each rank and talks to it by lines of JSON on stdin and stdout.
+"""Sends to and receives from other ranks as fast as it goes. flood.py starts
+one in each rank and talks to it by lines of JSON on stdin and stdout.
 
 It is a program of its own and imports nothing of this package.
 """
@@ -94,7 +94,7 @@ def _accept(listener, count):
 
 
 def _round(task):
-    """One round of a rank: connect, say so, hear the times, send and receive."""
+    """One round: connect, say so, hear the times, send and receive."""
     address, port = task["listen"]
     with socket.create_server((address, port), backlog=64) as listener:
         listener.settimeout(CONNECT_SECONDS)

@@ -61,8 +61,8 @@ class _Room:
         self._closed = False
         missing = [name for name in NEEDED if not shutil.which(name)]
         if missing:
-            raise Refused(f"[fabric] found no {', '.join(missing)}; want Debian's "
-                          "iproute2 and util-linux")
+            raise Refused(f"[fabric] found no {', '.join(missing)}; want "
+                          "Debian's iproute2 and util-linux")
         self._errors = tempfile.TemporaryFile()
         self._socket, other = socket.socketpair()
         with other:
@@ -148,7 +148,7 @@ class _Room:
             raise FabricError(f"[fabric] {error}")
 
     def close(self):
-        """Ends all processes in the namespaces, and with them the namespaces."""
+        """Ends all processes in the namespaces, and so the namespaces."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -174,8 +174,9 @@ def refusal():
 class Fabric:
     """The namespaces and links of a graph (load()), from `with` to its end.
 
-    link_mbit   what the fastest link carries in payload; the others in proportion
-    rate_scale  or: times the file's rates
+    link_mbit      what the fastest link carries in payload; the others in
+                   proportion
+    rate_scale     or: times the file's rates
     through_ranks  ranks pass on what has no other route
     environment    of the ranks' programs, beside what tells them their rank
     """
@@ -183,12 +184,7 @@ class Fabric:
     def __init__(self, graph, link_mbit=None, rate_scale=1.0,
                  settings=wiring.Settings(), through_ranks=False,
                  environment=None):
-        if link_mbit is not None:
-            rate_scale = link_mbit * 1e6 / 8 / graph.fastest
-        if not rate_scale > 0:
-            raise FabricError(f"[fabric] got rates times {rate_scale}; want more "
-                              "than 0")
-        self.graph = graph.scaled(rate_scale)
+        self.graph = graph.at(link_mbit, rate_scale)
         self.wiring = wiring.Wiring(self.graph, settings, through_ranks)
         self.ranks = graph.ranks
         self.processes = []
@@ -213,7 +209,7 @@ class Fabric:
     # --- what the links are -------------------------------------------------
 
     def route(self, source, target):
-        """The vertices on the route from one rank to another; [] if there is none."""
+        """The vertices from one rank to another; [] if there is no route."""
         return routes.route(self.wiring.hops, source, target)
 
     def rate(self, route):

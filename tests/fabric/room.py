@@ -2,9 +2,9 @@
 
     unshare -Urnmpf --kill-child --mount-proc python3 room.py FD
 
-It imports nothing of this package. It ends when the socket's other side is closed,
-however that happened. It is process 1 of its PID namespace, so the kernel then
-kills every process there, and with the last of them go namespaces and links.
+It imports nothing of this package. It ends when the socket's other side is
+closed, however that happened. It is process 1 of its PID namespace, so the kernel
+then kills every process there, and with the last of them go namespaces and links.
 
 A request is one line of JSON, and so is its answer. Rank ends are told unasked.
 """

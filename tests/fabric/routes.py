@@ -41,7 +41,7 @@ def all_hops(graph, through_ranks=False):
 
 
 def route(hops, source, target):
-    """The vertices on the route from one rank to another; [] if there is none."""
+    """The vertices from one rank to another; [] if there is no route."""
     vertices = [source]
     while vertices[-1] != target:
         if vertices[-1] not in hops[target]:

@@ -26,7 +26,7 @@ SECONDS = 60
 LEAST, MOST, TRIES = 0.6, 1.1, 4
 REFUSAL = refusal()
 
-# Rank 0 says how a connection to rank 1 goes; rank 1 listens until it is killed.
+# Rank 0 says how a connection to rank 1 goes. Rank 1 listens until it is killed.
 TALK = """
 import os, socket, sys, time
 rank = int(os.environ["RANK"])
@@ -159,7 +159,7 @@ class Programs(FabricTest):
             self.assertEqual(code, 0, err)
             values = [str(rank), "4", str(rank % 2), "2", "10.99.0.1", "29500",
                       "rk0", "more"]
-            own = sorted(["lo", "rk0", "rk0p", f"to{rank ^ 1}", f"to{5 + rank}"])
+            own = ["lo", "rk0", "rk0p", f"to{rank ^ 1}", f"to{5 + rank}"]
             self.assertEqual(out.strip(), f"{values} {own}")
 
     def test_a_rank_that_ends_ends_no_other(self):
@@ -184,7 +184,8 @@ class Programs(FabricTest):
 
     def test_time_is_up(self):
         fabric = self.fabric(mesh(2), 100)
-        self.assertEqual([code for code, _, _ in fabric.run(["sleep", 99], 0.5)],
+        outcomes = fabric.run(["sleep", 99], 0.5)
+        self.assertEqual([code for code, _, _ in outcomes],
                          [-signal.SIGKILL] * 2)
 
     @unittest.skipUnless(importlib.util.find_spec("torch"), "no torch here")
@@ -195,7 +196,7 @@ class Programs(FabricTest):
         outcomes = fabric.run(python(GATHER, shard), SECONDS)
         for code, out, err in outcomes:
             self.assertEqual(code, 0, err)
-            # Three shards come in over three links of 50 MB/s; at once, at best.
+            # Three shards come in over three links of 50 MB/s, at best at once.
             self.assertGreater(float(out), shard / 50e6 / MOST)
 
 

@@ -140,11 +140,13 @@ class Routes(unittest.TestCase):
     def test_nodes(self):
         routes, fabric = self.routes(two_level())
         self.assertEqual(routes[0, 1], ["rank0", "rank1"])
-        self.assertEqual(routes[1, 2], ["rank1", "nic1", "spine", "nic2", "rank2"])
+        self.assertEqual(routes[1, 2],
+                         ["rank1", "nic1", "spine", "nic2", "rank2"])
         self.assertEqual(fabric.rate(fabric.route(1, 2)) * 8e-6, 25)
         routes, _ = self.routes(two_level(nics_per_node=1, inside="switch"))
         self.assertEqual(routes[2, 3], ["rank2", "switch1", "rank3"])
-        self.assertEqual(routes[3, 0], ["rank3", "nic1", "spine", "nic0", "rank0"])
+        self.assertEqual(routes[3, 0],
+                         ["rank3", "nic1", "spine", "nic0", "rank0"])
 
     def test_ranks_pass_on_in_a_ring_and_a_torus(self):
         routes, fabric = self.routes(regular("ring", 5))
@@ -158,7 +160,8 @@ class Routes(unittest.TestCase):
         routes, fabric = self.routes(mesh(3), without=[(0, 1)])
         self.assertEqual(routes[0, 1], [])
         self.assertEqual(check.unreachable(fabric), [(0, 1), (1, 0)])
-        routes, fabric = self.routes(mesh(3), without=[(0, 1)], through_ranks=True)
+        routes, fabric = self.routes(mesh(3), without=[(0, 1)],
+                                     through_ranks=True)
         self.assertEqual(routes[0, 1], ["rank0", "rank2", "rank1"])
         self.assertEqual(routes[0, 2], ["rank0", "rank2"])
         self.assertEqual(check.unreachable(fabric), [])
@@ -168,7 +171,8 @@ class Routes(unittest.TestCase):
         file["switches"] = [{"name": "s"}, {"name": "t"}]
         file["links"] = [
             {"from": a, "to": b, "bytes_per_second": rate} for a, b, rate in
-            (("a", "s", 3e6), ("s", "b", 1e6), ("a", "t", 2e6), ("t", "b", 2e6))]
+            (("a", "s", 3e6), ("s", "b", 1e6),
+             ("a", "t", 2e6), ("t", "b", 2e6))]
         routes, fabric = self.routes(file)
         self.assertEqual(routes[0, 1], ["a", "t", "b"])
         covered = {link for flows in check.rounds(fabric) for route in flows

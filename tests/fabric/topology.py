@@ -1,4 +1,4 @@
-"""Topology files (docs/topologies.md) as graphs of what a fabric can be made of."""
+"""Topology files (docs/topologies.md) as graphs that a fabric can be made of."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ class Graph:
     """Ranks come first among the vertices; links are directed."""
     name: str
     vertices: tuple[Vertex, ...]
-    links: dict[tuple[int, int], float]  # (from, to) -> payload bytes per second
+    links: dict[tuple[int, int], float]  # payload bytes per second
     ranks_forward: bool = False
     # What a regular file says under "fabric", without latencies: with it the
     # planner keeps its closed forms.
@@ -59,13 +59,23 @@ class Graph:
         """The indices of two vertices that a link joins."""
         cable = self.index(a), self.index(b)
         if cable not in self.links and cable[::-1] not in self.links:
-            raise FabricError(f"[fabric] got link {a}-{b}; want two vertices of "
-                              f"{self.name} that a link joins")
+            raise FabricError(f"[fabric] got link {a}-{b}; want two vertices "
+                              f"of {self.name} that a link joins")
         return cable
+
+    def at(self, link_mbit=None, rate_scale=1.0):
+        """With `link_mbit` as the payload of the fastest link, in Mbit/s, or
+        all rates times `rate_scale`."""
+        if link_mbit is not None:
+            rate_scale = link_mbit * 1e6 / 8 / self.fastest
+        if not rate_scale > 0:
+            raise FabricError(f"[fabric] got rates times {rate_scale:g}; want "
+                              "more than 0")
+        return self.scaled(rate_scale)
 
     def scaled(self, factor):
         regular = self.regular and {
-            field: value * factor if field.endswith("bytes_per_second") else value
+            field: value * (factor if "bytes_per_second" in field else 1)
             for field, value in self.regular.items()}
         return dataclasses.replace(self, regular=regular, links={
             link: rate * factor for link, rate in self.links.items()})
@@ -127,8 +137,8 @@ def load(topology, keep_latency=True):
     except (ArithmeticError, AttributeError, LookupError, TypeError,
             ValueError) as error:
         raise FabricError(
-            f"[fabric] {topology}: {type(error).__name__}: {error}; want a file "
-            "that `ringweave topology show FILE` accepts") from None
+            f"[fabric] {topology}: {type(error).__name__}: {error}; want a "
+            "file that `ringweave topology show FILE` accepts") from None
 
 
 def _built_in(name):
@@ -160,8 +170,8 @@ def parse(json_file, keep_latency=True):
     """The graph of a parsed topology file. The program checks such files in
     full; here stands what would make a wrong fabric."""
     if json_file.get("format") != "ringweave.topology":
-        raise FabricError(f"[fabric] got format {json_file.get('format')}; want "
-                          "ringweave.topology")
+        raise FabricError(f"[fabric] got format {json_file.get('format')}; "
+                          "want ringweave.topology")
     if json_file.get("version") != 1:
         raise FabricError(f"[fabric] got version {json_file.get('version')}; "
                           "want 1")
@@ -180,8 +190,9 @@ def parse(json_file, keep_latency=True):
 
 
 def _check_rate(rate, where):
-    if not (isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0):
-        raise FabricError(f"[fabric] {where}: got {rate}; want bytes per second")
+    if not (isinstance(rate, (int, float)) and 0 < rate < math.inf):
+        raise FabricError(f"[fabric] {where}: got {rate}; want bytes per "
+                          "second")
     return float(rate)
 
 
@@ -204,16 +215,16 @@ def _listed(name, json_file, keep_latency):
 
     def add(source, target, rate, where):
         if source == target or (source, target) in links:
-            raise FabricError(f"[fabric] {where}: want one link at most, between "
-                              "two vertices")
+            raise FabricError(f"[fabric] {where}: want one link at most, "
+                              "between two vertices")
         links[source, target] = rate
 
     for number, link in enumerate(json_file["links"]):
         where = f"links[{number}]"
         for end in ("from", "to"):
             if link[end] not in index:
-                raise FabricError(f"[fabric] {where}.{end}: got {link[end]}; want "
-                                  "a rank or switch")
+                raise FabricError(f"[fabric] {where}.{end}: got {link[end]}; "
+                                  "want a rank or switch")
         ends = index[link["from"]], index[link["to"]]
         rate = _check_rate(link["bytes_per_second"], where)
         _check_latency(link.get("latency_seconds", 0), where, keep_latency)
@@ -267,18 +278,18 @@ def _expanded(name, fabric, keep_latency):
     elif inside in ("ring", "torus"):
         sides = fabric["dimensions"] if inside == "torus" else [ranks]
         if math.prod(sides) != ranks:
-            raise FabricError(f"[fabric] got {ranks} ranks in a torus of {sides}; "
-                              "want the product of its sides")
+            raise FabricError(f"[fabric] got {ranks} ranks in a torus of "
+                              f"{sides}; want the product of its sides")
         _torus(sides, lambda a, b: cable(a, b, rate))
     else:
-        raise FabricError(f"[fabric] got kind {inside}; want mesh, switch, ring, "
-                          "torus or two_level")
+        raise FabricError(f"[fabric] got kind {inside}; want mesh, switch, "
+                          "ring, torus or two_level")
     if kind == "two_level":
         nic_rate = _check_rate(fabric["nic_bytes_per_second"], "fabric")
         nics = fabric.get("nics_per_node", size)
         if not isinstance(nics, int) or nics < 1 or size % nics:
-            raise FabricError(f"[fabric] got {nics} NICs for {size} ranks; want "
-                              "as many ranks on each")
+            raise FabricError(f"[fabric] got {nics} NICs for {size} ranks; "
+                              "want as many ranks on each")
         spine = add("switch", "spine", -1)
         sharing = size // nics
         for first in range(0, ranks, sharing):

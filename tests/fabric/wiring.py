@@ -1,9 +1,9 @@
 """The lines for `ip` and `tc` that make a graph.
 
-A vertex is a namespace, a link between two a veth pair, shaped at both ends by a
-token bucket. A rank has one address, on rk0, and a route to every other rank over
-its own link. Switches, NICs and hosts are routers. Neighbour entries are fixed:
-no ARP takes from the links.
+A vertex is a namespace, a link between two a veth pair, shaped at both ends by
+a token bucket. A rank has one address, on rk0, and a route to every other rank.
+Switches, NICs and hosts are routers. Neighbour entries are fixed: no ARP takes
+from the links.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ from .errors import FabricError
 
 RANK_DEVICE = "rk0"
 MTU = 9000
-# Payload of a full TCP segment, over what the shaper counts for it: less IPv4 and
-# TCP headers with timestamps, and with the Ethernet header.
+# Payload of a full TCP segment (without the headers of IPv4 and of TCP with
+# timestamps) over what the shaper counts for it (with that of Ethernet).
 PAYLOAD_OF_LINE = (MTU - 20 - 32) / (MTU + 14)
 LEAST_MBIT, MOST_MBIT = 1, 20_000
 NOWHERE = "02:ff:ff:ff:ff:ff"
@@ -40,8 +40,8 @@ class Settings:
         if self.burst < self.gso_max_size + 2_000:
             raise FabricError(
                 f"[fabric] got burst {self.burst}; want at least "
-                f"{self.gso_max_size + 2_000}, since links pass offload frames of "
-                f"{self.gso_max_size} bytes whole")
+                f"{self.gso_max_size + 2_000}, since links pass offload frames "
+                f"of {self.gso_max_size} bytes whole")
 
 
 def namespace(vertex):
@@ -108,7 +108,8 @@ class Wiring:
                  for form in ("", "::ffff:")
                  for rank in range(self.graph.ranks)]
         return ["set -e", "cat > /run/hosts << end", "127.0.0.1 localhost",
-                *names, "end", "mount --bind /run/hosts /etc/hosts"]
+                *names, "end",
+                "[ ! -e /etc/hosts ] || mount --bind /run/hosts /etc/hosts"]
 
     def _system(self, vertex):
         """Lines for a shell: TCP in the namespace."""
@@ -116,7 +117,8 @@ class Wiring:
         ipv4 = {
             "tcp_congestion_control": "reno", "tcp_rmem": window,
             "tcp_wmem": window, "tcp_slow_start_after_idle": 0,
-            "tcp_no_metrics_save": 1, "tcp_retries2": self.settings.tcp_retries2,
+            "tcp_no_metrics_save": 1,
+            "tcp_retries2": self.settings.tcp_retries2,
             "conf/all/rp_filter": 0, "conf/default/rp_filter": 0,
             "ip_forward": int(vertex in self.forwarding),
         }
@@ -163,8 +165,8 @@ class Wiring:
         links = self.graph.links
         rate = links.get((vertex, peer)) or links[peer, vertex]
         bits = round(rate * factor * 8 / PAYLOAD_OF_LINE)
-        # Senders are held back by their own queue; a router must hold a window of
-        # each connection.
+        # Senders are held back by their own queue; a router must hold a window
+        # of each connection.
         limit = 1_000_000
         if vertex in self.forwarding:
             limit = 1_100_000 * max(4, self.graph.ranks)
