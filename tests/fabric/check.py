@@ -30,8 +30,8 @@ def links_of(route):
 
 
 def rounds(fabric):
-    """The routes to measure, by round. Those of one round share no link: each is
-    bound by its own narrowest link. All rounds together cross every link of the
+    """The routes to measure, by round. Those of one round share no link: each
+    is bound by its own narrowest link. All rounds together cross every link of the
     pairs of ranks with routes there and back. Of a mesh, one round holds all
     links."""
     ranks = range(fabric.ranks)

@@ -55,8 +55,9 @@ def _unread(peer):
 
 def _receive(peer, begin, end, rates, source):
     """Counts what arrived from the first reading after `begin` to the last
-    before `end`. What a late reader finds waiting did not arrive in no time:
-    it counts at both."""
+    before `end`. A reader that had to wait for a core must not make a link look
+    faster: what waits unread counts as arrived, and the clock is read before the
+    first count and after the last."""
     buffer = bytearray(1 << 18)
     first = last = None
     total = 0
@@ -68,16 +69,17 @@ def _receive(peer, begin, end, rates, source):
             count = None
         except OSError:
             break
-        now = time.monotonic()
-        if now > end or count == 0:
+        before = time.monotonic()
+        if before > end or count == 0:
             break
         if count is None:
             continue
         total += count
-        if now >= begin:
-            last = (now, total + _unread(peer))
-            first = first or last
-    if last is None or last[0] <= first[0]:
+        if before >= begin:
+            arrived = total + _unread(peer)
+            first = first or (before, arrived)
+            last = (time.monotonic(), arrived)
+    if last is None or last[1] == first[1]:
         rates.append((source, 0.0))
     else:
         rates.append((source, (last[1] - first[1]) / (last[0] - first[0])))
