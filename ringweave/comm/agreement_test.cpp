@@ -253,8 +253,9 @@ TEST(AgreedCall, AFailureWhileItRunsEndsTheGroup) {
     };
     try {
       communicator.call("first", 0, nothing, kNoFacts, run);
-    } catch (const CommError&) {
+    } catch (const CommError& error) {
       EXPECT_NE(communicator.rank(), 1);
+      EXPECT_EQ(error.facts().first_failed, 1) << error.what();
     } catch (const InvalidArgument& error) {
       EXPECT_STREQ(error.what(), "no memory");
     }
