@@ -266,6 +266,20 @@ TEST(AgreedCall, AFailureWhileItRunsEndsTheGroup) {
   EXPECT_THAT(errors[1], HasSubstr("no memory"));
 }
 
+/// Who waits in vain need not know which rank failed, but it was another one.
+TEST(AgreedCall, ARankThatNoticesAFailureLeavesNoMarkOfItself) {
+  const LocalWorld data(2), control(2);
+  Communicator communicator(data.transport(0));
+  communicator.set_agreement(std::make_unique<Agreement>(
+      control.transport(0), 20s, AgreementMode::off));
+  const auto run = [](std::int64_t) {
+    throw CommError({.rank = 0, .peer = 1, .operation = "receive"});
+  };
+  EXPECT_THROW(communicator.call("first", 0, nothing, kNoFacts, run),
+               CommError);
+  EXPECT_EQ(data.transport(1)->first_failed(), std::nullopt);
+}
+
 TEST(AgreedCall, NothingIsComparedWithoutAnAgreement) {
   run_ranks(2, [](Rank rank, std::shared_ptr<Transport> transport) {
     Communicator communicator(std::move(transport));
