@@ -253,8 +253,9 @@ TEST(AgreedCall, AFailureWhileItRunsEndsTheGroup) {
     };
     try {
       communicator.call("first", 0, nothing, kNoFacts, run);
-    } catch (const CommError&) {
+    } catch (const CommError& error) {
       EXPECT_NE(communicator.rank(), 1);
+      EXPECT_EQ(error.facts().first_failed, 1) << error.what();
     } catch (const InvalidArgument& error) {
       EXPECT_STREQ(error.what(), "no memory");
     }
@@ -263,6 +264,20 @@ TEST(AgreedCall, AFailureWhileItRunsEndsTheGroup) {
   EXPECT_THAT(errors, Each(AllOf(HasSubstr("[second]"),
                                  HasSubstr("can't be used any more"))));
   EXPECT_THAT(errors[1], HasSubstr("no memory"));
+}
+
+/// Who waits in vain need not know which rank failed, but it was another one.
+TEST(AgreedCall, ARankThatNoticesAFailureLeavesNoMarkOfItself) {
+  const LocalWorld data(2), control(2);
+  Communicator communicator(data.transport(0));
+  communicator.set_agreement(std::make_unique<Agreement>(
+      control.transport(0), 20s, AgreementMode::off));
+  const auto run = [](std::int64_t) {
+    throw CommError({.rank = 0, .peer = 1, .operation = "receive"});
+  };
+  EXPECT_THROW(communicator.call("first", 0, nothing, kNoFacts, run),
+               CommError);
+  EXPECT_EQ(data.transport(1)->first_failed(), std::nullopt);
 }
 
 TEST(AgreedCall, NothingIsComparedWithoutAnAgreement) {

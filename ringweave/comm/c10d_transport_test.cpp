@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include "ringweave/base/error.h"
@@ -24,7 +25,7 @@ using testing::HasSubstr;
 /// Writes down what it is asked for, keeps all tensors, and fails every wait.
 class FailingBackend final : public c10d::Backend {
  public:
-  FailingBackend() : Backend(/*rank=*/0, /*size=*/3) {}
+  explicit FailingBackend(int rank = 0, int size = 3) : Backend(rank, size) {}
 
   const std::string getBackendName() const override { return "failing"; }
   c10::intrusive_ptr<c10d::Work> send(std::vector<at::Tensor>& tensors, int to,
@@ -74,9 +75,9 @@ struct C10dTransportTest : testing::Test {
       c10::make_intrusive<c10d::ProcessGroup>(0, 3);
 };
 
-CommError::Facts failure_of(Work& work) {
+CommError::Facts failure_of(Work& work, Clock::duration left = 20s) {
   try {
-    work.wait(Clock::now() + 20s);
+    work.wait(Clock::now() + left);
     ADD_FAILURE() << "no error";
   } catch (const CommError& error) {
     return error.facts();
@@ -135,6 +136,26 @@ TEST_F(C10dTransportTest, AnEngineOfItIsAGroup) {
   EXPECT_TRUE(engine.is_group());
   EXPECT_EQ(engine.group_size(), 3);
   EXPECT_FALSE(c10d_engine("").is_group());
+}
+
+/// Rank 3 of 4 is silent. Rank 0 waits in vain for rank 1, which waits too; the
+/// others see the connection break to one that noticed a failure before.
+TEST(C10dTransport, ARankThatNoticedAFailureIsNotNamed) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  const auto first_failed = [&](Rank rank, Rank peer, Clock::duration left) {
+    const auto group = c10::make_intrusive<c10d::ProcessGroup>(store, rank, 4);
+    group->setBackend(c10::DeviceType::CPU,
+                      c10d::ProcessGroup::BackendType::CUSTOM,
+                      c10::make_intrusive<FailingBackend>(rank, 4));
+    const auto transport = c10d_transport(group, "mark");
+    const Receive receive{.from = peer, .buffer = allocate_buffer(10)};
+    const Works works = transport->post({{&receive, 1}, {}}, {});
+    return failure_of(*works[0], left).first_failed;
+  };
+  EXPECT_EQ(first_failed(0, 1, 0s), -1);
+  EXPECT_EQ(first_failed(1, 0, 20s), -1);
+  EXPECT_EQ(first_failed(2, 1, 20s), 3);
+  EXPECT_EQ(first_failed(1, 2, 20s), 3);  // all know it from now on
 }
 
 TEST(C10dTransport, WantsAGroupOfThatName) {

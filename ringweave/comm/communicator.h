@@ -181,6 +181,9 @@ auto Communicator::or_fail(const Act& act) {
     // With first_use data of an earlier call may have gone to another one.
     if (agreement_->mode() != AgreementMode::every) fail(error.what());
     throw;
+  } catch (const CommError& error) {
+    leave(error.what());  // it noticed a failure, and so isn't the first failed
+    throw;
   } catch (const std::exception& error) {
     fail(error.what());
     throw;

@@ -232,6 +232,21 @@ TEST(Communicator, ATimeOutLeavesAMark) {
   EXPECT_EQ(world.transport(1)->first_failed(), 1);
 }
 
+/// Another rank timed out on this one, which only waited itself.
+TEST(Communicator, ARankDoesNotNameItself) {
+  const LocalWorld world(3);
+  Communicator communicator(world.transport(0), {.start = 1s, .step = 20ms});
+  world.transport(1)->mark_failed(0);
+  std::vector<std::byte> byte(1);
+  auto work = communicator.receive(2, borrowed(std::span(byte)));
+  try {
+    communicator.wait(*work, "test");
+    ADD_FAILURE() << "no error";
+  } catch (const CommError& error) {
+    EXPECT_EQ(error.facts().first_failed, -1) << error.what();
+  }
+}
+
 TEST(Communicator, CountsOnlyTheTimeInWaits) {
   run_ranks(2, with_communicator([](Communicator& communicator) {
               std::vector<std::byte> byte(1);

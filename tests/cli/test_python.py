@@ -158,6 +158,41 @@ dist.destroy_process_group()
 print("agrees", rank)
 '''
 
+# Gradients of the example's first step, which the optimizer would hide: a loss
+# n times too large trains the same weights under AdamW.
+GRADIENTS = '''
+import sys
+import torch
+import torch.distributed as dist
+sys.path.insert(0, sys.argv[1])
+import train
+
+
+def gradients(parallel):
+    torch.manual_seed(0)
+    model = train.wrapped(train.Model(), parallel)
+    train.loss_of(model, 0)[0].backward()
+    return {name.removeprefix("module."):
+            weight.grad.full_tensor() if parallel == "fsdp" else weight.grad
+            for name, weight in model.named_parameters()}
+
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+got = {parallel: gradients(parallel) for parallel in ("ddp", "fsdp")}
+dist.destroy_process_group()
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+want = gradients("ddp")
+for parallel, weights in got.items():
+    assert weights.keys() == want.keys(), parallel
+    for name, gradient in weights.items():
+        error = ((gradient - want[name]).norm() / want[name].norm()).item()
+        assert error < 1e-4, f"{parallel}, {name}: relative error {error:.1e}"
+dist.destroy_process_group()
+print("agrees", rank)
+'''
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "python/examples"
+
 
 @unittest.skipUnless(cli.built_with_torch(), "built without torch")
 class PythonOps(unittest.TestCase):
@@ -170,18 +205,12 @@ class PythonOps(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
-    def test_ops_agree_with_one_device(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        plan = pathlib.Path(folder.name) / "plan.json"
-        # What no name brings.
-        self.save_plan(plan, "N", softmax={
-            "name": "rings", "rings": [[0, 1, 2], [0, 2, 1]]})
-        self.save_plan(plan.with_name("linear.json"), "L")
+    def agrees(self, program, argument):
+        """Runs a program that prints so on every rank."""
         port = free_port()
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, folder.name], text=True,
+                [sys.executable, "-c", program, argument], text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 env=dict(os.environ, RANK=str(rank), WORLD_SIZE=str(RANKS),
                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
@@ -191,13 +220,22 @@ class PythonOps(unittest.TestCase):
             out, err = process.communicate(timeout=cli.SECONDS)
             self.assertEqual(out, f"agrees {rank}\n", err)
 
+    def test_ops_agree_with_one_device(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        plan = pathlib.Path(folder.name) / "plan.json"
+        # What no name brings.
+        self.save_plan(plan, "N", softmax={
+            "name": "rings", "rings": [[0, 1, 2], [0, 2, 1]]})
+        self.save_plan(plan.with_name("linear.json"), "L")
+        self.agrees(PROGRAM, folder.name)
+
     def example(self, name, *arguments, ranks=2):
         """What a file of python/examples prints."""
-        path = (pathlib.Path(__file__).resolve().parents[2] /
-                "python/examples" / name)
         done = subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node",
-             str(ranks), "--master-port", str(free_port()), path, *arguments],
+             str(ranks), "--master-port", str(free_port()), EXAMPLES / name,
+             *arguments],
             text=True, capture_output=True, timeout=cli.SECONDS)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
@@ -228,6 +266,9 @@ class PythonOps(unittest.TestCase):
             for name, weight in weights[0].items():
                 self.assertLess(
                     (weight - weights[other][name]).abs().max(), 2e-2, name)
+
+    def test_training_examples_gradients(self):
+        self.agrees(GRADIENTS, str(EXAMPLES))
 
     def test_needs_a_group(self):
         done = subprocess.run(

@@ -71,6 +71,21 @@ def without_grad():
         return softmax()
 
 
+def frozen_but(*places):
+    """Only these of q, k and v require a gradient."""
+    import ringweave
+    layout, parts = make(requires_grad=False)
+    for place in places:
+        parts[place].requires_grad_()
+    return ringweave.attention(*parts, layout=layout)
+
+
+def on_frozen(name, shape, requires_grad=False):
+    """Linear attention where no other input requires a gradient."""
+    x = torch.zeros(shape, requires_grad=requires_grad)
+    return linear({name: x}, requires_grad=False)
+
+
 def refused_shape():
     import ringweave
     layout, parts = make()
@@ -115,6 +130,21 @@ FORWARD = {
     "requires a gradient": (lambda: softmax(requires_grad=False), softmax,
                             'requires a gradient "no"'),
     "no_grad": (without_grad, softmax, 'requires a gradient "no"'),
+    "only k requires a gradient": (lambda: frozen_but(1), frozen_but,
+                                   'requires a gradient "yes"'),
+    "only v requires a gradient": (lambda: frozen_but(2), frozen_but,
+                                   'requires a gradient "yes"'),
+    "linear requires a gradient": (lambda: linear(requires_grad=False), linear,
+                                   'requires a gradient "no"'),
+    "gates require a gradient": (
+        lambda: on_frozen("gates", 2, True), lambda: on_frozen("gates", 2),
+        'requires a gradient "yes"'),
+    "initial state requires a gradient": (
+        lambda: on_frozen("initial_state", (2, 2, 8, 8), True),
+        lambda: on_frozen("initial_state", (2, 2, 8, 8)),
+        'requires a gradient "yes"'),
+    "unshard requires a gradient": (lambda: unshard(requires_grad=False),
+                                    unshard, 'requires a gradient "no"'),
     "operation": (linear, softmax, 'operation "linear_attention"'),
     "unshard beside attention": (unshard, softmax, 'operation "unshard"'),
     "too many tokens": (refused_shape, softmax, "refused on rank"),

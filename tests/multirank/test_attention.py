@@ -6,7 +6,9 @@ end with a CommError inside the time-out, which is the group's.
 
 import datetime
 import os
+import re
 import signal
+import time
 import unittest
 
 import torch
@@ -35,7 +37,8 @@ def layer(kind, tokens):
     return call(*inputs, layout=layout, **{name: way}), inputs
 
 
-def fails_in(group, kind, where, fault, agree):
+def fails_in(group, kind, where, fault, agree, late):
+    """`late`: by how many seconds each rank comes to the call that fails."""
     import ringweave
     dist.distributed_c10d._set_pg_timeout(
         datetime.timedelta(seconds=SECONDS), dist.group.WORLD)
@@ -47,6 +50,7 @@ def fails_in(group, kind, where, fault, agree):
             harness.report("failing")
             os.kill(os.getpid(), getattr(signal, fault))
 
+    time.sleep(late[dist.get_rank()])
     if where == "forward":
         fail()
     out, inputs = layer(kind, TOKENS)
@@ -58,11 +62,12 @@ def fails_in(group, kind, where, fault, agree):
 
 
 class Faults(unittest.TestCase):
-    def survivors_fail(self, kind, where, fault, agree="off"):
+    def survivors_fail(self, kind, where, fault, agree="off",
+                       late=(0,) * RANKS):
         """Without an agreement the exchange itself finds the victim missing."""
         survivors = [rank for rank in range(RANKS) if rank != VICTIM]
         with harness.Ranks(fails_in, RANKS, kind=kind, where=where,
-                           fault=fault, agree=agree) as ranks:
+                           fault=fault, agree=agree, late=late) as ranks:
             ranks.wait_for_report(VICTIM, "failing")
             outcomes = ranks.join(2 * SECONDS + 10, survivors)
         failed = [outcomes[rank].text or "" for rank in survivors]
@@ -70,6 +75,9 @@ class Faults(unittest.TestCase):
             self.assertTrue(outcomes[rank].ended, (rank, outcomes))
             self.assertIsNotNone(outcomes[rank].text, (rank, outcomes))
             self.assertLess(outcomes[rank].seconds, 2 * SECONDS + 5)
+            named = re.search(r"first failed: rank (\d)", outcomes[rank].text)
+            if named:  # it may not be known, but it is never another one
+                self.assertEqual(int(named[1]), VICTIM, outcomes)
         return failed
 
     def exchange_fails(self, kind, where, fault):
@@ -98,6 +106,13 @@ class Faults(unittest.TestCase):
                 with self.subTest(where=where, fault=fault):
                     for text in self.exchange_fails("softmax", where, fault):
                         self.assertRegex(text, r"rank \d, peer \d, step \d+: ")
+
+    def test_waits_that_began_at_different_times(self):
+        """A rank that times out before the others is not the first failed."""
+        for kind, late in (("softmax", (0, 0.7, 0, 1.4)),
+                           ("chain", (1.4, 0.7, 0, 0))):
+            with self.subTest(kind=kind):
+                self.survivors_fail(kind, "forward", "SIGSTOP", late=late)
 
     def test_linear(self):
         for kind in ("chain", "all_gather"):
