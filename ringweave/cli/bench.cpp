@@ -4,7 +4,6 @@
 #include <chrono>
 #include <memory>
 #include <optional>
-#include <span>
 #include <thread>
 #include <utility>
 
@@ -19,6 +18,7 @@
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/mask_option.h"
+#include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/engine.h"
 #include "ringweave/tensor/scalar_type.h"
 
@@ -76,7 +76,7 @@ struct Findings {
   std::optional<BenchReport::Buffers> buffers;
 };
 
-std::vector<std::uint8_t> to_cbor(const Findings& findings) {
+Json to_json(const Findings& findings) {
   Json links = Json::array();
   for (const BenchReport::Link& link : findings.links) {
     links.push_back({link.from, link.to, link.sent_bytes, link.planned_bytes});
@@ -86,17 +86,13 @@ std::vector<std::uint8_t> to_cbor(const Findings& findings) {
     json.push_back(
         {buffers->rank, buffers->peak_bytes, buffers->planned_bytes});
   }
-  return Json::to_cbor(json);
+  return json;
 }
 
 /// In rank order.
 void gather(const Findings& mine, comm::Communicator& communicator,
             BenchReport& report) {
-  const std::vector<std::uint8_t> bytes = to_cbor(mine);
-  for (const auto& theirs :
-       communicator.all_gather(std::as_bytes(std::span(bytes)))) {
-    const auto* data = reinterpret_cast<const std::uint8_t*>(theirs.data());
-    const Json json = Json::from_cbor(data, data + theirs.size());
+  for (const Json& json : comm::all_gather_json(to_json(mine), communicator)) {
     report.max_error = std::max(report.max_error, json[0].get<double>());
     for (const Json& link : json[1]) {
       report.links.push_back({.from = link[0].get<Rank>(),
@@ -208,7 +204,7 @@ void add_options(CLI::App& command, BenchOptions& options) {
 }
 
 /// Throws InvalidArgument naming the first option that can't be used.
-void check(const BenchOptions& options, const Context& context) {
+void check(const BenchOptions& options) {
   const auto positive = [](const char* flag, std::int64_t value) {
     require(value >= 1, "[bench] got {} {}; want at least 1", flag, value);
   };
@@ -332,7 +328,7 @@ CLI::App* add_benchmark(CLI::App& bench, Context& context,
                                       ? std::optional(options.ranks)
                                       : std::nullopt,
                                   options.ranks, "[bench]");
-    check(options, context);
+    check(options);
     options.mask = mask_from_option(options.mask_argument, "[bench]");
     prepare();
     context.facts = {{"command", "bench"}};

@@ -1,6 +1,7 @@
 // ringweave bench exchange: the transfers of schedules, without what is
 // computed meanwhile, beside the same messages posted all at once.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <ctime>
@@ -13,13 +14,14 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
-#include "ringweave/cli/bench_report.h"
+#include "ringweave/cli/bench_exchange_report.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
-#include "ringweave/cli/progress.h"
+#include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/executor.h"
 #include "ringweave/planner/cost/attention_work.h"
 #include "ringweave/planner/demand_bytes.h"
@@ -60,34 +62,11 @@ struct Exchange {
   const Program& program() const { return backward ? *backward : forward; }
 };
 
-/// One row of the report.
-struct Case {
-  std::string strategy;
-  Pass pass = Pass::forward;
-  std::int64_t shard_bytes = 0;
-};
-
 /// What one rank measured of one run.
 struct Sample {
   double seconds = 0;
   double waiting_seconds = 0;
   double processor_seconds = 0;  ///< of the process
-};
-
-/// Over ranks: the slowest one's seconds.
-struct Run {
-  double seconds = 0;
-  double waiting_share = 0;    ///< mean over ranks
-  double processor_share = 0;  ///< of all cores
-};
-
-struct Report {
-  Case of;
-  std::vector<Run> runs;
-  std::vector<double> bare_seconds;
-  std::int64_t busiest_link_bytes = 0;  ///< sent from one rank to another
-  std::optional<double> bound_seconds;
-  std::optional<double> predicted_seconds;
 };
 
 std::vector<Pass> passes_of(const Options& options) {
@@ -171,12 +150,11 @@ class Transfers final : public comm::Worker {
 class Bare {
  public:
   explicit Bare(const Program& program) {
-    std::int64_t received = 0, largest = 0;
+    std::int64_t units = 0;
     for (const Program::Message& message : program.messages) {
-      if (!message.outgoing) received += message.place.size;
-      largest = std::max(largest, message.place.size);
+      units += message.place.size;
     }
-    const comm::Buffer in = zeros(received), out = zeros(largest);
+    const comm::Buffer all = zeros(units);
     std::size_t at = 0;
     const auto bytes = [](const Program::Message& message) {
       return static_cast<std::size_t>(message.place.size * kTokenBytes);
@@ -185,12 +163,13 @@ class Bare {
     for (const Program::Step& step : program.steps) {
       for (const int i : step.receives) {
         const Program::Message& message = program.messages[i];
-        receives_.push_back({message.peer, in.slice(at, bytes(message))});
+        receives_.push_back({message.peer, all.slice(at, bytes(message))});
         at += bytes(message);
       }
       for (const int i : step.sends) {
         const Program::Message& message = program.messages[i];
-        sends_.push_back({message.peer, out.slice(0, bytes(message))});
+        sends_.push_back({message.peer, all.slice(at, bytes(message))});
+        at += bytes(message);
       }
     }
   }
@@ -223,23 +202,28 @@ Sample measure(Communicator& communicator, const Act& act) {
 }
 
 /// `processes`: whether each rank is one; else all are threads of one.
-Run gather(const Sample& mine, Communicator& communicator, bool processes) {
-  const std::vector<std::uint8_t> bytes = Json::to_cbor(
-      {mine.seconds, mine.waiting_seconds, mine.processor_seconds});
-  Run run;
-  double waited = 0, worked = 0;
-  for (const auto& theirs :
-       communicator.all_gather(std::as_bytes(std::span(bytes)))) {
-    const auto* data = reinterpret_cast<const std::uint8_t*>(theirs.data());
-    const Json sample = Json::from_cbor(data, data + theirs.size());
+ExchangeRun gather(const Sample& mine, Communicator& communicator,
+                   bool processes) {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  const double cores = std::max(1u, std::thread::hardware_concurrency());
+  ExchangeRun run;
+  double waited = 0;
+  std::map<std::string, double> worked;  // by host, in its cores · seconds
+  for (const Json& sample : comm::all_gather_json(
+           {mine.seconds, mine.waiting_seconds, mine.processor_seconds / cores,
+            std::string(host.data())},
+           communicator)) {
     run.seconds = std::max(run.seconds, sample[0].get<double>());
     waited += sample[1].get<double>();
-    const auto seconds = sample[2].get<double>();
-    worked = processes ? worked + seconds : std::max(worked, seconds);
+    const auto share = sample[2].get<double>();
+    double& all = worked[sample[3].get<std::string>()];
+    all = processes ? all + share : std::max(all, share);
   }
-  const double cores = std::max(1u, std::thread::hardware_concurrency());
   run.waiting_share = waited / communicator.size() / run.seconds;
-  run.processor_share = worked / cores / run.seconds;
+  for (const auto& [name, share] : worked) {
+    run.processor_share = std::max(run.processor_share, share / run.seconds);
+  }
   return run;
 }
 
@@ -255,9 +239,9 @@ std::int64_t largest(const std::vector<std::int64_t>& numbers,
 }
 
 /// All runs of a case, on one rank; the reports of all ranks are equal.
-Report measure_case(const Options& options, const Case& of,
-                    const schedule::Strategy& strategy,
-                    Communicator& communicator, bool processes) {
+ExchangeReport measure_case(const Options& options, const ExchangeCase& of,
+                            const schedule::Strategy& strategy,
+                            Communicator& communicator, bool processes) {
   const auto demand = demand_of(communicator.size(), of.shard_bytes);
   const Exchange exchange =
       compile(strategy, demand, of.pass, communicator.rank());
@@ -269,7 +253,7 @@ Report measure_case(const Options& options, const Case& of,
                   "bench exchange");
   };
   const auto all_at_once = [&] { bare.run(communicator); };
-  Report report{.of = of};
+  ExchangeReport report{.of = of};
   std::vector<std::int64_t> sent;
   for (const auto& [to, payloads] : program.sent_units()) {
     std::int64_t units = 0;
@@ -279,9 +263,9 @@ Report measure_case(const Options& options, const Case& of,
   report.busiest_link_bytes = largest(sent, communicator);
   // Once to warm up.
   for (int i = -1; i < options.repeat; ++i) {
-    const Run run =
+    const ExchangeRun run =
         gather(measure(communicator, by_schedule), communicator, processes);
-    const Run other =
+    const ExchangeRun other =
         gather(measure(communicator, all_at_once), communicator, processes);
     check_interrupted();
     if (i < 0) continue;
@@ -293,7 +277,7 @@ Report measure_case(const Options& options, const Case& of,
 
 /// What a topology says of a case.
 void predict(const topology::Topology& topology,
-             const schedule::Strategy& strategy, Report& report) {
+             const schedule::Strategy& strategy, ExchangeReport& report) {
   const auto demand = demand_of(topology.ranks(), report.of.shard_bytes);
   report.bound_seconds =
       planner::transfer_bound(topology, demand, report.of.pass,
@@ -311,117 +295,28 @@ void predict(const topology::Topology& topology,
           .seconds;
 }
 
-std::vector<double> seconds_of(const std::vector<Run>& runs) {
-  std::vector<double> seconds;
-  for (const Run& run : runs) seconds.push_back(run.seconds);
-  return seconds;
-}
-
-double median(const std::vector<Run>& runs, double Run::*figure) {
-  std::vector<double> figures;
-  for (const Run& run : runs) figures.push_back(run.*figure);
-  return spread(figures).median;
-}
-
-/// Of each run and the bare one beside it.
-Spread over_bare(const Report& report) {
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < report.runs.size(); ++i) {
-    ratios.push_back(report.runs[i].seconds / report.bare_seconds[i]);
-  }
-  return spread(ratios);
-}
-
-Json to_json(const Report& report) {
-  const auto of = [](const Spread& numbers) {
-    return Json{{"median", numbers.median},
-                {"min", numbers.least},
-                {"max", numbers.most}};
-  };
-  const Spread seconds = spread(seconds_of(report.runs));
-  Json json = {{"strategy", report.of.strategy},
-               {"pass", schedule::name(report.of.pass)},
-               {"shard_bytes", report.of.shard_bytes},
-               {"seconds", of(seconds)},
-               {"bare_seconds", of(spread(report.bare_seconds))},
-               {"over_bare", of(over_bare(report))},
-               {"busiest_link_bytes", report.busiest_link_bytes},
-               {"waiting_share", median(report.runs, &Run::waiting_share)},
-               {"processor_share", median(report.runs, &Run::processor_share)}};
-  if (report.bound_seconds) {
-    json["bound_seconds"] = *report.bound_seconds;
-    json["over_bound"] = seconds.median / *report.bound_seconds;
-    json["predicted_seconds"] = *report.predicted_seconds;
-    json["predicted_over_measured"] =
-        *report.predicted_seconds / seconds.median;
-  }
-  return json;
-}
-
-/// A share of the cores above which the processor may be what is measured.
-constexpr double kBusy = 0.8;
-
-std::string table(const std::vector<Report>& reports) {
-  std::string text = fmt::format(
-      "{:<26} {:<8} {:>9} {:>17} {:>9} {:>6} {:>9} {:>6} {:>9} {:>5} {:>5}\n",
-      "strategy", "pass", "shard", "ms (spread)", "bare ms", "/ bare",
-      "bound ms", "/", "predicted", "wait", "cpu");
-  for (const Report& report : reports) {
-    const Spread seconds = spread(seconds_of(report.runs));
-    const auto milliseconds = [](const std::optional<double>& value) {
-      return value ? fmt::format("{:.2f}", 1e3 * *value) : "-";
-    };
-    const double busy = median(report.runs, &Run::processor_share);
-    text += fmt::format(
-        "{:<26} {:<8} {:>9} {:>17} {:>9.2f} {:>6.3f} {:>9} {:>6} {:>9} "
-        "{:>4.0f}% {:>4.0f}%{}\n",
-        report.of.strategy, schedule::name(report.of.pass),
-        with_prefix(static_cast<double>(report.of.shard_bytes)) + "B",
-        fmt::format("{:.2f} ({:.2f}-{:.2f})", 1e3 * seconds.median,
-                    1e3 * seconds.least, 1e3 * seconds.most),
-        1e3 * spread(report.bare_seconds).median, over_bare(report).median,
-        milliseconds(report.bound_seconds),
-        report.bound_seconds
-            ? fmt::format("{:.3f}", seconds.median / *report.bound_seconds)
-            : "-",
-        milliseconds(report.predicted_seconds),
-        100 * median(report.runs, &Run::waiting_share), 100 * busy,
-        busy > kBusy ? " !" : "");
-  }
-  const bool busy = std::ranges::any_of(reports, [](const Report& report) {
-    return median(report.runs, &Run::processor_share) > kBusy;
-  });
-  if (busy) {
-    text += fmt::format(
-        "! more than {:.0f} % of the cores: the processor may be what was "
-        "measured\n",
-        100 * kBusy);
-  }
-  return text;
-}
-
 struct Job {
   Options options;
   int ranks = 1;
-  std::vector<Case> cases;
+  std::vector<ExchangeCase> cases;
   std::map<std::string, schedule::Strategy> strategies;  ///< by name
   std::optional<topology::Topology> topology;
 };
 
 void run(const Job& job, const Context& context) {
-  std::vector<Report> reports;
+  std::vector<ExchangeReport> reports;
   const bool processes = context.engine.is_group();
   context.engine.run(job.ranks, {}, [&](Communicator& communicator) {
     const bool first = communicator.rank() == context.engine.rank();
-    for (const Case& of : job.cases) {
-      const Report report =
+    for (const ExchangeCase& of : job.cases) {
+      const ExchangeReport report =
           measure_case(job.options, of, job.strategies.at(of.strategy),
                        communicator, processes);
       if (first) reports.push_back(report);
     }
   });
   if (!context.leads()) return;
-  for (Report& report : reports) {
+  for (ExchangeReport& report : reports) {
     if (!job.topology) break;
     predict(*job.topology, job.strategies.at(report.of.strategy), report);
   }
@@ -433,7 +328,7 @@ void run(const Job& job, const Context& context) {
     return;
   }
   Json rows = Json::array();
-  for (const Report& report : reports) rows.push_back(to_json(report));
+  for (const ExchangeReport& report : reports) rows.push_back(to_json(report));
   fmt::print("{}\n", Json{{"bench", "exchange"},
                           {"ranks", job.ranks},
                           {"processes", processes},

@@ -1,4 +1,4 @@
-// ringweave train: a model from a config and text files.
+// ringweave train: a model from a config and texts or tokens.
 #include <filesystem>
 #include <memory>
 #include <optional>

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/limits.h"
 
 namespace ringweave::config {
 
@@ -155,15 +156,16 @@ void check(const ModelConfig& config, const std::string& path) {
             "[{}.{}] got {}; want a finite number above 0", path, field, value);
   };
   for (const std::int64_t window : config.sliding_windows) {
-    require(window >= 0,
-            "[{}.sliding_windows] got {}; want tokens that a query sees, or 0 "
-            "for all",
-            path, window);
+    require(window >= 0 && window <= kMaxTokens,
+            "[{}.sliding_windows] got {}; want tokens that a query sees, at "
+            "most {}, or 0 for all",
+            path, window, kMaxTokens);
   }
-  require(config.sliding_windows.empty() || config.has_softmax(),
-          "[{}.sliding_windows] got some with the pattern \"{}\"; want softmax "
-          "layers (N), or none",
-          path, config.pattern);
+  require(static_cast<std::int64_t>(config.sliding_windows.size()) <=
+              config.softmax_layers(),
+          "[{}.sliding_windows] got {} of them for {} softmax layers; want at "
+          "most as many",
+          path, config.sliding_windows.size(), config.softmax_layers());
   above_zero("rope_theta", config.rope_theta);
   above_zero("norm_eps", config.norm_eps);
 }

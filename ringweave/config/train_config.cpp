@@ -21,7 +21,9 @@ DataConfig data_from_json(JsonObject object) {
   config.validation_fraction =
       object.number("validation_fraction", 0, config.validation_fraction);
   config.format = object.choice("format", data_formats(), config.format);
-  config.text_field = object.string("text_field", config.text_field);
+  if (object.has("text_field")) {
+    config.text_field = object.string("text_field");
+  }
   if (object.has("end_token"))
     config.end_token = object.integer("end_token", 0);
   config.documents =
@@ -70,6 +72,10 @@ ParallelConfig parallel_from_json(JsonObject object) {
   config.shard_optimizer =
       object.boolean("shard_optimizer", config.shard_optimizer);
   config.bucket_bytes = object.integer("bucket_bytes", 0, config.bucket_bytes);
+  constexpr std::int64_t kMaxBucket = std::int64_t{1} << 50;
+  require(config.bucket_bytes <= kMaxBucket,
+          "[{}.bucket_bytes] got {}; want at most {}", object.path(),
+          config.bucket_bytes, kMaxBucket);
   config.recompute =
       object.choice("recompute", {"none", "mlp", "block"}, config.recompute);
   config.layout =
@@ -120,10 +126,10 @@ Json to_json(const DataConfig& config) {
                {"validation_files", config.validation_files},
                {"validation_fraction", config.validation_fraction},
                {"format", config.format},
-               {"text_field", config.text_field},
                {"documents", config.documents},
                {"seq_len", config.seq_len},
                {"batch", config.batch}};
+  if (config.text_field) json["text_field"] = *config.text_field;
   if (config.end_token) json["end_token"] = *config.end_token;
   return json;
 }
@@ -167,6 +173,8 @@ void check_data(const DataConfig& config) {
     require(std::ranges::find(*files, "") == files->end(),
             "[data] got \"\" as a file; want a path");
   }
+  place_of(config.format, data_formats(), "data.format");
+  place_of(config.documents, {"ignore", "reset"}, "data.documents");
   require(config.batch >= 1, "[data.batch] got {}; want at least 1",
           config.batch);
   require(config.validation_fraction >= 0 && config.validation_fraction < 1,

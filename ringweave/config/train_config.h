@@ -25,7 +25,7 @@ struct DataConfig {
   double validation_fraction = 0.05;
   /// A name of data_formats(). "auto": by each file's name.
   std::string format = "auto";
-  std::string text_field = "text";  ///< of JSON lines
+  std::optional<std::string> text_field{};  ///< of JSON lines; none: "text"
   /// Ends each document in files of plain numbers.
   std::optional<std::int64_t> end_token{};
   /// "reset": tokens see their own document alone. "ignore": a sequence is one

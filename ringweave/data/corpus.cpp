@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <string_view>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/hash.h"
-#include "ringweave/base/splitmix.h"
 
 namespace ringweave::data {
 namespace {
@@ -15,31 +13,13 @@ std::vector<std::unique_ptr<const Source>> open_all(
     const std::vector<std::string>& files, const SourceOptions& options) {
   std::vector<std::unique_ptr<const Source>> sources;
   for (const std::string& path : files) {
-    require(holds_bytes(path, options.format) ==
-                holds_bytes(files.front(), options.format),
-            "[data] got {} and {}; want files of text or files of tokens, not "
-            "both",
-            files.front(), path);
     sources.push_back(open_source(path, options));
+    const std::string first = sources.front()->vocabulary();
+    const std::string own = sources.back()->vocabulary();
+    require(own == first, "[data] got {} ({}) and {} ({}); want one vocabulary",
+            files.front(), first, path, own);
   }
   return sources;
-}
-
-std::uint64_t hash_of(std::span<const std::byte> bytes, std::uint64_t state) {
-  constexpr std::size_t kWhole = 1 << 20;  ///< bytes of a small file
-  constexpr std::size_t kBlock = 4096;
-  constexpr std::uint64_t kBlocks = 64;
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()),
-                              bytes.size());
-  state = fnv1a(fmt::format("{} ", text.size()), state);
-  if (text.size() <= kWhole) return fnv1a_words(text, state);
-  const std::size_t places = text.size() - kBlock + 1;
-  for (std::uint64_t i = 0; i < kBlocks; ++i) {
-    const std::size_t place = splitmix64(splitmix64(text.size()) ^ i) % places;
-    state = fnv1a_words(text.substr(place, kBlock), state);
-  }
-  state = fnv1a_words(text.substr(0, kBlock), state);
-  return fnv1a_words(text.substr(places - 1), state);
 }
 
 }  // namespace
@@ -113,11 +93,15 @@ std::int64_t Corpus::nearest_start(std::int64_t token) const {
   return nearest;
 }
 
+bool Corpus::has(const std::string& format) const {
+  return std::ranges::any_of(
+      sources_, [&](const auto& source) { return source->format() == format; });
+}
+
 std::uint64_t Corpus::hash() const {
   std::uint64_t state = fnv1a("");
   for (const auto& source : sources_) {
-    state = hash_of(source->bytes(), state);
-    source->drop();
+    state = source->hash(fnv1a(source->format(), state));
   }
   return state;
 }

@@ -14,12 +14,17 @@ namespace ringweave::data {
 /// Immutable, for several threads.
 class Corpus {
  public:
+  /// At least one.
   explicit Corpus(std::vector<std::unique_ptr<const Source>> sources);
-  /// As open_source(); all files must hold bytes, or none.
+  /// Throws as open_source(), and for files of more than one vocabulary.
   Corpus(const std::vector<std::string>& files, const SourceOptions& options);
 
   std::int64_t tokens() const { return begins_.back(); }
   std::int64_t documents() const;
+  /// Source::vocabulary() of all.
+  std::string vocabulary() const { return sources_.front()->vocabulary(); }
+  /// Whether a file is of that format.
+  bool has(const std::string& format) const;
   /// Of 0 … tokens(). Throws as Source::read().
   void read(const Range& tokens, std::int64_t* out) const;
   /// The tokens of a range that are the first ones of a document.
@@ -28,8 +33,7 @@ class Corpus {
   /// 0: there is none.
   std::int64_t nearest_start(std::int64_t token) const;
 
-  /// Of the files' sizes and of blocks drawn from them: of a small file the
-  /// whole.
+  /// Of the files' formats, sizes, and blocks drawn from them (Source::hash).
   std::uint64_t hash() const;
 
  private:

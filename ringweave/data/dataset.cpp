@@ -23,6 +23,18 @@ std::int64_t held_out_from(const Corpus& corpus, double fraction) {
   return near ? border : wanted;
 }
 
+void check_vocabulary(const Corpus& corpus, const DataConfig& config,
+                      std::int64_t vocab_size) {
+  if (corpus.vocabulary() != kByteVocabulary) return;
+  const std::int64_t least = resets(config) ? kEndOfBytes + 1 : kBytes;
+  require(
+      vocab_size >= least,
+      "[model.vocab_size] got {}; want at least {}, since tokens are bytes{}",
+      vocab_size, least,
+      resets(config) ? fmt::format(" and {} ends a document", kEndOfBytes)
+                     : "");
+}
+
 Sequences sequences(const std::shared_ptr<const Corpus>& corpus,
                     const Range& tokens, const DataConfig& config,
                     const char* what) {
@@ -66,31 +78,37 @@ std::vector<std::int64_t> Sequences::borders(std::int64_t index) const {
 }
 
 Dataset open_dataset(const DataConfig& config, std::int64_t vocab_size) {
-  const SourceOptions options{.format = config.format,
-                              .text_field = config.text_field,
-                              .end_token = config.end_token,
-                              .vocab_size = vocab_size,
-                              .documents = resets(config)};
+  SourceOptions options{.format = config.format,
+                        .end_token = config.end_token,
+                        .vocab_size = vocab_size,
+                        .documents = resets(config)};
+  if (config.text_field) options.text_field = *config.text_field;
   const auto open = [&](const std::vector<std::string>& paths,
                         const char* field) {
-    const std::vector<std::string> files = input_files(paths, field);
-    const bool bytes = holds_bytes(files.front(), config.format);
-    const std::int64_t least = resets(config) ? kEndOfBytes + 1 : kBytes;
-    require(!bytes || vocab_size >= least,
-            "[model.vocab_size] got {}; want at least {}, since tokens are "
-            "bytes{}",
-            vocab_size, least,
-            resets(config) ? fmt::format(" and {} ends a document", kEndOfBytes)
-                           : "");
-    return std::make_shared<const Corpus>(files, options);
+    return paths.empty() ? nullptr
+                         : std::make_shared<const Corpus>(
+                               input_files(paths, field), options);
   };
   const auto train = open(config.files, "data.files");
-  return make_dataset(
-      train,
-      config.validation_files.empty()
-          ? nullptr
-          : open(config.validation_files, "data.validation_files"),
-      config);
+  const auto validation =
+      open(config.validation_files, "data.validation_files");
+  ensure(train != nullptr, "a dataset without files");
+  check_vocabulary(*train, config, vocab_size);
+  require(!validation || validation->vocabulary() == train->vocabulary(),
+          "[data.validation_files] got {}; want {}, as in data.files",
+          validation ? validation->vocabulary() : "", train->vocabulary());
+  const auto any = [&](const char* format) {
+    return train->has(format) || (validation && validation->has(format));
+  };
+  require(!config.text_field || any("json_lines"),
+          "[data.text_field] got {} without JSON lines; want some, or not this "
+          "field",
+          config.text_field.value_or(""));
+  require(!config.end_token || any("uint16") || any("uint32"),
+          "[data.end_token] got {} without files of format uint16 or uint32; "
+          "want some, or not this field",
+          config.end_token.value_or(0));
+  return make_dataset(train, validation, config);
 }
 
 Dataset make_dataset(std::shared_ptr<const Corpus> train,

@@ -49,9 +49,10 @@ struct Dataset {
   std::string hash;      ///< of Corpus::hash(), to compare over ranks
 };
 
-/// Opens the files that the config names. Throws InvalidArgument as
-/// input_files() and open_source(), for files of which not even one sequence
-/// can be cut, and unless the model's vocabulary fits.
+/// Opens the files that the config names, of which there must be some. Throws
+/// InvalidArgument as input_files() and Corpus, for files of which not even one
+/// sequence can be cut, unless the vocabularies of files and model fit, and for
+/// a field that no file needs.
 Dataset open_dataset(const DataConfig& config, std::int64_t vocab_size);
 
 /// Of corpora that came from elsewhere. Without one for validation, the end of

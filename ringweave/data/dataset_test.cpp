@@ -1,11 +1,13 @@
 #include "ringweave/data/dataset.h"
 
 #include <fstream>
+#include <span>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/checkpoint/safetensors.h"
 #include "ringweave/checkpoint/test_folder.h"
 #include "ringweave/data/test_source.h"
 
@@ -152,8 +154,79 @@ TEST_F(Files, BadOnesAreOneClearErrorEach) {
   EXPECT_THAT(refusal({.files = {good}, .documents = "reset"}, 256),
               HasSubstr("want at least 257, since tokens are bytes and 256 "
                         "ends a document"));
-  EXPECT_THAT(refusal({.files = {good, file("t.safetensors", "x")}}),
-              HasSubstr("want files of text or files of tokens, not both"));
+  EXPECT_THAT(refusal({.files = {good}, .text_field = "body"}),
+              HasSubstr("[data.text_field] got body without JSON lines"));
+  EXPECT_THAT(refusal({.files = {good}, .end_token = 3}),
+              HasSubstr("[data.end_token] got 3 without files of format"));
+}
+
+/// A token file of two documents, made by the tokenizer of that hash.
+std::string token_file(const checkpoint::TestFolder& folder,
+                       const std::string& name, const std::string& tokenizer) {
+  const std::vector<std::uint16_t> tokens = {1, 2, 3, 4};
+  const std::vector<std::int64_t> offsets = {0, 2, 4};
+  const std::string path = folder.file(name + ".safetensors");
+  checkpoint::write_safetensors(path,
+                                {{.name = "tokens",
+                                  .type = checkpoint::DataType::uint16,
+                                  .shape = {4},
+                                  .data = std::as_bytes(std::span(tokens))},
+                                 {.name = "document_offsets",
+                                  .type = checkpoint::DataType::int64,
+                                  .shape = {3},
+                                  .data = std::as_bytes(std::span(offsets))}},
+                                {{"format", "ringweave.tokens"},
+                                 {"version", "1"},
+                                 {"vocab_size", "5"},
+                                 {"tokenizer_sha256", tokenizer}});
+  return path;
+}
+
+TEST_F(Files, OfOtherVocabulariesAreNotJoined) {
+  const std::string text = file("text", "some text");
+  const std::string a = token_file(folder_, "a", "aa");
+  const std::string b = token_file(folder_, "b", "bb");
+  const std::string c = token_file(folder_, "c", "aa");
+  const DataConfig config{
+      .files = {a, c}, .validation_fraction = 0, .seq_len = 2};
+  EXPECT_EQ(open_dataset(config, 256).train.tokens(), 8);
+  EXPECT_THAT(refusal({.files = {a, b}}), HasSubstr("want one vocabulary"));
+  EXPECT_THAT(refusal({.files = {a, text}}), HasSubstr("want one vocabulary"));
+  EXPECT_THAT(refusal({.files = {a}, .validation_files = {text}}),
+              HasSubstr("[data.validation_files] got bytes; want tokenizer"));
+}
+
+TEST_F(Files, TheHashKnowsFormats) {
+  const std::string content = "{\"text\": \"abcdef\"}";
+  DataConfig config{
+      .files = {file("a", content)}, .validation_fraction = 0, .seq_len = 2};
+  const std::string as_text = open_dataset(config, 256).hash;
+  config.format = "json_lines";
+  EXPECT_NE(open_dataset(config, 256).hash, as_text);
+}
+
+TEST_F(Files, PlainTokensAreHeldOutByDocuments) {
+  std::string tokens;
+  for (int i = 0; i < 20; ++i) {
+    tokens += i == 13 ? '\7' : '\1';
+    tokens += '\0';
+  }
+  DataConfig config{.files = {file("t", tokens)},
+                    .validation_fraction = 0.25,
+                    .format = "uint16",
+                    .seq_len = 1};
+  EXPECT_EQ(open_dataset(config, 256).validation.tokens(), 5);
+  config.end_token = 7;
+  EXPECT_EQ(open_dataset(config, 256).validation.tokens(), 6);
+  config.documents = "reset";
+  EXPECT_EQ(open_dataset(config, 256).validation.tokens(), 6);
+}
+
+TEST_F(Files, MoreOfThemThanAProcessMayMap) {
+  DataConfig config{.validation_fraction = 0, .seq_len = 8};
+  const std::string path = file("a", "text");
+  config.files.assign(70000, path);
+  EXPECT_EQ(open_dataset(config, 256).train.tokens(), 280000);
 }
 
 TEST_F(Files, DocumentsOfBytesEnd) {

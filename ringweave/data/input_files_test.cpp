@@ -69,6 +69,10 @@ TEST_F(InputFiles, LinksToFilesAreFiles) {
   EXPECT_THAT(refusal(folder), HasSubstr("broken within a folder"));
 }
 
+TEST_F(InputFiles, WhatTheSystemRefusesIsNamed) {
+  EXPECT_THAT(refusal(std::string(300, 'x')), HasSubstr("File name too long"));
+}
+
 TEST_F(InputFiles, NothingIsAnErrorThatNamesIt) {
   EXPECT_THAT(refusal(folder_.path()),
               HasSubstr("[data.files] got " + folder_.path() +

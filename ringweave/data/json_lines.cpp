@@ -52,8 +52,13 @@ class JsonLines final : public Source {
       file_.drop(std::as_bytes(std::span(line_at(begin))));
     }
   }
-  std::span<const std::byte> bytes() const override { return file_.bytes(); }
-  void drop() const override { file_.drop(bytes()); }
+  std::string format() const override { return "json_lines"; }
+  std::string vocabulary() const override { return kByteVocabulary; }
+  std::uint64_t hash(std::uint64_t state) const override {
+    state = hash_of(file_.bytes(), state);
+    file_.drop(file_.bytes());
+    return state;
+  }
 
  private:
   std::string_view text() const {
@@ -96,8 +101,8 @@ class JsonLines final : public Source {
     auto at = static_cast<std::size_t>(range.begin);
     const auto end = static_cast<std::size_t>(range.end);
     if (at > 0) {  // to the first line that starts here
-      const auto newline = text().find('\n', at - 1);
-      at = newline == std::string_view::npos ? text().size() : newline + 1;
+      const auto newline = text().substr(0, end).find('\n', at - 1);
+      at = newline == std::string_view::npos ? end : newline + 1;
     }
     try {
       while (at < end) {
@@ -112,8 +117,8 @@ class JsonLines final : public Source {
     } catch (...) {
       found.fault = std::current_exception();
     }
-    file_.drop(bytes().subspan(static_cast<std::size_t>(range.begin),
-                               static_cast<std::size_t>(range.size())));
+    file_.drop(file_.bytes().subspan(static_cast<std::size_t>(range.begin),
+                                     static_cast<std::size_t>(range.size())));
     return found;
   }
 

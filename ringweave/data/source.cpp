@@ -5,11 +5,14 @@
 #include <cctype>
 #include <filesystem>
 #include <ranges>
+#include <string_view>
 
 #include <fmt/ranges.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/hash.h"
 #include "ringweave/base/mapped_file.h"
+#include "ringweave/base/splitmix.h"
 
 namespace ringweave::data {
 namespace {
@@ -18,16 +21,13 @@ struct Format {
   const char* name;
   std::unique_ptr<const Source> (*open)(const std::string&,
                                         const SourceOptions&);
-  bool bytes;  ///< tokens are bytes
 };
 
+/// config::data_formats(), but auto.
 constexpr std::array kFormats = {
-    Format{"text", open_text, true},
-    Format{"json_lines", open_json_lines, true},
-    Format{"tokens", open_token_file, false},
-    Format{"uint16", open_uint16, false},
-    Format{"uint32", open_uint32, false},
-};
+    Format{"text", open_text}, Format{"json_lines", open_json_lines},
+    Format{"tokens", open_token_file}, Format{"uint16", open_uint16},
+    Format{"uint32", open_uint32}};
 
 /// The format that a file's name tells.
 std::string format_of_name(const std::string& path) {
@@ -59,35 +59,45 @@ const Format& format_of(const std::string& path, const std::string& format) {
   return *found;
 }
 
+/// There may be more files than a process may have mapped. So each is mapped
+/// while it is read.
 class Text final : public Source {
  public:
-  Text(const std::string& path, bool ends)
-      : file_(path, "a readable text file"), ends_(ends) {}
+  Text(std::string path, bool ends)
+      : path_(std::move(path)), ends_(ends), size_(size_of(map())) {}
 
   std::int64_t documents() const override { return 1; }
   std::int64_t offset(std::int64_t document) const override {
-    return document == 0 ? 0 : size() + (ends_ ? 1 : 0);
+    return document == 0 ? 0 : size_ + (ends_ ? 1 : 0);
   }
   void read(const Range& tokens, std::int64_t* out) const override {
-    const auto text = bytes().subspan(
+    const MappedFile file = map();
+    require(size_of(file) == size_,
+            "[{}] got {} bytes; want {}, as at the start", path_, size_of(file),
+            size_);
+    const auto text = file.bytes().subspan(
         static_cast<std::size_t>(tokens.begin),
-        static_cast<std::size_t>(std::min(tokens.end, size()) - tokens.begin));
+        static_cast<std::size_t>(std::min(tokens.end, size_) - tokens.begin));
     out = std::ranges::transform(text, out, [](std::byte byte) {
             return std::to_integer<std::int64_t>(byte);
           }).out;
-    if (tokens.end > size()) *out = kEndOfBytes;
-    file_.drop(text);
+    if (tokens.end > size_) *out = kEndOfBytes;
   }
-  std::span<const std::byte> bytes() const override { return file_.bytes(); }
-  void drop() const override { file_.drop(bytes()); }
+  std::string format() const override { return "text"; }
+  std::string vocabulary() const override { return kByteVocabulary; }
+  std::uint64_t hash(std::uint64_t state) const override {
+    return hash_of(map().bytes(), state);
+  }
 
  private:
-  std::int64_t size() const {
-    return static_cast<std::int64_t>(file_.bytes().size());
+  MappedFile map() const { return {path_, "a readable text file"}; }
+  static std::int64_t size_of(const MappedFile& file) {
+    return static_cast<std::int64_t>(file.bytes().size());
   }
 
-  MappedFile file_;
+  std::string path_;
   bool ends_;
+  std::int64_t size_;
 };
 
 }  // namespace
@@ -112,8 +122,21 @@ std::unique_ptr<const Source> open_source(const std::string& path,
   return format_of(path, options.format).open(path, options);
 }
 
-bool holds_bytes(const std::string& path, const std::string& format) {
-  return format_of(path, format).bytes;
+std::uint64_t hash_of(std::span<const std::byte> bytes, std::uint64_t state) {
+  constexpr std::size_t kWhole = 1 << 20;  ///< bytes of a small file
+  constexpr std::size_t kBlock = 4096;
+  constexpr std::uint64_t kBlocks = 64;
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()),
+                              bytes.size());
+  state = fnv1a(fmt::format("{} ", text.size()), state);
+  if (text.size() <= kWhole) return fnv1a_words(text, state);
+  const std::size_t places = text.size() - kBlock + 1;
+  for (std::uint64_t i = 0; i < kBlocks; ++i) {
+    const std::size_t place = splitmix64(splitmix64(text.size()) ^ i) % places;
+    state = fnv1a_words(text.substr(place, kBlock), state);
+  }
+  state = fnv1a_words(text.substr(0, kBlock), state);
+  return fnv1a_words(text.substr(places - 1), state);
 }
 
 std::unique_ptr<const Source> open_text(const std::string& path,

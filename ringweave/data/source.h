@@ -26,10 +26,13 @@ class Source {
   /// Writes the tokens of a range of 0 … tokens(). Throws InvalidArgument,
   /// which names file and place, for one that the vocabulary does not have.
   virtual void read(const Range& tokens, std::int64_t* out) const = 0;
-  /// Of the file.
-  virtual std::span<const std::byte> bytes() const = 0;
-  /// MappedFile::drop() of the whole file; reading drops what it has read.
-  virtual void drop() const = 0;
+  /// The name of its format.
+  virtual std::string format() const = 0;
+  /// What the numbers of tokens mean: sources of one corpus have the same.
+  virtual std::string vocabulary() const = 0;
+  /// Continues a hash by the file's size and blocks drawn from it, or the whole
+  /// of a small file.
+  virtual std::uint64_t hash(std::uint64_t state) const = 0;
 
   std::int64_t tokens() const { return offset(documents()); }
   /// The document that the token is of.
@@ -40,10 +43,11 @@ struct SourceOptions {
   /// A name of config::data_formats(). "auto": by the name of the file.
   std::string format = "auto";
   std::string text_field = "text";  ///< of JSON lines
-  /// Of plain token files: ends each document.
+  /// Of plain token files: ends each document; at least one is there.
   std::optional<std::int64_t> end_token{};
   std::int64_t vocab_size = kBytes;
-  bool documents = false;  ///< whether their borders are needed
+  /// Whether their borders are needed. Without, plain tokens need no end_token.
+  bool documents = false;
 };
 
 /// Throws InvalidArgument, which names the file, the place in it, what was got
@@ -51,8 +55,11 @@ struct SourceOptions {
 std::unique_ptr<const Source> open_source(const std::string& path,
                                           const SourceOptions& options);
 
-/// Whether tokens of files of this name and format are bytes.
-bool holds_bytes(const std::string& path, const std::string& format);
+/// Source::vocabulary() of texts.
+inline constexpr const char* kByteVocabulary = "bytes";
+
+/// Source::hash() of the bytes of a file.
+std::uint64_t hash_of(std::span<const std::byte> bytes, std::uint64_t state);
 
 // The formats. A text file is one document; a byte model whose vocabulary has
 // more than 256 tokens gets one more, kEndOfBytes, behind each document.

@@ -11,6 +11,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/checkpoint/safetensors.h"
 #include "ringweave/checkpoint/test_folder.h"
+#include "ringweave/config/train_config.h"
 
 namespace ringweave::data {
 namespace {
@@ -132,14 +133,12 @@ TEST_F(Sources, BadJsonLinesAreNamedWithTheirLine) {
 TEST_F(Sources, PlainTokensHaveAnEndToken) {
   const std::vector<std::uint16_t> numbers = {5, 0, 7, 8, 0, 65535};
   const std::string path = file("a.bin", raw(numbers));
-  const auto joined = open_source(
-      path, {.format = "uint16", .end_token = 0, .vocab_size = 65536});
+  const auto joined =
+      open_source(path, {.format = "uint16", .vocab_size = 65536});
   EXPECT_EQ(all(*joined), (Tokens{5, 0, 7, 8, 0, 65535}));
   EXPECT_EQ(offsets(*joined), (Tokens{0, 6}));
-  const auto documents = open_source(path, {.format = "uint16",
-                                            .end_token = 0,
-                                            .vocab_size = 65536,
-                                            .documents = true});
+  const auto documents = open_source(
+      path, {.format = "uint16", .end_token = 0, .vocab_size = 65536});
   EXPECT_EQ(offsets(*documents), (Tokens{0, 2, 5, 6}));
   EXPECT_EQ(read(*documents, {1, 3}), (Tokens{0, 7}));
   const std::vector<std::uint32_t> wide = {1, 70000};
@@ -155,6 +154,8 @@ TEST_F(Sources, BadPlainTokensAreRefused) {
               HasSubstr("a.bin] got token 9 at place 1; want less than 9"));
   EXPECT_THAT(refusal(path, {.format = "uint16", .documents = true}),
               HasSubstr("[data.end_token] got none"));
+  EXPECT_THAT(refusal(path, {.format = "uint16", .end_token = 7}),
+              HasSubstr("[data.end_token] got 7, which " + path));
   EXPECT_THAT(refusal(file("b.bin", "abc"), {.format = "uint16"}),
               HasSubstr("got 3 bytes; want a multiple of 2"));
   EXPECT_THAT(refusal(file("b.bin", "abcdef"), {.format = "uint32"}),
@@ -182,7 +183,10 @@ class TokenFiles : public Sources {
     return path;
   }
   const std::map<std::string, std::string> metadata_ = {
-      {"format", "ringweave.tokens"}, {"version", "1"}, {"vocab_size", "300"}};
+      {"format", "ringweave.tokens"},
+      {"version", "1"},
+      {"vocab_size", "300"},
+      {"tokenizer_sha256", "5e"}};
   // Of an odd number, so that the offsets are not aligned.
   const std::vector<std::uint16_t> three_ = {299, 1, 2};
 };
@@ -240,6 +244,27 @@ TEST_F(TokenFiles, ATokenBeyondTheVocabularyIsNamedWhenItIsRead) {
     EXPECT_THAT(error.what(),
                 HasSubstr("t.safetensors] got token 299 at place 0"));
   }
+}
+
+TEST_F(Sources, HaveTheFormatsThatAConfigNames) {
+  std::vector<std::string> formats = {"auto"};
+  const std::string text = file("a", "{\"text\": \"ab\"}\n");
+  for (const char* name : {"text", "json_lines", "uint16", "uint32"}) {
+    const std::string path =
+        name[0] == 'u' ? file("b", std::string(8, '\0')) : text;
+    EXPECT_EQ(open_source(path, {.format = name})->format(), name);
+    formats.emplace_back(name);
+  }
+  formats.emplace_back("tokens");
+  EXPECT_THAT(formats,
+              testing::UnorderedElementsAreArray(config::data_formats()));
+}
+
+TEST_F(Sources, ATextThatChangesIsAnError) {
+  const std::string path = file("a", "abc");
+  const auto source = open_source(path, {});
+  file("a", "ab");
+  EXPECT_THROW(all(*source), InvalidArgument);
 }
 
 TEST_F(Sources, FilesThatAreNoneAreNamed) {

@@ -31,10 +31,11 @@ class GivenDocuments final : public Source {
       *out++ = static_cast<unsigned char>(text_[static_cast<std::size_t>(i)]);
     }
   }
-  std::span<const std::byte> bytes() const override {
-    return std::as_bytes(std::span(text_));
+  std::string format() const override { return "given"; }
+  std::string vocabulary() const override { return kByteVocabulary; }
+  std::uint64_t hash(std::uint64_t state) const override {
+    return hash_of(std::as_bytes(std::span(text_)), state);
   }
-  void drop() const override {}
 
  private:
   std::string text_;

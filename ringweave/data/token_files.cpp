@@ -23,6 +23,8 @@ std::int64_t number_at(std::span<const std::byte> bytes, std::int64_t index) {
   return static_cast<std::int64_t>(number);
 }
 
+constexpr const char* kTokenizerHash = "tokenizer_sha256";
+
 /// Throws InvalidArgument for a token that the model does not know.
 void check_token(const std::string& path, std::int64_t place,
                  std::int64_t token, std::int64_t vocab_size) {
@@ -60,14 +62,18 @@ class PlainTokens final : public Source {
             path);
     const auto size =
         static_cast<std::int64_t>(bytes().size() / sizeof(Number));
-    const std::int64_t end = options.documents ? options.end_token.value() : -1;
     for (std::int64_t i = 0; i < size; ++i) {
       const std::int64_t token = number_at<Number>(bytes(), i);
       check_token(path, i, token, vocab_size_);
-      if (token == end) offsets_.push_back(i + 1);
+      if (token == options.end_token) offsets_.push_back(i + 1);
       constexpr std::int64_t kOften = 1 << 22;
-      if (i % kOften == 0) drop();
+      if (i % kOften == 0) file_.drop(bytes());
     }
+    file_.drop(bytes());
+    require(!options.end_token || offsets_.size() > 1,
+            "[data.end_token] got {}, which {} does not have; want the token "
+            "that ends each document",
+            options.end_token.value_or(0), path);
     if (offsets_.back() != size) offsets_.push_back(size);
   }
 
@@ -80,10 +86,19 @@ class PlainTokens final : public Source {
   void read(const Range& tokens, std::int64_t* out) const override {
     read_numbers<Number>(file_, path_, bytes(), tokens, vocab_size_, out);
   }
-  std::span<const std::byte> bytes() const override { return file_.bytes(); }
-  void drop() const override { file_.drop(bytes()); }
+  std::string format() const override {
+    return fmt::format("uint{}", 8 * sizeof(Number));
+  }
+  std::string vocabulary() const override { return "plain numbers"; }
+  std::uint64_t hash(std::uint64_t state) const override {
+    state = hash_of(bytes(), state);
+    file_.drop(bytes());
+    return state;
+  }
 
  private:
+  std::span<const std::byte> bytes() const { return file_.bytes(); }
+
   std::string path_;
   std::int64_t vocab_size_;
   MappedFile file_;
@@ -123,10 +138,16 @@ class TokenFile final : public Source {
         wide_ ? read_numbers<std::uint32_t> : read_numbers<std::uint16_t>;
     read(file_.file(), file_.path(), tokens_, tokens, vocab_size_, out);
   }
-  std::span<const std::byte> bytes() const override {
-    return file_.file().bytes();
+  std::string format() const override { return "tokens"; }
+  std::string vocabulary() const override {
+    return "tokenizer of hash " + file_.metadata().at(kTokenizerHash);
   }
-  void drop() const override { file_.file().drop(bytes()); }
+  std::uint64_t hash(std::uint64_t state) const override {
+    const auto bytes = file_.file().bytes();
+    state = hash_of(bytes, state);
+    file_.file().drop(bytes);
+    return state;
+  }
 
  private:
   const checkpoint::NamedTensor& tensor(const std::string& name) const {
@@ -154,6 +175,7 @@ class TokenFile final : public Source {
             "[{}] got format {} of version {}; want ringweave.tokens of "
             "version 1",
             file_.path(), format, version);
+    text(kTokenizerHash);
     const std::string words = text("vocab_size");
     std::int64_t size = 0;
     const auto read =

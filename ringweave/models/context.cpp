@@ -37,7 +37,7 @@ std::shared_ptr<const linear_attention::LinearPlan> linear_plan(
       rank);
 }
 
-/// Of rows with these documents, for the layers that `whole` is for.
+/// Of rows with these documents, for the layers that `context` is for.
 Plans make_plans(const Context& context, const schedule::Mask& documents) {
   const Rank rank = context.communicator->rank();
   Plans plans;

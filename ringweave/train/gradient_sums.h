@@ -17,7 +17,7 @@ namespace ringweave::train {
 /// Consecutive parameters, whose gradients travel together.
 struct Bucket {
   Range range;             ///< of the numbering of all
-  std::int64_t layer = 0;  ///< done when the gradients from here on are
+  std::int64_t layer = 0;  ///< posted when this one is done; -1: after backward
 };
 
 /// In the order in which backward finishes them: whole layers, at least

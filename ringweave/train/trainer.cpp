@@ -22,112 +22,10 @@
 #include "ringweave/train/gradient_sums.h"
 #include "ringweave/train/optimizer.h"
 #include "ringweave/train/parallel.h"
+#include "ringweave/train/spent.h"
 
 namespace ringweave::train {
 namespace {
-
-/// What one rank spent, on a step or on all.
-struct Spent {
-  double seconds = 0;
-  double waiting_seconds = 0;
-  double gradient_waiting_seconds = 0;  ///< of these, for sums of gradients
-  std::int64_t bytes = 0;
-  int stop = 0;  ///< what this rank was told
-};
-
-/// Of a time that each rank spent in waits.
-struct Shares {
-  double mean = 0;
-  double max = 0;
-};
-
-/// The same over ranks. `seconds` are the slowest rank's; the shares are of
-/// these.
-struct Totals {
-  double seconds = 0;
-  Shares waiting;
-  Shares gradient_waiting;
-  std::int64_t bytes = 0;
-  int stop = 0;  ///< the largest
-};
-
-/// Every rank's, in rank order. As CBOR, which machines of every byte order
-/// read alike.
-std::vector<Spent> all_gather(const Spent& mine,
-                              comm::Communicator& communicator) {
-  const std::vector<std::uint8_t> bytes =
-      Json::to_cbor({mine.seconds, mine.waiting_seconds,
-                     mine.gradient_waiting_seconds, mine.bytes, mine.stop});
-  std::vector<Spent> ranks;
-  for (const auto& theirs :
-       communicator.all_gather(std::as_bytes(std::span(bytes)))) {
-    const auto* data = reinterpret_cast<const std::uint8_t*>(theirs.data());
-    const Json spent = Json::from_cbor(data, data + theirs.size());
-    ranks.push_back({.seconds = spent[0].get<double>(),
-                     .waiting_seconds = spent[1].get<double>(),
-                     .gradient_waiting_seconds = spent[2].get<double>(),
-                     .bytes = spent[3].get<std::int64_t>(),
-                     .stop = spent[4].get<int>()});
-  }
-  return ranks;
-}
-
-Shares shares(const std::vector<Spent>& ranks, double Spent::*waited,
-              double seconds) {
-  Shares shares;
-  for (const Spent& spent : ranks) {
-    const double share = seconds > 0 ? spent.*waited / seconds : 0;
-    shares.mean += share / static_cast<double>(ranks.size());
-    shares.max = std::max(shares.max, share);
-  }
-  return shares;
-}
-
-Totals gather(const Spent& mine, comm::Communicator& communicator) {
-  const std::vector<Spent> ranks = all_gather(mine, communicator);
-  Totals totals;
-  for (const Spent& spent : ranks) {
-    totals.seconds = std::max(totals.seconds, spent.seconds);
-    totals.bytes += spent.bytes;
-    totals.stop = std::max(totals.stop, spent.stop);
-  }
-  totals.waiting = shares(ranks, &Spent::waiting_seconds, totals.seconds);
-  totals.gradient_waiting =
-      shares(ranks, &Spent::gradient_waiting_seconds, totals.seconds);
-  return totals;
-}
-
-/// Measures from its construction.
-class Meter {
- public:
-  explicit Meter(std::vector<comm::Communicator*> communicators)
-      : communicators_(std::move(communicators)),
-        start_(comm::Clock::now()),
-        before_(so_far()) {}
-
-  Spent spent() const {
-    const std::chrono::duration<double> seconds = comm::Clock::now() - start_;
-    Spent spent = so_far();
-    spent.seconds = seconds.count();
-    spent.waiting_seconds -= before_.waiting_seconds;
-    spent.bytes -= before_.bytes;
-    return spent;
-  }
-
- private:
-  Spent so_far() const {
-    Spent sum;
-    for (comm::Communicator* communicator : communicators_) {
-      sum.waiting_seconds += communicator->traffic().waiting_seconds;
-      sum.bytes += communicator->traffic().bytes();
-    }
-    return sum;
-  }
-
-  std::vector<comm::Communicator*> communicators_;
-  comm::Clock::time_point start_;
-  Spent before_;
-};
 
 /// The group of ranks that split the same sequences as this one.
 class SequenceGroup {
@@ -269,7 +167,7 @@ class Trainer {
     all_steps.waiting_seconds += spent.waiting_seconds;
     all_steps.gradient_waiting_seconds += spent.gradient_waiting_seconds;
     all_steps.bytes += spent.bytes;
-    const Totals totals = gather(spent, communicator_);
+    const SpentByAll totals = gather(spent, communicator_);
     report.seconds = totals.seconds;
     report.tokens_per_second =
         static_cast<double>(config_.data.batch * config_.data.seq_len) /
@@ -495,7 +393,7 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
   }
   if (config.steps == 0 && trainer.batches() > 0) validate(0);
 
-  const Totals totals = gather(spent, communicator);
+  const SpentByAll totals = gather(spent, communicator);
   report.waiting_share_mean = totals.waiting.mean;
   report.waiting_share_max = totals.waiting.max;
   report.gradient_waiting_share_mean = totals.gradient_waiting.mean;

@@ -2,12 +2,17 @@
 
 #include <span>
 #include <stdexcept>
+#include <vector>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/json.h"
 #include "ringweave/checkpoint/safetensors.h"
 #include "ringweave/checkpoint/state.h"
 #include "ringweave/config/run_to_plan.h"
+#include "ringweave/data/source.h"
 #include "ringweave/discovery/machine_table.h"
 #include "ringweave/planner/cost/device.h"
 #include "ringweave/planner/plan_file.h"
@@ -118,6 +123,41 @@ void read_safetensors(const std::string& text) {
   if (bytes > text.size()) throw std::logic_error("tensors beyond the file");
 }
 
+/// A file of texts or tokens whose bytes these are; all its tokens are read.
+void read_source(const std::string& text, const std::string& format) {
+  constexpr std::int64_t kVocabulary = 1 << 16;
+  const int file = memfd_create(kFile, 0);
+  const std::string path = fmt::format("/proc/self/fd/{}", file);
+  const struct Closer {
+    int file;
+    ~Closer() { close(file); }
+  } closer{file};
+  if (write(file, text.data(), text.size()) !=
+      static_cast<ssize_t>(text.size())) {
+    throw std::logic_error("no memory for a file");
+  }
+  const auto source = data::open_source(
+      path, {.format = format, .vocab_size = kVocabulary, .documents = true});
+  std::vector<std::int64_t> tokens(static_cast<std::size_t>(source->tokens()));
+  source->read({0, source->tokens()}, tokens.data());
+  for (const std::int64_t token : tokens) {
+    if (token < 0 || token >= kVocabulary) {
+      throw std::logic_error("reads a token that there is not");
+    }
+  }
+  for (std::int64_t i = 0; i < source->documents(); ++i) {
+    if (source->offset(i) > source->offset(i + 1)) {
+      throw std::logic_error("a document ends before it begins");
+    }
+  }
+}
+
+void read_json_lines(const std::string& text) {
+  read_source(text, "json_lines");
+}
+
+void read_tokens(const std::string& text) { read_source(text, "tokens"); }
+
 void read_nvidia_smi(const std::string& text) {
   topology_from_table(text, discovery::TableKind::nvidia_smi, {}, kFile)
       .check_connected();
@@ -142,6 +182,8 @@ const std::vector<Parser>& parsers() {
       {"config", read_config},
       {"safetensors", read_safetensors},
       {"state", read_state},
+      {"json_lines", read_json_lines},
+      {"tokens", read_tokens},
       {"nvidia_smi", read_nvidia_smi},
       {"rocm_smi", read_rocm_smi},
   };

@@ -1,0 +1,107 @@
+#include "ringweave/cli/bench_exchange_report.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "ringweave/cli/bench_report.h"
+#include "ringweave/cli/progress.h"
+
+namespace ringweave::cli {
+namespace {
+
+/// A share of the cores above which the processor may be what is measured.
+constexpr double kBusy = 0.8;
+
+std::vector<double> seconds_of(const std::vector<ExchangeRun>& runs) {
+  std::vector<double> seconds;
+  for (const ExchangeRun& run : runs) seconds.push_back(run.seconds);
+  return seconds;
+}
+
+double median(const std::vector<ExchangeRun>& runs,
+              double ExchangeRun::*figure) {
+  std::vector<double> figures;
+  for (const ExchangeRun& run : runs) figures.push_back(run.*figure);
+  return spread(figures).median;
+}
+
+/// Of each run and the bare one beside it.
+Spread over_bare(const ExchangeReport& report) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < report.runs.size(); ++i) {
+    ratios.push_back(report.runs[i].seconds / report.bare_seconds[i]);
+  }
+  return spread(ratios);
+}
+
+}  // namespace
+
+Json to_json(const ExchangeReport& report) {
+  const auto of = [](const Spread& numbers) {
+    return Json{{"median", numbers.median},
+                {"min", numbers.least},
+                {"max", numbers.most}};
+  };
+  const Spread seconds = spread(seconds_of(report.runs));
+  Json json = {
+      {"strategy", report.of.strategy},
+      {"pass", schedule::name(report.of.pass)},
+      {"shard_bytes", report.of.shard_bytes},
+      {"seconds", of(seconds)},
+      {"bare_seconds", of(spread(report.bare_seconds))},
+      {"over_bare", of(over_bare(report))},
+      {"busiest_link_bytes", report.busiest_link_bytes},
+      {"waiting_share", median(report.runs, &ExchangeRun::waiting_share)},
+      {"processor_share", median(report.runs, &ExchangeRun::processor_share)}};
+  if (report.bound_seconds) {
+    json["bound_seconds"] = *report.bound_seconds;
+    json["over_bound"] = seconds.median / *report.bound_seconds;
+    json["predicted_seconds"] = *report.predicted_seconds;
+    json["predicted_over_measured"] =
+        *report.predicted_seconds / seconds.median;
+  }
+  return json;
+}
+
+std::string table(const std::vector<ExchangeReport>& reports) {
+  std::string text = fmt::format(
+      "{:<26} {:<8} {:>9} {:>17} {:>9} {:>6} {:>9} {:>6} {:>9} {:>5} {:>5}\n",
+      "strategy", "pass", "shard", "ms (spread)", "bare ms", "/ bare",
+      "bound ms", "/", "predicted", "wait", "cpu");
+  for (const ExchangeReport& report : reports) {
+    const Spread seconds = spread(seconds_of(report.runs));
+    const auto milliseconds = [](const std::optional<double>& value) {
+      return value ? fmt::format("{:.2f}", 1e3 * *value) : "-";
+    };
+    const double busy = median(report.runs, &ExchangeRun::processor_share);
+    text += fmt::format(
+        "{:<26} {:<8} {:>9} {:>17} {:>9.2f} {:>6.3f} {:>9} {:>6} {:>9} "
+        "{:>4.0f}% {:>4.0f}%{}\n",
+        report.of.strategy, schedule::name(report.of.pass),
+        with_prefix(static_cast<double>(report.of.shard_bytes)) + "B",
+        fmt::format("{:.2f} ({:.2f}-{:.2f})", 1e3 * seconds.median,
+                    1e3 * seconds.least, 1e3 * seconds.most),
+        1e3 * spread(report.bare_seconds).median, over_bare(report).median,
+        milliseconds(report.bound_seconds),
+        report.bound_seconds
+            ? fmt::format("{:.3f}", seconds.median / *report.bound_seconds)
+            : "-",
+        milliseconds(report.predicted_seconds),
+        100 * median(report.runs, &ExchangeRun::waiting_share), 100 * busy,
+        busy > kBusy ? " !" : "");
+  }
+  const bool busy =
+      std::ranges::any_of(reports, [](const ExchangeReport& report) {
+        return median(report.runs, &ExchangeRun::processor_share) > kBusy;
+      });
+  if (busy) {
+    text += fmt::format(
+        "! more than {:.0f} % of the cores: the processor may be what was "
+        "measured\n",
+        100 * kBusy);
+  }
+  return text;
+}
+
+}  // namespace ringweave::cli
