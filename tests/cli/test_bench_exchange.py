@@ -17,8 +17,14 @@ class BenchExchange(cli.CliTest):
         cases = self.cases("--topology", "mesh:ranks=4",
                            "--strategy", "ring,multi_ring,direct,all_gather")
         self.assertEqual(len(cases), 8)
-        for (strategy, _), case in cases.items():
-            wanted = 3 * SIZE if strategy == "ring" else SIZE
+        # Shards that the busiest link carries. In backward gradients are summed on
+        # a ring of 2n - 3 steps, and straight to their owners by direct.
+        links = {("ring", "forward"): 3, ("ring", "backward"): 5,
+                 ("multi_ring", "forward"): 1, ("multi_ring", "backward"): 5 / 3,
+                 ("direct", "forward"): 1, ("direct", "backward"): 2,
+                 ("all_gather", "forward"): 1, ("all_gather", "backward"): 1}
+        for key, case in cases.items():
+            wanted = links[key] * SIZE
             self.assertLessEqual(abs(case["busiest_link_bytes"] - wanted),
                                  0.02 * wanted, case)
             self.assertEqual(case["shard_bytes"], SIZE)
@@ -35,8 +41,8 @@ class BenchExchange(cli.CliTest):
                 ring["predicted_seconds"] / multi["predicted_seconds"], 3,
                 delta=0.06)
             self.assertAlmostEqual(
-                multi["predicted_seconds"] / multi["bound_seconds"], 1,
-                delta=0.02)
+                multi["predicted_seconds"] / multi["bound_seconds"],
+                links["multi_ring", step], delta=0.02)
 
     def test_without_a_topology_nothing_is_predicted(self):
         cases = self.cases("--ranks", 3, "--strategy", "hierarchical:nodes=3",
