@@ -104,7 +104,7 @@ Exchange compile(const schedule::Strategy& strategy,
 
 /// Memory of zeros, so that sums stay 0.
 comm::Buffer zeros(std::int64_t units) {
-  const comm::Buffer buffer =
+  comm::Buffer buffer =
       comm::allocate_buffer(static_cast<std::size_t>(units * kTokenBytes));
   std::fill_n(buffer.data, buffer.size, std::byte{0});
   return buffer;

@@ -38,7 +38,7 @@ void check_vocabulary(const Corpus& corpus, const DataConfig& config,
 Sequences sequences(const std::shared_ptr<const Corpus>& corpus,
                     const Range& tokens, const DataConfig& config,
                     const char* what) {
-  const Sequences result(corpus, tokens, config.seq_len, resets(config));
+  Sequences result(corpus, tokens, config.seq_len, resets(config));
   require(result.size() > 0,
           "[data] got {} tokens to {}; want at least {}: one sequence of {} "
           "tokens and the last one's label",

@@ -102,7 +102,7 @@ TEST(HeldOut, IsWholeDocumentsWhereTheyAreSmall) {
 class Files : public ::testing::Test {
  protected:
   std::string file(const std::string& name, const std::string& text) const {
-    const std::string path = folder_.path() + "/" + name;
+    std::string path = folder_.path() + "/" + name;
     std::ofstream(path, std::ios::binary) << text;
     return path;
   }
@@ -165,7 +165,7 @@ std::string token_file(const checkpoint::TestFolder& folder,
                        const std::string& name, const std::string& tokenizer) {
   const std::vector<std::uint16_t> tokens = {1, 2, 3, 4};
   const std::vector<std::int64_t> offsets = {0, 2, 4};
-  const std::string path = folder.file(name + ".safetensors");
+  std::string path = folder.file(name + ".safetensors");
   checkpoint::write_safetensors(path,
                                 {{.name = "tokens",
                                   .type = checkpoint::DataType::uint16,

@@ -4,7 +4,6 @@
 #include <array>
 #include <cctype>
 #include <filesystem>
-#include <ranges>
 #include <string_view>
 
 #include <fmt/ranges.h>
@@ -104,11 +103,17 @@ class Text final : public Source {
 
 std::int64_t Source::document_of(std::int64_t token) const {
   // The last one that starts at or before it: empty documents may start there
-  // as well.
-  const auto indices = std::views::iota(std::int64_t{1}, documents());
-  return *std::ranges::partition_point(indices, [&](std::int64_t i) {
-    return offset(i) <= token;
-  }) - 1;
+  // as well. It lies within low … high.
+  std::int64_t low = 0, high = documents() - 1;
+  while (low < high) {
+    const std::int64_t middle = low + (high - low + 1) / 2;
+    if (offset(middle) <= token) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
 }
 
 std::unique_ptr<const Source> open_source(const std::string& path,

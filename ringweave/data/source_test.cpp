@@ -18,7 +18,6 @@ namespace {
 
 using checkpoint::DataType;
 using ::testing::AllOf;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 using Tokens = std::vector<std::int64_t>;
@@ -50,7 +49,7 @@ std::string raw(const std::vector<Number>& numbers) {
 class Sources : public ::testing::Test {
  protected:
   std::string file(const std::string& name, const std::string& text) const {
-    const std::string path = folder_.path() + "/" + name;
+    std::string path = folder_.path() + "/" + name;
     std::ofstream(path, std::ios::binary) << text;
     return path;
   }
@@ -167,7 +166,7 @@ class TokenFiles : public Sources {
   template <typename Number>
   std::string tokens(const std::vector<Number>& numbers, const Tokens& offsets,
                      std::map<std::string, std::string> metadata) const {
-    const std::string path = folder_.path() + "/t.safetensors";
+    std::string path = folder_.path() + "/t.safetensors";
     std::filesystem::remove(path);
     checkpoint::write_safetensors(
         path,
