@@ -27,11 +27,11 @@ struct ExchangeRun {
 
 struct ExchangeReport {
   ExchangeCase of;
-  std::vector<ExchangeRun> runs;
-  std::vector<double> bare_seconds;
+  std::vector<ExchangeRun> runs = {};
+  std::vector<double> bare_seconds = {};
   std::int64_t busiest_link_bytes = 0;  ///< sent from one rank to another
-  std::optional<double> bound_seconds;
-  std::optional<double> predicted_seconds;
+  std::optional<double> bound_seconds = {};
+  std::optional<double> predicted_seconds = {};
 };
 
 Json to_json(const ExchangeReport& report);
