@@ -20,11 +20,10 @@
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/bench_exchange_report.h"
 #include "ringweave/cli/command.h"
+#include "ringweave/cli/exchanged.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/executor.h"
-#include "ringweave/planner/cost/attention_work.h"
-#include "ringweave/planner/demand_bytes.h"
 #include "ringweave/planner/search/searched.h"
 #include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/sim/simulate.h"
@@ -40,26 +39,16 @@ using schedule::Program;
 
 constexpr const char* kWhere = "[bench exchange]";
 
-/// What a token takes: keys and values, or their gradients, of 64 fp32 each.
-/// Schedules cut shards at tokens.
-constexpr std::int64_t kTokenBytes = 512;
-
 struct Options {
   std::optional<int> ranks;
   std::string strategy_list = "ring,multi_ring,direct,all_gather";
-  std::vector<std::uint64_t> sizes = {8 << 20};
+  std::vector<std::uint64_t> shard_bytes = {8 << 20};
+  std::string exchange_list;  ///< instead of strategies; may be empty
+  std::vector<std::uint64_t> state_bytes = {1 << 20};
   std::string topology;
   std::string only;  ///< "forward", "backward"; empty: both
   int repeat = 5;
   bool json = false;
-};
-
-/// One pass of one strategy, by one rank.
-struct Exchange {
-  Program forward;
-  std::optional<Program> backward;  ///< of this pass, if it is backward
-
-  const Program& program() const { return backward ? *backward : forward; }
 };
 
 /// What one rank measured of one run.
@@ -80,32 +69,9 @@ std::vector<Pass> passes_of(const Options& options) {
   return passes;
 }
 
-schedule::AttentionDemand demand_of(int ranks, std::int64_t shard_bytes) {
-  const auto layout =
-      schedule::Layout::contiguous(shard_bytes / kTokenBytes * ranks, ranks);
-  return {layout, layout, schedule::Mask::full()};
-}
-
-Exchange compile(const schedule::Strategy& strategy,
-                 const schedule::AttentionDemand& demand, Pass pass,
-                 Rank rank) {
-  const int strands = schedule::strand_count(strategy, demand.ranks());
-  Exchange exchange;
-  exchange.forward = schedule::compile(
-      schedule::rank_part(strategy, demand, Pass::forward, rank), rank, demand,
-      strands);
-  if (pass == Pass::backward) {
-    exchange.backward =
-        schedule::compile(schedule::rank_part(strategy, demand, pass, rank),
-                          rank, demand, strands, &exchange.forward);
-  }
-  return exchange;
-}
-
 /// Memory of zeros, so that sums stay 0.
-comm::Buffer zeros(std::int64_t units) {
-  comm::Buffer buffer =
-      comm::allocate_buffer(static_cast<std::size_t>(units * kTokenBytes));
+comm::Buffer zeros(std::int64_t bytes) {
+  comm::Buffer buffer = comm::allocate_buffer(static_cast<std::size_t>(bytes));
   std::fill_n(buffer.data, buffer.size, std::byte{0});
   return buffer;
 }
@@ -113,16 +79,17 @@ comm::Buffer zeros(std::int64_t units) {
 /// Adds gradients that arrive, and computes nothing.
 class Transfers final : public comm::Worker {
  public:
-  explicit Transfers(const Exchange& exchange) : program_(exchange.program()) {
-    for (const Payload payload : {Payload::kv, Payload::kv_grad}) {
-      memory_[payload].unit_bytes = kTokenBytes;
-      memory_[payload].packed = zeros(program_.packed_size);
+  Transfers(const Exchanged::Part& part, const schedule::UnitBytes& units)
+      : program_(part.program) {
+    for (const auto& [payload, unit] : units) {
+      memory_[payload].unit_bytes = static_cast<std::size_t>(unit);
+      memory_[payload].packed = zeros(unit * program_.packed_size);
+      memory_[payload].kept = zeros(unit * part.kept_size);
       const auto size = program_.scratch_size.find(payload);
       if (size != program_.scratch_size.end()) {
-        memory_[payload].scratch = zeros(size->second);
+        memory_[payload].scratch = zeros(unit * size->second);
       }
     }
-    memory_[Payload::kv].kept = zeros(exchange.forward.kept_size);
   }
 
   const comm::ProgramMemory& memory() const { return memory_; }
@@ -149,27 +116,30 @@ class Transfers final : public comm::Worker {
 /// none shares memory with another.
 class Bare {
  public:
-  explicit Bare(const Program& program) {
-    std::int64_t units = 0;
+  Bare(const Program& program, const schedule::UnitBytes& units) {
+    const auto bytes = [&](const Program::Message& message) {
+      return message.place.size * units.at(message.payload);
+    };
+    std::int64_t sum = 0;
     for (const Program::Message& message : program.messages) {
-      units += message.place.size;
+      sum += bytes(message);
     }
-    const comm::Buffer all = zeros(units);
+    const comm::Buffer all = zeros(sum);
     std::size_t at = 0;
-    const auto bytes = [](const Program::Message& message) {
-      return static_cast<std::size_t>(message.place.size * kTokenBytes);
+    const auto memory_of = [&](const Program::Message& message) {
+      const auto size = static_cast<std::size_t>(bytes(message));
+      at += size;
+      return all.slice(at - size, size);
     };
     // In the order of the steps, by which both ends match.
     for (const Program::Step& step : program.steps) {
       for (const int i : step.receives) {
         const Program::Message& message = program.messages[i];
-        receives_.push_back({message.peer, all.slice(at, bytes(message))});
-        at += bytes(message);
+        receives_.push_back({message.peer, memory_of(message)});
       }
       for (const int i : step.sends) {
         const Program::Message& message = program.messages[i];
-        sends_.push_back({message.peer, all.slice(at, bytes(message))});
-        at += bytes(message);
+        sends_.push_back({message.peer, memory_of(message)});
       }
     }
   }
@@ -238,27 +208,32 @@ std::int64_t largest(const std::vector<std::int64_t>& numbers,
   return most;
 }
 
+/// What is measured, and what it is called.
+struct Subject {
+  ExchangeCase of;
+  std::shared_ptr<const Exchanged> exchanged;
+};
+
 /// All runs of a case, on one rank; the reports of all ranks are equal.
-ExchangeReport measure_case(const Options& options, const ExchangeCase& of,
-                            const schedule::Strategy& strategy,
+ExchangeReport measure_case(const Options& options, const Subject& subject,
                             Communicator& communicator, bool processes) {
-  const auto demand = demand_of(communicator.size(), of.shard_bytes);
-  const Exchange exchange =
-      compile(strategy, demand, of.pass, communicator.rank());
-  const Program& program = exchange.program();
-  Transfers transfers(exchange);
-  const Bare bare(program);
+  const Exchanged::Part part = subject.exchanged->part(communicator.rank());
+  const schedule::UnitBytes units = subject.exchanged->unit_bytes();
+  Transfers transfers(part, units);
+  const Bare bare(part.program, units);
   const auto by_schedule = [&] {
-    comm::execute(program, transfers.memory(), transfers, communicator,
+    comm::execute(part.program, transfers.memory(), transfers, communicator,
                   "bench exchange");
   };
   const auto all_at_once = [&] { bare.run(communicator); };
-  ExchangeReport report{.of = of};
+  ExchangeReport report{.of = subject.of};
   std::vector<std::int64_t> sent;
-  for (const auto& [to, payloads] : program.sent_units()) {
-    std::int64_t units = 0;
-    for (const auto& [payload, count] : payloads) units += count;
-    sent.push_back(units * kTokenBytes);
+  for (const auto& [to, payloads] : part.program.sent_units()) {
+    std::int64_t bytes = 0;
+    for (const auto& [payload, count] : payloads) {
+      bytes += count * units.at(payload);
+    }
+    sent.push_back(bytes);
   }
   report.busiest_link_bytes = largest(sent, communicator);
   // Once to warm up.
@@ -276,30 +251,17 @@ ExchangeReport measure_case(const Options& options, const ExchangeCase& of,
 }
 
 /// What a topology says of a case.
-void predict(const topology::Topology& topology,
-             const schedule::Strategy& strategy, ExchangeReport& report) {
-  const auto demand = demand_of(topology.ranks(), report.of.shard_bytes);
-  report.bound_seconds =
-      planner::transfer_bound(topology, demand, report.of.pass,
-                              static_cast<double>(kTokenBytes))
-          .seconds;
-  planner::Workload workload = planner::attention_workload(
-      demand, schedule::strand_count(strategy, demand.ranks()), {}, {},
-      report.of.pass, 0);
-  workload.tile_work = {};
-  workload.unit_bytes = {{Payload::kv, kTokenBytes},
-                         {Payload::kv_grad, kTokenBytes}};
+void predict(const topology::Topology& topology, const Exchanged& exchanged,
+             ExchangeReport& report) {
+  report.bound_seconds = exchanged.bound(topology);
   report.predicted_seconds =
-      sim::simulate(schedule::whole(strategy, demand, report.of.pass), topology,
-                    workload)
-          .seconds;
+      sim::simulate(exchanged.whole(), topology, exchanged.workload()).seconds;
 }
 
 struct Job {
   Options options;
   int ranks = 1;
-  std::vector<ExchangeCase> cases;
-  std::map<std::string, schedule::Strategy> strategies;  ///< by name
+  std::vector<Subject> subjects;
   std::optional<topology::Topology> topology;
 };
 
@@ -308,17 +270,15 @@ void run(const Job& job, const Context& context) {
   const bool processes = context.engine.is_group();
   context.engine.run(job.ranks, {}, [&](Communicator& communicator) {
     const bool first = communicator.rank() == context.engine.rank();
-    for (const ExchangeCase& of : job.cases) {
+    for (const Subject& subject : job.subjects) {
       const ExchangeReport report =
-          measure_case(job.options, of, job.strategies.at(of.strategy),
-                       communicator, processes);
+          measure_case(job.options, subject, communicator, processes);
       if (first) reports.push_back(report);
     }
   });
   if (!context.leads()) return;
-  for (ExchangeReport& report : reports) {
-    if (!job.topology) break;
-    predict(*job.topology, job.strategies.at(report.of.strategy), report);
+  for (std::size_t i = 0; job.topology && i < reports.size(); ++i) {
+    predict(*job.topology, *job.subjects[i].exchanged, reports[i]);
   }
   if (!job.options.json) {
     fmt::print(
@@ -338,10 +298,53 @@ void run(const Job& job, const Context& context) {
                          .dump());
 }
 
-/// Bytes that a rank allocates, at most about.
-double memory_of(std::int64_t shard_bytes, int ranks) {
+/// Throws InvalidArgument unless the bytes are whole units that fit in memory.
+std::int64_t checked(std::uint64_t size, std::int64_t unit, const char* what,
+                     int ranks, int ranks_here) {
+  const auto bytes = static_cast<std::int64_t>(size);
+  require(bytes >= unit && bytes % unit == 0,
+          "{} got a {} of {} bytes; want a multiple of {}", kWhere, what, bytes,
+          unit);
   constexpr double kCopies = 4;  // kept, scratch, and those of the bare one
-  return kCopies * static_cast<double>(shard_bytes) * ranks;
+  require_memory(kCopies * static_cast<double>(bytes) * ranks * ranks_here,
+                 fmt::format("{} got a {} of {} bytes", kWhere, what, bytes));
+  return bytes;
+}
+
+void add_keys(Job& job, int ranks_here) {
+  for (const std::string& name :
+       schedule::split_strategy_names(job.options.strategy_list)) {
+    const schedule::Strategy strategy =
+        job.topology ? planner::strategy_on(*job.topology, name)
+                     : schedule::strategy_from_name(name);
+    schedule::strand_count(strategy, job.ranks);
+    for (const std::uint64_t size : job.options.shard_bytes) {
+      const std::int64_t bytes =
+          checked(size, kTokenBytes, "shard", job.ranks, ranks_here);
+      for (const Pass pass : passes_of(job.options)) {
+        job.subjects.push_back(
+            {{name, pass, bytes},
+             exchanged_keys(strategy, job.ranks, pass, bytes)});
+      }
+    }
+  }
+}
+
+void add_states(Job& job, int ranks_here) {
+  for (const std::string& name :
+       schedule::split_strategy_names(job.options.exchange_list)) {
+    const auto exchange = schedule::state_exchange_from_name(name);
+    exchange->strands(job.ranks);
+    for (const std::uint64_t size : job.options.state_bytes) {
+      const std::int64_t bytes =
+          checked(size, kStateRowBytes, "state", job.ranks, ranks_here);
+      for (const Pass pass : passes_of(job.options)) {
+        job.subjects.push_back(
+            {{name, pass, bytes},
+             exchanged_states(exchange, job.ranks, pass, bytes)});
+      }
+    }
+  }
 }
 
 void prepare(const Options& options, Context& context) {
@@ -360,33 +363,22 @@ void prepare(const Options& options, Context& context) {
           job->ranks);
   require(job->ranks >= 2, "{} got {} rank; want at least 2, which exchange",
           kWhere, job->ranks);
-  for (const std::string& name :
-       schedule::split_strategy_names(options.strategy_list)) {
-    const schedule::Strategy strategy =
-        job->topology ? planner::strategy_on(*job->topology, name)
-                      : schedule::strategy_from_name(name);
-    schedule::strand_count(strategy, job->ranks);
-    job->strategies[name] = strategy;
-    for (const std::uint64_t size : options.sizes) {
-      const auto bytes = static_cast<std::int64_t>(size);
-      require(bytes >= kTokenBytes && bytes % kTokenBytes == 0,
-              "{} got a shard of {} bytes; want a multiple of {}", kWhere,
-              bytes, kTokenBytes);
-      require_memory(
-          memory_of(bytes, job->ranks) * context.engine.ranks_here(job->ranks),
-          fmt::format("{} got a shard of {} bytes", kWhere, bytes));
-      for (const Pass pass : passes_of(options)) {
-        job->cases.push_back({name, pass, bytes});
-      }
-    }
+  const int ranks_here = context.engine.ranks_here(job->ranks);
+  if (options.exchange_list.empty()) {
+    add_keys(*job, ranks_here);
+  } else {
+    add_states(*job, ranks_here);
   }
   context.facts = {
       {"command", "bench exchange"},
       {"strategies", options.strategy_list},
-      {"sizes", fmt::format("{}", fmt::join(options.sizes, " "))},
+      {"shard bytes", fmt::format("{}", fmt::join(options.shard_bytes, " "))},
+      {"exchanges", options.exchange_list},
+      {"state bytes", fmt::format("{}", fmt::join(options.state_bytes, " "))},
       {"only", options.only},
       {"repeat", fmt::format("{}", options.repeat)},
-      {"topology", job->topology ? to_json(*job->topology).dump() : "none"}};
+      {"topology",
+       job->topology ? to_json(*job->topology).dump() : std::string("none")}};
   context.job = [job, &context] { run(*job, context); };
 }
 
@@ -402,20 +394,32 @@ void add_bench_exchange(CLI::App& bench, Context& context) {
                    "Ranks, as threads of this process; default: the "
                    "topology's, or 2 (under a launcher: its processes)")
       ->type_name("N");
-  command
-      ->add_option("--strategy", options->strategy_list,
-                   "Strategies to time, with commas; with --topology also "
-                   "rings and synthesised, which are searched for")
-      ->type_name("NAME,...")
-      ->capture_default_str();
-  command
-      ->add_option("--shard-bytes", options->sizes,
-                   "Bytes of one rank's keys and values, with commas, such as "
-                   "8388608 or 8MiB")
-      ->delimiter(',')
-      ->transform(CLI::AsSizeValue(false))
-      ->type_name("SIZE,...")
-      ->default_str("8388608");
+  CLI::Option* strategy = command->add_option(
+      "--strategy", options->strategy_list,
+      "Strategies to time, with commas; with --topology also rings and "
+      "synthesised, which are searched for");
+  strategy->type_name("NAME,...")->capture_default_str();
+  const auto sizes = [&](const char* flag, std::vector<std::uint64_t>& bytes,
+                         const char* text, const char* fallback) {
+    return command->add_option(flag, bytes, text)
+        ->delimiter(',')
+        ->transform(CLI::AsSizeValue(false))
+        ->type_name("SIZE,...")
+        ->default_str(fallback);
+  };
+  CLI::Option* shards = sizes(
+      "--shard-bytes", options->shard_bytes,
+      "Bytes of one rank's keys and values, with commas, such as 8388608 or "
+      "8MiB",
+      "8388608");
+  CLI::Option* exchange = command->add_option(
+      "--exchange", options->exchange_list,
+      "Let states of linear layers travel instead, with commas: chain, "
+      "all_gather, all_gather:multi_ring, ...");
+  exchange->type_name("NAME,...")->excludes(strategy)->excludes(shards);
+  sizes("--state-bytes", options->state_bytes,
+        "Bytes of one state, with commas", "1048576")
+      ->needs(exchange);
   command
       ->add_option("--topology", options->topology,
                    "Built-in name or file of the machine that it runs on: adds "

@@ -45,9 +45,9 @@ Json to_json(const ExchangeReport& report) {
   };
   const Spread seconds = spread(seconds_of(report.runs));
   Json json = {
-      {"strategy", report.of.strategy},
+      {"name", report.of.name},
       {"pass", schedule::name(report.of.pass)},
-      {"shard_bytes", report.of.shard_bytes},
+      {"bytes", report.of.bytes},
       {"seconds", of(seconds)},
       {"bare_seconds", of(spread(report.bare_seconds))},
       {"over_bare", of(over_bare(report))},
@@ -57,6 +57,8 @@ Json to_json(const ExchangeReport& report) {
   if (report.bound_seconds) {
     json["bound_seconds"] = *report.bound_seconds;
     json["over_bound"] = seconds.median / *report.bound_seconds;
+  }
+  if (report.predicted_seconds) {
     json["predicted_seconds"] = *report.predicted_seconds;
     json["predicted_over_measured"] =
         *report.predicted_seconds / seconds.median;
@@ -67,8 +69,8 @@ Json to_json(const ExchangeReport& report) {
 std::string table(const std::vector<ExchangeReport>& reports) {
   std::string text = fmt::format(
       "{:<26} {:<8} {:>9} {:>17} {:>9} {:>6} {:>9} {:>6} {:>9} {:>5} {:>5}\n",
-      "strategy", "pass", "shard", "ms (spread)", "bare ms", "/ bare",
-      "bound ms", "/", "predicted", "wait", "cpu");
+      "name", "pass", "bytes", "ms (spread)", "bare ms", "/ bare", "bound ms",
+      "/", "predicted", "wait", "cpu");
   for (const ExchangeReport& report : reports) {
     const Spread seconds = spread(seconds_of(report.runs));
     const auto milliseconds = [](const std::optional<double>& value) {
@@ -78,8 +80,8 @@ std::string table(const std::vector<ExchangeReport>& reports) {
     text += fmt::format(
         "{:<26} {:<8} {:>9} {:>17} {:>9.2f} {:>6.3f} {:>9} {:>6} {:>9} "
         "{:>4.0f}% {:>4.0f}%{}\n",
-        report.of.strategy, schedule::name(report.of.pass),
-        with_prefix(static_cast<double>(report.of.shard_bytes)) + "B",
+        report.of.name, schedule::name(report.of.pass),
+        with_prefix(static_cast<double>(report.of.bytes)) + "B",
         fmt::format("{:.2f} ({:.2f}-{:.2f})", 1e3 * seconds.median,
                     1e3 * seconds.least, 1e3 * seconds.most),
         1e3 * spread(report.bare_seconds).median, over_bare(report).median,

@@ -13,9 +13,9 @@ namespace ringweave::cli {
 
 /// What a row of the report is of.
 struct ExchangeCase {
-  std::string strategy;
+  std::string name;  ///< of the strategy, or of the exchange of states
   schedule::Pass pass = schedule::Pass::forward;
-  std::int64_t shard_bytes = 0;
+  std::int64_t bytes = 0;  ///< of a shard's keys and values, or of a state
 };
 
 /// Over ranks: the slowest one's seconds.

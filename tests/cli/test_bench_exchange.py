@@ -8,10 +8,10 @@ SIZE = 65536
 
 
 class BenchExchange(cli.CliTest):
-    def cases(self, *more):
+    def cases(self, *more, size="--shard-bytes"):
         got = self.results("bench", "exchange", "--json", "--repeat", 2,
-                           "--shard-bytes", SIZE, *more)
-        return {(case["strategy"], case["pass"]): case for case in got["cases"]}
+                           size, SIZE, *more)
+        return {(case["name"], case["pass"]): case for case in got["cases"]}
 
     def test_bytes_bounds_and_predictions(self):
         cases = self.cases("--topology", "mesh:ranks=4",
@@ -27,7 +27,7 @@ class BenchExchange(cli.CliTest):
             wanted = links[key] * SIZE
             self.assertLessEqual(abs(case["busiest_link_bytes"] - wanted),
                                  0.02 * wanted, case)
-            self.assertEqual(case["shard_bytes"], SIZE)
+            self.assertEqual(case["bytes"], SIZE)
             self.assertGreater(case["seconds"]["min"], 0)
             self.assertLessEqual(case["seconds"]["min"],
                                  case["seconds"]["median"])
@@ -56,6 +56,21 @@ class BenchExchange(cli.CliTest):
                            "--strategy", "rings,synthesised")
         self.assertEqual(len(cases), 2)
 
+    def test_states(self):
+        cases = self.cases("--topology", "mesh:ranks=4", "--exchange",
+                           "chain,all_gather,all_gather:ring",
+                           size="--state-bytes")
+        self.assertEqual(len(cases), 6)
+        for (name, step), case in cases.items():
+            # Every rank but the last one's state is needed; on a ring that of
+            # the first rank passes two others.
+            wanted = 3 * SIZE if name == "all_gather:ring" else SIZE
+            self.assertEqual(case["busiest_link_bytes"], wanted, case)
+            self.assertNotIn("bound_seconds", case)
+            if name == "chain":
+                self.assertAlmostEqual(case["predicted_seconds"],
+                                       3 * SIZE / 1e9, delta=1e-9)
+
     def test_table(self):
         done = cli.run("bench", "exchange", "--ranks", 2, "--repeat", 1,
                        "--shard-bytes", "64KiB,1MiB", "--strategy", "direct")
@@ -68,6 +83,11 @@ class BenchExchange(cli.CliTest):
     def test_bad_input_is_one_error(self):
         for arguments, words in (
                 (("--shard-bytes", 1000), ("1000 bytes", "multiple of 512")),
+                (("--exchange", "chain", "--state-bytes", 1000),
+                 ("1000 bytes", "multiple of 256")),
+                (("--exchange", "chain", "--strategy", "ring"),
+                 ("--strategy", "--exchange")),
+                (("--state-bytes", 1024), ("--exchange",)),
                 (("--shard-bytes", "1000GiB"), ("this machine's memory",)),
                 (("--ranks", 1), ("1 rank", "at least 2")),
                 (("--repeat", 0), ("--repeat 0",)),

@@ -1,0 +1,60 @@
+// What `bench exchange` lets travel: one pass of a layer, without its
+// computations.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "ringweave/base/range.h"
+#include "ringweave/planner/cost/workload.h"
+#include "ringweave/schedule/exchange/state_exchange.h"
+#include "ringweave/schedule/program/program.h"
+#include "ringweave/schedule/strategy/strategy.h"
+#include "ringweave/topology/topology.h"
+
+namespace ringweave::cli {
+
+/// Immutable, shared by the local ranks.
+class Exchanged {
+ public:
+  virtual ~Exchanged() = default;
+
+  /// One rank's program, and the units that it keeps for another pass.
+  struct Part {
+    schedule::Program program;
+    std::int64_t kept_size = 0;
+  };
+
+  virtual Part part(Rank rank) const = 0;
+  virtual schedule::Schedule whole() const = 0;
+  /// Of the schedule, to simulate it.
+  virtual planner::Workload workload() const = 0;
+  /// Seconds that no schedule beats; none is known: nullopt.
+  virtual std::optional<double> bound(
+      const topology::Topology& topology) const = 0;
+
+  schedule::UnitBytes unit_bytes() const { return workload().unit_bytes; }
+};
+
+/// What a token takes: keys and values, or their gradients, of 64 fp32 each.
+/// Schedules cut shards at tokens.
+inline constexpr std::int64_t kTokenBytes = 512;
+/// What a row of a state takes: 64 fp32.
+inline constexpr std::int64_t kStateRowBytes = 256;
+
+/// Keys and values of a softmax layer, `shard_bytes` of each rank, which all
+/// others need. A multiple of kTokenBytes.
+std::unique_ptr<const Exchanged> exchanged_keys(
+    const schedule::Strategy& strategy, int ranks, schedule::Pass pass,
+    std::int64_t shard_bytes);
+
+/// States of a linear layer under a causal mask, with one segment per rank and
+/// without decays, `state_bytes` each. A multiple of kStateRowBytes.
+std::unique_ptr<const Exchanged> exchanged_states(
+    schedule::StateExchangePtr exchange, int ranks, schedule::Pass pass,
+    std::int64_t state_bytes);
+
+}  // namespace ringweave::cli
