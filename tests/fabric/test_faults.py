@@ -254,7 +254,10 @@ class Faults(unittest.TestCase):
         return ranks
 
     def said(self):
-        return "\n".join(path.read_text() for path in self.errors)
+        """By all ranks, without torch's call stacks."""
+        return "\n".join(
+            line for path in self.errors for line in path.read_text().split("\n")
+            if line and not line.startswith("frame #"))
 
     def assert_ends_well(self, cell, ranks, run):
         end = time.monotonic() + RUN_SECONDS
