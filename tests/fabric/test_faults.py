@@ -255,9 +255,9 @@ class Faults(unittest.TestCase):
 
     def said(self):
         """By all ranks, without torch's call stacks."""
-        return "\n".join(
-            line for path in self.errors for line in path.read_text().split("\n")
-            if line and not line.startswith("frame #"))
+        lines = "".join(path.read_text() for path in self.errors).splitlines()
+        return "\n".join(line for line in lines
+                         if line and not line.startswith("frame #"))
 
     def assert_ends_well(self, cell, ranks, run):
         end = time.monotonic() + RUN_SECONDS
