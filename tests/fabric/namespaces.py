@@ -78,11 +78,11 @@ class _Room:
             error = self._answer().get("error")
         except FabricError:
             self.close()
-            said = self._said()
-            if said.startswith("unshare:"):
-                raise Refused(f"[fabric] got no namespaces: {said}") from None
+            if self.said.startswith("unshare:"):
+                raise Refused("[fabric] got no namespaces: "
+                              f"{self.said}") from None
             raise FabricError("[fabric] the first process of the namespaces "
-                              f"ended: {said}") from None
+                              f"ended: {self.said}") from None
         except BaseException:
             self.close()
             raise
@@ -160,6 +160,8 @@ class _Room:
             self._process.wait()
         self._reader.join()
         self._socket.close()
+        self.said = self._said()
+        self._errors.close()
 
 
 def refusal():
