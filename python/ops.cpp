@@ -1,12 +1,12 @@
 // The torch operators that Python sees, and the entry of `python -m ringweave`.
 //
-//   torch.ops.ringweave.main(argv, group) -> exit code
+//   torch.ops.ringweave.main(argv, group, store_host) -> exit code
 //   torch.ops.ringweave.attention(q, k, v, …) -> out
 //   torch.ops.ringweave.linear_attention(q, k, v, …) -> (out, final state)
 //   torch.ops.ringweave.layout / positions / shard / unshard
 //
 // The group is a torch.classes.ringweave.Group; that of main is the name of a
-// process group.
+// process group, and `store_host` the rank whose process has its store.
 //
 // Layouts and masks come as the JSON of schedule/layout/layout.h and
 // schedule/mask/mask.h, plans as paths of plan files.
@@ -41,10 +41,12 @@ schedule::Mask mask_from(const std::string& json) {
   return schedule::Mask::from_json(parse_json(json, "mask"), "mask");
 }
 
-int64_t main_op(const std::vector<std::string>& argv,
-                const std::string& group) {
+int64_t main_op(const std::vector<std::string>& argv, const std::string& group,
+                std::optional<int64_t> store_host) {
+  std::optional<Rank> host;
+  if (store_host) host = static_cast<Rank>(*store_host);
   // An empty name: no launcher, ranks are threads.
-  return cli::run(argv, comm::c10d_engine(group));
+  return cli::run(argv, comm::c10d_engine(group, host));
 }
 
 /// A file's text in the key of what was made from it: another one when the file
@@ -251,7 +253,8 @@ TORCH_LIBRARY(ringweave, library) {
            })
       .def("close", [](const GroupPtr& self) { self->close(); });
 
-  library.def("main(str[] argv, str group) -> int", main_op);
+  library.def("main(str[] argv, str group, int? store_host=None) -> int",
+              main_op);
   library.def(
       "attention(Tensor q, Tensor k, Tensor v, "
       "__torch__.torch.classes.ringweave.Group group, str layout, "

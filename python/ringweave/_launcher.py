@@ -97,7 +97,10 @@ def main(arguments):
         print(f"ringweave: can't join the group of processes: {text}",
               file=sys.stderr)
         return 1
-    code = _ops.main(arguments, dist.group.WORLD.group_name)
+    # torch's rule: rank 0 has the store, unless torchrun itself does.
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    code = _ops.main(arguments, dist.group.WORLD.group_name,
+                     None if agent else 0)
     sys.stdout.flush()
     if code not in (0, 2):
         leave(store, rank, size)

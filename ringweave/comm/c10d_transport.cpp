@@ -1,9 +1,12 @@
 #include "ringweave/comm/c10d_transport.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <future>
+#include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -46,20 +49,52 @@ std::string text_of(const std::exception& error) {
   return text;
 }
 
+/// What a rank that noticed a failure says.
+struct Notice {
+  std::int64_t place = 0;  ///< among all notices
+  Rank peer = -1;          ///< whom it waited for
+};
+
+/// By rank; none: it noticed nothing.
+using Notices = std::vector<std::optional<Notice>>;
+
+/// Where the waits lead that begin with `rank`: whom the last one waits for who
+/// noticed nothing, or nullopt if they go round in a circle.
+std::optional<Rank> end_of_waits(const Notices& notices, Rank rank) {
+  for (std::size_t i = 0; i < notices.size(); ++i) {
+    if (!notices[rank]) return rank;
+    rank = notices[rank]->peer;
+  }
+  return std::nullopt;
+}
+
+/// The waits that begin with `rank` go round in a circle, which links that work
+/// don't make: whom the first one of the circle waited for.
+Rank end_of_dead_link(const Notices& notices, Rank rank) {
+  for (std::size_t i = 0; i < notices.size(); ++i) rank = notices[rank]->peer;
+  Notice first = *notices[rank];
+  for (Rank next = first.peer; next != rank; next = notices[next]->peer) {
+    if (notices[next]->place < first.place) first = *notices[next];
+  }
+  return first.peer;
+}
+
 /// What ranks of a group that fails tell each other, in the group's store: the
 /// mark of the first failed rank, and of each rank that noticed a failure that
-/// it did, so that it is not the first itself.
+/// it did, so that it is not the first itself, and whom it waited for.
 ///
 /// A store whose host is stopped blocks its callers for good, whatever its
 /// time-out says. So each call runs in a thread that is left behind when it
 /// doesn't end, and once that happened no further call is made.
 class Failures {
  public:
-  Failures(const Group& group, const std::string& name)
+  Failures(const Group& group, const std::string& name,
+           std::optional<Rank> store_host)
       : prefix_("ringweave/" + name + "/"),
         rank_(group->getRank()),
         size_(group->getSize()),
-        store_(group->getStore()) {}
+        store_(group->getStore()),
+        store_host_(store_host) {}
 
   void mark(Rank rank) {
     if (!known_) known_ = rank;
@@ -76,43 +111,47 @@ class Failures {
     return found ? found : known_;
   }
 
-  /// Called where this rank waited in vain. The one rank that noticed nothing
-  /// has failed; nullopt if no single one is seen to be that.
-  std::optional<Rank> after_silence() {
-    return find_failed(std::nullopt, kSilencePatience);
+  /// Called where this rank waited for `peer` in vain. The one rank that noticed
+  /// nothing has failed. Where ranks wait for one another, a link is dead: one
+  /// of its ends. nullopt if neither is seen.
+  std::optional<Rank> after_silence(Rank peer) {
+    return find_failed(peer, false, kSilencePatience);
   }
 
   /// Called where the connection to `peer` broke. It has failed, unless it
   /// ended because it noticed a failure itself.
   std::optional<Rank> after_break(Rank peer) {
-    return find_failed(peer, kMarkPatience);
+    return find_failed(peer, true, kMarkPatience);
   }
 
  private:
   using Call = std::function<std::optional<Rank>()>;
 
-  std::optional<Rank> find_failed(std::optional<Rank> broken,
+  std::optional<Rank> find_failed(Rank peer, bool broken,
                                   std::chrono::milliseconds patience) {
     if (std::exchange(noticed_, true)) return marked();
     const auto found =
         bounded([store = store_, mark = mark_key(), keys = noticed_keys(),
-                 mine = rank_, broken, end = Clock::now() + patience] {
-          store->set(keys[mine], "");
+                 places = prefix_ + "notices", mine = rank_, peer, broken,
+                 end = Clock::now() + patience]() -> std::optional<Rank> {
+          store->set(keys[mine],
+                     fmt::format("{} {}", store->add(places, 1), peer));
           while (Clock::now() < end) {
             if (const auto failed = read_mark(*store, mark)) return failed;
             std::this_thread::sleep_for(kPollInterval);
           }
-          std::vector<Rank> unaware;
-          for (Rank rank = 0; rank < std::ssize(keys); ++rank) {
-            if (!store->check({keys[rank]})) unaware.push_back(rank);
-          }
-          if (broken && std::ranges::find(unaware, *broken) != unaware.end()) {
-            return broken;
-          }
-          return unaware.size() == 1 ? std::optional(unaware[0]) : std::nullopt;
+          const Notices notices = read_notices(*store, keys);
+          if (broken && !notices[peer]) return peer;
+          const auto last = end_of_waits(notices, mine);
+          if (!last) return end_of_dead_link(notices, mine);
+          const auto unaware = std::ranges::count_if(
+              notices, [](const auto& notice) { return !notice; });
+          return unaware == 1 ? last : std::nullopt;
         });
     if (found) mark(*found);
-    return found;
+    // Its connections broke, and so did those of the ranks that saw it.
+    if (broken && !store_ && !known_) known_ = store_host_;
+    return found ? found : known_;
   }
 
   std::string mark_key() const { return prefix_ + "first_failed"; }
@@ -130,6 +169,19 @@ class Failures {
     return std::stoi(store.get_to_str(key));
   }
 
+  static Notices read_notices(c10d::Store& store,
+                              const std::vector<std::string>& keys) {
+    Notices notices;
+    for (const std::string& key : keys) {
+      notices.emplace_back();
+      if (!store.check({key})) continue;
+      const std::string text = store.get_to_str(key);
+      notices.back() = {.place = std::stoll(text),
+                        .peer = std::stoi(text.substr(text.find(' ')))};
+    }
+    return notices;
+  }
+
   /// nullopt as well if the store fails or does not answer. Never throws.
   std::optional<Rank> bounded(Call call) {
     if (!store_) return std::nullopt;
@@ -140,6 +192,8 @@ class Failures {
       if (result.wait_for(kStorePatience) == std::future_status::ready) {
         return result.get();
       }
+      // Its host is stopped, or the way there is dead.
+      if (!known_) known_ = store_host_;
     } catch (const std::exception&) {  // a broken store is done without
     }
     store_ = {};
@@ -150,6 +204,7 @@ class Failures {
   Rank rank_;
   int size_;
   Store store_;  ///< null: there is none, or it did not answer
+  std::optional<Rank> store_host_;  ///< whose process has the store, if known
   std::optional<Rank> known_;
   bool noticed_ = false;  ///< find_failed() was called
 };
@@ -191,7 +246,7 @@ class C10dWork final : public Work {
     std::optional<Rank> first;
     if (Clock::now() >= deadline) {
       facts.cause = no_answer_since(start);
-      first = failures_->after_silence();
+      first = failures_->after_silence(peer_);
     } else {
       first = failures_->after_break(peer_);
     }
@@ -209,9 +264,10 @@ class C10dWork final : public Work {
 
 class C10dTransport final : public Transport {
  public:
-  C10dTransport(Group group, const std::string& mark, int tag)
+  C10dTransport(Group group, const std::string& mark, int tag,
+                std::optional<Rank> store_host)
       : group_(std::move(group)),
-        failures_(std::make_shared<Failures>(group_, mark)),
+        failures_(std::make_shared<Failures>(group_, mark, store_host)),
         rank_(group_->getRank()),
         size_(group_->getSize()),
         tag_(tag) {}
@@ -281,12 +337,18 @@ std::shared_ptr<Transport> c10d_transport(const std::string& group_name) {
 }
 
 std::shared_ptr<Transport> c10d_transport(Group group, const std::string& mark,
-                                          int tag) {
-  return std::make_shared<C10dTransport>(std::move(group), mark, tag);
+                                          int tag,
+                                          std::optional<Rank> store_host) {
+  return std::make_shared<C10dTransport>(std::move(group), mark, tag,
+                                         store_host);
 }
 
-Engine c10d_engine(const std::string& group_name) {
-  return group_name.empty() ? Engine() : Engine(c10d_transport(group_name));
+Engine c10d_engine(const std::string& group_name,
+                   std::optional<Rank> store_host) {
+  return group_name.empty()
+             ? Engine()
+             : Engine(c10d_transport(find_group(group_name), group_name, 0,
+                                     store_host));
 }
 
 }  // namespace ringweave::comm

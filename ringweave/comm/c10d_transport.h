@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <c10/util/intrusive_ptr.h>
@@ -39,13 +40,15 @@ std::shared_ptr<Transport> c10d_transport(const std::string& group_name);
 /// The same over a group that need not be registered. Messages of one `tag`
 /// match those of the same tag alone, on back ends that know tags, as Gloo.
 /// `mark`: of the key of the first failed rank; the same on all ranks, and
-/// another for each group that shares a store.
+/// another for each group that shares a store. `store_host`: the rank whose
+/// process has the store, if known; it has failed if the store does not answer.
 std::shared_ptr<Transport> c10d_transport(
     c10::intrusive_ptr<c10d::ProcessGroup> group, const std::string& mark,
-    int tag = 0);
+    int tag = 0, std::optional<Rank> store_host = std::nullopt);
 
 /// Ranks of the group of that name, or threads of this process for an empty
 /// name.
-Engine c10d_engine(const std::string& group_name);
+Engine c10d_engine(const std::string& group_name,
+                   std::optional<Rank> store_host = std::nullopt);
 
 }  // namespace ringweave::comm

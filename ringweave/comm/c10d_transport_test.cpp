@@ -138,11 +138,12 @@ TEST_F(C10dTransportTest, AnEngineOfItIsAGroup) {
   EXPECT_FALSE(c10d_engine("").is_group());
 }
 
-/// Rank 3 of 4 is silent. Rank 0 waits in vain for rank 1, which waits too; the
-/// others see the connection break to one that noticed a failure before.
-TEST(C10dTransport, ARankThatNoticedAFailureIsNotNamed) {
-  const auto store = c10::make_intrusive<c10d::HashStore>();
-  const auto first_failed = [&](Rank rank, Rank peer, Clock::duration left) {
+/// Four ranks whose messages fail, one rank's after the other.
+class NamedRank : public testing::Test {
+ protected:
+  /// That `rank` names, which waits for `peer`: in vain if no time is `left`,
+  /// else until the connection breaks.
+  Rank first_failed(Rank rank, Rank peer, Clock::duration left) {
     const auto group = c10::make_intrusive<c10d::ProcessGroup>(store, rank, 4);
     group->setBackend(c10::DeviceType::CPU,
                       c10d::ProcessGroup::BackendType::CUSTOM,
@@ -151,11 +152,34 @@ TEST(C10dTransport, ARankThatNoticedAFailureIsNotNamed) {
     const Receive receive{.from = peer, .buffer = allocate_buffer(10)};
     const Works works = transport->post({{&receive, 1}, {}}, {});
     return failure_of(*works[0], left).first_failed;
-  };
+  }
+
+  c10::intrusive_ptr<c10d::Store> store =
+      c10::make_intrusive<c10d::HashStore>();
+};
+
+/// Rank 3 is silent. Ranks 0 and 1 wait in vain for ranks that wait too.
+TEST_F(NamedRank, NoticedNothing) {
   EXPECT_EQ(first_failed(0, 1, 0s), -1);
-  EXPECT_EQ(first_failed(1, 0, 20s), -1);
-  EXPECT_EQ(first_failed(2, 1, 20s), 3);
+  EXPECT_EQ(first_failed(1, 2, 0s), -1);
+  EXPECT_EQ(first_failed(2, 3, 0s), 3);
   EXPECT_EQ(first_failed(1, 2, 20s), 3);  // all know it from now on
+}
+
+/// The connection to rank 1 breaks because it noticed rank 3 before.
+TEST_F(NamedRank, IsNotOneThatNoticedAFailure) {
+  EXPECT_EQ(first_failed(1, 3, 0s), -1);
+  EXPECT_EQ(first_failed(0, 1, 20s), -1);
+  EXPECT_EQ(first_failed(2, 1, 20s), 3);
+}
+
+/// Ranks 2 and 3 wait for each other; rank 0 noticed it before them, and rank 1
+/// computes.
+TEST_F(NamedRank, IsAnEndOfADeadLink) {
+  EXPECT_EQ(first_failed(0, 2, 0s), -1);
+  EXPECT_EQ(first_failed(2, 3, 0s), -1);
+  EXPECT_EQ(first_failed(3, 2, 0s), 3);
+  EXPECT_EQ(first_failed(1, 0, 20s), 3);
 }
 
 TEST(C10dTransport, WantsAGroupOfThatName) {
