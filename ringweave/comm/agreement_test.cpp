@@ -273,7 +273,8 @@ TEST(AgreedCall, ARankThatNoticesAFailureLeavesNoMarkOfItself) {
   communicator.set_agreement(std::make_unique<Agreement>(
       control.transport(0), 20s, AgreementMode::off));
   const auto run = [](std::int64_t) {
-    throw CommError({.rank = 0, .peer = 1, .operation = "receive"});
+    throw CommError(
+        {.rank = 0, .peer = 1, .operation = "receive", .cause = "late"});
   };
   EXPECT_THROW(communicator.call("first", 0, nothing, kNoFacts, run),
                CommError);

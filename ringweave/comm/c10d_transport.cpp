@@ -111,9 +111,9 @@ class Failures {
     return found ? found : known_;
   }
 
-  /// Called where this rank waited for `peer` in vain. The one rank that noticed
-  /// nothing has failed. Where ranks wait for one another, a link is dead: one
-  /// of its ends. nullopt if neither is seen.
+  /// Called where this rank waited for `peer` in vain. The one rank that
+  /// noticed nothing has failed. Where ranks wait for one another, a link is
+  /// dead: one of its ends. nullopt if neither is seen.
   std::optional<Rank> after_silence(Rank peer) {
     return find_failed(peer, false, kSilencePatience);
   }
@@ -149,8 +149,9 @@ class Failures {
           return unaware == 1 ? last : std::nullopt;
         });
     if (found) mark(*found);
-    // Its connections broke, and so did those of the ranks that saw it.
-    if (broken && !store_ && !known_) known_ = store_host_;
+    // The store is gone with its host. A rank that comes late finds it gone
+    // too, because the host left; so only the host's own connection tells.
+    if (broken && !store_ && !known_ && peer == store_host_) known_ = peer;
     return found ? found : known_;
   }
 
@@ -345,10 +346,9 @@ std::shared_ptr<Transport> c10d_transport(Group group, const std::string& mark,
 
 Engine c10d_engine(const std::string& group_name,
                    std::optional<Rank> store_host) {
-  return group_name.empty()
-             ? Engine()
-             : Engine(c10d_transport(find_group(group_name), group_name, 0,
-                                     store_host));
+  return group_name.empty() ? Engine()
+                            : Engine(c10d_transport(find_group(group_name),
+                                                    group_name, 0, store_host));
 }
 
 }  // namespace ringweave::comm
