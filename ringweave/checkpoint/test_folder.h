@@ -23,6 +23,11 @@ class TestFolder {
 
   std::string path() const { return path_; }
   std::string file(const std::string& name) const { return path_ / name; }
+  /// A file with that content.
+  std::string write(const std::string& name, const std::string& bytes) const {
+    std::ofstream(path_ / name, std::ios::binary) << bytes;
+    return file(name);
+  }
 
  private:
   std::filesystem::path path_;

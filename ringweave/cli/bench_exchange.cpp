@@ -197,13 +197,11 @@ ExchangeRun gather(const Sample& mine, Communicator& communicator,
   return run;
 }
 
-std::int64_t largest(const std::vector<std::int64_t>& numbers,
-                     Communicator& communicator) {
+/// Over all ranks.
+std::int64_t largest(std::int64_t mine, Communicator& communicator) {
   std::int64_t most = 0;
-  for (const std::int64_t number : numbers) most = std::max(most, number);
-  for (const std::string& theirs :
-       communicator.all_gather(fmt::format("{}", most))) {
-    most = std::max<std::int64_t>(most, std::stoll(theirs));
+  for (const Json& theirs : comm::all_gather_json(mine, communicator)) {
+    most = std::max(most, theirs.get<std::int64_t>());
   }
   return most;
 }
@@ -227,15 +225,15 @@ ExchangeReport measure_case(const Options& options, const Subject& subject,
   };
   const auto all_at_once = [&] { bare.run(communicator); };
   ExchangeReport report{.of = subject.of};
-  std::vector<std::int64_t> sent;
+  std::int64_t busiest = 0;
   for (const auto& [to, payloads] : part.program.sent_units()) {
     std::int64_t bytes = 0;
     for (const auto& [payload, count] : payloads) {
       bytes += count * units.at(payload);
     }
-    sent.push_back(bytes);
+    busiest = std::max(busiest, bytes);
   }
-  report.busiest_link_bytes = largest(sent, communicator);
+  report.busiest_link_bytes = largest(busiest, communicator);
   // Once to warm up.
   for (int i = -1; i < options.repeat; ++i) {
     const ExchangeRun run =
@@ -298,17 +296,33 @@ void run(const Job& job, const Context& context) {
                          .dump());
 }
 
-/// Throws InvalidArgument unless the bytes are whole units that fit in memory.
-std::int64_t checked(std::uint64_t size, std::int64_t unit, const char* what,
-                     int ranks, int ranks_here) {
-  const auto bytes = static_cast<std::int64_t>(size);
-  require(bytes >= unit && bytes % unit == 0,
-          "{} got a {} of {} bytes; want a multiple of {}", kWhere, what, bytes,
-          unit);
-  constexpr double kCopies = 4;  // kept, scratch, and those of the bare one
-  require_memory(kCopies * static_cast<double>(bytes) * ranks * ranks_here,
-                 fmt::format("{} got a {} of {} bytes", kWhere, what, bytes));
-  return bytes;
+/// Throws InvalidArgument unless all are whole units that fit in memory.
+std::vector<std::int64_t> checked(const std::vector<std::uint64_t>& sizes,
+                                  std::int64_t unit, const char* what,
+                                  int ranks, int ranks_here) {
+  std::vector<std::int64_t> all;
+  for (const std::uint64_t size : sizes) {
+    const auto bytes = static_cast<std::int64_t>(size);
+    require(bytes >= unit && bytes % unit == 0,
+            "{} got a {} of {} bytes; want a multiple of {}", kWhere, what,
+            bytes, unit);
+    constexpr double kCopies = 4;  // kept, scratch, and those of the bare one
+    require_memory(kCopies * static_cast<double>(bytes) * ranks * ranks_here,
+                   fmt::format("{} got a {} of {} bytes", kWhere, what, bytes));
+    all.push_back(bytes);
+  }
+  return all;
+}
+
+/// `make`: what is exchanged in a pass, of so many bytes.
+template <typename Make>
+void add_subjects(Job& job, const std::string& name,
+                  const std::vector<std::int64_t>& sizes, const Make& make) {
+  for (const std::int64_t bytes : sizes) {
+    for (const Pass pass : passes_of(job.options)) {
+      job.subjects.push_back({{name, pass, bytes}, make(pass, bytes)});
+    }
+  }
 }
 
 void add_keys(Job& job, int ranks_here) {
@@ -318,15 +332,11 @@ void add_keys(Job& job, int ranks_here) {
         job.topology ? planner::strategy_on(*job.topology, name)
                      : schedule::strategy_from_name(name);
     schedule::strand_count(strategy, job.ranks);
-    for (const std::uint64_t size : job.options.shard_bytes) {
-      const std::int64_t bytes =
-          checked(size, kTokenBytes, "shard", job.ranks, ranks_here);
-      for (const Pass pass : passes_of(job.options)) {
-        job.subjects.push_back(
-            {{name, pass, bytes},
-             exchanged_keys(strategy, job.ranks, pass, bytes)});
-      }
-    }
+    const auto sizes = checked(job.options.shard_bytes, kTokenBytes, "shard",
+                               job.ranks, ranks_here);
+    add_subjects(job, name, sizes, [&](Pass pass, std::int64_t bytes) {
+      return exchanged_keys(strategy, job.ranks, pass, bytes);
+    });
   }
 }
 
@@ -335,15 +345,11 @@ void add_states(Job& job, int ranks_here) {
        schedule::split_strategy_names(job.options.exchange_list)) {
     const auto exchange = schedule::state_exchange_from_name(name);
     exchange->strands(job.ranks);
-    for (const std::uint64_t size : job.options.state_bytes) {
-      const std::int64_t bytes =
-          checked(size, kStateRowBytes, "state", job.ranks, ranks_here);
-      for (const Pass pass : passes_of(job.options)) {
-        job.subjects.push_back(
-            {{name, pass, bytes},
-             exchanged_states(exchange, job.ranks, pass, bytes)});
-      }
-    }
+    const auto sizes = checked(job.options.state_bytes, kStateRowBytes, "state",
+                               job.ranks, ranks_here);
+    add_subjects(job, name, sizes, [&](Pass pass, std::int64_t bytes) {
+      return exchanged_states(exchange, job.ranks, pass, bytes);
+    });
   }
 }
 

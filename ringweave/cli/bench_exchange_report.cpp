@@ -13,17 +13,16 @@ namespace {
 /// A share of the cores above which the processor may be what is measured.
 constexpr double kBusy = 0.8;
 
-std::vector<double> seconds_of(const std::vector<ExchangeRun>& runs) {
-  std::vector<double> seconds;
-  for (const ExchangeRun& run : runs) seconds.push_back(run.seconds);
-  return seconds;
+Spread spread_of(const std::vector<ExchangeRun>& runs,
+                 double ExchangeRun::*figure) {
+  std::vector<double> figures;
+  for (const ExchangeRun& run : runs) figures.push_back(run.*figure);
+  return spread(figures);
 }
 
 double median(const std::vector<ExchangeRun>& runs,
               double ExchangeRun::*figure) {
-  std::vector<double> figures;
-  for (const ExchangeRun& run : runs) figures.push_back(run.*figure);
-  return spread(figures).median;
+  return spread_of(runs, figure).median;
 }
 
 /// Of each run and the bare one beside it.
@@ -38,19 +37,14 @@ Spread over_bare(const ExchangeReport& report) {
 }  // namespace
 
 Json to_json(const ExchangeReport& report) {
-  const auto of = [](const Spread& numbers) {
-    return Json{{"median", numbers.median},
-                {"min", numbers.least},
-                {"max", numbers.most}};
-  };
-  const Spread seconds = spread(seconds_of(report.runs));
+  const Spread seconds = spread_of(report.runs, &ExchangeRun::seconds);
   Json json = {
       {"name", report.of.name},
       {"pass", schedule::name(report.of.pass)},
       {"bytes", report.of.bytes},
-      {"seconds", of(seconds)},
-      {"bare_seconds", of(spread(report.bare_seconds))},
-      {"over_bare", of(over_bare(report))},
+      {"seconds", to_json(seconds)},
+      {"bare_seconds", to_json(spread(report.bare_seconds))},
+      {"over_bare", to_json(over_bare(report))},
       {"busiest_link_bytes", report.busiest_link_bytes},
       {"waiting_share", median(report.runs, &ExchangeRun::waiting_share)},
       {"processor_share", median(report.runs, &ExchangeRun::processor_share)}};
@@ -72,7 +66,7 @@ std::string table(const std::vector<ExchangeReport>& reports) {
       "name", "pass", "bytes", "ms (spread)", "bare ms", "/ bare", "bound ms",
       "/", "predicted", "wait", "cpu");
   for (const ExchangeReport& report : reports) {
-    const Spread seconds = spread(seconds_of(report.runs));
+    const Spread seconds = spread_of(report.runs, &ExchangeRun::seconds);
     const auto milliseconds = [](const std::optional<double>& value) {
       return value ? fmt::format("{:.2f}", 1e3 * *value) : "-";
     };

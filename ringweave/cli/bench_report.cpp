@@ -28,12 +28,6 @@ Summary summarise(const BenchReport& report) {
   return {spread(split), spread(whole), spread(ratio)};
 }
 
-Json to_json(const Spread& numbers) {
-  return {{"median", numbers.median},
-          {"min", numbers.least},
-          {"max", numbers.most}};
-}
-
 /// ", buffers of up to 65536 bytes per rank, as planned"
 std::string buffers_text(const BenchReport& report) {
   if (report.buffers.empty()) return "";
@@ -77,6 +71,12 @@ Spread spread(std::vector<double> numbers) {
                             ? numbers[half]
                             : (numbers[half - 1] + numbers[half]) / 2;
   return {median, numbers.front(), numbers.back()};
+}
+
+Json to_json(const Spread& numbers) {
+  return {{"median", numbers.median},
+          {"min", numbers.least},
+          {"max", numbers.most}};
 }
 
 Json to_json(const BenchReport& report, std::int64_t tokens) {

@@ -41,6 +41,8 @@ struct Spread {
 /// Of at least one number; the median of an even count is the middle pair's
 /// mean.
 Spread spread(std::vector<double> numbers);
+/// {"median", "min", "max"}
+Json to_json(const Spread& numbers);
 
 /// {"name", "ratio", "split_seconds", "whole_seconds", "tokens_per_second",
 /// "max_error", "links", "buffers"}; ratio is split / whole, pair by pair.

@@ -311,13 +311,16 @@ void prepare(const TrainFlags& flags, Context& context) {
   }
   auto dataset = std::make_shared<const data::Dataset>(
       data::open_dataset(config.data, config.model.vocab_size));
-  const train::Saving saving = cli::saving(place, dataset->hash);
+  // Reads of each file.
+  const bool compared = context.engine.is_group() || !place.path.empty();
+  const std::string hash = compared ? dataset->hash() : "";
+  const train::Saving saving = cli::saving(place, hash);
   if (place.step) check_resumable(place, config, saving);
   context.facts = {{"command", "train"},
                    {"run folder", place.path.empty() ? "none" : "one"},
                    {"resume", fmt::format("{}", place.step.value_or(0))}};
   if (context.engine.is_group()) {
-    context.facts.merge(train::facts(config, chosen, dataset->hash));
+    context.facts.merge(train::facts(config, chosen, hash));
   }
   if (context.leads() && !place.path.empty() && !place.begun) {
     (flags.dry_run ? RunFolder::check : RunFolder::make)(place.path);

@@ -79,13 +79,10 @@ schedule::Mask with_sliding_window(const schedule::Mask& mask,
 }
 
 schedule::Mask planned_mask(const ModelConfig& config) {
-  const std::vector<std::int64_t>& all = config.sliding_windows;
-  const auto used = std::min<std::size_t>(
-      all.size(), static_cast<std::size_t>(config.softmax_layers()));
   std::int64_t widest = 0;
-  for (std::size_t i = 0; i < used; ++i) {
-    if (all[i] == 0) return schedule::Mask::causal();
-    widest = std::max(widest, all[i]);
+  for (const std::int64_t window : config.sliding_windows) {
+    if (window == 0) return schedule::Mask::causal();
+    widest = std::max(widest, window);
   }
   return with_sliding_window(schedule::Mask::causal(), widest);
 }

@@ -91,7 +91,8 @@ void check(const ModelConfig& config, const std::string& path = "model");
 /// The mask with a window of so many tokens, as in sliding_windows.
 schedule::Mask with_sliding_window(const schedule::Mask& mask,
                                    std::int64_t window);
-/// The causal mask of the softmax layers that see most: what plans are for.
+/// The causal mask of the softmax layers that see most: what plans are for. Of
+/// a config that was checked.
 schedule::Mask planned_mask(const ModelConfig& config);
 
 /// Of the first `layers` layers; in time that does not depend on them.

@@ -77,6 +77,11 @@ std::vector<std::int64_t> Sequences::borders(std::int64_t index) const {
   return starts;
 }
 
+std::string Dataset::hash() const {
+  return fmt::format("{:016x}-{:016x}", files->hash(),
+                     validation_files ? validation_files->hash() : 0);
+}
+
 Dataset open_dataset(const DataConfig& config, std::int64_t vocab_size) {
   SourceOptions options{.format = config.format,
                         .end_token = config.end_token,
@@ -115,8 +120,8 @@ Dataset make_dataset(std::shared_ptr<const Corpus> train,
                      std::shared_ptr<const Corpus> validation,
                      const DataConfig& config) {
   Dataset dataset;
-  dataset.hash = fmt::format("{:016x}-{:016x}", train->hash(),
-                             validation ? validation->hash() : 0);
+  dataset.files = train;
+  dataset.validation_files = validation;
   std::int64_t end = train->tokens();
   Range held_out;
   if (validation) {

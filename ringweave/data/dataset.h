@@ -26,6 +26,7 @@ class Sequences {
             std::int64_t seq_len, bool documents);
 
   std::int64_t size() const;
+  std::int64_t seq_len() const { return seq_len_; }
   std::int64_t tokens() const { return tokens_.size(); }
   /// Writes the seq_len + 1 tokens of sequence `index`.
   void read(std::int64_t index, std::int64_t* out) const;
@@ -46,7 +47,11 @@ class Sequences {
 struct Dataset {
   Sequences train;
   Sequences validation;  ///< none: no validation
-  std::string hash;      ///< of Corpus::hash(), to compare over ranks
+  std::shared_ptr<const Corpus> files,
+      validation_files;  ///< the latter or null
+
+  /// Of Corpus::hash(), to compare over ranks. Reads of each file.
+  std::string hash() const;
 };
 
 /// Opens the files that the config names, of which there must be some. Throws

@@ -1,6 +1,5 @@
 #include "ringweave/data/dataset.h"
 
-#include <fstream>
 #include <span>
 
 #include <gmock/gmock.h>
@@ -102,9 +101,7 @@ TEST(HeldOut, IsWholeDocumentsWhereTheyAreSmall) {
 class Files : public ::testing::Test {
  protected:
   std::string file(const std::string& name, const std::string& text) const {
-    std::string path = folder_.path() + "/" + name;
-    std::ofstream(path, std::ios::binary) << text;
-    return path;
+    return folder_.write(name, text);
   }
   std::string refusal(const DataConfig& config,
                       std::int64_t vocab_size = 256) const {
@@ -200,9 +197,9 @@ TEST_F(Files, TheHashKnowsFormats) {
   const std::string content = "{\"text\": \"abcdef\"}";
   DataConfig config{
       .files = {file("a", content)}, .validation_fraction = 0, .seq_len = 2};
-  const std::string as_text = open_dataset(config, 256).hash;
+  const std::string as_text = open_dataset(config, 256).hash();
   config.format = "json_lines";
-  EXPECT_NE(open_dataset(config, 256).hash, as_text);
+  EXPECT_NE(open_dataset(config, 256).hash(), as_text);
 }
 
 TEST_F(Files, PlainTokensAreHeldOutByDocuments) {

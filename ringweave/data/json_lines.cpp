@@ -55,9 +55,7 @@ class JsonLines final : public Source {
   std::string format() const override { return "json_lines"; }
   std::string vocabulary() const override { return kByteVocabulary; }
   std::uint64_t hash(std::uint64_t state) const override {
-    state = hash_of(file_.bytes(), state);
-    file_.drop(file_.bytes());
-    return state;
+    return hash_of(file_, state);
   }
 
  private:
@@ -72,20 +70,17 @@ class JsonLines final : public Source {
   }
 
   std::string document_at(std::size_t begin) const {
-    // Counted for an error alone.
-    const auto place = [&] {
-      const std::string_view before = text().substr(0, begin);
-      return fmt::format("{}: line {}", path_,
-                         1 + std::ranges::count(before, '\n'));
-    };
-    try {
-      const Json json = parse_json(line_at(begin), "line");
-      return JsonObject(json, "line").string(field_);
-    } catch (const InvalidArgument&) {
-      // Once more, now that the place is needed.
-      const std::string name = place();
+    const auto read_as = [&](const std::string& name) {
       const Json json = parse_json(line_at(begin), name);
       return JsonObject(json, name).string(field_);
+    };
+    try {
+      return read_as("line");
+    } catch (const InvalidArgument&) {
+      // Its number is counted for an error alone.
+      const auto before = text().substr(0, begin);
+      return read_as(fmt::format("{}: line {}", path_,
+                                 1 + std::ranges::count(before, '\n')));
     }
   }
 

@@ -85,7 +85,7 @@ class Text final : public Source {
   std::string format() const override { return "text"; }
   std::string vocabulary() const override { return kByteVocabulary; }
   std::uint64_t hash(std::uint64_t state) const override {
-    return hash_of(map().bytes(), state);
+    return hash_of(map(), state);
   }
 
  private:
@@ -142,6 +142,12 @@ std::uint64_t hash_of(std::span<const std::byte> bytes, std::uint64_t state) {
   }
   state = fnv1a_words(text.substr(0, kBlock), state);
   return fnv1a_words(text.substr(places - 1), state);
+}
+
+std::uint64_t hash_of(const MappedFile& file, std::uint64_t state) {
+  state = hash_of(file.bytes(), state);
+  file.drop(file.bytes());
+  return state;
 }
 
 std::unique_ptr<const Source> open_text(const std::string& path,

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "ringweave/base/mapped_file.h"
 #include "ringweave/base/range.h"
 
 namespace ringweave::data {
@@ -60,6 +61,8 @@ inline constexpr const char* kByteVocabulary = "bytes";
 
 /// Source::hash() of the bytes of a file.
 std::uint64_t hash_of(std::span<const std::byte> bytes, std::uint64_t state);
+/// The same, and then drops the file's pages.
+std::uint64_t hash_of(const MappedFile& file, std::uint64_t state);
 
 // The formats. A text file is one document; a byte model whose vocabulary has
 // more than 256 tokens gets one more, kEndOfBytes, behind each document.

@@ -1,7 +1,6 @@
 #include "ringweave/data/source.h"
 
 #include <cstring>
-#include <fstream>
 #include <vector>
 
 #include <fmt/format.h>
@@ -49,9 +48,7 @@ std::string raw(const std::vector<Number>& numbers) {
 class Sources : public ::testing::Test {
  protected:
   std::string file(const std::string& name, const std::string& text) const {
-    std::string path = folder_.path() + "/" + name;
-    std::ofstream(path, std::ios::binary) << text;
-    return path;
+    return folder_.write(name, text);
   }
   std::string refusal(const std::string& path,
                       const SourceOptions& options = {}) const {
@@ -166,7 +163,7 @@ class TokenFiles : public Sources {
   template <typename Number>
   std::string tokens(const std::vector<Number>& numbers, const Tokens& offsets,
                      std::map<std::string, std::string> metadata) const {
-    std::string path = folder_.path() + "/t.safetensors";
+    std::string path = folder_.file("t.safetensors");
     std::filesystem::remove(path);
     checkpoint::write_safetensors(
         path,

@@ -91,9 +91,7 @@ class PlainTokens final : public Source {
   }
   std::string vocabulary() const override { return "plain numbers"; }
   std::uint64_t hash(std::uint64_t state) const override {
-    state = hash_of(bytes(), state);
-    file_.drop(bytes());
-    return state;
+    return hash_of(file_, state);
   }
 
  private:
@@ -143,10 +141,7 @@ class TokenFile final : public Source {
     return "tokenizer of hash " + file_.metadata().at(kTokenizerHash);
   }
   std::uint64_t hash(std::uint64_t state) const override {
-    const auto bytes = file_.file().bytes();
-    state = hash_of(bytes, state);
-    file_.file().drop(bytes);
-    return state;
+    return hash_of(file_.file(), state);
   }
 
  private:

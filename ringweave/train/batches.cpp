@@ -35,7 +35,8 @@ std::vector<std::int64_t> validation_indices(const Dataset& dataset,
 }
 
 Batch read_batch(const data::Sequences& sequences,
-                 std::span<const std::int64_t> indices, std::int64_t seq_len) {
+                 std::span<const std::int64_t> indices) {
+  const std::int64_t seq_len = sequences.seq_len();
   Batch batch{
       .sequences = at::empty(
           {static_cast<std::int64_t>(indices.size()), seq_len + 1}, at::kLong),
@@ -53,12 +54,11 @@ Batch read_batch(const data::Sequences& sequences,
 }
 
 std::int64_t count_labels(const data::Sequences& sequences,
-                          std::span<const std::int64_t> indices,
-                          std::int64_t seq_len) {
+                          std::span<const std::int64_t> indices) {
   std::int64_t labels = 0;
   for (const std::int64_t index : indices) {
-    labels +=
-        seq_len - static_cast<std::int64_t>(sequences.borders(index).size());
+    labels += sequences.seq_len() -
+              static_cast<std::int64_t>(sequences.borders(index).size());
   }
   return labels;
 }

@@ -37,11 +37,10 @@ struct Batch {
 };
 
 Batch read_batch(const data::Sequences& sequences,
-                 std::span<const std::int64_t> indices, std::int64_t seq_len);
+                 std::span<const std::int64_t> indices);
 
 /// Labels that are of the same document as their tokens.
 std::int64_t count_labels(const data::Sequences& sequences,
-                          std::span<const std::int64_t> indices,
-                          std::int64_t seq_len);
+                          std::span<const std::int64_t> indices);
 
 }  // namespace ringweave::train

@@ -76,13 +76,13 @@ TEST(Batch, LabelsFollowTokensAndBordersAreTheRows) {
   config.data.documents = "reset";
   const Dataset dataset = dataset_of(config, {"ab", "c", "defghij"});
   const std::vector<std::int64_t> indices = {1, 0};
-  const Batch batch = read_batch(dataset.train, indices, 3);
+  const Batch batch = read_batch(dataset.train, indices);
   EXPECT_TRUE(batch.sequences.equal(
       at::tensor({'d', 'e', 'f', 'g', 'a', 'b', 'c', 'd'}, at::kLong)
           .view({2, 4})));
   EXPECT_THAT(batch.borders, ElementsAre(IsEmpty(), ElementsAre(2, 3)));
-  EXPECT_EQ(count_labels(dataset.train, indices, 3), 4);
-  EXPECT_THAT(read_batch(dataset.train, std::span(indices).first(1), 3).borders,
+  EXPECT_EQ(count_labels(dataset.train, indices), 4);
+  EXPECT_THAT(read_batch(dataset.train, std::span(indices).first(1)).borders,
               IsEmpty());
 }
 

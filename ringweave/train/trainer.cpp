@@ -138,8 +138,7 @@ class Trainer {
         learning_rate(config_.optimizer, step, config_.steps);
     gradients_.zero();
     const auto indices = training_indices(dataset_, config_, step - 1);
-    const std::int64_t labels =
-        count_labels(dataset_.train, indices, config_.data.seq_len);
+    const std::int64_t labels = count_labels(dataset_.train, indices);
     for_own_parts(dataset_.train, indices, [&](Part& part) {
       if (part.last) {
         sums_.start();
@@ -198,8 +197,7 @@ class Trainer {
       for_own_parts(dataset_.validation, indices, [&](const Part& part) {
         sum += own_loss(part, 1).item<double>();
       });
-      report.tokens +=
-          count_labels(dataset_.validation, indices, config_.data.seq_len);
+      report.tokens += count_labels(dataset_.validation, indices);
     }
     communicator_.all_reduce_sum(std::span(&sum, 1));
     report.loss =
@@ -248,7 +246,7 @@ class Trainer {
       const auto part =
           std::span(indices).subspan(static_cast<std::size_t>(range.begin),
                                      static_cast<std::size_t>(range.size()));
-      const Batch batch = read_batch(sequences, part, config_.data.seq_len);
+      const Batch batch = read_batch(sequences, part);
       Part own_part{batch.sequences,
                     batch.borders.empty()
                         ? context_

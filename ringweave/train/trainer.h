@@ -90,7 +90,7 @@ struct TrainReport {
 
 /// What must be equal on all ranks, for comm::Communicator::check_agreement():
 /// version, config, exchanges, data and seed. Where the files of the config lie
-/// may differ. `data`: Dataset::hash.
+/// may differ. `data`: Dataset::hash().
 std::map<std::string, std::string> facts(const TrainConfig& config,
                                          const Exchanges& chosen,
                                          const std::string& data);

@@ -278,7 +278,7 @@ std::vector<std::string> disagreements(
         comm::Communicator communicator(std::move(transport),
                                         time_outs(config));
         const Exchanges chosen = exchanges(config);
-        communicator.check_agreement(facts(config, chosen, data.hash));
+        communicator.check_agreement(facts(config, chosen, data.hash()));
         run(config, chosen, data, communicator);
       });
   std::vector<std::string> texts;
@@ -326,7 +326,7 @@ TEST(Trainer, RanksWithDifferentConfigsOrTextsAllSaySo) {
         comm::Communicator communicator(std::move(transport), time_outs(mine));
         const Exchanges chosen = exchanges(mine);
         const Dataset data = dataset(mine);
-        communicator.check_agreement(facts(mine, chosen, data.hash));
+        communicator.check_agreement(facts(mine, chosen, data.hash()));
         EXPECT_EQ(run(mine, chosen, data, communicator).steps, 1);
       });
 }
