@@ -175,11 +175,7 @@ std::map<Rank, std::int64_t> planned_bytes(const attention::AttentionPlan& plan,
                                            const schedule::UnitBytes& units) {
   std::map<Rank, std::int64_t> bytes;
   for (const schedule::Program* program : {&plan.forward, &plan.backward}) {
-    for (const auto& [to, payloads] : program->sent_units()) {
-      for (const auto& [payload, count] : payloads) {
-        bytes[to] += count * units.at(payload);
-      }
-    }
+    for (const auto& [to, sent] : program->sent_bytes(units)) bytes[to] += sent;
   }
   return bytes;
 }

@@ -226,11 +226,7 @@ ExchangeReport measure_case(const Options& options, const Subject& subject,
   const auto all_at_once = [&] { bare.run(communicator); };
   ExchangeReport report{.of = subject.of};
   std::int64_t busiest = 0;
-  for (const auto& [to, payloads] : part.program.sent_units()) {
-    std::int64_t bytes = 0;
-    for (const auto& [payload, count] : payloads) {
-      bytes += count * units.at(payload);
-    }
+  for (const auto& [to, bytes] : part.program.sent_bytes(units)) {
     busiest = std::max(busiest, bytes);
   }
   report.busiest_link_bytes = largest(busiest, communicator);

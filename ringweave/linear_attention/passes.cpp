@@ -160,13 +160,15 @@ std::map<Rank, std::int64_t> planned_bytes(const Inputs& inputs, bool backward,
   if (plan.ranks() == 1) return {};
   std::vector<schedule::Pass> passes = {schedule::Pass::forward};
   if (backward) passes.push_back(schedule::Pass::backward);
+  const schedule::UnitBytes units = {
+      {schedule::Payload::summary,
+       static_cast<std::int64_t>(at::elementSize(inputs.type))}};
   std::map<Rank, std::int64_t> bytes;
   for (const schedule::Pass pass : passes) {
     const auto program =
         exchange_program(plan, make_exchange(pass, inputs, {}, {}));
-    for (const auto& [to, units] : program->program.sent_units()) {
-      bytes[to] += units.at(schedule::Payload::summary) *
-                   static_cast<std::int64_t>(at::elementSize(inputs.type));
+    for (const auto& [to, sent] : program->program.sent_bytes(units)) {
+      bytes[to] += sent;
     }
   }
   return bytes;

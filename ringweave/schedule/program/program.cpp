@@ -470,14 +470,16 @@ std::int64_t Program::buffer_bytes(const UnitBytes& unit_bytes) const {
                         : bytes + kept_size * unit_bytes.at(Payload::kv);
 }
 
-std::map<Rank, std::map<Payload, std::int64_t>> Program::sent_units() const {
-  std::map<Rank, std::map<Payload, std::int64_t>> units;
+std::map<Rank, std::int64_t> Program::sent_bytes(
+    const UnitBytes& unit_bytes) const {
+  std::map<Rank, std::int64_t> bytes;
   for (const Message& message : messages) {
     if (message.outgoing) {
-      units[message.peer][message.payload] += message.place.size;
+      bytes[message.peer] +=
+          message.place.size * unit_bytes.at(message.payload);
     }
   }
-  return units;
+  return bytes;
 }
 
 Program compile(const Schedule& part, Rank rank, const AttentionDemand& demand,

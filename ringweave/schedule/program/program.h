@@ -100,8 +100,8 @@ struct Program {
 
   /// What scratch and kept take: the pass's buffers.
   std::int64_t buffer_bytes(const UnitBytes& unit_bytes) const;
-  /// Units sent to each rank, by payload.
-  std::map<Rank, std::map<Payload, std::int64_t>> sent_units() const;
+  /// Sent to each rank.
+  std::map<Rank, std::int64_t> sent_bytes(const UnitBytes& unit_bytes) const;
 };
 
 /// `part` is the rank's part of a schedule for `demand`, whose shards are cut
