@@ -3,7 +3,6 @@
 RINGWEAVE_LONG=1 kills 50 times instead of a few.
 """
 
-import json
 import os
 import random
 import resource
@@ -15,6 +14,7 @@ import unittest
 import unittest.mock
 
 import cli
+from run_lines import lines_of
 import test_torchrun
 import test_train
 
@@ -38,9 +38,7 @@ class ResumeTest(test_train.TrainTest):
                               *more, **changes)
 
     def lines(self, kind, run=None):
-        text = ((run or self.run_dir) / "metrics.jsonl").read_text()
-        lines = [json.loads(line) for line in text.splitlines()]
-        return [line for line in lines if line["kind"] == kind]
+        return lines_of(run or self.run_dir, kind)
 
     def figures(self, run=None):
         """What must not depend on how often a run was ended."""

@@ -10,6 +10,7 @@ import time
 import unittest
 
 import cli
+from run_lines import lines_of
 
 TEXT = "All work and no play makes a dull loss curve; some of each, less so. "
 
@@ -109,13 +110,10 @@ class Results(TrainTest):
     def test_run_folder(self):
         run = self.folder / "run"
         got = self.train("--run-dir", run)
-        lines = [json.loads(line)
-                 for line in (run / "metrics.jsonl").read_text().splitlines()]
-        steps = [line for line in lines if line["kind"] == "step"]
-        self.assertEqual([line["loss"] for line in steps], got["losses"])
-        self.assertEqual(
-            [line["step"] for line in lines if line["kind"] == "validation"],
-            [2, 4])
+        self.assertEqual([line["loss"] for line in lines_of(run, "step")],
+                         got["losses"])
+        self.assertEqual([line["step"] for line in lines_of(run, "validation")],
+                         [2, 4])
         resolved = json.loads((run / "config.json").read_text())
         self.assertEqual(resolved["data"]["files"], [str(self.text)])
         self.assertEqual(json.loads((run / "run.json").read_text())["seed"], 7)

@@ -32,6 +32,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # tests/
 from fabric import Fabric, refusal
 from fabric.topology import parse
+from run_lines import lines_of
 from test_wiring import mesh
 
 RANKS = 4
@@ -112,11 +113,6 @@ def config(of, softmax):
         "validation": of["validation"], "checkpoint": of["checkpoint"],
         "time_outs": {"start_seconds": 30, "step_seconds": STEP_SECONDS},
     }
-
-
-def lines_of(run):
-    text = (run / "metrics.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def figures(run):
