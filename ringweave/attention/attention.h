@@ -19,6 +19,10 @@
 
 namespace ringweave::attention {
 
+/// What the passes are called in errors and in comm::Traffic.
+inline constexpr const char* kForwardPass = "attention forward";
+inline constexpr const char* kBackwardPass = "attention backward";
+
 /// What fixes an attention's communication, and nothing that differs between
 /// layers or batches.
 struct AttentionSpec {

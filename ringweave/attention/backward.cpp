@@ -40,7 +40,7 @@ void BackwardPass::run() {
   }
   for (const Range& rows : program_.rows_to_clear) clear_queries(rows);
   comm::execute(program_, memory_.buffers(), *this, communicator_,
-                "attention backward");
+                kBackwardPass);
 }
 
 void BackwardPass::arrived(int step) {

@@ -1,5 +1,9 @@
 #include "ringweave/base/memory.h"
 
+#include <fstream>
+#include <string>
+
+#include <malloc.h>
 #include <unistd.h>
 
 #include "ringweave/base/error.h"
@@ -14,6 +18,23 @@ void require_memory(double bytes, std::string_view subject) {
           "{} that takes at least {:.3g} GB; want at most {:.3g} GB, this "
           "machine's memory",
           subject, bytes / kGigabyte, memory / kGigabyte);
+}
+
+std::int64_t peak_memory() {
+  std::ifstream status("/proc/self/status");
+  constexpr std::string_view kField = "VmHWM:";
+  constexpr std::int64_t kKibibyte = 1024;
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(kField)) {
+      return std::stoll(line.substr(kField.size())) * kKibibyte;
+    }
+  }
+  throw Error("[memory] got no VmHWM in /proc/self/status; want Linux's");
+}
+
+void reset_peak_memory() {
+  malloc_trim(0);
+  std::ofstream("/proc/self/clear_refs") << 5;  // proc(5): resets VmHWM
 }
 
 }  // namespace ringweave

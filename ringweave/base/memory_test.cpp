@@ -1,5 +1,8 @@
 #include "ringweave/base/memory.h"
 
+#include <cstdint>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,6 +22,17 @@ TEST(Memory, OnlyMoreThanThereIsIsRefused) {
                 testing::StartsWith("[train] got a model that takes at least "
                                     "1e+21 GB; want at most "));
   }
+}
+
+TEST(Memory, ThePeakStaysUntilItIsReset) {
+  constexpr std::size_t kBytes = 64 << 20;
+  reset_peak_memory();
+  const std::int64_t before = peak_memory();
+  { const std::vector<char> block(kBytes, 'x'); }
+  const std::int64_t with_block = peak_memory();
+  EXPECT_GE(with_block, before + static_cast<std::int64_t>(kBytes / 2));
+  reset_peak_memory();
+  EXPECT_LE(peak_memory(), with_block);
 }
 
 }  // namespace

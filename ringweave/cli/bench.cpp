@@ -279,6 +279,29 @@ BenchReport run_case(const comm::Engine& engine, const BenchOptions& options,
   return report;
 }
 
+Json facts_of(const std::string& bench, const BenchOptions& options) {
+  return {{"bench", bench},
+          {"ranks", options.ranks},
+          {"threads", options.threads},
+          {"seq_len", options.seq_len},
+          {"batch", options.batch},
+          {"heads", options.heads},
+          {"head_dim", options.head_dim},
+          {"dtype", options.dtype},
+          {"layout", options.layout},
+          {"mask", options.mask.text()},
+          {"backward", !options.forward_only},
+          {"repeat", options.repeat}};
+}
+
+std::string title_of(const std::string& bench, const BenchOptions& options) {
+  return fmt::format(
+      "{} of {} x {} tokens, {} heads of {}, {}, {}, {}{}", bench,
+      options.batch, options.seq_len, options.heads, options.head_dim,
+      options.dtype, options.mask.text(), options.layout,
+      options.forward_only ? ", forward" : ", forward and backward");
+}
+
 void print_reports(const std::string& bench, const BenchOptions& options,
                    const std::string& baseline,
                    const std::vector<BenchReport>& reports) {
@@ -288,32 +311,17 @@ void print_reports(const std::string& bench, const BenchOptions& options,
     for (const BenchReport& report : reports) {
       cases.push_back(to_json(report, tokens));
     }
-    const Json all = {{"bench", bench},
-                      {"baseline", baseline},
-                      {"ranks", options.ranks},
-                      {"threads", options.threads},
-                      {"seq_len", options.seq_len},
-                      {"batch", options.batch},
-                      {"heads", options.heads},
-                      {"head_dim", options.head_dim},
-                      {"dtype", options.dtype},
-                      {"layout", options.layout},
-                      {"mask", options.mask.text()},
-                      {"backward", !options.forward_only},
-                      {"repeat", options.repeat},
-                      {"cases", std::move(cases)}};
+    Json all = facts_of(bench, options);
+    all["baseline"] = baseline;
+    all["cases"] = std::move(cases);
     fmt::print("{}\n", all.dump());
     return;
   }
   fmt::print(
-      "{} of {} x {} tokens, {} heads of {}, {}, {}, {}{}\n"
-      "split: {} ranks of {} thread(s); whole: {}, {} threads\n"
+      "{}\nsplit: {} ranks of {} thread(s); whole: {}, {} threads\n"
       "medians of {} pairs\n\n{}",
-      bench, options.batch, options.seq_len, options.heads, options.head_dim,
-      options.dtype, options.mask.text(), options.layout,
-      options.forward_only ? ", forward" : ", forward and backward",
-      options.ranks, options.threads, baseline, options.ranks * options.threads,
-      options.repeat, table(reports, tokens));
+      title_of(bench, options), options.ranks, options.threads, baseline,
+      options.ranks * options.threads, options.repeat, table(reports, tokens));
 }
 
 CLI::App* add_benchmark(CLI::App& bench, Context& context,
@@ -347,6 +355,7 @@ void add_bench(CLI::App& app, Context& context) {
   add_bench_attention(*bench, context);
   add_bench_linear(*bench, context);
   add_bench_exchange(*bench, context);
+  add_bench_model(*bench, context);
 }
 
 }  // namespace ringweave::cli

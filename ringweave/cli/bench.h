@@ -83,6 +83,10 @@ BenchReport run_case(const comm::Engine& engine, const BenchOptions& options,
                      const BenchCase& bench_case,
                      const BenchCase::Operation& whole);
 
+/// What was asked for: the start of a JSON object, and of a table.
+Json facts_of(const std::string& bench, const BenchOptions& options);
+std::string title_of(const std::string& bench, const BenchOptions& options);
+
 /// Prints tables to stdout, or one JSON object; `baseline` says what the whole
 /// is.
 void print_reports(const std::string& bench, const BenchOptions& options,
@@ -98,5 +102,6 @@ CLI::App* add_benchmark(CLI::App& bench, Context& context,
 
 void add_bench_attention(CLI::App& bench, Context& context);
 void add_bench_linear(CLI::App& bench, Context& context);
+void add_bench_model(CLI::App& bench, Context& context);
 
 }  // namespace ringweave::cli

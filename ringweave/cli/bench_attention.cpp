@@ -14,13 +14,20 @@
 
 #include "ringweave/attention/attention.h"
 #include "ringweave/base/error.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench.h"
 #include "ringweave/cli/device_table.h"
+#include "ringweave/cli/exchange_report.h"
+#include "ringweave/cli/exchange_runs.h"
+#include "ringweave/cli/exchanged.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/local_transport.h"
+#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/planner/plan_file.h"
+#include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {
 namespace {
@@ -30,6 +37,9 @@ constexpr const char* kWhere = "[bench attention]";
 /// Name of the case whose schedules come from files.
 constexpr const char* kFromFile = "schedule";
 
+constexpr const char* kReal = "real";
+constexpr const char* kEmulate = "emulate";
+
 struct AttentionBench {
   BenchOptions options;
   std::int64_t kv_heads = 0;  // 0: as many as heads
@@ -37,6 +47,9 @@ struct AttentionBench {
   std::string plan_file;                      // instead of strategies
   std::optional<schedule::Strategy> planned;  // from plan_file
   std::string device_table;                   // empty: don't measure
+  std::string compute = kReal;
+  std::string device;    // of emulated compute
+  std::string topology;  // empty: none
   std::vector<std::string> strategies;
   std::vector<std::string> schedule_files;    // instead of strategies
   std::string save_prefix;                    // empty: don't save
@@ -228,7 +241,61 @@ void save_schedules(const AttentionBench& bench) {
   if (spec.backward) save(schedule::Pass::backward);
 }
 
+/// Both passes of each strategy: what travels, and the times of a device table.
+std::vector<Subject> emulated(const AttentionBench& bench) {
+  const BenchOptions& options = bench.options;
+  const planner::ModelShape shape{.heads = options.heads,
+                                  .kv_heads = bench.kv_heads,
+                                  .head_dim = options.head_dim,
+                                  .type = element_type_from_name(options.dtype),
+                                  .batch = options.batch};
+  const planner::Device device = planner::load_device(bench.device);
+  planner::check_dtype(device, shape.type);
+  const schedule::Layout layout = layout_of(options);
+  const std::int64_t tokens = (options.seq_len - 1) / options.ranks + 1;
+  std::vector<Subject> subjects;
+  for (const std::string& strategy : bench.strategies) {
+    const auto add = [&](schedule::Pass pass, std::int64_t token_bytes) {
+      subjects.push_back(
+          {{strategy, pass, tokens * token_bytes},
+           exchanged_attention(strategy_of(bench, strategy), layout,
+                               options.mask, pass, shape, device)});
+    };
+    add(schedule::Pass::forward, shape.kv_token_bytes());
+    if (!options.forward_only) {
+      add(schedule::Pass::backward, shape.grad_token_bytes());
+    }
+  }
+  return subjects;
+}
+
+void run_emulated(const AttentionBench& bench, const Context& context) {
+  const BenchOptions& options = bench.options;
+  std::optional<topology::Topology> topology;
+  if (!bench.topology.empty()) {
+    topology = topology::load_topology(bench.topology);
+  }
+  const ExchangeRuns runs = run_exchanges(
+      context.engine, options.ranks, options.repeat, emulated(bench), topology);
+  if (!context.leads()) return;
+  if (options.json) {
+    Json json = facts_of("attention", options);
+    json["compute"] = kEmulate;
+    json["device"] = bench.device;
+    json["topology"] = bench.topology;
+    json.update(to_json(runs));
+    fmt::print("{}\n", json.dump());
+    return;
+  }
+  fmt::print(
+      "{}\nEMULATED compute: ranks wait as long as {} would compute\n{} ranks, "
+      "medians of {}\n\n{}",
+      title_of("attention", options), bench.device, options.ranks,
+      options.repeat, text(runs));
+}
+
 void run(const AttentionBench& bench, const Context& context) {
+  if (bench.compute == kEmulate) return run_emulated(bench, context);
   if (!bench.device_table.empty()) {
     require(!context.engine.is_group(),
             "{} got --save-device-table under a launcher; want one process",
@@ -267,8 +334,36 @@ void check_files(const AttentionBench& bench) {
   }
 }
 
+void check_emulation(const AttentionBench& bench) {
+  const bool emulates = bench.compute == kEmulate;
+  const auto check = [&](const char* flag, const std::string& value) {
+    require(emulates || value.empty(),
+            "{} got {} {} with --compute real; want --compute emulate with it",
+            kWhere, flag, value);
+  };
+  check("--device", bench.device);
+  check("--topology", bench.topology);
+  if (!emulates) return;
+  require(!bench.device.empty(),
+          "{} got --compute emulate without --device; want the device whose "
+          "times ranks wait for",
+          kWhere);
+  require(bench.schedule_files.empty() && bench.device_table.empty() &&
+              bench.save_prefix.empty(),
+          "{} got --compute emulate with --schedule, --save-schedules or "
+          "--save-device-table; want neither",
+          kWhere);
+  planner::load_device(bench.device);
+  if (bench.topology.empty()) return;
+  const int ranks = topology::load_topology(bench.topology).ranks();
+  require(ranks == bench.options.ranks,
+          "{} got {}, which has {} ranks, for {} ranks; want as many", kWhere,
+          bench.topology, ranks, bench.options.ranks);
+}
+
 void prepare(AttentionBench& bench) {
   check_files(bench);
+  check_emulation(bench);
   if (bench.kv_heads == 0) bench.kv_heads = bench.options.heads;
   require(bench.kv_heads >= 1 && bench.options.heads % bench.kv_heads == 0,
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
@@ -319,6 +414,22 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "Measure single tiles up to --seq-len instead, on one device, and write "
       "the times for `ringweave plan --device`");
   device_table->type_name("FILE");
+  command
+      ->add_option("--compute", bench->compute,
+                   "real; or emulate: ranks wait for as long as --device would "
+                   "compute, so that more ranks than cores show what links do")
+      ->check(one_of({kReal, kEmulate}))
+      ->capture_default_str();
+  command
+      ->add_option("--device", bench->device,
+                   "Device of --compute emulate: h100, custom:rate=1e11, or a "
+                   "file of --save-device-table")
+      ->type_name("NAME|FILE");
+  command
+      ->add_option("--topology", bench->topology,
+                   "With --compute emulate: name or file of the machine that "
+                   "it runs on, for bounds and predictions")
+      ->type_name("NAME|FILE");
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,
       "Run the schedules of these files instead of a strategy's: one of the "

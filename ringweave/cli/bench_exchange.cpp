@@ -1,41 +1,29 @@
 // ringweave bench exchange: the transfers of schedules, without what is
 // computed meanwhile, beside the same messages posted all at once.
 #include <algorithm>
-#include <array>
-#include <chrono>
 #include <cstdint>
-#include <ctime>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
-#include "ringweave/cli/bench_exchange_report.h"
 #include "ringweave/cli/command.h"
+#include "ringweave/cli/exchange_report.h"
+#include "ringweave/cli/exchange_runs.h"
 #include "ringweave/cli/exchanged.h"
-#include "ringweave/cli/interrupt.h"
-#include "ringweave/comm/all_gather_json.h"
-#include "ringweave/comm/executor.h"
 #include "ringweave/planner/search/searched.h"
 #include "ringweave/schedule/strategy/strategy.h"
-#include "ringweave/sim/simulate.h"
 #include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {
 namespace {
 
-using comm::Communicator;
 using schedule::Pass;
-using schedule::Payload;
-using schedule::Program;
 
 constexpr const char* kWhere = "[bench exchange]";
 
@@ -51,13 +39,6 @@ struct Options {
   bool json = false;
 };
 
-/// What one rank measured of one run.
-struct Sample {
-  double seconds = 0;
-  double waiting_seconds = 0;
-  double processor_seconds = 0;  ///< of the process
-};
-
 std::vector<Pass> passes_of(const Options& options) {
   std::vector<Pass> passes;
   if (options.only != schedule::name(Pass::backward)) {
@@ -69,189 +50,6 @@ std::vector<Pass> passes_of(const Options& options) {
   return passes;
 }
 
-/// Memory of zeros, so that sums stay 0.
-comm::Buffer zeros(std::int64_t bytes) {
-  comm::Buffer buffer = comm::allocate_buffer(static_cast<std::size_t>(bytes));
-  std::fill_n(buffer.data, buffer.size, std::byte{0});
-  return buffer;
-}
-
-/// Adds gradients that arrive, and computes nothing.
-class Transfers final : public comm::Worker {
- public:
-  Transfers(const Exchanged::Part& part, const schedule::UnitBytes& units)
-      : program_(part.program) {
-    for (const auto& [payload, unit] : units) {
-      memory_[payload].unit_bytes = static_cast<std::size_t>(unit);
-      memory_[payload].packed = zeros(unit * program_.packed_size);
-      memory_[payload].kept = zeros(unit * part.kept_size);
-      const auto size = program_.scratch_size.find(payload);
-      if (size != program_.scratch_size.end()) {
-        memory_[payload].scratch = zeros(unit * size->second);
-      }
-    }
-  }
-
-  const comm::ProgramMemory& memory() const { return memory_; }
-
-  void arrived(int step) override {
-    for (const Program::Sum& sum : program_.steps[step].sums) {
-      const comm::Buffer from = memory_[Payload::kv_grad].at(sum.from);
-      const comm::Buffer to = memory_[Payload::kv_grad].at(sum.to);
-      const auto* more = reinterpret_cast<const float*>(from.data);
-      auto* sums = reinterpret_cast<float*>(to.data);
-      for (std::size_t i = 0; i < to.size / sizeof(float); ++i) {
-        sums[i] += more[i];
-      }
-    }
-  }
-  void compute(int) override {}
-
- private:
-  const Program& program_;
-  comm::ProgramMemory memory_;
-};
-
-/// The messages of a program, posted all at once: none waits for another, and
-/// none shares memory with another.
-class Bare {
- public:
-  Bare(const Program& program, const schedule::UnitBytes& units) {
-    const auto bytes = [&](const Program::Message& message) {
-      return message.place.size * units.at(message.payload);
-    };
-    std::int64_t sum = 0;
-    for (const Program::Message& message : program.messages) {
-      sum += bytes(message);
-    }
-    const comm::Buffer all = zeros(sum);
-    std::size_t at = 0;
-    const auto memory_of = [&](const Program::Message& message) {
-      const auto size = static_cast<std::size_t>(bytes(message));
-      at += size;
-      return all.slice(at - size, size);
-    };
-    // In the order of the steps, by which both ends match.
-    for (const Program::Step& step : program.steps) {
-      for (const int i : step.receives) {
-        const Program::Message& message = program.messages[i];
-        receives_.push_back({message.peer, memory_of(message)});
-      }
-      for (const int i : step.sends) {
-        const Program::Message& message = program.messages[i];
-        sends_.push_back({message.peer, memory_of(message)});
-      }
-    }
-  }
-
-  void run(Communicator& communicator) const {
-    const comm::Works works = communicator.post({receives_, sends_});
-    for (const auto& work : works) communicator.wait(*work, "bare exchange");
-  }
-
- private:
-  std::vector<comm::Receive> receives_;
-  std::vector<comm::Send> sends_;
-};
-
-double processor_seconds() {
-  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
-}
-
-template <typename Act>
-Sample measure(Communicator& communicator, const Act& act) {
-  communicator.barrier();
-  const double waited = communicator.traffic().waiting_seconds;
-  const double worked = processor_seconds();
-  const auto start = comm::Clock::now();
-  act();
-  const std::chrono::duration<double> seconds = comm::Clock::now() - start;
-  return {.seconds = seconds.count(),
-          .waiting_seconds = communicator.traffic().waiting_seconds - waited,
-          .processor_seconds = processor_seconds() - worked};
-}
-
-/// `processes`: whether each rank is one; else all are threads of one.
-ExchangeRun gather(const Sample& mine, Communicator& communicator,
-                   bool processes) {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  const double cores = std::max(1u, std::thread::hardware_concurrency());
-  ExchangeRun run;
-  double waited = 0;
-  std::map<std::string, double> worked;  // by host, in its cores · seconds
-  for (const Json& sample : comm::all_gather_json(
-           {mine.seconds, mine.waiting_seconds, mine.processor_seconds / cores,
-            std::string(host.data())},
-           communicator)) {
-    run.seconds = std::max(run.seconds, sample[0].get<double>());
-    waited += sample[1].get<double>();
-    const auto share = sample[2].get<double>();
-    double& all = worked[sample[3].get<std::string>()];
-    all = processes ? all + share : std::max(all, share);
-  }
-  run.waiting_share = waited / communicator.size() / run.seconds;
-  for (const auto& [name, share] : worked) {
-    run.processor_share = std::max(run.processor_share, share / run.seconds);
-  }
-  return run;
-}
-
-/// Over all ranks.
-std::int64_t largest(std::int64_t mine, Communicator& communicator) {
-  std::int64_t most = 0;
-  for (const Json& theirs : comm::all_gather_json(mine, communicator)) {
-    most = std::max(most, theirs.get<std::int64_t>());
-  }
-  return most;
-}
-
-/// What is measured, and what it is called.
-struct Subject {
-  ExchangeCase of;
-  std::shared_ptr<const Exchanged> exchanged;
-};
-
-/// All runs of a case, on one rank; the reports of all ranks are equal.
-ExchangeReport measure_case(const Options& options, const Subject& subject,
-                            Communicator& communicator, bool processes) {
-  const Exchanged::Part part = subject.exchanged->part(communicator.rank());
-  const schedule::UnitBytes units = subject.exchanged->unit_bytes();
-  Transfers transfers(part, units);
-  const Bare bare(part.program, units);
-  const auto by_schedule = [&] {
-    comm::execute(part.program, transfers.memory(), transfers, communicator,
-                  "bench exchange");
-  };
-  const auto all_at_once = [&] { bare.run(communicator); };
-  ExchangeReport report{.of = subject.of};
-  std::int64_t busiest = 0;
-  for (const auto& [to, bytes] : part.program.sent_bytes(units)) {
-    busiest = std::max(busiest, bytes);
-  }
-  report.busiest_link_bytes = largest(busiest, communicator);
-  // Once to warm up.
-  for (int i = -1; i < options.repeat; ++i) {
-    const ExchangeRun run =
-        gather(measure(communicator, by_schedule), communicator, processes);
-    const ExchangeRun other =
-        gather(measure(communicator, all_at_once), communicator, processes);
-    check_interrupted();
-    if (i < 0) continue;
-    report.runs.push_back(run);
-    report.bare_seconds.push_back(other.seconds);
-  }
-  return report;
-}
-
-/// What a topology says of a case.
-void predict(const topology::Topology& topology, const Exchanged& exchanged,
-             ExchangeReport& report) {
-  report.bound_seconds = exchanged.bound(topology);
-  report.predicted_seconds =
-      sim::simulate(exchanged.whole(), topology, exchanged.workload()).seconds;
-}
-
 struct Job {
   Options options;
   int ranks = 1;
@@ -260,36 +58,25 @@ struct Job {
 };
 
 void run(const Job& job, const Context& context) {
-  std::vector<ExchangeReport> reports;
-  const bool processes = context.engine.is_group();
-  context.engine.run(job.ranks, {}, [&](Communicator& communicator) {
-    const bool first = communicator.rank() == context.engine.rank();
-    for (const Subject& subject : job.subjects) {
-      const ExchangeReport report =
-          measure_case(job.options, subject, communicator, processes);
-      if (first) reports.push_back(report);
-    }
-  });
+  const ExchangeRuns runs =
+      run_exchanges(context.engine, job.ranks, job.options.repeat, job.subjects,
+                    job.topology);
   if (!context.leads()) return;
-  for (std::size_t i = 0; job.topology && i < reports.size(); ++i) {
-    predict(*job.topology, *job.subjects[i].exchanged, reports[i]);
-  }
+  const bool processes = context.engine.is_group();
   if (!job.options.json) {
     fmt::print(
         "{} {}, medians of {}\n\n{}", job.ranks,
         processes ? "ranks, a process each" : "ranks, threads of one process",
-        job.options.repeat, table(reports));
+        job.options.repeat, text(runs));
     return;
   }
-  Json rows = Json::array();
-  for (const ExchangeReport& report : reports) rows.push_back(to_json(report));
-  fmt::print("{}\n", Json{{"bench", "exchange"},
-                          {"ranks", job.ranks},
-                          {"processes", processes},
-                          {"topology", job.options.topology},
-                          {"repeat", job.options.repeat},
-                          {"cases", std::move(rows)}}
-                         .dump());
+  Json json = {{"bench", "exchange"},
+               {"ranks", job.ranks},
+               {"processes", processes},
+               {"topology", job.options.topology},
+               {"repeat", job.options.repeat}};
+  json.update(to_json(runs));
+  fmt::print("{}\n", json.dump());
 }
 
 /// Throws InvalidArgument unless all are whole units that fit in memory.

@@ -1,10 +1,15 @@
 #include "ringweave/cli/exchanged.h"
 
+#include <limits>
 #include <utility>
 
 #include "ringweave/planner/cost/attention_work.h"
+#include "ringweave/planner/cost/cost.h"
+#include "ringweave/planner/cost/linear_cost.h"
+#include "ringweave/planner/cost/loads.h"
 #include "ringweave/planner/demand_bytes.h"
 #include "ringweave/schedule/exchange/exchange_program.h"
+#include "ringweave/schedule/program/outline.h"
 
 namespace ringweave::cli {
 namespace {
@@ -12,11 +17,18 @@ namespace {
 using schedule::Pass;
 using schedule::Payload;
 
-class Keys final : public Exchanged {
+/// A device that takes no time.
+planner::Device no_compute() {
+  return {.flops_per_second = std::numeric_limits<double>::infinity()};
+}
+
+/// Keys and values, and their gradients.
+class Keys : public Exchanged {
  public:
-  Keys(schedule::Strategy strategy, const schedule::Layout& layout, Pass pass)
+  Keys(schedule::Strategy strategy, const schedule::Layout& layout,
+       const schedule::Mask& mask, Pass pass)
       : strategy_(std::move(strategy)),
-        demand_(layout, layout, schedule::Mask::full()),
+        demand_(layout, layout, mask),
         pass_(pass) {}
 
   Part part(Rank rank) const override {
@@ -33,6 +45,39 @@ class Keys final : public Exchanged {
   schedule::Schedule whole() const override {
     return schedule::whole(strategy_, demand_, pass_);
   }
+  double bound(const topology::Topology& topology) const override {
+    const auto payload =
+        pass_ == Pass::forward ? Payload::kv : Payload::kv_grad;
+    return planner::transfer_bound(
+               topology, demand_, pass_,
+               static_cast<double>(unit_bytes().at(payload)))
+        .seconds;
+  }
+  std::optional<double> cost(
+      const topology::Topology& topology) const override {
+    const planner::Workload workload = this->workload();
+    return planner::pass_cost(
+               planner::traffic_of(whole(), demand_, strands(), workload),
+               planner::Network(topology))
+        .seconds;
+  }
+
+ protected:
+  int strands() const {
+    return schedule::strand_count(strategy_, demand_.ranks());
+  }
+
+  schedule::Strategy strategy_;
+  schedule::AttentionDemand demand_;
+  Pass pass_;
+};
+
+class KeysAlone final : public Keys {
+ public:
+  KeysAlone(schedule::Strategy strategy, const schedule::Layout& layout,
+            Pass pass)
+      : Keys(std::move(strategy), layout, schedule::Mask::full(), pass) {}
+
   planner::Workload workload() const override {
     planner::Workload workload =
         planner::attention_workload(demand_, strands(), {}, {}, pass_, 0);
@@ -41,21 +86,41 @@ class Keys final : public Exchanged {
                            {Payload::kv_grad, kTokenBytes}};
     return workload;
   }
-  std::optional<double> bound(
-      const topology::Topology& topology) const override {
-    return planner::transfer_bound(topology, demand_, pass_,
-                                   static_cast<double>(kTokenBytes))
-        .seconds;
+};
+
+class EmulatedAttention final : public Keys {
+ public:
+  EmulatedAttention(schedule::Strategy strategy, const schedule::Layout& layout,
+                    const schedule::Mask& mask, Pass pass,
+                    planner::ModelShape shape, planner::Device device)
+      : Keys(std::move(strategy), layout, mask, pass),
+        shape_(std::move(shape)),
+        device_(std::move(device)) {}
+
+  Part part(Rank rank) const override {
+    Part part = Keys::part(rank);
+    const planner::Workload workload = this->workload();
+    const schedule::Outline outline = schedule::make_outline(
+        schedule::rank_part(strategy_, demand_, pass_, rank), rank,
+        workload.side_by_side);
+    for (const schedule::Outline::Step& step : outline.steps) {
+      double work = 0;
+      for (const schedule::Tile& tile : step.tiles) {
+        work += workload.tile_work(tile);
+      }
+      part.compute_seconds.push_back(workload.seconds(work));
+    }
+    return part;
   }
+  planner::Workload workload() const override {
+    return planner::attention_workload(demand_, strands(), shape_, device_,
+                                       pass_, 0);
+  }
+  bool emulates() const override { return true; }
 
  private:
-  int strands() const {
-    return schedule::strand_count(strategy_, demand_.ranks());
-  }
-
-  schedule::Strategy strategy_;
-  schedule::AttentionDemand demand_;
-  Pass pass_;
+  planner::ModelShape shape_;
+  planner::Device device_;
 };
 
 class States final : public Exchanged {
@@ -87,11 +152,32 @@ class States final : public Exchanged {
   planner::Workload workload() const override {
     return {.unit_bytes = {{Payload::summary, kNumberBytes}}};
   }
-  std::optional<double> bound(const topology::Topology&) const override {
+  double bound(const topology::Topology& topology) const override {
+    const planner::Network network(topology);
+    return planner::linear_bound(layer(), no_compute(),
+                                 planner::Loads(network).best_in_rate(),
+                                 backward());
+  }
+  std::optional<double> cost(
+      const topology::Topology& topology) const override {
+    const planner::Network network(topology);
+    for (const planner::ExchangeCost& cost : planner::exchange_costs(
+             layer(), {exchange_}, planner::Loads(network), no_compute())) {
+      if (cost.name != exchange_->name()) continue;
+      return (backward() ? cost.backward : cost.forward).seconds;
+    }
     return std::nullopt;
   }
 
  private:
+  bool backward() const { return states_.pass == Pass::backward; }
+  planner::LinearCase layer() const {
+    planner::LinearCase layer;
+    layer.shape.type = ElementType::float32;
+    layer.shape.state = {1, states_.summary.rows, states_.summary.width};
+    return layer;
+  }
+
   schedule::StateExchangePtr exchange_;
   schedule::StateDemand states_;
 };
@@ -101,10 +187,18 @@ class States final : public Exchanged {
 std::unique_ptr<const Exchanged> exchanged_keys(
     const schedule::Strategy& strategy, int ranks, Pass pass,
     std::int64_t shard_bytes) {
-  return std::make_unique<Keys>(
+  return std::make_unique<KeysAlone>(
       strategy,
       schedule::Layout::contiguous(shard_bytes / kTokenBytes * ranks, ranks),
       pass);
+}
+
+std::unique_ptr<const Exchanged> exchanged_attention(
+    const schedule::Strategy& strategy, const schedule::Layout& layout,
+    const schedule::Mask& mask, Pass pass, const planner::ModelShape& shape,
+    const planner::Device& device) {
+  return std::make_unique<EmulatedAttention>(strategy, layout, mask, pass,
+                                             shape, device);
 }
 
 std::unique_ptr<const Exchanged> exchanged_states(

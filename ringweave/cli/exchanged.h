@@ -1,5 +1,5 @@
-// What `bench exchange` lets travel: one pass of a layer, without its
-// computations.
+// What benchmarks of exchanges let travel: one pass of a layer, without its
+// computations, or with their times by a device table.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +7,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "ringweave/base/range.h"
+#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/planner/cost/workload.h"
 #include "ringweave/schedule/exchange/state_exchange.h"
+#include "ringweave/schedule/layout/layout.h"
+#include "ringweave/schedule/mask/mask.h"
 #include "ringweave/schedule/program/program.h"
 #include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/topology/topology.h"
@@ -26,14 +31,19 @@ class Exchanged {
   struct Part {
     schedule::Program program;
     std::int64_t kept_size = 0;
+    std::vector<double> compute_seconds = {};  ///< by step; empty: none
   };
 
   virtual Part part(Rank rank) const = 0;
   virtual schedule::Schedule whole() const = 0;
   /// Of the schedule, to simulate it.
   virtual planner::Workload workload() const = 0;
-  /// Seconds that no schedule beats; none is known: nullopt.
-  virtual std::optional<double> bound(
+  /// Whether steps compute.
+  virtual bool emulates() const { return false; }
+  /// Seconds of the transfers that no schedule beats.
+  virtual double bound(const topology::Topology& topology) const = 0;
+  /// Seconds by the cost model; nullopt: it has no formula.
+  virtual std::optional<double> cost(
       const topology::Topology& topology) const = 0;
 
   schedule::UnitBytes unit_bytes() const { return workload().unit_bytes; }
@@ -50,6 +60,13 @@ inline constexpr std::int64_t kStateRowBytes = 256;
 std::unique_ptr<const Exchanged> exchanged_keys(
     const schedule::Strategy& strategy, int ranks, schedule::Pass pass,
     std::int64_t shard_bytes);
+
+/// Keys and values of softmax attention, and the times that `device` takes for
+/// its tiles. Throws as schedule::compile() for what can't be honoured.
+std::unique_ptr<const Exchanged> exchanged_attention(
+    const schedule::Strategy& strategy, const schedule::Layout& layout,
+    const schedule::Mask& mask, schedule::Pass pass,
+    const planner::ModelShape& shape, const planner::Device& device);
 
 /// States of a linear layer under a causal mask, with one segment per rank and
 /// without decays, `state_bytes` each. A multiple of kStateRowBytes.

@@ -29,6 +29,7 @@ void add_bench(CLI::App& app, Context& context) {
   add_missing(*bench, "attention", "Softmax attention split over ranks");
   add_missing(*bench, "linear", "Linear attention split over ranks");
   add_bench_exchange(*bench, context);
+  add_missing(*bench, "model", "Whole training steps of a model");
 }
 
 std::string torch_version() { return "not built in"; }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "ringweave/base/json.h"
+#include "ringweave/config/train_config.h"
 
 namespace ringweave::cli {
 
@@ -12,5 +14,10 @@ namespace ringweave::cli {
 /// exists is for the config's reader to say. Throws InvalidArgument if there is
 /// no "=" or no path, or if the path goes through something that is no object.
 void apply_override(Json& config, const std::string& assignment);
+
+/// The config in a file, with assignments over it. Throws as apply_override()
+/// and config_from_json().
+config::TrainConfig read_config(const std::string& path,
+                                const std::vector<std::string>& assignments);
 
 }  // namespace ringweave::cli

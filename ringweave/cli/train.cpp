@@ -47,11 +47,7 @@ config::TrainConfig resolve(const TrainFlags& flags, const RunPlace& place,
           "begun");
   const std::string path =
       flags.config.empty() ? place.path + "/config.json" : flags.config;
-  Json json = read_json_file(path);
-  for (const std::string& assignment : flags.set) {
-    apply_override(json, assignment);
-  }
-  config::TrainConfig config = config::config_from_json(json, path);
+  config::TrainConfig config = read_config(path, flags.set);
   if (!flags.data.empty()) config.data.files = flags.data;
   if (flags.steps) config.steps = *flags.steps;
   if (flags.threads) config.threads = *flags.threads;
@@ -62,19 +58,30 @@ config::TrainConfig resolve(const TrainFlags& flags, const RunPlace& place,
   return config;
 }
 
+/// Adds what steps went to, as fields.
+void add(Json& json, const train::SpentByAll& spent) {
+  json["seconds"] = spent.seconds;
+  json["bytes_sent"] = spent.bytes;
+  const auto shares = [&](const std::string& name, const train::Shares& of) {
+    json[name + "_mean"] = of.mean;
+    json[name + "_max"] = of.max;
+  };
+  shares("waiting_share", spent.waiting);
+  shares("softmax_waiting_share", spent.softmax_waiting);
+  shares("linear_waiting_share", spent.linear_waiting);
+  shares("gradient_waiting_share", spent.gradient_waiting);
+  shares("optimizer_share", spent.optimizer);
+}
+
 Json to_json(const train::StepReport& report) {
-  return {{"kind", "step"},
-          {"step", report.step},
-          {"loss", report.loss},
-          {"learning_rate", report.learning_rate},
-          {"grad_norm", report.grad_norm},
-          {"seconds", report.seconds},
-          {"tokens_per_second", report.tokens_per_second},
-          {"waiting_share_mean", report.waiting_share_mean},
-          {"waiting_share_max", report.waiting_share_max},
-          {"gradient_waiting_share_mean", report.gradient_waiting_share_mean},
-          {"gradient_waiting_share_max", report.gradient_waiting_share_max},
-          {"bytes_sent", report.bytes_sent}};
+  Json json = {{"kind", "step"},
+               {"step", report.step},
+               {"loss", report.loss},
+               {"learning_rate", report.learning_rate},
+               {"grad_norm", report.grad_norm},
+               {"tokens_per_second", report.tokens_per_second}};
+  add(json, report.spent);
+  return json;
 }
 
 Json to_json(const train::ValidationReport& report) {
@@ -103,38 +110,34 @@ Json optional_number(const std::optional<double>& number) {
 
 Json to_json(const train::TrainReport& report,
              const std::vector<double>& losses) {
-  return {{"parameters", report.start.parameters},
-          {"train_tokens", report.start.train_tokens},
-          {"validation_tokens", report.start.validation_tokens},
-          {"steps", report.steps},
-          {"losses", losses},
-          {"first_loss", optional_number(report.first_loss)},
-          {"last_loss", optional_number(report.last_loss)},
-          {"validation_loss", optional_number(report.validation_loss)},
-          {"seconds", report.seconds},
-          {"tokens_per_second", report.tokens_per_second},
-          {"waiting_share_mean", report.waiting_share_mean},
-          {"waiting_share_max", report.waiting_share_max},
-          {"gradient_waiting_share_mean", report.gradient_waiting_share_mean},
-          {"gradient_waiting_share_max", report.gradient_waiting_share_max},
-          {"bytes_sent", report.bytes_sent}};
+  Json json = {{"parameters", report.start.parameters},
+               {"train_tokens", report.start.train_tokens},
+               {"validation_tokens", report.start.validation_tokens},
+               {"steps", report.steps},
+               {"losses", losses},
+               {"first_loss", optional_number(report.first_loss)},
+               {"last_loss", optional_number(report.last_loss)},
+               {"validation_loss", optional_number(report.validation_loss)},
+               {"tokens_per_second", report.tokens_per_second}};
+  add(json, report.spent);
+  return json;
 }
 
 std::string facts(const train::StepReport& report) {
   return fmt::format("loss {:.4f}  {} tokens/s  waiting {:.0f} %  sent {}B",
                      report.loss, with_prefix(report.tokens_per_second),
-                     100 * report.waiting_share_mean,
-                     with_prefix(static_cast<double>(report.bytes_sent)));
+                     100 * report.spent.waiting.mean,
+                     with_prefix(static_cast<double>(report.spent.bytes)));
 }
 
 std::string summary(const train::TrainReport& report, int ranks) {
   std::string text = fmt::format(
       "{} steps on {} rank{}: {:.1f} s, {} tokens/s, waiting {:.1f} % (most "
       "on one rank: {:.1f} %), sent {}B\n",
-      report.steps, ranks, ranks == 1 ? "" : "s", report.seconds,
-      with_prefix(report.tokens_per_second), 100 * report.waiting_share_mean,
-      100 * report.waiting_share_max,
-      with_prefix(static_cast<double>(report.bytes_sent)));
+      report.steps, ranks, ranks == 1 ? "" : "s", report.spent.seconds,
+      with_prefix(report.tokens_per_second), 100 * report.spent.waiting.mean,
+      100 * report.spent.waiting.max,
+      with_prefix(static_cast<double>(report.spent.bytes)));
   if (report.first_loss && report.last_loss) {
     text += fmt::format("loss {:.4f} -> {:.4f}\n", *report.first_loss,
                         *report.last_loss);
@@ -202,7 +205,7 @@ class Observer {
       if (folder_) folder_->add(to_json(report));
       progress_.update(report.step, facts(report));
       for (const Warning& warning :
-           watch_.look(report.step, report.loss, report.seconds)) {
+           watch_.look(report.step, report.loss, report.spent.seconds)) {
         progress_.note(text(warning));
         if (folder_) folder_->add(to_json(warning));
       }
@@ -288,7 +291,7 @@ void train_job(const TrainFlags& flags, const config::TrainConfig& config,
                            observer.callbacks(), saving);
     losses = observer.losses();
   }
-  if (report.stop != 0) throw Interrupted(report.stop);
+  if (report.spent.stop != 0) throw Interrupted(report.spent.stop);
   if (!leads) return;
   fmt::print("{}", flags.json ? to_json(report, losses).dump() + "\n"
                               : summary(report, config.parallel.ranks));

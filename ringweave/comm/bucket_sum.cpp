@@ -93,13 +93,13 @@ void BucketSum::finish() {
 }
 
 void BucketSum::wait(Works& works, std::size_t bucket, const char* what) {
-  const double before = communicator_.traffic().waiting_seconds;
+  const double before = communicator_.traffic().waiting_seconds();
   for (const auto& work : works) {
     communicator_.wait(*work, fmt::format("all-reduce: {}", what),
                        buckets_.size() > 1 ? static_cast<int>(bucket) : -1);
   }
   works.clear();
-  waiting_seconds_ += communicator_.traffic().waiting_seconds - before;
+  waiting_seconds_ += communicator_.traffic().waiting_seconds() - before;
 }
 
 }  // namespace ringweave::comm

@@ -91,7 +91,7 @@ TEST(BucketSum, CountsItsWaiting) {
     if (rank == 0) {
       EXPECT_GT(sum.waiting_seconds(), 0.02);
     }
-    EXPECT_LE(sum.waiting_seconds(), communicator.traffic().waiting_seconds);
+    EXPECT_LE(sum.waiting_seconds(), communicator.traffic().waiting_seconds());
   });
 }
 

@@ -37,6 +37,17 @@ std::int64_t Traffic::bytes() const {
   return total;
 }
 
+double Traffic::waiting_seconds() const {
+  double total = 0;
+  for (const auto& [operation, seconds] : waited_seconds) total += seconds;
+  return total;
+}
+
+double Traffic::waiting_seconds(std::string_view operation) const {
+  const auto found = waited_seconds.find(operation);
+  return found == waited_seconds.end() ? 0 : found->second;
+}
+
 void Traffic::note_buffers(std::int64_t bytes) {
   peak_buffer_bytes = std::max(peak_buffer_bytes, bytes);
 }
@@ -94,7 +105,7 @@ void Communicator::count_wait(const Wait& wait, const std::string& operation,
   const auto start = Clock::now();
   const auto count_time = [&] {
     const std::chrono::duration<double> waited = Clock::now() - start;
-    traffic_.waiting_seconds += waited.count();
+    traffic_.waited_seconds[operation] += waited.count();
   };
   try {
     wait();

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,12 +28,16 @@ struct Traffic {
     std::int64_t bytes = 0;
   };
   std::map<Rank, Sent> sent;
-  double waiting_seconds = 0;  ///< wall time blocked in waits
+  /// Wall time blocked in waits, by operation.
+  std::map<std::string, double, std::less<>> waited_seconds;
   /// Largest size of the slots that one pass had at a time; the passes of
   /// softmax attention report theirs.
   std::int64_t peak_buffer_bytes = 0;
 
   std::int64_t bytes() const;
+  /// Of all operations.
+  double waiting_seconds() const;
+  double waiting_seconds(std::string_view operation) const;
   void note_buffers(std::int64_t bytes);
 };
 

@@ -255,12 +255,14 @@ TEST(Communicator, CountsOnlyTheTimeInWaits) {
                 auto work = communicator.send(1, borrowed(std::span(byte)));
                 std::this_thread::sleep_for(50ms);
                 communicator.wait(*work, "test");
-                EXPECT_LT(communicator.traffic().waiting_seconds, 0.05);
+                EXPECT_LT(communicator.traffic().waiting_seconds(), 0.05);
               } else {
                 auto work = communicator.receive(0, borrowed(std::span(byte)));
                 communicator.wait(*work, "test");
-                EXPECT_GT(communicator.traffic().waiting_seconds, 0.1);
-                EXPECT_LT(communicator.traffic().waiting_seconds, 5);
+                EXPECT_GT(communicator.traffic().waiting_seconds(), 0.1);
+                EXPECT_LT(communicator.traffic().waiting_seconds(), 5);
+                EXPECT_GT(communicator.traffic().waiting_seconds("test"), 0.1);
+                EXPECT_EQ(communicator.traffic().waiting_seconds("other"), 0);
               }
             }));
 }

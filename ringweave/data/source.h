@@ -64,6 +64,12 @@ std::uint64_t hash_of(std::span<const std::byte> bytes, std::uint64_t state);
 /// The same, and then drops the file's pages.
 std::uint64_t hash_of(const MappedFile& file, std::uint64_t state);
 
+/// `tokens` numbers below `vocab_size`, each drawn from the seed and its place,
+/// as one document: for measurements.
+std::unique_ptr<const Source> random_tokens(std::int64_t tokens,
+                                            std::int64_t vocab_size,
+                                            std::uint64_t seed);
+
 // The formats. A text file is one document; a byte model whose vocabulary has
 // more than 256 tokens gets one more, kEndOfBytes, behind each document.
 std::unique_ptr<const Source> open_text(const std::string& path,

@@ -9,6 +9,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/executor.h"
+#include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/linear_attention/workers.h"
 
 namespace ringweave::linear_attention {
@@ -19,8 +20,7 @@ using schedule::StateExchange;
 using schedule::Strips;
 
 const char* operation(schedule::Pass pass) {
-  return pass == schedule::Pass::forward ? "linear attention forward"
-                                         : "linear attention backward";
+  return pass == schedule::Pass::forward ? kForwardPass : kBackwardPass;
 }
 
 /// 0 for no shape at all.

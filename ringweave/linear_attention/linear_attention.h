@@ -21,6 +21,10 @@ namespace ringweave::linear_attention {
 
 using schedule::Decay;
 
+/// What the passes are called in errors and in comm::Traffic.
+inline constexpr const char* kForwardPass = "linear attention forward";
+inline constexpr const char* kBackwardPass = "linear attention backward";
+
 struct LinearSpec {
   schedule::StateExchangePtr exchange;
   schedule::Layout layout;  ///< contiguous runs; striped is an InvalidArgument

@@ -60,7 +60,7 @@ TEST(Checkpoints, TheSameRanksGoOnWithTheSameBits) {
     const TrainConfig config = short_run(3, compute);
     const Log whole = train(config);
     const Log first = train(config, saving(run), 5);
-    EXPECT_EQ(first.report.stop, 15);
+    EXPECT_EQ(first.report.spent.stop, 15);
     EXPECT_EQ(first.steps.size(), 5u);
     EXPECT_EQ(CheckpointFolder(run.path()).newest(), 5);
     const Log rest = train(config, saving(run, 5));

@@ -1,19 +1,31 @@
 #include "ringweave/train/spent.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <utility>
 
+#include "ringweave/attention/attention.h"
 #include "ringweave/comm/all_gather_json.h"
+#include "ringweave/linear_attention/linear_attention.h"
 
 namespace ringweave::train {
 namespace {
 
-Shares shares(const std::vector<Spent>& ranks, double Spent::*waited,
+constexpr std::array kTimes = {
+    &Spent::seconds,
+    &Spent::waiting_seconds,
+    &Spent::softmax_waiting_seconds,
+    &Spent::linear_waiting_seconds,
+    &Spent::gradient_waiting_seconds,
+    &Spent::optimizer_seconds,
+};
+
+Shares shares(const std::vector<Spent>& ranks, double Spent::*part,
               double seconds) {
   Shares shares;
   for (const Spent& spent : ranks) {
-    const double share = seconds > 0 ? spent.*waited / seconds : 0;
+    const double share = seconds > 0 ? spent.*part / seconds : 0;
     shares.mean += share / static_cast<double>(ranks.size());
     shares.max = std::max(shares.max, share);
   }
@@ -22,17 +34,24 @@ Shares shares(const std::vector<Spent>& ranks, double Spent::*waited,
 
 }  // namespace
 
+Spent& Spent::operator+=(const Spent& more) {
+  for (double Spent::*part : kTimes) this->*part += more.*part;
+  bytes += more.bytes;
+  stop = std::max(stop, more.stop);
+  return *this;
+}
+
 SpentByAll gather(const Spent& mine, comm::Communicator& communicator) {
+  Json json = {mine.bytes, mine.stop};
+  for (double Spent::*part : kTimes) json.push_back(mine.*part);
   std::vector<Spent> ranks;
-  for (const Json& spent : comm::all_gather_json(
-           {mine.seconds, mine.waiting_seconds, mine.gradient_waiting_seconds,
-            mine.bytes, mine.stop},
-           communicator)) {
-    ranks.push_back({.seconds = spent[0].get<double>(),
-                     .waiting_seconds = spent[1].get<double>(),
-                     .gradient_waiting_seconds = spent[2].get<double>(),
-                     .bytes = spent[3].get<std::int64_t>(),
-                     .stop = spent[4].get<int>()});
+  for (const Json& theirs : comm::all_gather_json(json, communicator)) {
+    Spent spent{.bytes = theirs[0].get<std::int64_t>(),
+                .stop = theirs[1].get<int>()};
+    for (std::size_t i = 0; i < kTimes.size(); ++i) {
+      spent.*kTimes[i] = theirs[2 + i].get<double>();
+    }
+    ranks.push_back(spent);
   }
   SpentByAll all;
   for (const Spent& spent : ranks) {
@@ -40,9 +59,14 @@ SpentByAll gather(const Spent& mine, comm::Communicator& communicator) {
     all.bytes += spent.bytes;
     all.stop = std::max(all.stop, spent.stop);
   }
-  all.waiting = shares(ranks, &Spent::waiting_seconds, all.seconds);
-  all.gradient_waiting =
-      shares(ranks, &Spent::gradient_waiting_seconds, all.seconds);
+  const auto share = [&](double Spent::*part) {
+    return shares(ranks, part, all.seconds);
+  };
+  all.waiting = share(&Spent::waiting_seconds);
+  all.softmax_waiting = share(&Spent::softmax_waiting_seconds);
+  all.linear_waiting = share(&Spent::linear_waiting_seconds);
+  all.gradient_waiting = share(&Spent::gradient_waiting_seconds);
+  all.optimizer = share(&Spent::optimizer_seconds);
   return all;
 }
 
@@ -54,8 +78,8 @@ Meter::Meter(std::vector<comm::Communicator*> communicators)
 Spent Meter::spent() const {
   const std::chrono::duration<double> seconds = comm::Clock::now() - start_;
   Spent spent = so_far();
+  for (double Spent::*part : kTimes) spent.*part -= before_.*part;
   spent.seconds = seconds.count();
-  spent.waiting_seconds -= before_.waiting_seconds;
   spent.bytes -= before_.bytes;
   return spent;
 }
@@ -63,8 +87,15 @@ Spent Meter::spent() const {
 Spent Meter::so_far() const {
   Spent sum;
   for (comm::Communicator* communicator : communicators_) {
-    sum.waiting_seconds += communicator->traffic().waiting_seconds;
-    sum.bytes += communicator->traffic().bytes();
+    const comm::Traffic& traffic = communicator->traffic();
+    sum.waiting_seconds += traffic.waiting_seconds();
+    sum.softmax_waiting_seconds +=
+        traffic.waiting_seconds(attention::kForwardPass) +
+        traffic.waiting_seconds(attention::kBackwardPass);
+    sum.linear_waiting_seconds +=
+        traffic.waiting_seconds(linear_attention::kForwardPass) +
+        traffic.waiting_seconds(linear_attention::kBackwardPass);
+    sum.bytes += traffic.bytes();
   }
   return sum;
 }

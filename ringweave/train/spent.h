@@ -1,4 +1,4 @@
-// What a step cost: time, waiting, bytes, of one rank and over all.
+// What a step cost: time and what it went to, bytes; of one rank and over all.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,19 @@ namespace ringweave::train {
 struct Spent {
   double seconds = 0;
   double waiting_seconds = 0;
-  double gradient_waiting_seconds = 0;  ///< of these, for sums of gradients
+  // Of these, in the passes of softmax and of linear layers, and for sums of
+  // gradients.
+  double softmax_waiting_seconds = 0;
+  double linear_waiting_seconds = 0;
+  double gradient_waiting_seconds = 0;
+  double optimizer_seconds = 0;  ///< without its waits
   std::int64_t bytes = 0;
   int stop = 0;  ///< what this rank was told
+
+  Spent& operator+=(const Spent& more);
 };
 
-/// Of a time that each rank spent in waits.
+/// Of a time that each rank spent on something.
 struct Shares {
   double mean = 0;
   double max = 0;
@@ -28,7 +35,10 @@ struct Shares {
 struct SpentByAll {
   double seconds = 0;
   Shares waiting;
+  Shares softmax_waiting;
+  Shares linear_waiting;
   Shares gradient_waiting;
+  Shares optimizer;
   std::int64_t bytes = 0;
   int stop = 0;  ///< the largest
 };

@@ -156,27 +156,20 @@ class Trainer {
                            ? gradients_.norm(summed, communicator_)
                            : gradients_.norm();
     check_finite(report);
+    const Meter update_meter = meter();
     update(report);
+    const Spent updating = update_meter.spent();
 
     Spent spent = step_meter.spent();
     // With the step's figures, so that all ranks stop after the same step.
     spent.stop = stop ? stop() : 0;
     spent.gradient_waiting_seconds = sums_.waiting_seconds();
-    all_steps.seconds += spent.seconds;
-    all_steps.waiting_seconds += spent.waiting_seconds;
-    all_steps.gradient_waiting_seconds += spent.gradient_waiting_seconds;
-    all_steps.bytes += spent.bytes;
-    const SpentByAll totals = gather(spent, communicator_);
-    report.seconds = totals.seconds;
+    spent.optimizer_seconds = updating.seconds - updating.waiting_seconds;
+    all_steps += spent;
+    report.spent = gather(spent, communicator_);
     report.tokens_per_second =
         static_cast<double>(config_.data.batch * config_.data.seq_len) /
-        totals.seconds;
-    report.waiting_share_mean = totals.waiting.mean;
-    report.waiting_share_max = totals.waiting.max;
-    report.gradient_waiting_share_mean = totals.gradient_waiting.mean;
-    report.gradient_waiting_share_max = totals.gradient_waiting.max;
-    report.bytes_sent = totals.bytes;
-    report.stop = totals.stop;
+        report.spent.seconds;
     return report;
   }
 
@@ -365,14 +358,12 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
   };
   Spent spent;
   for (std::int64_t step = done_before + 1;
-       step <= config.steps && report.stop == 0; ++step) {
+       step <= config.steps && report.spent.stop == 0; ++step) {
     const StepReport done = trainer.step(step, callbacks.stop, spent);
     if (report.steps == 0) report.first_loss = done.loss;
     report.last_loss = done.loss;
     ++report.steps;
-    report.stop = done.stop;
-    report.seconds += done.seconds;
-    report.bytes_sent += done.bytes_sent;
+    report.spent.stop = done.spent.stop;
     if (callbacks.step) callbacks.step(done);
     const bool last = step == config.steps;
     // A checkpoint follows the validation of its step, so that who goes on from
@@ -380,7 +371,7 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
     if (trainer.batches() > 0 && (last || due(config.validation.every, step))) {
       validate(step);
     }
-    if (checkpoints && (last || report.stop != 0 ||
+    if (checkpoints && (last || report.spent.stop != 0 ||
                         due(config.checkpoint.every_steps, step))) {
       const Meter meter = trainer.meter();
       trainer.save(step, *checkpoints);
@@ -391,16 +382,12 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
   }
   if (config.steps == 0 && trainer.batches() > 0) validate(0);
 
-  const SpentByAll totals = gather(spent, communicator);
-  report.waiting_share_mean = totals.waiting.mean;
-  report.waiting_share_max = totals.waiting.max;
-  report.gradient_waiting_share_mean = totals.gradient_waiting.mean;
-  report.gradient_waiting_share_max = totals.gradient_waiting.max;
-  if (report.seconds > 0) {
+  report.spent = gather(spent, communicator);
+  if (report.steps > 0) {
     report.tokens_per_second =
         static_cast<double>(report.steps) *
         static_cast<double>(config.data.batch * config.data.seq_len) /
-        report.seconds;
+        report.spent.seconds;
   }
   return report;
 }

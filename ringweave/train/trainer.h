@@ -21,6 +21,7 @@
 #include "ringweave/train/batches.h"
 #include "ringweave/train/checkpoints.h"
 #include "ringweave/train/parallel.h"
+#include "ringweave/train/spent.h"
 
 namespace ringweave::train {
 
@@ -36,14 +37,8 @@ struct StepReport {
   double loss = 0;  ///< mean over the global batch's labels, before the update
   double learning_rate = 0;
   double grad_norm = 0;  ///< before clipping
-  double seconds = 0;    ///< wall time of the slowest rank
   double tokens_per_second = 0;
-  double waiting_share_mean = 0;  ///< over ranks: time in waits / wall time
-  double waiting_share_max = 0;
-  double gradient_waiting_share_mean = 0;  ///< of that, for sums of gradients
-  double gradient_waiting_share_max = 0;
-  std::int64_t bytes_sent = 0;  ///< in this step, by all ranks
-  int stop = 0;                 ///< what Callbacks::stop said, of all ranks
+  SpentByAll spent;  ///< stop: what Callbacks::stop said
 };
 
 struct ValidationReport {
@@ -75,17 +70,11 @@ struct Callbacks {
 struct TrainReport {
   StartReport start;
   std::int64_t steps = 0;            ///< of this call, not before a checkpoint
-  int stop = 0;                      ///< not 0: what Callbacks::stop said
   std::optional<double> first_loss;  ///< of these; absent after 0 steps
   std::optional<double> last_loss;
   std::optional<double> validation_loss;  ///< the last one
-  double seconds = 0;                     ///< of the steps, not validation
   double tokens_per_second = 0;
-  double waiting_share_mean = 0;
-  double waiting_share_max = 0;
-  double gradient_waiting_share_mean = 0;
-  double gradient_waiting_share_max = 0;
-  std::int64_t bytes_sent = 0;  ///< by all ranks, in all steps
+  SpentByAll spent;  ///< on all steps, not on validation
 };
 
 /// What must be equal on all ranks, for comm::Communicator::check_agreement():

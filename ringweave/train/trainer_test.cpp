@@ -148,11 +148,11 @@ TEST(Trainer, RecomputingChangesNoBitAndSendsBlocksAgain) {
   config.parallel.recompute = "mlp";
   const Log mlp = train(config);
   EXPECT_EQ(mlp.losses(), kept.losses());
-  EXPECT_EQ(mlp.report.bytes_sent, kept.report.bytes_sent);
+  EXPECT_EQ(mlp.report.spent.bytes, kept.report.spent.bytes);
   config.parallel.recompute = "block";
   const Log block = train(config);
   EXPECT_EQ(block.losses(), kept.losses());
-  EXPECT_GT(block.report.bytes_sent, kept.report.bytes_sent);
+  EXPECT_GT(block.report.spent.bytes, kept.report.spent.bytes);
 }
 
 TEST(Trainer, BucketsChangeNoBitAndNoByte) {
@@ -172,7 +172,7 @@ TEST(Trainer, BucketsChangeNoBitAndNoByte) {
         const Log during = train(config);
         EXPECT_EQ(during.losses(), behind.losses());
         if (recompute != std::string("block")) {
-          EXPECT_EQ(during.report.bytes_sent, behind.report.bytes_sent);
+          EXPECT_EQ(during.report.spent.bytes, behind.report.spent.bytes);
         }
       }
     }
@@ -207,16 +207,23 @@ TEST(Trainer, ReportsWhatHappened) {
            [&](const StepReport& step) {
              order.push_back(step.step);
              EXPECT_GT(step.grad_norm, 0);
-             EXPECT_GT(step.seconds, 0);
-             EXPECT_NEAR(step.tokens_per_second * step.seconds, 3 * 21, 1e-6);
-             EXPECT_GT(step.bytes_sent, 0);
-             EXPECT_GE(step.waiting_share_max, step.waiting_share_mean);
-             EXPECT_GT(step.waiting_share_mean, 0);
-             EXPECT_LE(step.waiting_share_max, 1);
-             EXPECT_GT(step.gradient_waiting_share_mean, 0);
-             EXPECT_LE(step.gradient_waiting_share_mean,
-                       step.waiting_share_mean);
-             EXPECT_LE(step.gradient_waiting_share_max, step.waiting_share_max);
+             const SpentByAll& spent = step.spent;
+             EXPECT_GT(spent.seconds, 0);
+             EXPECT_NEAR(step.tokens_per_second * spent.seconds, 3 * 21, 1e-6);
+             EXPECT_GT(spent.bytes, 0);
+             EXPECT_GE(spent.waiting.max, spent.waiting.mean);
+             EXPECT_LE(spent.waiting.max, 1);
+             for (const Shares& part :
+                  {spent.softmax_waiting, spent.linear_waiting,
+                   spent.gradient_waiting}) {
+               EXPECT_GT(part.mean, 0);
+               EXPECT_LE(part.max, spent.waiting.max);
+             }
+             EXPECT_LE(spent.softmax_waiting.mean + spent.linear_waiting.mean +
+                           spent.gradient_waiting.mean,
+                       spent.waiting.mean + 1e-12);
+             EXPECT_GT(spent.optimizer.mean, 0);
+             EXPECT_LE(spent.optimizer.mean + spent.waiting.mean, 1);
            },
        .validation =
            [&](const ValidationReport& validation) {
@@ -228,7 +235,7 @@ TEST(Trainer, ReportsWhatHappened) {
   EXPECT_EQ(start.validation_tokens, 3 * 3 * 21);
   EXPECT_EQ(start.train_tokens, 3700);
   EXPECT_GT(start.parameters, 2 * 256 * 16);
-  EXPECT_GT(report.bytes_sent, 0);
+  EXPECT_GT(report.spent.bytes, 0);
   EXPECT_TRUE(report.validation_loss.has_value());
 }
 

@@ -164,5 +164,60 @@ class Bench(cli.CliTest):
             self.assertIn("--seq-len", done.stdout)
 
 
+@unittest.skipUnless(cli.built_with_torch(), "built without torch")
+class Emulated(cli.CliTest):
+    """Ranks wait for a device's times instead of computing."""
+
+    # 2 ranks: 64 · 64 · 3 / 4 pairs per head of each, at 4 · 64 FLOP per pair.
+    RATE = 1e9
+    ARGUMENTS = ["bench", "attention", "--compute", "emulate", "--ranks", 2,
+                 "--seq-len", 1024, "--heads", 2, "--repeat", 2,
+                 "--device", f"custom:rate={RATE},efficiency=1"]
+
+    def test_times_are_the_device_tables(self):
+        got = self.results(*self.ARGUMENTS, "--json", "--strategy",
+                           "ring,direct", "--topology", "mesh:ranks=2")
+        self.assertEqual(got["compute"], "emulate")
+        self.assertEqual([(case["name"], case["pass"]) for case in got["cases"]],
+                         [("ring", "forward"), ("ring", "backward"),
+                          ("direct", "forward"), ("direct", "backward")])
+        # Zigzag: each rank has half of the pairs that causal queries see.
+        pairs = 1024 * 1025 / 2 / 2
+        for case in got["cases"]:
+            flop = (4 if case["pass"] == "forward" else 10) * 64 * 2 * pairs
+            self.assertAlmostEqual(case["compute_seconds"], flop / self.RATE,
+                                   delta=0.01 * flop / self.RATE)
+            self.assertGreaterEqual(case["seconds"]["min"],
+                                    case["compute_seconds"])
+            self.assertGreater(case["transfer_seconds"], 0)
+            # On this link computing takes nearly all.
+            self.assertAlmostEqual(
+                case["predicted_seconds"], case["compute_seconds"],
+                delta=0.01 * case["compute_seconds"])
+            self.assertAlmostEqual(
+                case["overlapped_seconds"],
+                case["compute_seconds"] + case["compute_step_seconds"],
+                delta=1e-9)
+
+    def test_table_says_so(self):
+        done = cli.run(*self.ARGUMENTS, "--forward-only")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("EMULATED compute", done.stdout)
+        self.assertNotIn("backward", done.stdout)
+
+    def test_bad_input_is_one_error(self):
+        for more, words in (
+                (["--topology", "mesh:ranks=3"], ("3 ranks", "2 ranks")),
+                (["--save-schedules", "a"], ("--save-schedules",))):
+            self.assert_fault(cli.run(*self.ARGUMENTS, *more), *words)
+        for more, words in (
+                (["--compute", "emulate"], ("--device",)),
+                (["--compute", "emulate", "--device", "nothing-like-it"],
+                 ("nothing-like-it",)),
+                (["--device", "h100"], ("--compute emulate",)),
+                (["--compute", "guess"], ("guess", "emulate"))):
+            self.assert_fault(cli.run("bench", "attention", *more), *words)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -34,6 +34,11 @@ class BenchExchange(cli.CliTest):
             self.assertGreater(case["bare_seconds"]["median"], 0)
             self.assertGreater(case["over_bound"], 0)
             self.assertTrue(0 <= case["waiting_share"] <= 1, case)
+            self.assertEqual(max(link["bytes"] for link in case["links"]),
+                             case["busiest_link_bytes"])
+            self.assertAlmostEqual(case["cost_model_seconds"],
+                                   case["predicted_seconds"],
+                                   delta=0.05 * case["predicted_seconds"])
         # On a full mesh a ring uses one of three links.
         for step in ("forward", "backward"):
             ring, multi = cases["ring", step], cases["multi_ring", step]
@@ -66,10 +71,15 @@ class BenchExchange(cli.CliTest):
             # the first rank passes two others.
             wanted = 3 * SIZE if name == "all_gather:ring" else SIZE
             self.assertEqual(case["busiest_link_bytes"], wanted, case)
-            self.assertNotIn("bound_seconds", case)
+            # Three links of 1 GB/s lead into each rank.
+            self.assertAlmostEqual(case["bound_seconds"], SIZE / 3e9,
+                                   delta=1e-9)
             if name == "chain":
                 self.assertAlmostEqual(case["predicted_seconds"],
                                        3 * SIZE / 1e9, delta=1e-9)
+            self.assertAlmostEqual(case["cost_model_seconds"],
+                                   case["predicted_seconds"],
+                                   delta=0.05 * case["predicted_seconds"])
 
     def test_table(self):
         done = cli.run("bench", "exchange", "--ranks", 2, "--repeat", 1,

@@ -73,9 +73,10 @@ class Results(TrainTest):
             set(got),
             {"parameters", "train_tokens", "validation_tokens", "steps",
              "losses", "first_loss", "last_loss", "validation_loss", "seconds",
-             "tokens_per_second", "waiting_share_mean", "waiting_share_max",
-             "gradient_waiting_share_mean", "gradient_waiting_share_max",
-             "bytes_sent"})
+             "tokens_per_second", "bytes_sent"} |
+            {f"{part}_share_{of}" for of in ("mean", "max")
+             for part in ("waiting", "softmax_waiting", "linear_waiting",
+                          "gradient_waiting", "optimizer")})
         self.assertEqual(got["steps"], 4)
         self.assertEqual(len(got["losses"]), 4)
         self.assertEqual((got["first_loss"], got["last_loss"]),

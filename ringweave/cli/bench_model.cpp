@@ -1,0 +1,299 @@
+// ringweave bench model: whole training steps of a config's model, and what
+// they go to.
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/base/memory.h"
+#include "ringweave/cli/bench.h"
+#include "ringweave/cli/bench_model_report.h"
+#include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/override.h"
+#include "ringweave/cli/processor_share.h"
+#include "ringweave/cli/progress.h"
+#include "ringweave/comm/all_gather_json.h"
+#include "ringweave/config/train_config.h"
+#include "ringweave/data/dataset.h"
+#include "ringweave/train/parallel.h"
+#include "ringweave/train/trainer.h"
+
+namespace ringweave::cli {
+namespace {
+
+constexpr const char* kWhere = "[bench model]";
+
+struct Options {
+  std::string config;
+  std::vector<std::string> set;
+  std::vector<std::string> data;
+  std::optional<int> ranks;
+  std::optional<int> threads;
+  std::string softmax_list;  ///< empty: the config's
+  std::string linear_list;
+  std::vector<std::int64_t> seq_lens;
+  int repeat = 5;
+  bool json = false;
+};
+
+/// What a row of the report is of.
+struct Case {
+  config::TrainConfig config;
+  train::Exchanges exchanges;
+  std::shared_ptr<const data::Dataset> dataset;
+};
+
+/// Tokens of the config's vocabulary for all steps.
+data::Dataset random_dataset(const config::TrainConfig& config) {
+  const std::int64_t tokens =
+      config.data.seq_len * config.data.batch * config.steps + 1;
+  std::vector<std::unique_ptr<const data::Source>> sources;
+  sources.push_back(
+      data::random_tokens(tokens, config.model.vocab_size, config.seed));
+  return data::make_dataset(
+      std::make_shared<const data::Corpus>(std::move(sources)), nullptr,
+      config.data);
+}
+
+/// Without validation, checkpoints, and with a step to warm up.
+config::TrainConfig base_config(const Options& options,
+                                const Context& context) {
+  config::TrainConfig config = read_config(options.config, options.set);
+  config.data.files = options.data;
+  if (options.data.empty()) {
+    config.data.files = {"random numbers"};
+    require(config.data.documents == "ignore",
+            "{} got data.documents {} without --data; want ignore, or files "
+            "that have documents",
+            kWhere, config.data.documents);
+  }
+  config.data.validation_files.clear();
+  config.data.validation_fraction = 0;
+  config.validation = {};
+  config.checkpoint = {};
+  config.steps = options.repeat + 1;
+  if (options.threads) config.threads = *options.threads;
+  config.parallel.ranks =
+      context.ranks(options.ranks, config.parallel.ranks, kWhere);
+  return config;
+}
+
+/// The names of a list, or the config's. Throws InvalidArgument for a list
+/// that no layer of the model can use.
+std::vector<std::string> names(const std::string& list,
+                               const std::string& otherwise, const char* flag,
+                               bool used) {
+  if (list.empty()) return {otherwise};
+  require(used, "{} got {} {}, and a model without such layers", kWhere, flag,
+          list);
+  return schedule::split_strategy_names(list);
+}
+
+/// Runs a case on this process's ranks; complete on the leading process.
+ModelReport measure(const Case& of, const comm::Engine& engine) {
+  const config::TrainConfig& config = of.config;
+  ModelReport report{
+      .softmax = config.model.has_softmax()
+                     ? schedule::name(of.exchanges.softmax)
+                     : "",
+      .linear = config.model.has_linear() ? of.exchanges.linear->name() : "",
+      .seq_len = config.data.seq_len,
+      .tokens = config.data.batch * config.data.seq_len};
+  reset_peak_memory();
+  std::optional<ProcessorTime> processor;
+  const train::Callbacks callbacks{
+      .layer = check_interrupted,
+      .start =
+          [&](const train::StartReport& start) {
+            report.parameters = start.parameters;
+          },
+      .step =
+          [&](const train::StepReport& step) {
+            report.loss = step.loss;
+            if (processor) report.steps.push_back(step.spent);
+            if (!processor) processor.emplace();  // that was to warm up
+          }};
+  train::run_on(engine, config, of.exchanges, *of.dataset, callbacks);
+  const double mine = processor->share();
+  const std::int64_t peak =
+      peak_memory() / engine.ranks_here(config.parallel.ranks);
+  engine.run(config.parallel.ranks, {}, [&](comm::Communicator& communicator) {
+    const Json peaks = comm::all_gather_json(peak, communicator);
+    const double share = busiest_share(mine, engine.is_group(), communicator);
+    if (communicator.rank() != 0) return;
+    for (const Json& theirs : peaks) {
+      report.peak_memory_bytes =
+          std::max(report.peak_memory_bytes, theirs.get<std::int64_t>());
+    }
+    report.processor_share = share;
+  });
+  return report;
+}
+
+void print(const Options& options, const config::TrainConfig& config,
+           bool processes, const std::vector<ModelReport>& reports) {
+  if (!options.json) {
+    fmt::print(
+        "training steps of {} parameters, {} sequences, {}; {} {}\n"
+        "medians of {}; times of parts are means over ranks, in ms; softmax, "
+        "linear, gradient and other are waits\n\n{}",
+        with_prefix(static_cast<double>(reports.front().parameters)),
+        config.data.batch, name(config.compute), config.parallel.ranks,
+        processes ? "ranks, a process each" : "ranks, threads of one process",
+        options.repeat, table(reports));
+    return;
+  }
+  Json cases = Json::array();
+  for (const ModelReport& report : reports) cases.push_back(to_json(report));
+  fmt::print("{}\n", Json{{"bench", "model"},
+                          {"ranks", config.parallel.ranks},
+                          {"processes", processes},
+                          {"parameters", reports.front().parameters},
+                          {"batch", config.data.batch},
+                          {"dtype", name(config.compute)},
+                          {"repeat", options.repeat},
+                          {"cases", std::move(cases)}}
+                         .dump());
+}
+
+void run(const Options& options, const std::vector<Case>& cases,
+         const Context& context) {
+  std::vector<ModelReport> reports;
+  Progress progress(
+      "case", static_cast<std::int64_t>(cases.size()),
+      context.leads() ? Progress::style_for(stderr) : Progress::Style::off);
+  for (const Case& of : cases) {
+    reports.push_back(measure(of, context.engine));
+    progress.update(static_cast<std::int64_t>(reports.size()), "");
+  }
+  if (!context.leads()) return;
+  print(options, cases.front().config, context.engine.is_group(), reports);
+}
+
+std::vector<Case> make_cases(const Options& options, const Context& context) {
+  config::TrainConfig config = base_config(options, context);
+  const auto softmax = names(options.softmax_list, config.parallel.softmax,
+                             "--softmax", config.model.has_softmax());
+  const auto linear = names(options.linear_list, config.parallel.linear,
+                            "--linear", config.model.has_linear());
+  if ((!options.softmax_list.empty() || !options.linear_list.empty()) &&
+      !config.parallel.plan.empty()) {
+    throw InvalidArgument(fmt::format(
+        "{} got --softmax or --linear, and a config with parallel.plan {}; "
+        "want one of them",
+        kWhere, config.parallel.plan));
+  }
+  std::vector<Case> cases;
+  for (const std::int64_t seq_len : options.seq_lens.empty()
+                                        ? std::vector{config.data.seq_len}
+                                        : options.seq_lens) {
+    config.data.seq_len = seq_len;
+    config::check(config);
+    const auto dataset = std::make_shared<const data::Dataset>(
+        options.data.empty()
+            ? random_dataset(config)
+            : data::open_dataset(config.data, config.model.vocab_size));
+    for (const std::string& strategy : softmax) {
+      for (const std::string& exchange : linear) {
+        config.parallel.softmax = strategy;
+        config.parallel.linear = exchange;
+        train::check_run(config);
+        train::check_memory(config,
+                            context.engine.ranks_here(config.parallel.ranks));
+        cases.push_back({config, train::exchanges(config), dataset});
+      }
+    }
+  }
+  return cases;
+}
+
+/// Of all cases, to be compared over ranks.
+std::map<std::string, std::string> facts(const Options& options,
+                                         const std::vector<Case>& cases,
+                                         bool group) {
+  std::map<std::string, std::string> facts;
+  for (std::size_t i = 0; group && i < cases.size(); ++i) {
+    const std::string data =
+        options.data.empty() ? "random" : cases[i].dataset->hash();
+    for (const auto& [fact, text] :
+         train::facts(cases[i].config, cases[i].exchanges, data)) {
+      facts.emplace(fmt::format("case {} {}", i, fact), text);
+    }
+  }
+  facts.emplace("command", "bench model");
+  return facts;
+}
+
+void prepare(const Options& options, Context& context) {
+  require(options.repeat >= 1, "{} got --repeat {}; want at least 1", kWhere,
+          options.repeat);
+  auto cases =
+      std::make_shared<const std::vector<Case>>(make_cases(options, context));
+  context.start_time_out = train::time_outs(cases->front().config).start;
+  context.facts = facts(options, *cases, context.engine.is_group());
+  context.job = [options, cases, &context] { run(options, *cases, context); };
+}
+
+}  // namespace
+
+void add_bench_model(CLI::App& bench, Context& context) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = bench.add_subcommand(
+      "model", "Whole training steps of a model, and what they go to");
+  command->add_option("--config", options->config, "JSON config, as of train")
+      ->required()
+      ->type_name("FILE");
+  command
+      ->add_option("--set", options->set,
+                   "Set a field of the config: --set model.hidden=256 "
+                   "(repeatable)")
+      ->type_name("PATH=VALUE")
+      ->expected(1)
+      ->take_all();
+  command
+      ->add_option("--data", options->data,
+                   "Files, folders or patterns to train on; default: random "
+                   "tokens")
+      ->type_name("FILE");
+  command
+      ->add_option("--ranks", options->ranks,
+                   "Ranks, as threads of this process; default: the config's "
+                   "(under a launcher: its processes)")
+      ->type_name("N");
+  command
+      ->add_option("--threads", options->threads,
+                   "Threads per rank; 0: cores / ranks; default: the config's")
+      ->type_name("N");
+  command
+      ->add_option("--softmax", options->softmax_list,
+                   "Strategies of softmax layers, with commas: ring, "
+                   "multi_ring, auto, ...; default: the config's")
+      ->type_name("NAME,...");
+  command
+      ->add_option("--linear", options->linear_list,
+                   "How states of linear layers travel, with commas: chain, "
+                   "all_gather, auto, ...; default: the config's")
+      ->type_name("NAME,...");
+  command
+      ->add_option("--seq-len", options->seq_lens,
+                   "Tokens of a sequence, with commas; default: the config's")
+      ->delimiter(',')
+      ->type_name("N,...");
+  command
+      ->add_option("--repeat", options->repeat,
+                   "Steps that are measured, after one to warm up")
+      ->type_name("N")
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print one JSON object");
+  command->callback([options, &context] { prepare(*options, context); });
+}
+
+}  // namespace ringweave::cli

@@ -1,0 +1,32 @@
+// What `bench model` measured, and how it is printed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ringweave/base/json.h"
+#include "ringweave/train/spent.h"
+
+namespace ringweave::cli {
+
+struct ModelReport {
+  std::string softmax;  ///< the strategy; empty: no such layers
+  std::string linear;   ///< the exchange of states; empty: no such layers
+  std::int64_t seq_len = 0;
+  std::int64_t tokens = 0;  ///< of a step
+  std::vector<train::SpentByAll> steps = {};
+  double loss = 0;  ///< of the last step
+  std::int64_t parameters = 0;
+  /// Resident, at the peak, of a rank: of the process with the most, divided by
+  /// its ranks.
+  std::int64_t peak_memory_bytes = 0;
+  double processor_share = 0;  ///< of the busiest host's cores
+};
+
+/// One report. Times of parts are means over ranks.
+Json to_json(const ModelReport& report);
+/// A table with a row per report.
+std::string table(const std::vector<ModelReport>& reports);
+
+}  // namespace ringweave::cli

@@ -1,0 +1,29 @@
+// Runs what Exchanged describes on the ranks there are, beside the same
+// messages posted all at once.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "ringweave/cli/exchange_report.h"
+#include "ringweave/cli/exchanged.h"
+#include "ringweave/comm/engine.h"
+#include "ringweave/topology/topology.h"
+
+namespace ringweave::cli {
+
+/// What is measured, and what it is called.
+struct Subject {
+  ExchangeCase of;
+  std::shared_ptr<const Exchanged> exchanged;
+};
+
+/// Runs each subject once to warm up, then `repeat` times, on the ranks of this
+/// process; those of a group of processes measure its links first. With a
+/// topology the leading process adds bounds and predictions.
+ExchangeRuns run_exchanges(const comm::Engine& engine, int ranks, int repeat,
+                           const std::vector<Subject>& subjects,
+                           const std::optional<topology::Topology>& topology);
+
+}  // namespace ringweave::cli
