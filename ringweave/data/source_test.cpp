@@ -45,6 +45,24 @@ std::string raw(const std::vector<Number>& numbers) {
           numbers.size() * sizeof(Number)};
 }
 
+TEST(RandomTokens, DependOnSeedAndPlaceAlone) {
+  const auto source = random_tokens(1000, 7, 3);
+  EXPECT_EQ(source->documents(), 1);
+  EXPECT_EQ(source->tokens(), 1000);
+  const Tokens tokens = all(*source);
+  EXPECT_THAT(tokens,
+              ::testing::Each(AllOf(::testing::Ge(0), ::testing::Lt(7))));
+  for (std::int64_t token = 0; token < 7; ++token) {
+    EXPECT_THAT(tokens, ::testing::Contains(token));
+  }
+  EXPECT_EQ(read(*source, {400, 410}),
+            Tokens(tokens.begin() + 400, tokens.begin() + 410));
+  EXPECT_EQ(all(*random_tokens(1000, 7, 3)), tokens);
+  const auto other = random_tokens(1000, 7, 4);
+  EXPECT_NE(all(*other), tokens);
+  EXPECT_NE(other->hash(1), source->hash(1));
+}
+
 class Sources : public ::testing::Test {
  protected:
   std::string file(const std::string& name, const std::string& text) const {

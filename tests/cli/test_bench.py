@@ -199,6 +199,11 @@ class Emulated(cli.CliTest):
                 case["compute_seconds"] + case["compute_step_seconds"],
                 delta=1e-9)
 
+    def test_strategies_of_the_topology(self):
+        got = self.results(*self.ARGUMENTS, "--json", "--strategy",
+                           "rings,synthesised", "--topology", "mesh:ranks=2")
+        self.assertEqual(len(got["cases"]), 4)
+
     def test_table_says_so(self):
         done = cli.run(*self.ARGUMENTS, "--forward-only")
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -1,4 +1,4 @@
-#include "ringweave/cli/device_table.h"
+#include "ringweave/cli/bench/device_table.h"
 
 #include <algorithm>
 #include <chrono>

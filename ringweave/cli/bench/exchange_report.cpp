@@ -1,12 +1,12 @@
-#include "ringweave/cli/exchange_report.h"
+#include "ringweave/cli/bench/exchange_report.h"
 
 #include <algorithm>
 #include <iterator>
 
 #include <fmt/format.h>
 
-#include "ringweave/cli/bench_report.h"
-#include "ringweave/cli/processor_share.h"
+#include "ringweave/cli/bench/processor_share.h"
+#include "ringweave/cli/bench/spread.h"
 #include "ringweave/cli/progress.h"
 
 namespace ringweave::cli {
@@ -181,7 +181,8 @@ Json to_json(const ExchangeRuns& runs) {
 
 std::string text(const ExchangeRuns& runs) {
   const bool emulated = std::ranges::any_of(
-      runs.reports, [](const auto& report) { return report.emulated.has_value(); });
+      runs.reports,
+      [](const auto& report) { return report.emulated.has_value(); });
   std::string text = row(nullptr, emulated);
   for (const ExchangeReport& report : runs.reports) {
     text += row(&report, emulated);

@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "ringweave/cli/exchange_report.h"
-#include "ringweave/cli/exchanged.h"
+#include "ringweave/cli/bench/exchange_report.h"
+#include "ringweave/cli/bench/exchanged.h"
 #include "ringweave/comm/engine.h"
 #include "ringweave/topology/topology.h"
 

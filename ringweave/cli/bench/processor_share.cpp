@@ -1,4 +1,4 @@
-#include "ringweave/cli/processor_share.h"
+#include "ringweave/cli/bench/processor_share.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-// Medians, ratios and spreads of paired measurements, and how they are printed.
+// Paired measurements of a split and the whole, and how they are printed.
 #pragma once
 
 #include <string>
@@ -31,18 +31,6 @@ struct BenchReport {
   std::vector<Buffers> buffers = {};  ///< by rank; empty: not measured
   double max_error = 0;  ///< max|a - b| / max(1, max|b|) over all results
 };
-
-struct Spread {
-  double median = 0;
-  double least = 0;
-  double most = 0;
-};
-
-/// Of at least one number; the median of an even count is the middle pair's
-/// mean.
-Spread spread(std::vector<double> numbers);
-/// {"median", "min", "max"}
-Json to_json(const Spread& numbers);
 
 /// {"name", "ratio", "split_seconds", "whole_seconds", "tokens_per_second",
 /// "max_error", "links", "buffers"}; ratio is split / whole, pair by pair.

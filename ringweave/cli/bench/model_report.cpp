@@ -1,12 +1,12 @@
-#include "ringweave/cli/bench_model_report.h"
+#include "ringweave/cli/bench/model_report.h"
 
 #include <functional>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "ringweave/cli/bench_report.h"
-#include "ringweave/cli/processor_share.h"
+#include "ringweave/cli/bench/processor_share.h"
+#include "ringweave/cli/bench/spread.h"
 #include "ringweave/cli/progress.h"
 
 namespace ringweave::cli {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "ringweave/cli/bench.h"
+#include "ringweave/cli/bench/bench.h"
 
 namespace ringweave::cli {
 

@@ -1,5 +1,7 @@
 // ringweave bench attention: softmax attention split over ranks against one
 // call of libtorch's op on the whole sequence.
+#include "ringweave/attention/attention.h"
+
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -12,14 +14,13 @@
 #include <fmt/ranges.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "ringweave/attention/attention.h"
 #include "ringweave/base/error.h"
 #include "ringweave/cli/arguments.h"
-#include "ringweave/cli/bench.h"
-#include "ringweave/cli/device_table.h"
-#include "ringweave/cli/exchange_report.h"
-#include "ringweave/cli/exchange_runs.h"
-#include "ringweave/cli/exchanged.h"
+#include "ringweave/cli/bench/bench.h"
+#include "ringweave/cli/bench/device_table.h"
+#include "ringweave/cli/bench/exchange_report.h"
+#include "ringweave/cli/bench/exchange_runs.h"
+#include "ringweave/cli/bench/exchanged.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
@@ -27,6 +28,7 @@
 #include "ringweave/planner/cost/device.h"
 #include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/planner/plan_file.h"
+#include "ringweave/planner/search/searched.h"
 #include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {
@@ -48,8 +50,9 @@ struct AttentionBench {
   std::optional<schedule::Strategy> planned;  // from plan_file
   std::string device_table;                   // empty: don't measure
   std::string compute = kReal;
-  std::string device;    // of emulated compute
-  std::string topology;  // empty: none
+  std::string device;                         // of emulated compute
+  std::string topology;                       // empty: none
+  std::optional<topology::Topology> machine;  // of that name
   std::vector<std::string> strategies;
   std::vector<std::string> schedule_files;    // instead of strategies
   std::string save_prefix;                    // empty: don't save
@@ -98,6 +101,7 @@ BenchCase::Operation torch_operation(const AttentionBench& bench,
 schedule::Strategy strategy_of(const AttentionBench& bench,
                                const std::string& strategy) {
   if (bench.planned) return *bench.planned;
+  if (bench.machine) return planner::strategy_on(*bench.machine, strategy);
   return strategy == kFromFile ? schedule::Strategy{}
                                : schedule::strategy_from_name(strategy);
 }
@@ -271,12 +275,9 @@ std::vector<Subject> emulated(const AttentionBench& bench) {
 
 void run_emulated(const AttentionBench& bench, const Context& context) {
   const BenchOptions& options = bench.options;
-  std::optional<topology::Topology> topology;
-  if (!bench.topology.empty()) {
-    topology = topology::load_topology(bench.topology);
-  }
-  const ExchangeRuns runs = run_exchanges(
-      context.engine, options.ranks, options.repeat, emulated(bench), topology);
+  const ExchangeRuns runs =
+      run_exchanges(context.engine, options.ranks, options.repeat,
+                    emulated(bench), bench.machine);
   if (!context.leads()) return;
   if (options.json) {
     Json json = facts_of("attention", options);
@@ -334,7 +335,8 @@ void check_files(const AttentionBench& bench) {
   }
 }
 
-void check_emulation(const AttentionBench& bench) {
+/// Reads what only emulated compute uses.
+void prepare_emulation(AttentionBench& bench) {
   const bool emulates = bench.compute == kEmulate;
   const auto check = [&](const char* flag, const std::string& value) {
     require(emulates || value.empty(),
@@ -355,7 +357,8 @@ void check_emulation(const AttentionBench& bench) {
           kWhere);
   planner::load_device(bench.device);
   if (bench.topology.empty()) return;
-  const int ranks = topology::load_topology(bench.topology).ranks();
+  bench.machine = topology::load_topology(bench.topology);
+  const int ranks = bench.machine->ranks();
   require(ranks == bench.options.ranks,
           "{} got {}, which has {} ranks, for {} ranks; want as many", kWhere,
           bench.topology, ranks, bench.options.ranks);
@@ -363,7 +366,7 @@ void check_emulation(const AttentionBench& bench) {
 
 void prepare(AttentionBench& bench) {
   check_files(bench);
-  check_emulation(bench);
+  prepare_emulation(bench);
   if (bench.kv_heads == 0) bench.kv_heads = bench.options.heads;
   require(bench.kv_heads >= 1 && bench.options.heads % bench.kv_heads == 0,
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
@@ -428,7 +431,8 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
   command
       ->add_option("--topology", bench->topology,
                    "With --compute emulate: name or file of the machine that "
-                   "it runs on, for bounds and predictions")
+                   "it runs on, for bounds and predictions, and for the "
+                   "strategies rings and synthesised")
       ->type_name("NAME|FILE");
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,

@@ -12,10 +12,10 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
+#include "ringweave/cli/bench/exchange_report.h"
+#include "ringweave/cli/bench/exchange_runs.h"
+#include "ringweave/cli/bench/exchanged.h"
 #include "ringweave/cli/command.h"
-#include "ringweave/cli/exchange_report.h"
-#include "ringweave/cli/exchange_runs.h"
-#include "ringweave/cli/exchanged.h"
 #include "ringweave/planner/search/searched.h"
 #include "ringweave/schedule/strategy/strategy.h"
 #include "ringweave/topology/topology_file.h"

@@ -1,4 +1,4 @@
-#include "ringweave/cli/bench_report.h"
+#include "ringweave/cli/bench/pair_report.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,13 +7,6 @@ namespace ringweave::cli {
 namespace {
 
 using testing::HasSubstr;
-
-TEST(BenchReport, MedianOfOddAndEvenCounts) {
-  EXPECT_EQ(spread({3, 1, 2}).median, 2);
-  EXPECT_EQ(spread({4, 1, 3, 2}).median, 2.5);
-  EXPECT_EQ(spread({4, 1, 3, 2}).least, 1);
-  EXPECT_EQ(spread({4, 1, 3, 2}).most, 4);
-}
 
 BenchReport example() {
   // A slow machine in the second pair slows both: the ratio stays.

@@ -1,4 +1,4 @@
-#include "ringweave/cli/bench.h"
+#include "ringweave/cli/bench/bench.h"
 
 #include <algorithm>
 #include <chrono>

@@ -1,4 +1,4 @@
-#include "ringweave/cli/exchange_runs.h"
+#include "ringweave/cli/bench/exchange_runs.h"
 
 #include <algorithm>
 #include <chrono>
@@ -7,8 +7,8 @@
 #include <string>
 #include <thread>
 
+#include "ringweave/cli/bench/processor_share.h"
 #include "ringweave/cli/interrupt.h"
-#include "ringweave/cli/processor_share.h"
 #include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/executor.h"
 #include "ringweave/sim/simulate.h"

@@ -1,10 +1,10 @@
-#include "ringweave/cli/bench_report.h"
+#include "ringweave/cli/bench/pair_report.h"
 
 #include <algorithm>
 
 #include <fmt/format.h>
 
-#include "ringweave/base/error.h"
+#include "ringweave/cli/bench/spread.h"
 #include "ringweave/cli/progress.h"
 
 namespace ringweave::cli {
@@ -62,22 +62,6 @@ std::string bytes_line(const BenchReport& report) {
 }
 
 }  // namespace
-
-Spread spread(std::vector<double> numbers) {
-  ensure(!numbers.empty(), "a median of nothing");
-  std::sort(numbers.begin(), numbers.end());
-  const std::size_t half = numbers.size() / 2;
-  const double median = numbers.size() % 2 == 1
-                            ? numbers[half]
-                            : (numbers[half - 1] + numbers[half]) / 2;
-  return {median, numbers.front(), numbers.back()};
-}
-
-Json to_json(const Spread& numbers) {
-  return {{"median", numbers.median},
-          {"min", numbers.least},
-          {"max", numbers.most}};
-}
 
 Json to_json(const BenchReport& report, std::int64_t tokens) {
   const Summary summary = summarise(report);

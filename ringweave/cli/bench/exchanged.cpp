@@ -1,4 +1,4 @@
-#include "ringweave/cli/exchanged.h"
+#include "ringweave/cli/bench/exchanged.h"
 
 #include <limits>
 #include <utility>

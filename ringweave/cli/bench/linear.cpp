@@ -10,7 +10,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/arguments.h"
-#include "ringweave/cli/bench.h"
+#include "ringweave/cli/bench/bench.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/config/linear_family.h"
 #include "ringweave/linear_attention/linear_attention.h"

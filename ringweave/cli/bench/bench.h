@@ -16,7 +16,7 @@
 #include <ATen/core/Tensor.h>
 #include <CLI/CLI.hpp>
 
-#include "ringweave/cli/bench_report.h"
+#include "ringweave/cli/bench/pair_report.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/engine.h"
