@@ -13,7 +13,7 @@ from ringweave.commands.common import Fault
 # Command -> its module here, whose main(arguments) runs it.
 MODULES = {
     "tokenize": "make_tokens",
-    "plot": "draw_runs",
+    "plot": "make_picture",
     "tensorboard": "write_events",
 }
 

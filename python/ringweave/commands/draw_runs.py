@@ -1,59 +1,12 @@
-"""python -m ringweave plot: the curves of runs as a picture."""
+"""The curves of runs as a picture."""
 
 import bisect
 import collections
 import math
-import os
 
-from ringweave.commands.common import (
-    Fault, Parser, check_output, library, positive, readable, replaced,
-    writing)
-from ringweave.commands.run_metrics import Run, number_in
-
-DESCRIPTION = """\
-Draws loss, tokens per second and the share of time spent waiting, of one run or
-of several.
-
-  python -m ringweave plot runs/first
-  python -m ringweave plot runs/first runs/second --out both.svg --smooth 20
-
-RUN is the folder of a run, or its metrics.jsonl. A run may be under way."""
-
-FORMATS = (".png", ".svg")
-
-
-def arguments_from(words):
-    parser = Parser("plot", DESCRIPTION)
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--out", metavar="FILE",
-                        help="a .png or .svg, replaced if it exists (plot.png "
-                        "in the run's folder; of several runs, in this folder)")
-    parser.add_argument("--x", choices=("step", "seconds"), default="step",
-                        help="over steps, or over the seconds that steps took "
-                        "(step)")
-    parser.add_argument("--smooth", type=positive, default=1, metavar="N",
-                        help="draw means over the last N steps, and the steps "
-                        "themselves faintly; validation stays as it is (1)")
-    return parser.parse_args(words)
-
-
-def main(words):
-    arguments = arguments_from(words)
-    runs = [Run(given) for given in arguments.runs]
-    out = arguments.out
-    if out is None:
-        out = os.path.join(runs[0].folder if len(runs) == 1 else "", "plot.png")
-    suffix = os.path.splitext(out)[1].lower()
-    if suffix not in FORMATS:
-        raise Fault(f"got --out {out}; want a name that ends with "
-                    f"{' or '.join(FORMATS)}")
-    check_output(out)
-    picture = draw(runs, arguments.x, arguments.smooth)
-    with writing(out), replaced(out) as aside:
-        # Without a date: the same metrics give the same file.
-        picture.savefig(aside, format=suffix[1:], dpi=150, metadata={
-            "Date": None} if suffix == ".svg" else None)
-    print(readable(out))
+from ringweave.commands import canvas
+from ringweave.commands.common import library, readable
+from ringweave.commands.run_metrics import number_in
 
 
 def means(values, count):
@@ -75,11 +28,7 @@ def names_of(runs):
 
 def draw(runs, x, smooth):
     """The picture of `runs`, over "step" or "seconds"."""
-    matplotlib = library("matplotlib")
-    # No pyplot, which would look for a screen: a Figure draws by Agg.
-    figure = library("matplotlib.figure").Figure(
-        figsize=(9, 9), layout="constrained")
-    matplotlib.rcParams["svg.hashsalt"] = "ringweave"  # ids without chance
+    figure = canvas.figure(9, 9)
     panels = figure.subplots(3, 1, sharex=True)
     for panel, label in zip(panels, ("loss in nats", "tokens/s",
                                      "waiting in % of the time")):
@@ -88,7 +37,7 @@ def draw(runs, x, smooth):
     panels[1].yaxis.set_major_formatter(
         library("matplotlib.ticker").EngFormatter())
     panels[-1].set_xlabel("step" if x == "step" else "seconds of steps")
-    colors = _colors(matplotlib, len(runs))
+    colors = _colors(len(runs))
     for run, color in zip(runs, colors):
         _draw_run(panels, run, color, x, smooth)
     for panel in panels[1:]:
@@ -97,11 +46,11 @@ def draw(runs, x, smooth):
     return figure
 
 
-def _colors(matplotlib, count):
+def _colors(count):
     if count <= 10:
         return [f"C{i}" for i in range(count)]
-    return [matplotlib.colormaps["turbo"](i / (count - 1))
-            for i in range(count)]
+    colors = library("matplotlib").colormaps["turbo"]
+    return [colors(i / (count - 1)) for i in range(count)]
 
 
 def _places(run, x):
@@ -146,8 +95,7 @@ def _draw_run(panels, run, color, x, smooth):
 
 def _add_legend(line, panel, runs, colors):
     """A row per run, and what dashes and dots mean, where there are any."""
-    # In a label, a $ would begin a formula.
-    entries = [(line([], [], color=color), name.replace("$", r"\$"))
+    entries = [(line([], [], color=color), canvas.plain(name))
                for name, color in zip(names_of(runs), colors)]
     if any(run.validations for run in runs):
         entries.append((line([], [], color="gray", marker="o", markersize=4,

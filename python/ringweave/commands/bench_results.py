@@ -1,0 +1,195 @@
+"""Reads what `ringweave bench … --json` printed into files."""
+
+import collections
+import copy
+import json
+import math
+import os
+
+from ringweave.commands.common import Fault, reading
+
+WANTED = "the JSON of a benchmark, or a run's folder or metrics.jsonl"
+
+# Of several measurements; of one number, all three are that number.
+Spread = collections.namedtuple("Spread", "median least most")
+
+# What the cases of the benchmarks hold. None stands for what a case may lack.
+# Seconds of a schedule, and of what it is compared with: bare messages, the
+# bound of transfers, a prediction; with emulated compute that alone, and what
+# overlaps it perfectly.
+Time = collections.namedtuple(
+    "Time",
+    "name direction bytes seconds bare bound predicted compute overlapped")
+# A split against the whole.
+Ratio = collections.namedtuple("Ratio", "name ratio")
+# A step of training; `parts` in order, by name.
+Step = collections.namedtuple(
+    "Step", "softmax linear seq_len seconds parts tokens_per_second peak_bytes")
+
+BENCHES = ("exchange", "attention", "linear", "model")
+EMULATED = "attention --compute emulate"
+
+
+class Bench:
+    """A benchmark: the facts beside its cases, and the cases.
+
+    `title` tells benchmarks apart whose cases can't be drawn together; `name`
+    is that of the file.
+    """
+
+    def __init__(self, path, facts):
+        self.path = path
+        self.name = os.path.splitext(os.path.basename(path))[0]
+        self.title = facts["bench"]
+        if self.title == "attention" and facts.get("compute") == "emulate":
+            self.title = EMULATED
+        cases = facts.get("cases")
+        if not isinstance(cases, list) or not cases:
+            raise Fault(f'{path}: got no "cases"; want {WANTED}')
+        self.cases = [
+            _READERS[self.title](_Fields(case, f"{path}: case {number}"))
+            for number, case in enumerate(cases, 1)]
+        for key, count in collections.Counter(map(_key, self.cases)).items():
+            if count > 1:
+                raise Fault(f"{path}: got {count} cases of {key}; want one")
+        self.facts = {name: value for name, value in facts.items()
+                      if name != "cases"}
+
+
+def read_bench(path):
+    """The benchmark in the file `path`; None if it has lines, as metrics do."""
+    if not os.path.lexists(path):
+        raise Fault(f"no such file: {path}; want {WANTED}")
+    with reading(path), open(path, "rb") as stream:
+        data = stream.read()
+    if not data.strip():
+        raise Fault(f"{path} is empty; want {WANTED}")
+    value = _json(data)
+    if value is None:
+        if isinstance(_json(data.partition(b"\n")[0]), dict):
+            return None  # the reader of metrics names the line that is wrong
+        raise Fault(f"{path}: got no JSON; want {WANTED}")
+    if isinstance(value, dict) and "bench" not in value and "kind" in value:
+        return None  # metrics of one line
+    if not isinstance(value, dict) or "bench" not in value:
+        raise Fault(f'{path}: got JSON without "bench"; want {WANTED}')
+    if value["bench"] not in BENCHES:
+        raise Fault(f'{path}: got "bench" {json.dumps(value["bench"])}; want '
+                    f"{', '.join(BENCHES)}")
+    return Bench(path, value)
+
+
+def joined(benches):
+    """`benches`, those as one that measured other cases of the same.
+
+    So the sizes of one machine may come in several files. Files in which the
+    same case stands are of two machines, or of two times.
+    """
+    result = []
+    for bench in benches:
+        for other in result:
+            if _machine(bench) == _machine(other) and not (
+                    set(map(_key, bench.cases)) &
+                    set(map(_key, other.cases))):
+                other.name += f" + {bench.name}"
+                other.cases = other.cases + bench.cases
+                break
+        else:
+            result.append(copy.copy(bench))
+    return result
+
+
+def _machine(bench):
+    """The facts, without those that were measured."""
+    return {name: value for name, value in bench.facts.items() if name not in
+            ("repeat", "slow_links", "median_link_bytes_per_second")}
+
+
+def _key(case):
+    """What tells a case from the others of its benchmark, as a text."""
+    key = case[:1] if isinstance(case, Ratio) else case[:3]
+    return " ".join(str(part) for part in key if part is not None)
+
+
+def _json(data):
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Fields:
+    """The fields of a case; one that is wrong is a Fault that says where."""
+
+    def __init__(self, values, where):
+        if not isinstance(values, dict):
+            raise Fault(f"{where}: got {json.dumps(values)[:40]}; want an "
+                        "object")
+        self.values, self.where = values, where
+
+    def has(self, name):
+        return self.values.get(name) is not None
+
+    def text(self, name):
+        if not isinstance(self.values.get(name), str):
+            raise self._fault(name, "a text")
+        return self.values[name]
+
+    def number(self, name, least=0):
+        if not _is_number(self.values.get(name)) or self.values[name] < least:
+            raise self._fault(name, f"a number of at least {least}")
+        return float(self.values[name])
+
+    def spread(self, name, least=0):
+        value = self.values.get(name)
+        numbers = [value.get(part) if isinstance(value, dict) else value
+                   for part in ("median", "min", "max")]
+        if not all(map(_is_number, numbers)) or not (
+                least <= numbers[1] <= numbers[0] <= numbers[2]):
+            raise self._fault(name, 'numbers 0 <= "min" <= "median" <= "max"')
+        return Spread(*map(float, numbers))
+
+    def optional(self, name, read):
+        return read(name) if self.has(name) else None
+
+    def _fault(self, name, wanted):
+        got = (json.dumps(self.values[name])[:40] if name in self.values
+               else "nothing")
+        return Fault(f'{self.where}: got {got} in "{name}"; want {wanted}')
+
+
+def _is_number(value):
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an int beyond all floats
+        return False
+
+
+def _time(case):
+    return Time(case.text("name"), case.text("pass"), case.number("bytes", 1),
+                case.spread("seconds"),
+                case.optional("bare_seconds", case.spread),
+                *(case.optional(f"{field}_seconds", case.number) for field in
+                  ("bound", "predicted", "compute", "overlapped")))
+
+
+def _ratio(case):
+    return Ratio(case.text("name"), case.spread("ratio"))
+
+
+def _step(case):
+    parts = {field.removesuffix("_seconds").replace("_", " "):
+             case.spread(field, least=-1e-9)  # a difference may be below 0
+             for field in case.values if field.endswith("_seconds")}
+    if not parts:
+        raise Fault(f'{case.where}: got no part of a step; want fields such as '
+                    '"compute_seconds"')
+    return Step(case.optional("softmax", case.text),
+                case.optional("linear", case.text),
+                case.number("seq_len"), case.spread("seconds"), parts,
+                case.optional("tokens_per_second", case.number),
+                case.optional("peak_memory_bytes", case.number))
+
+
+_READERS = {"exchange": _time, "attention": _ratio, EMULATED: _time,
+            "linear": _ratio, "model": _step}
