@@ -31,14 +31,24 @@ HOPELESS = 1.5
 
 
 class Machine:
-    """A fabric: its name in the tables, topology, and options of tools/fabric."""
+    """A fabric: its name in the tables, topology, and options of tools/fabric.
+    `small`: for messages of less than a megabyte, of which a link that was idle
+    lets a part through at once.
+    """
 
-    def __init__(self, title, topology, ranks, link_mbit, *options):
+    def __init__(self, title, topology, ranks, link_mbit, *options, small=False):
         self.title = title
         self.topology = topology
         self.ranks = ranks
+        self.link_mbit = link_mbit
+        self.links = options
         self.options = ["--link-mbit", str(link_mbit), *options]
+        self.room = ["--small-messages"] if small else []
         self.bytes_per_second = link_mbit * 1e6 / 8
+
+    def for_small_messages(self):
+        return Machine(self.title, self.topology, self.ranks, self.link_mbit,
+                       *self.links, small=True)
 
 
 MESH_4 = Machine("mesh of 4, 400 Mbit/s", "mesh:ranks=4", 4, 400)
@@ -86,11 +96,12 @@ class Bench:
         if topology:
             words += ["--topology", self.topology(machine)]
         words = list(map(str, words))
-        path = self.folder / f"{_hash([machine.topology, machine.options, words])}.json"
+        path = self.folder / f"{_hash([machine.topology, machine.options + machine.room, words])}.json"
         if not path.exists():
             print("measuring:", machine.title, *words, file=sys.stderr)
             got = self._json(sys.executable, ROOT / "tools/fabric", "run",
-                             machine.topology, *machine.options, "--",
+                             machine.topology, *machine.options,
+                             *machine.room, "--",
                              sys.executable, "-m", "ringweave", *words)
             path.write_text(json.dumps(got))
         return json.loads(path.read_text())
@@ -165,7 +176,7 @@ def states(bench):
     rows = []
     for machine in (MESH_4, MESH_8, NODES):
         cases = bench.bench(
-            machine, "exchange", "--exchange", WAYS, "--state-bytes",
+            machine.for_small_messages(), "exchange", "--exchange", WAYS, "--state-bytes",
             ",".join(map(str, STATE_SIZES)), "--only", "forward")["cases"]
         for way in WAYS.split(","):
             row = [machine.title, way]

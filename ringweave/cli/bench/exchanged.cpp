@@ -19,7 +19,9 @@ using schedule::Payload;
 
 /// A device that takes no time.
 planner::Device no_compute() {
-  return {.flops_per_second = std::numeric_limits<double>::infinity()};
+  planner::Device device;
+  device.flops_per_second = std::numeric_limits<double>::infinity();
+  return device;
 }
 
 /// Keys and values, and their gradients.
