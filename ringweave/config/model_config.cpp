@@ -46,21 +46,16 @@ void LinearConfig::set(const std::string& field, const Json& value) {
 
 RopeScaling rope_scaling_from_json(JsonObject object) {
   object.choice("rope_type", {kLlama3});
-  RopeScaling scaling;
-  const auto factor = [&](const char* field, double above) {
-    const double got = object.number(field, above);
-    require(std::isfinite(got) && got > above,
-            "[{}.{}] got {}; want a finite number above {}", object.path(),
-            field, got, above);
+  const auto above = [&](const char* field, double least) {
+    const double got = object.number(field, least);
+    require(got > least, "[{}.{}] got {}; want more than {}", object.path(),
+            field, got, least);
     return got;
   };
+  RopeScaling scaling;
   scaling.factor = object.number("factor", 1);
-  require(std::isfinite(scaling.factor),
-          "[{}.factor] got {}; want a finite number of at least 1",
-          object.path(), scaling.factor);
-  scaling.low_freq_factor = factor("low_freq_factor", 0);
-  scaling.high_freq_factor =
-      factor("high_freq_factor", scaling.low_freq_factor);
+  scaling.low_freq_factor = above("low_freq_factor", 0);
+  scaling.high_freq_factor = above("high_freq_factor", scaling.low_freq_factor);
   scaling.original_max_position_embeddings =
       object.integer("original_max_position_embeddings", 1);
   object.done();

@@ -1,10 +1,13 @@
 #include "ringweave/train/export.h"
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <c10/util/accumulate.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/checkpoint/checkpoint_folder.h"
@@ -70,7 +73,8 @@ class Converter {
             "[export] got numbers in {} that {} can't hold; want another "
             "--dtype",
             source.name, name(type_));
-    return named(source.name, converted_).data;
+    return {static_cast<const std::byte*>(converted_.const_data_ptr()),
+            converted_.nbytes()};
   }
 
  private:

@@ -4,7 +4,9 @@
 //
 // TOKENS: a safetensors file with "tokens", (batch, tokens) int64. OUT gets
 // "logits", (batch, tokens, vocab_size), in the type COMPUTE.
+#include <cstring>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 

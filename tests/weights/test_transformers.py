@@ -24,7 +24,7 @@ BATCH = 2
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 # What a model is written of, and how.
-SIZES = {"model_type": "llama", "vocab_size": 97, "hidden_size": 32,
+SIZES = {"model_type": "llama", "vocab_size": 259, "hidden_size": 32,
          "intermediate_size": 40, "num_hidden_layers": 3,
          "num_attention_heads": 4, "num_key_value_heads": 2,
          "rms_norm_eps": 1e-5, "max_position_embeddings": 64}
