@@ -194,10 +194,10 @@ class Begin(WeightsTest):
 
     def test_plan_takes_the_model_of_the_folder(self):
         folder, _ = self.folder_of(hf_folder.config())
-        config = self.config(model={}, init={"from": str(folder)})
         whole = self.folder / "whole.json"
         whole.write_text(cli.run(*self.arguments(
             "--dry-run", "--init-from", folder)).stdout)
+        config = self.config(model={}, init={"from": str(folder)})
         plans = [self.results("plan", "--topology", "mesh:ranks=2", "--model",
                               path, "--seq-len", 61, "--json")
                  for path in (config, whole)]
