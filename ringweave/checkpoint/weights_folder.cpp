@@ -55,7 +55,8 @@ WeightsFolder::WeightsFolder(const std::string& path) : path_(path) {
   std::set<std::string> names;
   for (const auto& [tensor, file] : places) names.insert(file);
   for (const std::string& name : names) {
-    const SafetensorsFile& file = files_.emplace_back(path + "/" + name);
+    const SafetensorsFile& file =
+        files_.emplace_back(fmt::format("{}/{}", path, name));
     for (const auto& tensor : file.tensors()) {
       const auto place = places.find(tensor.name);
       require(place != places.end() && place->second == name,
