@@ -36,32 +36,17 @@ constexpr std::array kTypes = {
     TypeFacts{DataType::float64, "F64", "float64", 8},
     TypeFacts{DataType::float32, "F32", "float32", 4},
     TypeFacts{DataType::bfloat16, "BF16", "bfloat16", 2},
+    TypeFacts{DataType::float16, "F16", "float16", 2},
     TypeFacts{DataType::int64, "I64", "int64", 8},
     TypeFacts{DataType::uint32, "U32", "uint32", 4},
     TypeFacts{DataType::uint16, "U16", "uint16", 2},
 };
 
+constexpr std::array kFloats = {DataType::float64, DataType::float32,
+                                DataType::bfloat16, DataType::float16};
+
 const TypeFacts& facts(DataType type) {
   return *std::ranges::find(kTypes, type, &TypeFacts::type);
-}
-
-std::string header_of(const std::vector<NamedTensor>& tensors,
-                      const Metadata& metadata) {
-  Json header = Json::object();
-  if (!metadata.empty()) header[kMetadata] = metadata;
-  std::size_t begin = 0;
-  for (const NamedTensor& tensor : tensors) {
-    const std::size_t end = begin + tensor.data.size();
-    ensure(!header.contains(tensor.name), "two tensors {}", tensor.name);
-    header[tensor.name] = {{"dtype", facts(tensor.type).in_file},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {begin, end}}};
-    begin = end;
-  }
-  std::string text = header.dump();
-  const std::size_t rest = (kLengthBytes + text.size()) % kAlignment;
-  if (rest != 0) text.append(kAlignment - rest, ' ');
-  return text;
 }
 
 /// Bytes that a type and a shape take; nullopt if more than any file has.
@@ -75,6 +60,30 @@ std::optional<std::int64_t> size_of(DataType type,
     bytes *= size;
   }
   return bytes;
+}
+
+/// Of a tensor that is in memory, or will be.
+std::size_t bytes_of(const NamedTensor& tensor) {
+  return static_cast<std::size_t>(size_of(tensor.type, tensor.shape).value());
+}
+
+std::string header_of(const std::vector<NamedTensor>& tensors,
+                      const Metadata& metadata) {
+  Json header = Json::object();
+  if (!metadata.empty()) header[kMetadata] = metadata;
+  std::size_t begin = 0;
+  for (const NamedTensor& tensor : tensors) {
+    const std::size_t end = begin + bytes_of(tensor);
+    ensure(!header.contains(tensor.name), "two tensors {}", tensor.name);
+    header[tensor.name] = {{"dtype", facts(tensor.type).in_file},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {begin, end}}};
+    begin = end;
+  }
+  std::string text = header.dump();
+  const std::size_t rest = (kLengthBytes + text.size()) % kAlignment;
+  if (rest != 0) text.append(kAlignment - rest, ' ');
+  return text;
 }
 
 NamedTensor read_tensor(const std::string& name, JsonObject object,
@@ -151,6 +160,19 @@ DataType data_type(ElementType type) {
   return DataType::bfloat16;
 }
 
+std::string name(DataType type) { return facts(type).name; }
+
+DataType float_type_from_name(const std::string& name,
+                              const std::string& where) {
+  std::vector<std::string> names;
+  for (const DataType type : kFloats) names.push_back(checkpoint::name(type));
+  return kFloats[place_of(name, names, where)];
+}
+
+bool is_float(DataType type) {
+  return std::ranges::find(kFloats, type) != kFloats.end();
+}
+
 std::string describe(const NamedTensor& tensor) {
   return fmt::format("{} [{}]", facts(tensor.type).name,
                      fmt::join(tensor.shape, ", "));
@@ -158,14 +180,27 @@ std::string describe(const NamedTensor& tensor) {
 
 FileSum write_safetensors(const std::string& path,
                           const std::vector<NamedTensor>& tensors,
-                          const Metadata& metadata) {
+                          const DataOf& data, const Metadata& metadata) {
   const std::string header = header_of(tensors, metadata);
   const std::uint64_t length = header.size();
   DurableFile file(path);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(std::as_bytes(std::span(header)));
-  for (const NamedTensor& tensor : tensors) file.write(tensor.data);
+  for (const NamedTensor& tensor : tensors) {
+    const auto bytes = data(tensor);
+    ensure(bytes.size() == bytes_of(tensor), "{} bytes of {}", bytes.size(),
+           tensor.name);
+    file.write(bytes);
+  }
   return file.finish();
+}
+
+FileSum write_safetensors(const std::string& path,
+                          const std::vector<NamedTensor>& tensors,
+                          const Metadata& metadata) {
+  return write_safetensors(
+      path, tensors, [](const NamedTensor& tensor) { return tensor.data; },
+      metadata);
 }
 
 Safetensors parse_safetensors(std::span<const std::byte> bytes,

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -16,9 +17,24 @@
 namespace ringweave::checkpoint {
 
 /// The format has more of them.
-enum class DataType { float64, float32, bfloat16, int64, uint32, uint16 };
+enum class DataType {
+  float64,
+  float32,
+  bfloat16,
+  float16,
+  int64,
+  uint32,
+  uint16
+};
 
 DataType data_type(ElementType type);
+/// "float64" and so on.
+std::string name(DataType type);
+/// One of the types of weights: float64, float32, bfloat16, float16. Throws
+/// InvalidArgument, which starts with [where] and lists them.
+DataType float_type_from_name(const std::string& name,
+                              const std::string& where);
+bool is_float(DataType type);
 
 /// `data` belongs to somebody else: row-major, in this machine's byte order,
 /// which must be little-endian, not aligned to more than a byte.
@@ -40,6 +56,15 @@ using Metadata = std::map<std::string, std::string>;
 FileSum write_safetensors(const std::string& path,
                           const std::vector<NamedTensor>& tensors,
                           const Metadata& metadata = {});
+
+/// The bytes of a tensor, asked for once it is that tensor's turn. They need
+/// hold only until the next one is asked for.
+using DataOf = std::function<std::span<const std::byte>(const NamedTensor&)>;
+
+/// The same, with data that nobody has to hold together: `tensors` are without.
+FileSum write_safetensors(const std::string& path,
+                          const std::vector<NamedTensor>& tensors,
+                          const DataOf& data, const Metadata& metadata = {});
 
 struct Safetensors {
   std::vector<NamedTensor> tensors;  ///< in the order of their data

@@ -18,10 +18,10 @@ constexpr int kVersion = 1;
 bool may_differ(std::string_view field) {
   // Sums over ranks are of another type with it.
   if (field == "/parallel/grad_payload") return false;
-  constexpr std::array<std::string_view, 7> kFree = {
-      "/parallel/",  "/checkpoint/",           "/time_outs/",
-      "/data/files", "/data/validation_files", "/steps",
-      "/threads"};
+  constexpr std::array<std::string_view, 8> kFree = {
+      "/init/",      "/parallel/",  "/checkpoint/",
+      "/time_outs/", "/data/files", "/data/validation_files",
+      "/steps",      "/threads"};
   return std::ranges::any_of(
       kFree, [&](std::string_view start) { return field.starts_with(start); });
 }

@@ -52,6 +52,7 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
   app.add_flag("--json", json, "With --version: print it as JSON");
   app.require_subcommand(0, 1);
   add_train(app, context);
+  add_export(app, context);
   add_bench(app, context);
   add_topology(app, context);
   add_plan(app, context);

@@ -39,6 +39,7 @@ struct Context {
 /// In the order of --help. A command that needs a part that was not built in is
 /// there too, and says so when it is called.
 void add_train(CLI::App& app, Context& context);
+void add_export(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
 void add_topology(CLI::App& app, Context& context);
 void add_plan(CLI::App& app, Context& context);

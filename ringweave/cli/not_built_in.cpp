@@ -23,6 +23,11 @@ void add_train(CLI::App& app, Context&) {
   add_missing(app, "train", "Train a model, its sequences split over ranks");
 }
 
+void add_export(CLI::App& app, Context&) {
+  add_missing(app, "export",
+              "Write a run's weights as a folder that Transformers loads");
+}
+
 void add_bench(CLI::App& app, Context& context) {
   CLI::App* bench = app.add_subcommand("bench", "Time what ranks do together");
   bench->require_subcommand(1);

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "ringweave/base/json.h"
-#include "ringweave/config/train_config.h"
 
 namespace ringweave::cli {
 
@@ -15,9 +14,8 @@ namespace ringweave::cli {
 /// no "=" or no path, or if the path goes through something that is no object.
 void apply_override(Json& config, const std::string& assignment);
 
-/// The config in a file, with assignments over it. Throws as apply_override()
-/// and config_from_json().
-config::TrainConfig read_config(const std::string& path,
-                                const std::vector<std::string>& assignments);
+/// What a file says, with assignments over it. Throws as both.
+Json read_json_file(const std::string& path,
+                    const std::vector<std::string>& assignments);
 
 }  // namespace ringweave::cli

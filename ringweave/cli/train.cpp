@@ -16,6 +16,7 @@
 #include "ringweave/cli/progress.h"
 #include "ringweave/cli/run_folder.h"
 #include "ringweave/cli/watch.h"
+#include "ringweave/config/hugging_face.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/data/dataset.h"
 #include "ringweave/train/parallel.h"
@@ -32,11 +33,23 @@ struct TrainFlags {
   std::optional<int> threads;
   std::vector<std::string> set;
   std::string plan;
+  std::string init_from;
+  std::vector<std::string> init_skip;
   std::string run_dir;
   std::string resume;
   bool json = false;
   bool dry_run = false;
 };
+
+/// What is no object is for the config's reader to name.
+void set_init(const TrainFlags& flags, Json& json) {
+  if (!json.is_object()) return;
+  Json init = json.value("init", Json::object());
+  if (!init.is_object()) return;
+  if (!flags.init_from.empty()) init["from"] = flags.init_from;
+  if (!flags.init_skip.empty()) init["skip"] = flags.init_skip;
+  json["init"] = init;
+}
 
 /// The config file with the flags over it, complete but for the data. A run
 /// that goes on has a config of its own.
@@ -47,7 +60,13 @@ config::TrainConfig resolve(const TrainFlags& flags, const RunPlace& place,
           "begun");
   const std::string path =
       flags.config.empty() ? place.path + "/config.json" : flags.config;
-  config::TrainConfig config = read_config(path, flags.set);
+  Json json = read_json_file(path, flags.set);
+  set_init(flags, json);
+  // A run that goes on by its own config has all fields, and needs no folder.
+  if (!place.step || !flags.config.empty()) {
+    config::take_model_from_folder(json, path);
+  }
+  config::TrainConfig config = config::config_from_json(json, path);
   if (!flags.data.empty()) config.data.files = flags.data;
   if (flags.steps) config.steps = *flags.steps;
   if (flags.threads) config.threads = *flags.threads;
@@ -123,6 +142,25 @@ Json to_json(const train::TrainReport& report,
   return json;
 }
 
+/// Which tensors a run begins with.
+std::string text(const train::InitialWeights& initial, std::int64_t seed) {
+  const auto list = [](const std::vector<std::string>& names) {
+    std::string lines;
+    for (const std::string& line : train::by_layers(names)) {
+      lines += "  " + line + "\n";
+    }
+    return lines;
+  };
+  std::string text =
+      fmt::format("{} tensors taken from {}\n{}", initial.taken().size(),
+                  initial.folder(), list(initial.taken()));
+  if (!initial.drawn().empty()) {
+    text += fmt::format("{} tensors drawn from seed {}\n{}",
+                        initial.drawn().size(), seed, list(initial.drawn()));
+  }
+  return text;
+}
+
 std::string facts(const train::StepReport& report) {
   return fmt::format("loss {:.4f}  {} tokens/s  waiting {:.0f} %  sent {}B",
                      report.loss, with_prefix(report.tokens_per_second),
@@ -156,6 +194,7 @@ config::TrainConfig anywhere(config::TrainConfig config) {
       path = std::filesystem::absolute(path).lexically_normal().string();
     }
   };
+  absolute(config.init.from);
   for (std::string& path : config.data.files) absolute(path);
   for (std::string& path : config.data.validation_files) absolute(path);
   config::ParallelConfig& parallel = config.parallel;
@@ -278,17 +317,21 @@ void check_resumable(const RunPlace& place, const config::TrainConfig& config,
 void train_job(const TrainFlags& flags, const config::TrainConfig& config,
                const train::Exchanges& chosen, const data::Dataset& dataset,
                const RunPlace& place, const train::Saving& saving,
-               const Context& context) {
+               const train::InitialWeights* initial, const Context& context) {
   const bool leads = context.leads();
   if (leads) {
     fmt::print(stderr, "exchanges: {}\n", exchange_names(config, chosen));
+    if (place.step && !flags.init_from.empty()) {
+      fmt::print(stderr,
+                 "--init-from is not used: the run goes on with its weights\n");
+    }
   }
   train::TrainReport report;
   std::vector<double> losses;
   {
     Observer observer(place, config, leads);
     report = train::run_on(context.engine, config, chosen, dataset,
-                           observer.callbacks(), saving);
+                           observer.callbacks(), saving, initial);
     losses = observer.losses();
   }
   if (report.spent.stop != 0) throw Interrupted(report.spent.stop);
@@ -298,6 +341,11 @@ void train_job(const TrainFlags& flags, const config::TrainConfig& config,
 }
 
 void prepare(const TrainFlags& flags, Context& context) {
+  require(
+      flags.init_from.empty() || flags.resume.empty() || flags.resume == "auto",
+      "[train] got --init-from and --resume {}; want one of them: a run "
+      "that goes on has weights",
+      flags.resume);
   RunPlace place = find_run(flags.run_dir, flags.resume);
   std::shared_ptr<RunLock> lock;
   if (context.leads() && place.begun && !flags.dry_run) {
@@ -317,6 +365,10 @@ void prepare(const TrainFlags& flags, Context& context) {
   // Reads of each file.
   const bool compared = context.engine.is_group() || !place.path.empty();
   const std::string hash = compared ? dataset->hash() : "";
+  std::shared_ptr<const train::InitialWeights> initial;
+  if (!config.init.from.empty() && !place.step) {
+    initial = std::make_shared<const train::InitialWeights>(config);
+  }
   const train::Saving saving = cli::saving(place, hash);
   if (place.step) check_resumable(place, config, saving);
   context.facts = {{"command", "train"},
@@ -329,10 +381,14 @@ void prepare(const TrainFlags& flags, Context& context) {
     (flags.dry_run ? RunFolder::check : RunFolder::make)(place.path);
     if (!flags.dry_run) lock = std::make_shared<RunLock>(place.path);
   }
-  context.job = [flags, config, chosen, dataset, place, saving, lock,
+  context.job = [flags, config, chosen, dataset, place, saving, initial, lock,
                  &context] {
+    if (initial && context.leads()) {
+      fmt::print(stderr, "{}", text(*initial, config.seed));
+    }
     if (!flags.dry_run) {
-      return train_job(flags, config, chosen, *dataset, place, saving, context);
+      return train_job(flags, config, chosen, *dataset, place, saving,
+                       initial.get(), context);
     }
     if (context.leads()) fmt::print("{}\n", to_json(config).dump(2));
   };
@@ -378,6 +434,19 @@ void add_train(CLI::App& app, Context& context) {
                    "A file of `ringweave plan --save`, in place of "
                    "parallel.softmax and parallel.linear")
       ->type_name("FILE");
+  command
+      ->add_option("--init-from", flags->init_from,
+                   "Begin with the weights of a folder that Transformers "
+                   "wrote; its config.json gives the fields of model that the "
+                   "config lacks")
+      ->type_name("FOLDER");
+  command
+      ->add_option("--init-skip", flags->init_skip,
+                   "Draw this tensor from the seed, whatever the folder has "
+                   "(repeatable)")
+      ->type_name("NAME")
+      ->expected(1)
+      ->take_all();
   command
       ->add_option("--run-dir", flags->run_dir,
                    "New folder for the resolved config, the metrics and the "

@@ -7,6 +7,11 @@
 #include "ringweave/base/limits.h"
 
 namespace ringweave::config {
+namespace {
+
+constexpr const char* kLlama3 = "llama3";
+
+}  // namespace
 
 LinearConfig::LinearConfig(const std::string& kind) : kind_(kind) {
   for (const FamilyField& field : family().fields) {
@@ -37,6 +42,33 @@ void LinearConfig::set(const std::string& field, const Json& value) {
   Json json = to_json(*this);
   json[field] = value;
   *this = from_json(JsonObject(json, "linear"));
+}
+
+RopeScaling rope_scaling_from_json(JsonObject object) {
+  object.choice("rope_type", {kLlama3});
+  const auto above = [&](const char* field, double least) {
+    const double got = object.number(field, least);
+    require(got > least, "[{}.{}] got {}; want more than {}", object.path(),
+            field, got, least);
+    return got;
+  };
+  RopeScaling scaling;
+  scaling.factor = object.number("factor", 1);
+  scaling.low_freq_factor = above("low_freq_factor", 0);
+  scaling.high_freq_factor = above("high_freq_factor", scaling.low_freq_factor);
+  scaling.original_max_position_embeddings =
+      object.integer("original_max_position_embeddings", 1);
+  object.done();
+  return scaling;
+}
+
+Json to_json(const RopeScaling& scaling) {
+  return {{"rope_type", kLlama3},
+          {"factor", scaling.factor},
+          {"low_freq_factor", scaling.low_freq_factor},
+          {"high_freq_factor", scaling.high_freq_factor},
+          {"original_max_position_embeddings",
+           scaling.original_max_position_embeddings}};
 }
 
 template <typename Value>
@@ -105,6 +137,11 @@ ModelConfig model_config_from_json(const Json& json, const std::string& path) {
   config.head_dim = object.integer("head_dim", 1, config.hidden / config.heads);
   config.pattern = object.string("pattern", config.pattern);
   config.rope_theta = object.number("rope_theta", 0, config.rope_theta);
+  if (object.has("rope_scaling")) {
+    config.rope_scaling = rope_scaling_from_json(object.object("rope_scaling"));
+  }
+  config.max_position_embeddings = object.integer(
+      "max_position_embeddings", 0, config.max_position_embeddings);
   config.norm_eps = object.number("norm_eps", 0, config.norm_eps);
   config.tie_embeddings =
       object.boolean("tie_embeddings", config.tie_embeddings);
@@ -117,19 +154,22 @@ ModelConfig model_config_from_json(const Json& json, const std::string& path) {
 }
 
 Json to_json(const ModelConfig& config) {
-  return {{"vocab_size", config.vocab_size},
-          {"hidden", config.hidden},
-          {"intermediate", config.intermediate},
-          {"layers", config.layers},
-          {"heads", config.heads},
-          {"kv_heads", config.kv_heads},
-          {"head_dim", config.head_dim},
-          {"pattern", config.pattern},
-          {"rope_theta", config.rope_theta},
-          {"norm_eps", config.norm_eps},
-          {"tie_embeddings", config.tie_embeddings},
-          {"sliding_windows", config.sliding_windows},
-          {"linear", to_json(config.linear)}};
+  Json json = {{"vocab_size", config.vocab_size},
+               {"hidden", config.hidden},
+               {"intermediate", config.intermediate},
+               {"layers", config.layers},
+               {"heads", config.heads},
+               {"kv_heads", config.kv_heads},
+               {"head_dim", config.head_dim},
+               {"pattern", config.pattern},
+               {"rope_theta", config.rope_theta},
+               {"max_position_embeddings", config.max_position_embeddings},
+               {"norm_eps", config.norm_eps},
+               {"tie_embeddings", config.tie_embeddings},
+               {"sliding_windows", config.sliding_windows},
+               {"linear", to_json(config.linear)}};
+  if (config.rope_scaling) json["rope_scaling"] = to_json(*config.rope_scaling);
+  return json;
 }
 
 void check(const ModelConfig& config, const std::string& path) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,23 @@ class LinearConfig {
   std::map<std::string, FieldValue> values_;
 };
 
+/// Llama 3's scaling of RoPE, for longer sequences than those of the first
+/// training: what turns less than `low_freq_factor` times within
+/// `original_max_position_embeddings` tokens turns slower by `factor`, what
+/// turns more than `high_freq_factor` times as before, the rest in between.
+struct RopeScaling {
+  double factor = 1;
+  double low_freq_factor = 1;
+  double high_freq_factor = 4;
+  std::int64_t original_max_position_embeddings = 8192;
+  friend bool operator==(const RopeScaling&, const RopeScaling&) = default;
+};
+
+/// Reads and checks {"rope_type": "llama3", …}, each field of it. Throws
+/// InvalidArgument.
+RopeScaling rope_scaling_from_json(JsonObject object);
+Json to_json(const RopeScaling& scaling);
+
 struct ModelConfig {
   std::int64_t vocab_size = 256;
   std::int64_t hidden = 128;
@@ -59,6 +77,9 @@ struct ModelConfig {
   std::int64_t head_dim = 32;
   std::string pattern = "LLLN";
   double rope_theta = 10000.0;
+  std::optional<RopeScaling> rope_scaling{};
+  /// Tokens of the longest sequence that the model is for; 0: nobody said.
+  std::int64_t max_position_embeddings = 0;
   double norm_eps = 1e-5;
   bool tie_embeddings = false;
   /// Tokens that a query of a softmax layer sees, itself and those before it;

@@ -49,6 +49,32 @@ TEST(ModelConfig, SurvivesJson) {
   }
 }
 
+TEST(ModelConfig, RopeScalingIsLlama3s) {
+  const auto with = [](const char* changes) {
+    Json scaling = {{"rope_type", "llama3"},
+                    {"factor", 8},
+                    {"low_freq_factor", 1},
+                    {"high_freq_factor", 4},
+                    {"original_max_position_embeddings", 64}};
+    scaling.merge_patch(parse_json(changes, "t"));
+    return Json({{"rope_scaling", scaling}}).dump();
+  };
+  const ModelConfig config = read(with("{}"));
+  EXPECT_EQ(config.rope_scaling,
+            (RopeScaling{.factor = 8, .original_max_position_embeddings = 64}));
+  EXPECT_EQ(model_config_from_json(to_json(config), "again"), config);
+  EXPECT_FALSE(to_json(read("{}")).contains("rope_scaling"));
+  for (const auto& [changes, word] :
+       {std::pair(R"({"rope_type": "yarn"})", "rope_type] got \"yarn\""),
+        std::pair(R"({"rope_type": null})", "rope_type"),
+        std::pair(R"({"factor": 0.5})", "factor] got 0.5"),
+        std::pair(R"({"low_freq_factor": 0})", "low_freq_factor] got 0"),
+        std::pair(R"({"high_freq_factor": 1})", "high_freq_factor] got 1"),
+        std::pair(R"({"beta": 1})", "beta")}) {
+    EXPECT_THAT(refusal(with(changes)), HasSubstr(word)) << changes;
+  }
+}
+
 TEST(ModelConfig, ThePatternRepeats) {
   const ModelConfig config = read(R"({"pattern": "LLN", "layers": 7})");
   std::string kinds;

@@ -1,6 +1,7 @@
 #include "ringweave/config/run_to_plan.h"
 
 #include "ringweave/base/error.h"
+#include "ringweave/config/hugging_face.h"
 #include "ringweave/config/train_config.h"
 
 namespace ringweave::config {
@@ -48,7 +49,9 @@ RunToPlan run_to_plan_from_json(const Json& json, const std::string& path) {
           "least one field",
           path);
   if (object.has("format") || object.has("model")) {
-    return run_of(config_from_json(json, path), json);
+    Json whole = json;
+    take_model_from_folder(whole, path);
+    return run_of(config_from_json(whole, path), json);
   }
   RunToPlan run;
   run.model = model_config_from_json(json, path);

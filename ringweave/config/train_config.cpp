@@ -13,6 +13,14 @@ namespace {
 constexpr const char* kFormat = "ringweave.config";
 constexpr int kVersion = 1;
 
+InitConfig init_from_json(JsonObject object) {
+  InitConfig config;
+  config.from = object.string("from", config.from);
+  config.skip = object.strings("skip", config.skip);
+  object.done();
+  return config;
+}
+
 DataConfig data_from_json(JsonObject object) {
   DataConfig config;
   config.files = object.strings("files", config.files);
@@ -247,6 +255,7 @@ TrainConfig config_from_json(const Json& json, const std::string& path) {
   config.model = model_config_from_json(
       object.has("model") ? object.value("model") : Json::object(),
       path + ".model");
+  config.init = init_from_json(object.object("init"));
   config.data = data_from_json(object.object("data"));
   config.optimizer = optimizer_from_json(object.object("optimizer"));
   config.steps = object.integer("steps", 0, config.steps);
@@ -270,6 +279,7 @@ Json to_json(const TrainConfig& config) {
   return {{"format", kFormat},
           {"version", kVersion},
           {"model", to_json(config.model)},
+          {"init", {{"from", config.init.from}, {"skip", config.init.skip}}},
           {"data", to_json(config.data)},
           {"optimizer", to_json(config.optimizer)},
           {"steps", config.steps},
@@ -291,7 +301,16 @@ Json to_json(const TrainConfig& config) {
 
 void check(const TrainConfig& config) {
   check(config.model);
+  require(!config.init.from.empty() || config.init.skip.empty(),
+          "[init.skip] got {} names and no init.from; want a folder, some of "
+          "whose tensors to skip",
+          config.init.skip.size());
   check_data(config.data);
+  const std::int64_t longest = config.model.max_position_embeddings;
+  require(longest == 0 || config.data.seq_len <= longest,
+          "[data.seq_len] got {}; want at most {}, which is "
+          "model.max_position_embeddings",
+          config.data.seq_len, longest);
   check_optimizer(config.optimizer);
   require(config.steps >= 0, "[steps] got {}; want at least 0", config.steps);
   check_parallel(config);

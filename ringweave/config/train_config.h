@@ -110,8 +110,18 @@ struct TimeOutConfig {
   friend bool operator==(const TimeOutConfig&, const TimeOutConfig&) = default;
 };
 
+/// The weights that a run begins with, in place of drawn ones; without meaning
+/// for a run that goes on.
+struct InitConfig {
+  std::string from{};  ///< a folder of Hugging Face's; empty: all are drawn
+  /// Names of tensors that are drawn whatever the folder has.
+  std::vector<std::string> skip{};
+  friend bool operator==(const InitConfig&, const InitConfig&) = default;
+};
+
 struct TrainConfig {
   ModelConfig model;
+  InitConfig init;
   DataConfig data;
   OptimizerConfig optimizer;
   std::int64_t steps = 100;

@@ -94,7 +94,8 @@ Context make_context(const ModelConfig& config, ElementType compute,
   }
   if (config.has_softmax()) {
     context.rope = make_rope(positions, config.head_dim, config.rope_theta,
-                             tensor::scalar_type(accumulate_type(compute)));
+                             tensor::scalar_type(accumulate_type(compute)),
+                             config.rope_scaling);
   }
   if (config.has_linear()) {
     context.plans.linear = linear_plan(split, causal, rank);

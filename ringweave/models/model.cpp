@@ -10,7 +10,8 @@
 
 namespace ringweave::models {
 
-Model::Model(const ModelConfig& config, ElementType compute, std::int64_t seed)
+Model::Model(const ModelConfig& config, ElementType compute,
+             std::optional<std::int64_t> seed)
     : config_(config), compute_(compute) {
   check(config);
   ParameterMaker maker(seed, compute);

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -22,9 +23,10 @@ namespace ringweave::models {
 
 class Model {
  public:
-  /// Draws the weights; equal on every rank for equal arguments. Throws
-  /// InvalidArgument as check(config).
-  Model(const ModelConfig& config, ElementType compute, std::int64_t seed);
+  /// Draws the weights; equal on every rank for equal arguments. Without a seed
+  /// they have names and shapes alone. Throws InvalidArgument as check(config).
+  Model(const ModelConfig& config, ElementType compute,
+        std::optional<std::int64_t> seed);
 
   const ModelConfig& config() const { return config_; }
   ElementType compute() const { return compute_; }

@@ -74,6 +74,34 @@ TEST(Model, SlidingWindowsAreExact) {
                {{5}, {8}});
 }
 
+// Of three frequencies, one in each of the three ranges of the scaling.
+TEST(Model, ScaledRopeIsExact) {
+  ModelConfig config = tiny("gla", "N");
+  config.rope_theta = 50;
+  config.rope_scaling =
+      config::RopeScaling{.factor = 4,
+                          .low_freq_factor = 1,
+                          .high_freq_factor = 3,
+                          .original_max_position_embeddings = 40};
+  expect_exact(config, 13, {1, 3}, {{"striped", "multi_ring", "chain"}});
+}
+
+TEST(Model, WithoutASeedHasShapesAlone) {
+  for (const char* kind : {"basic", "lightning", "gla"}) {
+    const ModelConfig config = tiny(kind);
+    const Model drawn(config, ElementType::bfloat16, 0);
+    const Model shapes(config, ElementType::bfloat16, {});
+    ASSERT_EQ(shapes.parameters().size(), drawn.parameters().size());
+    for (std::size_t i = 0; i < drawn.parameters().size(); ++i) {
+      const auto& [name, value] = shapes.parameters()[i];
+      EXPECT_EQ(name, drawn.parameters()[i].name);
+      EXPECT_EQ(value.sizes(), drawn.parameters()[i].value.sizes());
+      EXPECT_EQ(value.scalar_type(), at::kFloat);
+      EXPECT_TRUE(value.is_meta());
+    }
+  }
+}
+
 TEST(Model, BordersOutsideTheSequenceAreRefused) {
   comm::run_ranks(1, [](Rank, std::shared_ptr<comm::Transport> transport) {
     comm::Communicator communicator(std::move(transport), {});

@@ -7,26 +7,35 @@
 
 namespace ringweave::models {
 
-ParameterMaker::ParameterMaker(std::int64_t seed, ElementType compute)
-    : generator_(
-          at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed))),
-      type_(tensor::scalar_type(accumulate_type(compute))) {}
+ParameterMaker::ParameterMaker(std::optional<std::int64_t> seed,
+                               ElementType compute)
+    : type_(tensor::scalar_type(accumulate_type(compute))) {
+  if (seed) {
+    generator_ =
+        at::detail::createCPUGenerator(static_cast<std::uint64_t>(*seed));
+  }
+}
 
 at::Tensor ParameterMaker::normal(const std::string& name,
                                   at::IntArrayRef shape,
                                   double standard_deviation) {
-  return add(
-      name, at::randn(shape, generator_, at::kDouble).mul_(standard_deviation));
+  return add(name, shape, [&] {
+    return at::randn(shape, generator_, at::kDouble).mul_(standard_deviation);
+  });
 }
 
 at::Tensor ParameterMaker::filled(const std::string& name,
                                   at::IntArrayRef shape, double value) {
-  return add(name, at::full(shape, value, at::kDouble));
+  return add(name, shape, [&] { return at::full(shape, value, at::kDouble); });
 }
 
-at::Tensor ParameterMaker::add(const std::string& name,
-                               const at::Tensor& value) {
-  const at::Tensor leaf = value.to(type_).requires_grad_(true);
+at::Tensor ParameterMaker::add(const std::string& name, at::IntArrayRef shape,
+                               const std::function<at::Tensor()>& draw) {
+  const at::Tensor value =
+      generator_.defined()
+          ? draw().to(type_)
+          : at::empty(shape, at::device(at::kMeta).dtype(type_));
+  const at::Tensor leaf = value.requires_grad_(true);
   parameters_.push_back({name, leaf});
   return leaf;
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,7 +27,9 @@ struct Parameter {
 /// kept in the accumulate type of `compute`.
 class ParameterMaker {
  public:
-  ParameterMaker(std::int64_t seed, ElementType compute);
+  /// Without a seed nothing is drawn: the tensors have shapes and types, and no
+  /// memory.
+  ParameterMaker(std::optional<std::int64_t> seed, ElementType compute);
 
   at::Tensor normal(const std::string& name, at::IntArrayRef shape,
                     double standard_deviation);
@@ -35,9 +39,10 @@ class ParameterMaker {
   const std::vector<Parameter>& parameters() const { return parameters_; }
 
  private:
-  at::Tensor add(const std::string& name, const at::Tensor& value);
+  at::Tensor add(const std::string& name, at::IntArrayRef shape,
+                 const std::function<at::Tensor()>& draw);
 
-  at::Generator generator_;
+  at::Generator generator_;  ///< undefined without a seed
   at::ScalarType type_;
   std::vector<Parameter> parameters_;
 };

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numbers>
 #include <string>
 
 #include <ATen/ATen.h>
@@ -21,14 +22,30 @@ Tensor heads_of(const Tensor& x, const Tensor& weight, std::int64_t dim) {
   return y.reshape({y.size(0), y.size(1), -1, dim}).transpose(1, 2);
 }
 
+/// Of the pair of dimensions that turns so far from one token to the next.
+double scaled(double angle, const config::RopeScaling& scaling) {
+  const auto tokens =
+      static_cast<double>(scaling.original_max_position_embeddings);
+  const double wavelength = 2 * std::numbers::pi / angle;
+  if (wavelength < tokens / scaling.high_freq_factor) return angle;
+  if (wavelength > tokens / scaling.low_freq_factor) {
+    return angle / scaling.factor;
+  }
+  const double part = (tokens / wavelength - scaling.low_freq_factor) /
+                      (scaling.high_freq_factor - scaling.low_freq_factor);
+  return part * angle + (1 - part) * angle / scaling.factor;
+}
+
 /// Of x (batch, heads, tokens, dim), at positions 0, 1, …
-Tensor rotated(const Tensor& x, double theta) {
+Tensor rotated(const Tensor& x, const ModelConfig& config) {
   const std::int64_t dim = x.size(3);
   std::vector<Tensor> columns(static_cast<std::size_t>(dim));
   const Tensor t = at::arange(x.size(2), x.options());
   for (std::int64_t i = 0; i < dim / 2; ++i) {
-    const Tensor angle = t / std::pow(theta, 2.0 * static_cast<double>(i) /
-                                                 static_cast<double>(dim));
+    double turn = std::pow(config.rope_theta, -2.0 * static_cast<double>(i) /
+                                                  static_cast<double>(dim));
+    if (config.rope_scaling) turn = scaled(turn, *config.rope_scaling);
+    const Tensor angle = t * turn;
     const Tensor a = x.select(3, i);
     const Tensor b = x.select(3, i + dim / 2);
     columns[static_cast<std::size_t>(i)] = a * angle.cos() - b * angle.sin();
@@ -134,12 +151,11 @@ Tensor mixed(const ModelConfig& config, const Weights& weights,
       .q = heads("q_proj.weight"),
       .k = heads("k_proj.weight").repeat_interleave(repeats, 1),
       .v = heads("v_proj.weight").repeat_interleave(repeats, 1)};
-  const Tensor out =
-      config.is_linear(layer)
-          ? references().at(config.linear.kind())(input)
-          : softmax_attention(rotated(input.q, config.rope_theta),
-                              rotated(input.k, config.rope_theta), input.v,
-                              config.sliding_window(layer));
+  const Tensor out = config.is_linear(layer)
+                         ? references().at(config.linear.kind())(input)
+                         : softmax_attention(rotated(input.q, config),
+                                             rotated(input.k, config), input.v,
+                                             config.sliding_window(layer));
   return at::matmul(out.transpose(1, 2).flatten(2),
                     weights.at(prefix + "o_proj.weight").t());
 }

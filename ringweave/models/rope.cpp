@@ -1,6 +1,7 @@
 #include "ringweave/models/rope.h"
 
 #include <cmath>
+#include <numbers>
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -23,6 +24,19 @@ at::Tensor turn(const at::Tensor& x, const at::Tensor& cos,
   return out.to(x.scalar_type());
 }
 
+/// `frequencies` in radians per token.
+at::Tensor scaled(const at::Tensor& frequencies,
+                  const config::RopeScaling& scaling) {
+  constexpr double kTurn = 2 * std::numbers::pi;
+  const auto tokens =
+      static_cast<double>(scaling.original_max_position_embeddings);
+  const at::Tensor turns = frequencies * (tokens / kTurn);
+  const double low = scaling.low_freq_factor;
+  const at::Tensor kept =
+      ((turns - low) / (scaling.high_freq_factor - low)).clamp(0, 1);
+  return frequencies * (kept + (1 - kept) / scaling.factor);
+}
+
 // The gradient of a rotation is the rotation back.
 struct Turn : torch::autograd::Function<Turn> {
   static at::Tensor forward(torch::autograd::AutogradContext* context,
@@ -43,10 +57,12 @@ struct Turn : torch::autograd::Function<Turn> {
 }  // namespace
 
 RopeTables make_rope(const std::vector<std::int64_t>& positions,
-                     std::int64_t head_dim, double theta, at::ScalarType type) {
+                     std::int64_t head_dim, double theta, at::ScalarType type,
+                     const std::optional<config::RopeScaling>& scaling) {
   const at::Tensor exponents =
       at::arange(head_dim / 2, at::kDouble) * (-2.0 / head_dim);
-  const at::Tensor frequencies = at::exp(exponents * std::log(theta));
+  at::Tensor frequencies = at::exp(exponents * std::log(theta));
+  if (scaling) frequencies = scaled(frequencies, *scaling);
   const at::Tensor angles =
       at::outer(at::tensor(positions, at::kLong).to(at::kDouble), frequencies);
   return {at::cos(angles).to(type), at::sin(angles).to(type)};

@@ -15,8 +15,10 @@
 #include "ringweave/checkpoint/manifest.h"
 #include "ringweave/checkpoint/safetensors.h"
 #include "ringweave/checkpoint/state.h"
+#include "ringweave/checkpoint/weights_folder.h"
 #include "ringweave/comm/first_fault.h"
 #include "ringweave/tensor/scalar_type.h"
+#include "ringweave/train/tensors.h"
 
 namespace ringweave::train {
 namespace {
@@ -26,21 +28,8 @@ using checkpoint::Manifest;
 using checkpoint::NamedTensor;
 using checkpoint::SafetensorsFile;
 
-constexpr const char* kModelFile = "model.safetensors";
-
 std::string optimizer_file(int part, int parts) {
   return fmt::format("optimizer-{:05}-of-{:05}.safetensors", part + 1, parts);
-}
-
-/// A view; `tensor` must be contiguous and outlive it.
-NamedTensor named(const std::string& name, const at::Tensor& tensor) {
-  ensure(tensor.is_contiguous(), "{} is not contiguous", name);
-  return {.name = name,
-          .type = checkpoint::data_type(
-              tensor::element_type(tensor.scalar_type()).value()),
-          .shape = tensor.sizes().vec(),
-          .data = {static_cast<const std::byte*>(tensor.const_data_ptr()),
-                   tensor.nbytes()}};
 }
 
 std::vector<NamedTensor> weights(const models::Model& model) {
@@ -118,8 +107,7 @@ void read_weights(const std::string& path, const models::Model& model) {
   const SafetensorsFile file(path);
   const std::vector<NamedTensor> found = file.take(weights(model));
   for (std::size_t i = 0; i < found.size(); ++i) {
-    std::memcpy(model.parameters()[i].value.mutable_data_ptr(),
-                found[i].data.data(), found[i].data.size());
+    copy(found[i], model.parameters()[i].value);
   }
 }
 
@@ -174,7 +162,8 @@ void Checkpoints::load(std::int64_t step, const models::Model& model,
   together<InvalidArgument>([&] {
     const auto manifest = checkpoint::read_manifest(folder);
     parts = checkpoint::read_state(folder).parts;
-    std::vector<std::string> needed = {kModelFile, checkpoint::kStateFile};
+    std::vector<std::string> needed = {checkpoint::kWeightsFile,
+                                       checkpoint::kStateFile};
     for (int part = 0; part < parts; ++part) {
       needed.push_back(optimizer_file(part, parts));
     }
@@ -191,7 +180,7 @@ void Checkpoints::load(std::int64_t step, const models::Model& model,
     }
   });
   together<InvalidArgument>([&] {
-    read_weights(folder + "/" + kModelFile, model);
+    read_weights(folder + "/" + checkpoint::kWeightsFile, model);
     for (int part = 0; part < parts; ++part) {
       read_moments(folder + "/" + optimizer_file(part, parts), model, optimizer,
                    part, parts);
@@ -216,8 +205,9 @@ void Checkpoints::save(std::int64_t step, const models::Model& model,
           partial + "/" + file, own_moments(model, optimizer, rank, parts));
       if (!leads()) return;
       // Transformers asks for this word.
-      sums[kModelFile] = checkpoint::write_safetensors(
-          partial + "/" + kModelFile, weights(model), {{"format", "pt"}});
+      sums[checkpoint::kWeightsFile] = checkpoint::write_safetensors(
+          partial + "/" + checkpoint::kWeightsFile, weights(model),
+          {{"format", "pt"}});
       const checkpoint::State state{.step = step,
                                     .samples = step * config_.data.batch,
                                     .parts = parts,

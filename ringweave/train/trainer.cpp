@@ -173,6 +173,9 @@ class Trainer {
     return report;
   }
 
+  void begin(const InitialWeights& initial) {
+    initial.copy_to(model_, communicator_);
+  }
   void load(std::int64_t step, Checkpoints& checkpoints) {
     checkpoints.load(step, model_, optimizer_);
   }
@@ -302,6 +305,7 @@ std::map<std::string, std::string> facts(const TrainConfig& config,
                                          const Exchanges& chosen,
                                          const std::string& data) {
   Json shared = to_json(config);
+  shared["init"].erase("from");  // the weights are compared when they are read
   shared["data"].erase("files");
   shared["data"].erase("validation_files");
   for (const char* file : {"topology", "device", "plan"}) {
@@ -331,7 +335,8 @@ comm::TimeOuts time_outs(const TrainConfig& config) {
 
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Dataset& dataset, comm::Communicator& communicator,
-                const Callbacks& callbacks, const Saving& saving) {
+                const Callbacks& callbacks, const Saving& saving,
+                const InitialWeights* initial) {
   check_run(config);
   require(communicator.size() == config.parallel.ranks,
           "[train] got {} ranks running and parallel.ranks {}; want as many",
@@ -339,6 +344,7 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
   tensor::take_over_thread_count();
   Trainer trainer(config, chosen, dataset, communicator, callbacks.layer);
   TrainReport report;
+  if (initial && !saving.resume) trainer.begin(*initial);
   report.start = trainer.start();
   if (callbacks.start) callbacks.start(report.start);
 
@@ -355,6 +361,13 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
   const std::int64_t done_before = saving.resume.value_or(0);
   const auto due = [](std::int64_t every, std::int64_t step) {
     return every > 0 && step % every == 0;
+  };
+  const auto save = [&](std::int64_t step) {
+    const Meter meter = trainer.meter();
+    trainer.save(step, *checkpoints);
+    if (callbacks.checkpoint) {
+      callbacks.checkpoint({.step = step, .seconds = meter.spent().seconds});
+    }
   };
   Spent spent;
   for (std::int64_t step = done_before + 1;
@@ -373,14 +386,13 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
     }
     if (checkpoints && (last || report.spent.stop != 0 ||
                         due(config.checkpoint.every_steps, step))) {
-      const Meter meter = trainer.meter();
-      trainer.save(step, *checkpoints);
-      if (callbacks.checkpoint) {
-        callbacks.checkpoint({.step = step, .seconds = meter.spent().seconds});
-      }
+      save(step);
     }
   }
-  if (config.steps == 0 && trainer.batches() > 0) validate(0);
+  if (config.steps == 0) {
+    if (trainer.batches() > 0) validate(0);
+    if (checkpoints && !saving.resume) save(0);
+  }
 
   report.spent = gather(spent, communicator);
   if (report.steps > 0) {
@@ -394,7 +406,8 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
 
 TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
                    const Exchanges& chosen, const Dataset& dataset,
-                   const Callbacks& callbacks, const Saving& saving) {
+                   const Callbacks& callbacks, const Saving& saving,
+                   const InitialWeights* initial) {
   check_run(config);
   const int ranks = config.parallel.ranks;
   set_threads(config);
@@ -407,7 +420,7 @@ TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
           config, chosen, dataset, communicator,
           first ? callbacks
                 : Callbacks{.layer = callbacks.layer, .stop = callbacks.stop},
-          saving);
+          saving, initial);
       if (first) report = mine;
     } catch (const std::exception& error) {
       if (!tensor::is_out_of_memory(error)) throw;

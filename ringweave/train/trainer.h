@@ -20,6 +20,7 @@
 #include "ringweave/config/train_config.h"
 #include "ringweave/train/batches.h"
 #include "ringweave/train/checkpoints.h"
+#include "ringweave/train/initial_weights.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/spent.h"
 
@@ -92,6 +93,7 @@ comm::TimeOuts time_outs(const TrainConfig& config);
 /// the config can't be used, CommError if a peer fails or does not answer in
 /// time, Error after a step whose loss or gradient norm is not finite, which
 /// changes no parameter.
+/// With `initial` the run begins with those weights, unless it goes on.
 /// Losses on n ranks and on one agree to rounding. With a folder in `saving` it
 /// writes checkpoints as config.checkpoint says, and one at the end; after
 /// `saving.resume`, which must be at most config.steps, it does what an
@@ -99,7 +101,8 @@ comm::TimeOuts time_outs(const TrainConfig& config);
 /// Checkpoints, too.
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Dataset& dataset, comm::Communicator& communicator,
-                const Callbacks& callbacks = {}, const Saving& saving = {});
+                const Callbacks& callbacks = {}, const Saving& saving = {},
+                const InitialWeights* initial = nullptr);
 
 /// Throws InvalidArgument if `ranks_here` ranks can't train in this machine's
 /// memory, by a lower bound of what they take (require_memory).
@@ -110,6 +113,7 @@ void check_memory(const TrainConfig& config, int ranks_here);
 /// process: config.threads, or else cores / ranks, at least 1.
 TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
                    const Exchanges& chosen, const Dataset& dataset,
-                   const Callbacks& callbacks = {}, const Saving& saving = {});
+                   const Callbacks& callbacks = {}, const Saving& saving = {},
+                   const InitialWeights* initial = nullptr);
 
 }  // namespace ringweave::train

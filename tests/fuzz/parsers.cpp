@@ -11,6 +11,8 @@
 #include "ringweave/base/json.h"
 #include "ringweave/checkpoint/safetensors.h"
 #include "ringweave/checkpoint/state.h"
+#include "ringweave/checkpoint/weights_folder.h"
+#include "ringweave/config/hugging_face.h"
 #include "ringweave/config/run_to_plan.h"
 #include "ringweave/data/source.h"
 #include "ringweave/discovery/machine_table.h"
@@ -107,6 +109,20 @@ void read_config(const std::string& text) {
   config::run_to_plan_from_json(parse_json(text, kFile), kFile);
 }
 
+void read_hugging_face(const std::string& text) {
+  const auto read = [](const Json& json) {
+    return config::model_config_from_hugging_face(json, kFile);
+  };
+  const config::ModelConfig model = read(parse_json(text, kFile));
+  if (read(config::to_hugging_face(model, "float32", 1)) != model) {
+    throw std::logic_error("reads back another model than was written");
+  }
+}
+
+void read_weights_index(const std::string& text) {
+  checkpoint::weights_index_from_json(parse_json(text, kFile), kFile);
+}
+
 void read_state(const std::string& text) {
   read_twice(text, [](const Json& json) {
     return checkpoint::state_from_json(json, kFile);
@@ -180,6 +196,8 @@ const std::vector<Parser>& parsers() {
       {"builtin", read_builtin},
       {"device_table", read_device_table},
       {"config", read_config},
+      {"hugging_face", read_hugging_face},
+      {"weights_index", read_weights_index},
       {"safetensors", read_safetensors},
       {"state", read_state},
       {"json_lines", read_json_lines},

@@ -21,6 +21,7 @@
 #include "ringweave/cli/override.h"
 #include "ringweave/cli/progress.h"
 #include "ringweave/comm/all_gather_json.h"
+#include "ringweave/config/hugging_face.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/data/dataset.h"
 #include "ringweave/train/parallel.h"
@@ -66,7 +67,11 @@ data::Dataset random_dataset(const config::TrainConfig& config) {
 /// Without validation, checkpoints, and with a step to warm up.
 config::TrainConfig base_config(const Options& options,
                                 const Context& context) {
-  config::TrainConfig config = read_config(options.config, options.set);
+  Json json = read_json_file(options.config, options.set);
+  // Its shapes; the weights are drawn.
+  config::take_model_from_folder(json, options.config);
+  config::TrainConfig config = config::config_from_json(json, options.config);
+  config.init = {};
   config.data.files = options.data;
   if (options.data.empty()) {
     config.data.files = {"random numbers"};

@@ -1,0 +1,164 @@
+#include "ringweave/train/export.h"
+
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <c10/util/accumulate.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/checkpoint/checkpoint_folder.h"
+#include "ringweave/checkpoint/durable_file.h"
+#include "ringweave/checkpoint/manifest.h"
+#include "ringweave/checkpoint/state.h"
+#include "ringweave/checkpoint/weights_folder.h"
+#include "ringweave/config/hugging_face.h"
+#include "ringweave/config/train_config.h"
+#include "ringweave/models/model.h"
+#include "ringweave/train/tensors.h"
+
+namespace ringweave::train {
+namespace {
+
+using checkpoint::DataType;
+using checkpoint::kWeightsFile;
+using checkpoint::NamedTensor;
+
+namespace fs = std::filesystem;
+
+std::string checkpoint_of(const std::string& from) {
+  if (checkpoint::place_of_checkpoint(from)) return from;
+  const checkpoint::CheckpointFolder folder(from);
+  const auto newest = folder.newest();
+  require(newest.has_value(),
+          "[export] got {}, which has no checkpoint; want the folder of a run "
+          "or of a checkpoint",
+          from);
+  return folder.path_of(*newest);
+}
+
+/// Those of the checkpoint's file, checked against its manifest.
+std::vector<NamedTensor> weights_of(const checkpoint::SafetensorsFile& file,
+                                    const config::TrainConfig& config) {
+  std::vector<NamedTensor> wanted;
+  const models::Model model(config.model, config.compute, {});
+  for (const auto& [name, value] : model.parameters()) {
+    wanted.push_back(described(name, value));
+  }
+  return file.take(wanted);
+}
+
+void check_file(const std::string& folder) {
+  const auto manifest = checkpoint::read_manifest(folder);
+  const auto sum = manifest.find(kWeightsFile);
+  require(sum != manifest.end(), "[{}/{}] got no {}; want a checkpoint", folder,
+          checkpoint::kManifestFile, kWeightsFile);
+  checkpoint::check_file(folder, kWeightsFile, sum->second);
+}
+
+/// Of one tensor after the other.
+class Converter {
+ public:
+  Converter(const checkpoint::SafetensorsFile& file, DataType type)
+      : file_(file), type_(type) {}
+
+  std::span<const std::byte> operator()(const NamedTensor& source) {
+    if (source.type == type_) return source.data;
+    converted_ = read(source).to(scalar_type(type_));
+    file_.file().drop(source.data);
+    require(at::isfinite(converted_).all().item<bool>(),
+            "[export] got numbers in {} that {} can't hold; want another "
+            "--dtype",
+            source.name, name(type_));
+    return {static_cast<const std::byte*>(converted_.const_data_ptr()),
+            converted_.nbytes()};
+  }
+
+ private:
+  const checkpoint::SafetensorsFile& file_;
+  DataType type_;
+  at::Tensor converted_;
+};
+
+/// A folder that is there under its name once it is complete.
+class NewFolder {
+ public:
+  explicit NewFolder(const std::string& path)
+      : path_(fs::absolute(path).lexically_normal()) {
+    if (!path_.has_filename()) path_ = path_.parent_path();  // "…/"
+    partial_ = path_.string() + ".partial";
+    std::error_code error;
+    require(!fs::exists(path_, error) && !error,
+            "[export] got --out {}, which exists; want a new folder", path);
+    fs::remove_all(partial_, error);
+    fs::create_directories(partial_, error);
+    require(!error, "[export] can't make {}: {}", partial_.string(),
+            error.message());
+  }
+  ~NewFolder() {
+    std::error_code ignored;
+    fs::remove_all(partial_, ignored);
+  }
+  NewFolder(const NewFolder&) = delete;
+  NewFolder& operator=(const NewFolder&) = delete;
+
+  std::string file(const std::string& name) const { return partial_ / name; }
+  void complete() {
+    checkpoint::sync_folder(partial_);
+    std::error_code error;
+    fs::rename(partial_, path_, error);
+    if (error) {
+      throw Error(fmt::format("[export] can't make {}: {}", path_.string(),
+                              error.message()));
+    }
+    checkpoint::sync_folder(path_.parent_path());
+  }
+
+ private:
+  fs::path path_;
+  fs::path partial_;
+};
+
+}  // namespace
+
+ExportReport export_weights(const std::string& from, const std::string& out,
+                            std::optional<DataType> type) {
+  const std::string folder = checkpoint_of(from);
+  const config::TrainConfig config =
+      config::config_from_json(checkpoint::read_state(folder).config, folder);
+  ExportReport report{.checkpoint = folder,
+                      .type = type.value_or(checkpoint::data_type(
+                          accumulate_type(config.compute)))};
+  const Json json = config::to_hugging_face(config.model, name(report.type),
+                                            config.data.seq_len);
+  check_file(folder);
+  const checkpoint::SafetensorsFile file(folder + "/" + kWeightsFile);
+  std::vector<NamedTensor> tensors = weights_of(file, config);
+  std::map<std::string, NamedTensor> sources;
+  for (NamedTensor& tensor : tensors) {
+    sources[tensor.name] = tensor;
+    tensor.type = report.type;
+    report.parameters += c10::multiply_integers(tensor.shape);
+  }
+  report.tensors = static_cast<std::int64_t>(tensors.size());
+
+  NewFolder folder_out(out);
+  checkpoint::write_durable(folder_out.file("config.json"),
+                            json.dump(2) + "\n");
+  Converter convert(file, report.type);
+  // Transformers asks for this word.
+  report.bytes =
+      checkpoint::write_safetensors(folder_out.file(kWeightsFile), tensors,
+                                    [&](const NamedTensor& tensor) {
+                                      return convert(sources.at(tensor.name));
+                                    },
+                                    {{"format", "pt"}})
+          .bytes;
+  folder_out.complete();
+  return report;
+}
+
+}  // namespace ringweave::train

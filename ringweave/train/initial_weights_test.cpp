@@ -1,0 +1,301 @@
+#include "ringweave/train/initial_weights.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/checkpoint/test_folder.h"
+#include "ringweave/comm/local_ranks.h"
+#include "ringweave/models/reference.h"
+#include "ringweave/train/tensors.h"
+#include "ringweave/train/test_run.h"
+
+namespace ringweave::train {
+namespace {
+
+using checkpoint::DataType;
+using checkpoint::NamedTensor;
+using checkpoint::TestFolder;
+using models::Model;
+using models::Parameter;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
+
+/// Of a run that begins with the weights in `folder`.
+TrainConfig config_of(const TestFolder& folder,
+                      const std::string& pattern = "N") {
+  TrainConfig config = tiny(1, ElementType::float64);
+  config.model.pattern = pattern;
+  config.init.from = folder.path();
+  return config;
+}
+
+/// Weights of a Llama of the same sizes, in fp64 numbers that `type` holds,
+/// large enough that every layer matters.
+std::vector<Parameter> llama(config::ModelConfig model, DataType type,
+                             std::int64_t seed = 3) {
+  model.pattern = "N";
+  const Model shapes(model, ElementType::float64, {});
+  auto generator =
+      at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed));
+  std::vector<Parameter> weights;
+  for (const auto& [name, value] : shapes.parameters()) {
+    const at::Tensor drawn = at::randn(value.sizes(), generator, at::kDouble);
+    weights.push_back({name, (value.dim() == 1 ? 1 + 0.3 * drawn : 0.4 * drawn)
+                                 .to(scalar_type(type))
+                                 .to(at::kDouble)});
+  }
+  return weights;
+}
+
+void write(const TestFolder& folder, const std::vector<Parameter>& weights,
+           DataType type = DataType::float64) {
+  const std::string file = folder.file(checkpoint::kWeightsFile);
+  std::filesystem::remove(file);
+  std::vector<NamedTensor> tensors;
+  std::map<std::string, at::Tensor> values;
+  for (const auto& [name, value] : weights) {
+    tensors.push_back(
+        {.name = name, .type = type, .shape = value.sizes().vec()});
+    values[name] = value.to(scalar_type(type)).contiguous();
+  }
+  const auto bytes = [&](const NamedTensor& tensor) {
+    const at::Tensor& value = values.at(tensor.name);
+    return std::span(static_cast<const std::byte*>(value.const_data_ptr()),
+                     value.nbytes());
+  };
+  checkpoint::write_safetensors(file, tensors, bytes);
+}
+
+/// The model of one rank that has begun with the folder's weights.
+void with_model(
+    const TrainConfig& config,
+    const std::function<void(const Model&, comm::Communicator&)>& use) {
+  const InitialWeights initial(config);
+  comm::run_ranks(1, [&](Rank, std::shared_ptr<comm::Transport> transport) {
+    comm::Communicator communicator(std::move(transport));
+    const Model model(config.model, config.compute, config.seed);
+    initial.copy_to(model, communicator);
+    use(model, communicator);
+  });
+}
+
+std::string refusal(const TrainConfig& config) {
+  try {
+    const InitialWeights initial(config);
+  } catch (const InvalidArgument& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+/// The tensor of `weights` with that name.
+Parameter& find(std::vector<Parameter>& weights, const std::string& name) {
+  return *std::ranges::find(weights, name, &Parameter::name);
+}
+
+// The reference computes with the tensors themselves, by their names.
+TEST(InitialWeights, LossIsThatOfThePlainModelOnTheFolder) {
+  for (const bool tied : {false, true}) {
+    const TestFolder folder("init");
+    TrainConfig config = config_of(folder);
+    config.model.tie_embeddings = tied;
+    config.model.norm_eps = 1e-3;
+    const std::vector<Parameter> weights =
+        llama(config.model, DataType::bfloat16);
+    write(folder, weights, DataType::bfloat16);
+    auto generator = at::detail::createCPUGenerator(9);
+    const at::Tensor sequences =
+        at::randint(0, config.model.vocab_size, {2, 12}, generator, at::kLong);
+    const double want =
+        models::test::reference_loss(config.model, weights, sequences)
+            .item<double>();
+    with_model(config, [&](const Model& model, comm::Communicator& own) {
+      const models::Context context = models::make_context(
+          config.model, config.compute,
+          {.layout = schedule::Layout::contiguous(11, 1),
+           .softmax = schedule::strategy_from_name("ring"),
+           .linear = schedule::state_exchange_from_name("chain")},
+          own);
+      const models::Shard shard = models::shard_sequences(sequences, context);
+      EXPECT_NEAR(models::loss(model.forward(shard.tokens, context),
+                               shard.labels, 2 * 11)
+                      .item<double>(),
+                  want, 1e-10);
+    });
+  }
+}
+
+TEST(InitialWeights, AreThoseOfTheFileInEachType) {
+  for (const DataType type : {DataType::float64, DataType::float32,
+                              DataType::bfloat16, DataType::float16}) {
+    const TestFolder folder("init");
+    TrainConfig config = config_of(folder);
+    const std::vector<Parameter> weights = llama(config.model, type);
+    write(folder, weights, type);
+    for (const ElementType compute :
+         {ElementType::float64, ElementType::float32, ElementType::bfloat16}) {
+      config.compute = compute;
+      with_model(config, [&](const Model& model, comm::Communicator&) {
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+          const auto& [name, value] = model.parameters()[i];
+          EXPECT_EQ(name, weights[i].name);
+          EXPECT_TRUE(value.equal(weights[i].value.to(value.scalar_type())))
+              << name;
+          EXPECT_TRUE(value.is_leaf() && value.requires_grad());
+        }
+      });
+    }
+  }
+}
+
+TEST(InitialWeights, WhatOnlyTheNewLayersHaveIsDrawnAsWithoutAFolder) {
+  for (const std::string& kind : config::linear_family_names()) {
+    const TestFolder folder("init");
+    TrainConfig config = config_of(folder, "LLLN");
+    config.model.linear = config::LinearConfig(kind);
+    std::vector<Parameter> weights = llama(config.model, DataType::float64);
+    write(folder, weights);
+    const InitialWeights initial(config);
+    const Model drawn(config.model, config.compute, config.seed);
+    EXPECT_EQ(initial.taken().size(), weights.size());
+    EXPECT_EQ(initial.taken().size() + initial.drawn().size(),
+              drawn.parameters().size());
+    with_model(config, [&](const Model& model, comm::Communicator&) {
+      for (std::size_t i = 0; i < drawn.parameters().size(); ++i) {
+        const auto& [name, value] = model.parameters()[i];
+        const bool is_drawn =
+            std::ranges::find(initial.drawn(), name) != initial.drawn().end();
+        EXPECT_TRUE(value.equal(is_drawn ? drawn.parameters()[i].value
+                                         : find(weights, name).value))
+            << name;
+      }
+    });
+    if (kind == "lightning") {
+      EXPECT_THAT(by_layers(initial.drawn()),
+                  ElementsAre("model.layers.0-2.self_attn.o_norm.weight"));
+    }
+    if (kind == "gla") {
+      EXPECT_THAT(initial.drawn(),
+                  IsSupersetOf({"model.layers.2.self_attn.gk_proj.1.bias",
+                                "model.layers.0.self_attn.g_proj.weight"}));
+    }
+  }
+}
+
+TEST(InitialWeights, SkippedTensorsAreDrawn) {
+  const TestFolder folder("init");
+  TrainConfig config = config_of(folder);
+  config::ModelConfig other = config.model;
+  other.vocab_size += 7;
+  write(folder, llama(other, DataType::float64));
+  const std::string embedding = "model.embed_tokens.weight";
+  EXPECT_THAT(refusal(config),
+              AllOf(HasSubstr(embedding), HasSubstr("[263, 16]"),
+                    HasSubstr("want float64 [256, 16]"),
+                    HasSubstr("--init-skip " + embedding)));
+  config.init.skip = {embedding};
+  EXPECT_THAT(refusal(config), HasSubstr("tensor lm_head.weight"));
+  config.init.skip.push_back("lm_head.weight");
+  const InitialWeights initial(config);
+  EXPECT_THAT(initial.drawn(), ElementsAre(embedding, "lm_head.weight"));
+  config.init.skip = {"lm_head.wieght"};
+  EXPECT_THAT(refusal(config),
+              AllOf(HasSubstr("init.skip"), HasSubstr("lm_head.wieght"),
+                    HasSubstr("lm_head.weight\"")));
+}
+
+TEST(InitialWeights, OtherTensorsThanTheModelsAreRefused) {
+  const TestFolder folder("init");
+  const TrainConfig config = config_of(folder);
+  const std::vector<Parameter> weights = llama(config.model, DataType::float64);
+
+  std::vector<Parameter> some = weights;
+  std::erase_if(some, [](const Parameter& weight) {
+    return weight.name == "model.layers.1.self_attn.k_proj.weight";
+  });
+  write(folder, some);
+  EXPECT_THAT(refusal(config),
+              HasSubstr("no tensor model.layers.1.self_attn.k_proj.weight"));
+
+  std::vector<Parameter> more = weights;
+  more.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq",
+                  at::ones({2}, at::kDouble)});
+  write(folder, more);
+  EXPECT_EQ(refusal(config), "accepted");
+  more.push_back(
+      {"model.layers.0.self_attn.q_proj.bias", at::ones({16}, at::kDouble)});
+  write(folder, more);
+  EXPECT_THAT(refusal(config),
+              HasSubstr("a tensor model.layers.0.self_attn.q_proj.bias"));
+
+  TrainConfig fewer = config;
+  fewer.model.layers = 3;
+  write(folder, weights);
+  EXPECT_THAT(refusal(fewer), HasSubstr("a tensor model.layers.3."));
+
+  std::filesystem::remove(folder.file(checkpoint::kWeightsFile));
+  const std::vector<std::int64_t> numbers(16, 1);
+  checkpoint::write_safetensors(folder.file(checkpoint::kWeightsFile),
+                                {{"model.embed_tokens.weight",
+                                  DataType::int64,
+                                  {4, 4},
+                                  std::as_bytes(std::span(numbers))}});
+  EXPECT_THAT(refusal(config),
+              AllOf(HasSubstr("int64"), HasSubstr("floating point")));
+}
+
+TEST(InitialWeights, AHeadBesideTiedEmbeddingsMustBeThem) {
+  const TestFolder folder("init");
+  TrainConfig config = config_of(folder);
+  std::vector<Parameter> weights = llama(config.model, DataType::float64);
+  config.model.tie_embeddings = true;
+  write(folder, weights);
+  EXPECT_THAT(refusal(config), HasSubstr("a lm_head.weight beside tied"));
+  find(weights, "lm_head.weight").value =
+      find(weights, "model.embed_tokens.weight").value;
+  write(folder, weights);
+  EXPECT_EQ(refusal(config), "accepted");
+}
+
+TEST(InitialWeights, RanksWithOtherWeightsAllSaySo) {
+  const TestFolder one("init"), other("init-other");
+  const TrainConfig config = config_of(one);
+  write(one, llama(config.model, DataType::float64, 3));
+  write(other, llama(config.model, DataType::float64, 4));
+  std::vector<std::string> texts(3);
+  comm::rank_outcomes(
+      3, [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
+        comm::Communicator communicator(std::move(transport));
+        const InitialWeights initial(config_of(rank == 2 ? other : one));
+        const Model model(config.model, config.compute, 0);
+        try {
+          initial.copy_to(model, communicator);
+        } catch (const InvalidArgument& error) {
+          texts[rank] = error.what();
+          throw;
+        }
+      });
+  for (const std::string& text : texts) {
+    EXPECT_THAT(text, HasSubstr("other weights on rank 2 than on rank 1"));
+  }
+}
+
+TEST(InitialWeights, NamesOfLayersAreJoined) {
+  EXPECT_THAT(
+      by_layers({"model.embed_tokens.weight", "model.layers.0.a.weight",
+                 "model.layers.0.b", "model.layers.1.a.weight",
+                 "model.layers.2.a.weight", "model.layers.2.b",
+                 "model.layers.10.b", "model.layers.x.b", "model.layers.7"}),
+      ElementsAre("model.embed_tokens.weight", "model.layers.0-2.a.weight",
+                  "model.layers.0,2,10.b", "model.layers.x.b",
+                  "model.layers.7"));
+  EXPECT_TRUE(by_layers({}).empty());
+}
+
+}  // namespace
+}  // namespace ringweave::train

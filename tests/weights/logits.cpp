@@ -1,0 +1,87 @@
+// For tests: the logits of a folder of Hugging Face weights.
+//
+//   ringweave_logits FOLDER TOKENS OUT COMPUTE RANKS
+//
+// TOKENS: a safetensors file with "tokens", (batch, tokens) int64. OUT gets
+// "logits", (batch, tokens, vocab_size), in the type COMPUTE.
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "ringweave/base/error.h"
+#include "ringweave/comm/local_ranks.h"
+#include "ringweave/config/hugging_face.h"
+#include "ringweave/tensor/scalar_type.h"
+#include "ringweave/train/initial_weights.h"
+#include "ringweave/train/tensors.h"
+
+namespace ringweave {
+namespace {
+
+config::TrainConfig config_of(const std::string& folder) {
+  Json json = {{"format", "ringweave.config"},
+               {"version", 1},
+               {"init", {{"from", folder}}}};
+  config::take_model_from_folder(json, "logits");
+  return config::config_from_json(json, "logits");
+}
+
+at::Tensor read_tokens(const std::string& path) {
+  const checkpoint::SafetensorsFile file(path);
+  const checkpoint::NamedTensor& tokens = file.tensors().at(0);
+  require(tokens.type == checkpoint::DataType::int64, "[logits] got {}",
+          describe(tokens));
+  const at::Tensor read = at::empty(tokens.shape, at::kLong);
+  std::memcpy(read.mutable_data_ptr(), tokens.data.data(), tokens.data.size());
+  return read;
+}
+
+at::Tensor logits(const config::TrainConfig& config, const at::Tensor& tokens,
+                  int ranks) {
+  const at::NoGradGuard no_gradients;
+  const train::InitialWeights initial(config);
+  const at::Tensor all =
+      at::empty({tokens.size(0), tokens.size(1), config.model.vocab_size},
+                tensor::scalar_type(config.compute));
+  std::mutex mutex;
+  comm::run_ranks(ranks, [&](Rank, std::shared_ptr<comm::Transport> transport) {
+    const at::NoGradGuard none_here;
+    comm::Communicator communicator(std::move(transport));
+    const models::Context context = models::make_context(
+        config.model, config.compute,
+        {.layout = schedule::Layout::zigzag(tokens.size(1), ranks),
+         .softmax = schedule::strategy_from_name("multi_ring"),
+         .linear = schedule::state_exchange_from_name("chain")},
+        communicator);
+    const models::Model model(config.model, config.compute, 0);
+    initial.copy_to(model, communicator);
+    const at::Tensor own =
+        model.forward(tokens.index_select(1, context.positions), context);
+    const std::scoped_lock lock(mutex);
+    at::Tensor(all).index_copy_(1, context.positions, own);
+  });
+  return all;
+}
+
+}  // namespace
+}  // namespace ringweave
+
+int main(int count, char** arguments) {
+  using namespace ringweave;
+  try {
+    require(count == 6, "[logits] got {} arguments; want 5", count - 1);
+    config::TrainConfig config = config_of(arguments[1]);
+    config.compute = element_type_from_name(arguments[4]);
+    const at::Tensor all =
+        logits(config, read_tokens(arguments[2]), std::stoi(arguments[5]));
+    checkpoint::write_safetensors(arguments[3], {train::named("logits", all)});
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
+  }
+}
