@@ -31,11 +31,10 @@ at::Tensor ParameterMaker::filled(const std::string& name,
 
 at::Tensor ParameterMaker::add(const std::string& name, at::IntArrayRef shape,
                                const std::function<at::Tensor()>& draw) {
-  const at::Tensor value =
-      generator_.defined()
-          ? draw().to(type_)
-          : at::empty(shape, at::device(at::kMeta).dtype(type_));
-  const at::Tensor leaf = value.requires_grad_(true);
+  at::Tensor leaf = generator_.defined()
+                        ? draw().to(type_)
+                        : at::empty(shape, at::device(at::kMeta).dtype(type_));
+  leaf.requires_grad_(true);
   parameters_.push_back({name, leaf});
   return leaf;
 }

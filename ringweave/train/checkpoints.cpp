@@ -23,7 +23,6 @@
 namespace ringweave::train {
 namespace {
 
-using checkpoint::FileSum;
 using checkpoint::Manifest;
 using checkpoint::NamedTensor;
 using checkpoint::SafetensorsFile;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/tensor/scalar_type.h"
@@ -46,7 +47,7 @@ NamedTensor named(const std::string& name, const at::Tensor& tensor) {
 }
 
 at::Tensor read(const NamedTensor& tensor) {
-  const at::Tensor copy = at::empty(tensor.shape, scalar_type(tensor.type));
+  at::Tensor copy = at::empty(tensor.shape, scalar_type(tensor.type));
   // The file need not align numbers.
   std::memcpy(copy.mutable_data_ptr(), tensor.data.data(), tensor.data.size());
   return copy;
@@ -58,8 +59,7 @@ void copy(const NamedTensor& from, const at::Tensor& tensor) {
     return;
   }
   const at::NoGradGuard no_gradients;
-  const at::Tensor target = tensor;
-  target.copy_(read(from));
+  tensor.copy_(read(from));
 }
 
 }  // namespace ringweave::train

@@ -9,8 +9,10 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
@@ -36,7 +38,7 @@ at::Tensor read_tokens(const std::string& path) {
   const checkpoint::NamedTensor& tokens = file.tensors().at(0);
   require(tokens.type == checkpoint::DataType::int64, "[logits] got {}",
           describe(tokens));
-  const at::Tensor read = at::empty(tokens.shape, at::kLong);
+  at::Tensor read = at::empty(tokens.shape, at::kLong);
   std::memcpy(read.mutable_data_ptr(), tokens.data.data(), tokens.data.size());
   return read;
 }
@@ -45,7 +47,7 @@ at::Tensor logits(const config::TrainConfig& config, const at::Tensor& tokens,
                   int ranks) {
   const at::NoGradGuard no_gradients;
   const train::InitialWeights initial(config);
-  const at::Tensor all =
+  at::Tensor all =
       at::empty({tokens.size(0), tokens.size(1), config.model.vocab_size},
                 tensor::scalar_type(config.compute));
   std::mutex mutex;
@@ -63,23 +65,27 @@ at::Tensor logits(const config::TrainConfig& config, const at::Tensor& tokens,
     const at::Tensor own =
         model.forward(tokens.index_select(1, context.positions), context);
     const std::scoped_lock lock(mutex);
-    at::Tensor(all).index_copy_(1, context.positions, own);
+    all.index_copy_(1, context.positions, own);
   });
   return all;
+}
+
+void write_logits(const std::vector<std::string>& arguments) {
+  require(arguments.size() == 5, "[logits] got {} arguments; want 5",
+          arguments.size());
+  config::TrainConfig config = config_of(arguments[0]);
+  config.compute = element_type_from_name(arguments[3]);
+  const at::Tensor all =
+      logits(config, read_tokens(arguments[1]), std::stoi(arguments[4]));
+  checkpoint::write_safetensors(arguments[2], {train::named("logits", all)});
 }
 
 }  // namespace
 }  // namespace ringweave
 
 int main(int count, char** arguments) {
-  using namespace ringweave;
   try {
-    require(count == 6, "[logits] got {} arguments; want 5", count - 1);
-    config::TrainConfig config = config_of(arguments[1]);
-    config.compute = element_type_from_name(arguments[4]);
-    const at::Tensor all =
-        logits(config, read_tokens(arguments[2]), std::stoi(arguments[5]));
-    checkpoint::write_safetensors(arguments[3], {train::named("logits", all)});
+    ringweave::write_logits({arguments + 1, arguments + count});
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}\n", error.what());
     return 1;
