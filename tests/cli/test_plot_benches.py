@@ -65,9 +65,9 @@ class BenchTest(python_command.CommandTest):
 
     def draw(self, *contents):
         """The figure of files of these contents, named a.json, b.json, …"""
-        from ringweave.commands.bench_results import read_bench
+        from ringweave.commands.bench_results import read
         from ringweave.commands.draw_benches import draw
-        return draw([read_bench(str(self.file(content, f"{chr(97 + i)}.json")))
+        return draw([read(str(self.file(content, f"{chr(97 + i)}.json")))
                      for i, content in enumerate(contents)])
 
     def texts(self, panel):

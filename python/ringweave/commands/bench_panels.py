@@ -11,11 +11,9 @@ a picture, and has
     legend    label -> what stands for it
 """
 
-import itertools
-
 from ringweave.commands import canvas
 from ringweave.commands.bench_results import Ratio, Time
-from ringweave.commands.common import library
+from ringweave.commands.common import Fault, library
 
 WIDTH = 11.0  # inches of a picture
 LETTER = 0.068  # inches of a letter in small print, rather too many
@@ -24,8 +22,10 @@ SMALL = "small"
 # which is faint on white. Curves differ by their markers too.
 BLUE, ORANGE, GREEN, RED, PINK, SKY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+MOST_CASES = 200  # of a picture with a bar for each
 COLORS = (BLUE, RED, GREEN, PINK, ORANGE, SKY, "#666666", "#882255")
 MARKERS = "osD^vPX<>*"
+MOST_NAMES = 40  # for which a colour and a marker are together new
 BARE = "the same messages at once (bare)"
 BOUND = "bound of all transfers"
 # Least and most.
@@ -79,6 +79,9 @@ class Bars:
     unit = "s"
 
     def __init__(self, cases):
+        if len(cases) > MOST_CASES:
+            raise Fault(f"got {len(cases)} cases; want at most {MOST_CASES} in "
+                        "a picture")
         self.legend = {}
         self.ends = []  # of bars, on the x axis, and letters of their texts
         self.name_letters = max(len(line) for case in cases
@@ -188,8 +191,11 @@ class Steps(Bars):
 
     def __init__(self, cases):
         parts = dict.fromkeys(part for case in cases for part in case.parts)
-        self.colors = dict(zip(parts, itertools.cycle(
-            (SKY, RED, ORANGE, GREEN, PINK, BLUE, "#666666"))))
+        colors = (SKY, RED, ORANGE, GREEN, PINK, BLUE, "#666666")
+        if len(parts) > len(colors):
+            raise Fault(f"got {len(parts)} parts of a step; want at most "
+                        f"{len(colors)}, one per colour")
+        self.colors = dict(zip(parts, colors))
         self.several = len({case.seq_len for case in cases}) > 1
         super().__init__(cases)
 
@@ -238,12 +244,20 @@ class Curves:
     def __init__(self, cases):
         self.columns = columns_of(cases)
         self.sizes = sorted({case.bytes for case in cases})
+        for case in cases:
+            if not case.seconds.median:
+                raise Fault(f"got 0 seconds of {case.name} {case.direction}; "
+                            "want more, since curves over sizes have "
+                            "logarithmic axes")
         names = dict.fromkeys(case.name for case in cases)
+        if len(names) > MOST_NAMES:
+            raise Fault(f"got {len(names)} names of cases with several sizes; "
+                        f"want at most {MOST_NAMES}, a curve each")
         self.styles = {name: {"color": COLORS[i % len(COLORS)],
                               "marker": MARKERS[i % len(MARKERS)]}
                        for i, name in enumerate(names)}
         line = library("matplotlib.lines").Line2D
-        self.legend = {canvas.plain(name): line([], [], **style)
+        self.legend = {name: line([], [], **style)
                        for name, style in self.styles.items()}
         for label, (seconds, style) in self.beside.items():
             if any(seconds(case) is not None for case in cases):

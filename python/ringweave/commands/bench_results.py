@@ -1,12 +1,14 @@
-"""Reads what `ringweave bench … --json` printed into files."""
+"""Reads what `ringweave bench … --json` printed into files, and tells it from runs."""
 
 import collections
 import copy
+import itertools
 import json
-import math
 import os
 
-from ringweave.commands.common import Fault, reading
+from ringweave.commands.canvas import clean
+from ringweave.commands.common import MOST_BYTES, Fault, lines_in, too_long
+from ringweave.commands.run_metrics import METRICS, Run
 
 WANTED = "the JSON of a benchmark, or a run's folder or metrics.jsonl"
 
@@ -26,7 +28,13 @@ Ratio = collections.namedtuple("Ratio", "name ratio")
 Step = collections.namedtuple(
     "Step", "softmax linear seq_len seconds parts tokens_per_second peak_bytes")
 
+PASSES = ("forward", "backward")
 BENCHES = ("exchange", "attention", "linear", "model")
+# Beyond it a picture's own numbers overflow.
+MOST = 1e18
+# What may differ between files that measured parts of the same: how often, and
+# what was measured beside the cases.
+MEASURED = ("repeat", "slow_links", "median_link_bytes_per_second")
 EMULATED = "attention --compute emulate"
 
 
@@ -47,7 +55,7 @@ class Bench:
         if not isinstance(cases, list) or not cases:
             raise Fault(f'{path}: got no "cases"; want {WANTED}')
         self.cases = [
-            _READERS[self.title](_Fields(case, f"{path}: case {number}"))
+            _READERS[self.title](Fields(case, f"{path}: case {number}"))
             for number, case in enumerate(cases, 1)]
         for key, count in collections.Counter(map(_key, self.cases)).items():
             if count > 1:
@@ -56,26 +64,29 @@ class Bench:
                       if name != "cases"}
 
 
-def read_bench(path):
-    """The benchmark in the file `path`; None if it has lines, as metrics do."""
-    if not os.path.lexists(path):
-        raise Fault(f"no such file: {path}; want {WANTED}")
-    with reading(path), open(path, "rb") as stream:
-        data = stream.read()
+def read(path):
+    """The Run or the Bench at `path`."""
+    if os.path.isdir(path) or os.path.basename(path) == METRICS:
+        return Run(path)
+    lines = lines_in(path, WANTED)
+    data = bytearray(next(lines, b""))
+    value = _json(data)
+    if isinstance(value, dict) and "kind" in value and "bench" not in value:
+        return Run(path, itertools.chain([data], lines))
+    for line in lines:
+        data += line
+        if len(data) > MOST_BYTES:
+            raise too_long(path, WANTED)
     if not data.strip():
         raise Fault(f"{path} is empty; want {WANTED}")
     value = _json(data)
     if value is None:
-        if isinstance(_json(data.partition(b"\n")[0]), dict):
-            return None  # the reader of metrics names the line that is wrong
-        raise Fault(f"{path}: got no JSON; want {WANTED}")
-    if isinstance(value, dict) and "bench" not in value and "kind" in value:
-        return None  # metrics of one line
+        raise Fault(f"{path}: got no JSON, or several; want {WANTED}")
     if not isinstance(value, dict) or "bench" not in value:
         raise Fault(f'{path}: got JSON without "bench"; want {WANTED}')
     if value["bench"] not in BENCHES:
-        raise Fault(f'{path}: got "bench" {json.dumps(value["bench"])}; want '
-                    f"{', '.join(BENCHES)}")
+        raise Fault(f'{path}: got "bench" {json.dumps(value["bench"])[:40]}; '
+                    f"want {', '.join(BENCHES)}")
     return Bench(path, value)
 
 
@@ -101,14 +112,14 @@ def joined(benches):
 
 def _machine(bench):
     """The facts, without those that were measured."""
-    return {name: value for name, value in bench.facts.items() if name not in
-            ("repeat", "slow_links", "median_link_bytes_per_second")}
+    return {name: value for name, value in bench.facts.items()
+            if name not in MEASURED}
 
 
 def _key(case):
     """What tells a case from the others of its benchmark, as a text."""
     key = case[:1] if isinstance(case, Ratio) else case[:3]
-    return " ".join(str(part) for part in key if part is not None)
+    return " ".join(str(part) for part in key if part != "")
 
 
 def _json(data):
@@ -118,8 +129,8 @@ def _json(data):
         return None
 
 
-class _Fields:
-    """The fields of a case; one that is wrong is a Fault that says where."""
+class Fields:
+    """The fields of a case, or those beside the cases; one that is wrong is a Fault that says where."""
 
     def __init__(self, values, where):
         if not isinstance(values, dict):
@@ -132,12 +143,23 @@ class _Fields:
 
     def text(self, name):
         if not isinstance(self.values.get(name), str):
-            raise self._fault(name, "a text")
+            raise self.fault(name, "a text")
+        return self.values[name]
+
+    def truth(self, name):
+        if not isinstance(self.values.get(name), bool):
+            raise self.fault(name, "true or false")
+        return self.values[name]
+
+    def whole(self, name):
+        if type(self.values.get(name)) is not int or not (
+                0 <= self.values[name] <= MOST):
+            raise self.fault(name, f"a whole number from 0 to {MOST:g}")
         return self.values[name]
 
     def number(self, name, least=0):
         if not _is_number(self.values.get(name)) or self.values[name] < least:
-            raise self._fault(name, f"a number of at least {least}")
+            raise self.fault(name, f"a number from {least} to {MOST:g}")
         return float(self.values[name])
 
     def spread(self, name, least=0):
@@ -146,27 +168,28 @@ class _Fields:
                    for part in ("median", "min", "max")]
         if not all(map(_is_number, numbers)) or not (
                 least <= numbers[1] <= numbers[0] <= numbers[2]):
-            raise self._fault(name, 'numbers 0 <= "min" <= "median" <= "max"')
+            raise self.fault(name, 'numbers 0 <= "min" <= "median" <= "max" '
+                             f"<= {MOST:g}")
         return Spread(*map(float, numbers))
 
     def optional(self, name, read):
         return read(name) if self.has(name) else None
 
-    def _fault(self, name, wanted):
+    def fault(self, name, wanted):
         got = (json.dumps(self.values[name])[:40] if name in self.values
                else "nothing")
-        return Fault(f'{self.where}: got {got} in "{name}"; want {wanted}')
+        return Fault(f'{self.where}: got {got} in {json.dumps(name)}; want '
+                     f"{wanted}")
 
 
 def _is_number(value):
-    try:
-        return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:  # an int beyond all floats
-        return False
+    return type(value) in (int, float) and abs(value) <= MOST  # NaN is not
 
 
 def _time(case):
-    return Time(case.text("name"), case.text("pass"), case.number("bytes", 1),
+    if case.text("pass") not in PASSES:
+        raise case.fault("pass", " or ".join(map(json.dumps, PASSES)))
+    return Time(clean(case.text("name")), case.text("pass"), case.number("bytes", 1),
                 case.spread("seconds"),
                 case.optional("bare_seconds", case.spread),
                 *(case.optional(f"{field}_seconds", case.number) for field in
@@ -174,19 +197,19 @@ def _time(case):
 
 
 def _ratio(case):
-    return Ratio(case.text("name"), case.spread("ratio"))
+    return Ratio(clean(case.text("name")), case.spread("ratio"))
 
 
 def _step(case):
-    parts = {field.removesuffix("_seconds").replace("_", " "):
+    parts = {clean(field.removesuffix("_seconds").replace("_", " ")):
              case.spread(field, least=-1e-9)  # a difference may be below 0
              for field in case.values if field.endswith("_seconds")}
     if not parts:
         raise Fault(f'{case.where}: got no part of a step; want fields such as '
                     '"compute_seconds"')
-    return Step(case.optional("softmax", case.text),
-                case.optional("linear", case.text),
-                case.number("seq_len"), case.spread("seconds"), parts,
+    return Step(clean(case.optional("softmax", case.text) or ""),
+                clean(case.optional("linear", case.text) or ""),
+                case.whole("seq_len"), case.spread("seconds"), parts,
                 case.optional("tokens_per_second", case.number),
                 case.optional("peak_memory_bytes", case.number))
 

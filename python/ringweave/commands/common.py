@@ -4,6 +4,9 @@ import argparse
 import contextlib
 import importlib
 import os
+import stat
+
+MOST_BYTES = 64 << 20
 
 
 class Fault(Exception):
@@ -72,6 +75,29 @@ def reading(path):
         raise Fault(f"can't read {path}: {reason(error)}") from None
 
 
+def lines_in(path, wanted):
+    """Yields the lines of a file, which is read once: it may be a pipe.
+
+    No line is longer than MOST_BYTES, nor is all that does not come from a
+    regular file, since a device or a pipe may have no end.
+    """
+    if not os.path.lexists(path):
+        raise Fault(f"no such file: {path}; want {wanted}")
+    with reading(path), open(path, "rb") as stream:
+        regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+        left = MOST_BYTES
+        while line := stream.readline(left + 1):
+            if len(line) > left:
+                raise too_long(path, wanted)
+            yield line
+            if not regular:
+                left -= len(line)
+
+
+def too_long(path, wanted):
+    return Fault(f"{path}: got more than {MOST_BYTES >> 20} MiB; want {wanted}")
+
+
 @contextlib.contextmanager
 def writing(path):
     """An OSError while `path` is written becomes a Fault of code 1."""
@@ -88,6 +114,15 @@ def check_output(path):
         raise Fault(f"got {path} to write to, a folder; want a file")
     if not os.path.isdir(folder):
         raise Fault(f"got {path} to write to; there is no folder {folder}")
+
+
+def check_apart(path, inputs):
+    """A Fault if the output would take the place of a file that it is from."""
+    for file in inputs:
+        with contextlib.suppress(OSError):  # most often: no output yet
+            if os.path.samefile(path, file):
+                raise Fault(f"got {path} to write to, which is also an input; "
+                            "want another --out")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import collections
 import math
 
 from ringweave.commands import canvas
-from ringweave.commands.common import library, readable
+from ringweave.commands.common import library
 from ringweave.commands.run_metrics import number_in
 
 
@@ -22,7 +22,8 @@ def means(values, count):
 def names_of(runs):
     """A name for each: that of its folder, or its path where two are alike."""
     names = collections.Counter(run.name for run in runs)
-    return [readable(run.name if names[run.name] == 1 else run.given)
+    return [canvas.clean(run.name if names[run.name] == 1 else run.given,
+                         canvas.FILE_LETTERS)
             for run in runs]
 
 

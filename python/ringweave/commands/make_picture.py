@@ -3,10 +3,10 @@
 import os
 
 from ringweave.commands import draw_benches, draw_runs
-from ringweave.commands.bench_results import read_bench
+from ringweave.commands.bench_results import Bench, read
 from ringweave.commands.common import (
-    Fault, Parser, check_output, positive, readable, replaced, writing)
-from ringweave.commands.run_metrics import Run
+    Fault, Parser, check_apart, check_output, positive, readable, replaced,
+    writing)
 
 DESCRIPTION = """\
 Draws loss, tokens per second and the share of time spent waiting, of one run or
@@ -33,7 +33,7 @@ def arguments_from(words):
     parser.add_argument("--out", metavar="FILE",
                         help="a .png or .svg, replaced if it exists (plot.png "
                         "in the run's folder, a .png beside the benchmark; of "
-                        "several, plot.png in this folder)")
+                        "several, or of a pipe, plot.png in this folder)")
     parser.add_argument("--x", choices=("step", "seconds"),
                         help="runs over steps, or over the seconds that steps "
                         "took (step)")
@@ -53,6 +53,7 @@ def main(words):
         raise Fault(f"got --out {out}; want a name that ends with "
                     f"{' or '.join(FORMATS)}")
     check_output(out)
+    check_apart(out, [given.path for given in runs + benches])
     if benches:
         for option in ("x", "smooth"):
             if getattr(arguments, option) is not None:
@@ -73,11 +74,8 @@ def _read(files):
     """(runs, benches), of which one is empty and the other of one kind."""
     runs, benches = [], []
     for file in files:
-        bench = None if os.path.isdir(file) else read_bench(file)
-        if bench is None:
-            runs.append(Run(file))
-        else:
-            benches.append(bench)
+        given = read(file)
+        (benches if isinstance(given, Bench) else runs).append(given)
     if runs and benches:
         raise Fault(f"got {runs[0].given}, a run, and {benches[0].path}, a "
                     "benchmark; want only runs or only benchmarks")
@@ -90,7 +88,8 @@ def _read(files):
 
 
 def _default_out(runs, benches):
-    if len(runs) + len(benches) > 1:
+    first, *more = runs + benches
+    if more or not os.path.isfile(first.path):  # nothing lies beside a pipe
         return "plot.png"
     if runs:
         return os.path.join(runs[0].folder, "plot.png")

@@ -6,7 +6,7 @@ import sys
 import time
 
 from ringweave.commands import documents, text_tokenizer
-from ringweave.commands.common import Fault, Parser, positive
+from ringweave.commands.common import Fault, Parser, check_apart, positive
 from ringweave.commands.token_file import TokenFile
 
 # What is encoded at once: enough for all threads, little beside a tokenizer.
@@ -67,7 +67,7 @@ def main(words):
         end = tokenizer.end_token()
     bos = _token(tokenizer, "--bos", arguments.bos)
     files = documents.files_of(arguments.inputs)
-    _check_apart(arguments.out, [arguments.tokenizer, *files])
+    check_apart(arguments.out, [arguments.tokenizer, *files])
 
     file = TokenFile(
         arguments.out, vocab_size=tokenizer.vocab_size,
@@ -96,14 +96,6 @@ def _token(tokenizer, option, text):
     if found is None:
         raise Fault(f"got {option} {text!r}, which the tokenizer does not have")
     return found
-
-
-def _check_apart(out, inputs):
-    """A Fault if the output would take the place of a file that it is from."""
-    for file in inputs:
-        with contextlib.suppress(OSError):  # most often: no output yet
-            if os.path.samefile(out, file):
-                raise Fault(f"got --out {out}, which is also an input")
 
 
 def _batches(texts):

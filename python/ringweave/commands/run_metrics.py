@@ -5,9 +5,11 @@ import math
 import os
 import sys
 
-from ringweave.commands.common import Fault, reading
+from ringweave.commands.common import Fault, lines_in
 
 METRICS = "metrics.jsonl"
+WANTED = f"the folder of a run, or its {METRICS}"
+MOST_STEPS = 1 << 53  # as floats, in which steps are drawn, they are exact
 
 
 class Run:
@@ -15,9 +17,10 @@ class Run:
 
     `path` is that of metrics.jsonl, `folder` where it lies, `name` that of the
     folder. Lines of kinds other than step, validation and resume are left out.
+    `lines` are those of the file, of a caller who has begun to read it.
     """
 
-    def __init__(self, given):
+    def __init__(self, given, lines=None):
         self.given = given
         self.path = (os.path.join(given, METRICS) if os.path.isdir(given)
                      else given)
@@ -28,16 +31,18 @@ class Run:
                  "resume": self.resumes}
         # Lines of steps and validations, in the order of the file.
         self.lines = []
-        for number, line in _objects(self.path):
+        for number, line in _objects(
+                self.path, lines or lines_in(self.path, WANTED)):
             where = f"{self.path}:{number}"
             if not isinstance(line.get("kind"), str):
                 raise Fault(f'{where}: got a line without a "kind"; want the '
                             "metrics of a run")
             if line["kind"] not in kinds:
                 continue
-            if type(line.get("step")) is not int:
+            step = line.get("step")
+            if type(step) is not int or not 0 <= step <= MOST_STEPS:
                 raise Fault(f'{where}: got a line of kind "{line["kind"]}" '
-                            'without a whole number "step"')
+                            'without a whole number "step", at most 2^53')
             kinds[line["kind"]].append(line)
             if line["kind"] != "resume":
                 self.lines.append(line)
@@ -66,26 +71,21 @@ def number_in(line, field):
         return math.nan
 
 
-def _objects(path):
+def _objects(path, lines):
     """Yields (number, object) of each line.
 
     The last line of a run that is under way, or was killed, may be half
     written. It has no line break then, and is left out with a note.
     """
-    if not os.path.lexists(path):
-        raise Fault(f"no such file: {path}; want the folder of a run, or its "
-                    f"{METRICS}")
-    with reading(path), open(path, "rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                value = json.loads(line.decode("utf-8"))
-            except (ValueError, RecursionError):
-                value = None
-            if isinstance(value, dict):
-                yield number, value
-            elif line.endswith(b"\n"):
-                raise Fault(f"{path}:{number}: got a line that is no JSON "
-                            "object")
-            else:
-                print(f"note: {path}:{number}: left out, half a line",
-                      file=sys.stderr)
+    for number, line in enumerate(lines, 1):
+        try:
+            value = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            yield number, value
+        elif line.endswith(b"\n"):
+            raise Fault(f"{path}:{number}: got a line that is no JSON object")
+        else:
+            print(f"note: {path}:{number}: left out, half a line",
+                  file=sys.stderr)
