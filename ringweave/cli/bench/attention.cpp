@@ -314,10 +314,15 @@ std::map<std::string, std::string> prepare(AttentionBench& bench,
           bench.options.heads, bench.kv_heads);
   bench.strategies = schedule::split_strategy_names(bench.strategy_list);
   check_distinct(bench.strategies, "--strategy", kWhere);
-  if (!bench.plan_file.empty()) read_plan(bench);
+  std::map<std::string, std::string> facts;
+  if (!bench.plan_file.empty()) {
+    read_plan(bench);
+    facts["plan"] = schedule::to_json(*bench.planned).dump();
+  }
   if (emulates) {
     prepare_emulation(bench, context);
-    return bench.emulated->facts;
+    facts.insert(bench.emulated->facts.begin(), bench.emulated->facts.end());
+    return facts;
   }
   check_memory_of_tensors(bench.options);
   if (!bench.schedule_files.empty()) read_schedules(bench);
@@ -334,13 +339,11 @@ std::map<std::string, std::string> prepare(AttentionBench& bench,
                                         error.what()));
     }
   }
-  std::map<std::string, std::string> facts;
   for (const auto* schedule : {&bench.forward, &bench.backward}) {
     if (*schedule) {
       facts[name((*schedule)->pass)] = schedule::to_json(**schedule).dump();
     }
   }
-  if (bench.planned) facts["plan"] = schedule::to_json(*bench.planned).dump();
   return facts;
 }
 
