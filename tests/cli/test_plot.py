@@ -57,6 +57,7 @@ class MetricsTest(python_command.CommandTest):
             good + '{"step": 3}\n': ["metrics.jsonl:19:", '"kind"'],
             good + '{"kind": "step"}\n': ["metrics.jsonl:19:", '"step"'],
             good + '{"kind": "step", "step": 1.5}\n': ["jsonl:19:", '"step"'],
+            good + f'{{"kind": "step", "step": {10**400}}}\n': ['"step"'],
             "": ["metrics.jsonl", "no lines of steps"],
             '{"kind": "resume", "step": 0}\n': ["no lines of steps"],
         }
@@ -203,6 +204,14 @@ class Plot(MetricsTest):
             self.assertEqual(done.code, 0)
             self.assertEqual(done.err, f"note: {folder}/metrics.jsonl:19: left "
                              "out, half a line\n")
+        folder = self.run_folder("new", [], whole[:8])
+        for given in (folder, folder / "metrics.jsonl"):
+            done = run("plot", given)
+            self.assertEqual(done.code, 2)
+            self.assertEqual(
+                done.err, f"note: {folder}/metrics.jsonl:1: left out, half a "
+                f"line\nerror: {folder}/metrics.jsonl has no lines of steps "
+                "yet\n")
         folder = self.run_folder(end=whole)
         self.assert_done(run("plot", folder))
         self.assertEqual(len(self.curves(self.draw(folder)[0])[0][0]), 11)

@@ -30,8 +30,9 @@ Step = collections.namedtuple(
 
 PASSES = ("forward", "backward")
 BENCHES = ("exchange", "attention", "linear", "model")
-# Beyond it a picture's own numbers overflow.
-MOST = 1e18
+# Beyond MOST a picture's own numbers overflow; what is nearer to 0 than LEAST
+# is 0, since a logarithmic axis down to it would fail too.
+MOST, LEAST = 1e18, 1e-18
 # What may differ between files that measured parts of the same: how often, and
 # what was measured beside the cases.
 MEASURED = ("repeat", "slow_links", "median_link_bytes_per_second")
@@ -160,7 +161,7 @@ class Fields:
     def number(self, name, least=0):
         if not _is_number(self.values.get(name)) or self.values[name] < least:
             raise self.fault(name, f"a number from {least} to {MOST:g}")
-        return float(self.values[name])
+        return _float(self.values[name])
 
     def spread(self, name, least=0):
         value = self.values.get(name)
@@ -170,7 +171,7 @@ class Fields:
                 least <= numbers[1] <= numbers[0] <= numbers[2]):
             raise self.fault(name, 'numbers 0 <= "min" <= "median" <= "max" '
                              f"<= {MOST:g}")
-        return Spread(*map(float, numbers))
+        return Spread(*map(_float, numbers))
 
     def optional(self, name, read):
         return read(name) if self.has(name) else None
@@ -184,6 +185,10 @@ class Fields:
 
 def _is_number(value):
     return type(value) in (int, float) and abs(value) <= MOST  # NaN is not
+
+
+def _float(number):
+    return float(number) if abs(number) >= LEAST else 0.0
 
 
 def _time(case):
