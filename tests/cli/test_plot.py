@@ -134,10 +134,12 @@ class Plot(MetricsTest):
         """null is how JSON has a loss that is no number."""
         loss, rate, _ = self.draw(self.run_folder(lines=[
             step(1), step(2, loss=None), step(3, loss="text"),
-            {"kind": "step", "step": 4, "loss": 10**400}, step(5)]))
+            {"kind": "step", "step": 4, "loss": 10**400},
+            step(5, loss=1e308, seconds=1e308)]))
         ((_, y),) = self.curves(loss)
         self.assertEqual([math.isnan(value) for value in y],
-                         [False, True, True, True, False])
+                         [False, True, True, True, True])
+        loss.figure.draw_without_rendering()
         self.assertTrue(math.isnan(self.curves(rate)[0][1][3]))
 
     def legend(self, panels):
@@ -184,6 +186,13 @@ class Plot(MetricsTest):
                           f"sys.exit(commands.run({command!r},"
                           " os.fsdecode(b'run-\\xff')))", folder.parent)
             self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_a_name_of_control_characters(self):
+        folder = self.run_folder("a\x01b\nc")
+        out = self.folder / "x.svg"
+        self.assert_done(run("plot", folder, "--out", out))
+        xml.etree.ElementTree.parse(out)
+        self.assertEqual(self.legend(self.draw(folder))[0], "a\ufffdb\ufffdc")
 
     def test_several_runs(self):
         folders = [self.run_folder(f"run-{number}") for number in range(12)]

@@ -479,7 +479,8 @@ class Refused(BenchTest):
         for field, value, *words in (
                 ("name", None, "null"), ("name", 3, "3"), ("pass", "absent"),
                 ("seconds", "absent", "nothing"), ("seconds", "x", '"x"'),
-                ("seconds", NAN), ("seconds", -1.0), ("seconds", True),
+                ("seconds", NAN), ("seconds", 1e308),
+                ("seconds", -1.0), ("seconds", True),
                 ("seconds", {"median": 1}, '"min"'),
                 ("seconds", {"median": 1, "min": 2, "max": 3}, '"median"'),
                 ("bound_seconds", "x"), ("bare_seconds", []),

@@ -1,4 +1,5 @@
-"""Reads what `ringweave bench … --json` printed into files, and tells it from runs."""
+"""Reads what `ringweave bench … --json` printed into files, and tells it from
+runs."""
 
 import collections
 import copy
@@ -131,7 +132,8 @@ def _json(data):
 
 
 class Fields:
-    """The fields of a case, or those beside the cases; one that is wrong is a Fault that says where."""
+    """The fields of a case, or those beside the cases; one that is wrong is a
+    Fault that says where."""
 
     def __init__(self, values, where):
         if not isinstance(values, dict):
@@ -194,8 +196,8 @@ def _float(number):
 def _time(case):
     if case.text("pass") not in PASSES:
         raise case.fault("pass", " or ".join(map(json.dumps, PASSES)))
-    return Time(clean(case.text("name")), case.text("pass"), case.number("bytes", 1),
-                case.spread("seconds"),
+    return Time(clean(case.text("name")), case.text("pass"),
+                case.number("bytes", 1), case.spread("seconds"),
                 case.optional("bare_seconds", case.spread),
                 *(case.optional(f"{field}_seconds", case.number) for field in
                   ("bound", "predicted", "compute", "overlapped")))
