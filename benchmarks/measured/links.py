@@ -6,7 +6,8 @@ tables.
 
 Without a PART all are measured, in about half an hour, on a computer that should
 do nothing else. FOLDER keeps what the program printed: one JSON file per command,
-which is not run again while its file is there. The release preset must be built,
+which is not run again while its file is there: use a new one for another build. The
+release preset must be built,
 or RINGWEAVE_BINARY and RINGWEAVE_LIBRARY name another.
 """
 
@@ -89,14 +90,14 @@ class Bench:
         path.write_text(json.dumps(made))
         return path
 
-    def bench(self, machine, *arguments, topology=True, repeat=None):
+    def bench(self, machine, *arguments, topology=True):
         """`ringweave bench arguments…` with a rank per namespace."""
-        words = ["bench", *arguments, "--repeat", repeat or self.repeat,
-                 "--json"]
+        words = ["bench", *arguments, "--repeat", self.repeat, "--json"]
         if topology:
             words += ["--topology", self.topology(machine)]
         words = list(map(str, words))
-        path = self.folder / f"{_hash([machine.topology, machine.options + machine.room, words])}.json"
+        key = [machine.topology, machine.options + machine.room, words]
+        path = self.folder / f"{_hash(key)}.json"
         if not path.exists():
             print("measuring:", machine.title, *words, file=sys.stderr)
             got = self._json(sys.executable, ROOT / "tools/fabric", "run",
@@ -214,10 +215,16 @@ EMULATED = [(MESH_4, 32768), (MESH_8, 16384)]
 RATIOS = [("1 : 4", 0.25), ("1 : 1", 1), ("4 : 1", 4)]
 
 
-def emulated(bench, machine, seq_len, ratio, repeat=None):
+def flops_of(machine, seq_len, ratio):
+    """Per second and rank: a causal pass takes `ratio` times as long as a shard
+    on a link."""
     shard = seq_len // machine.ranks * TOKEN_BYTES
-    flops = causal_flop(seq_len, machine.ranks) / (
+    return causal_flop(seq_len, machine.ranks) / (
         ratio * shard / machine.bytes_per_second)
+
+
+def emulated(bench, machine, seq_len, ratio):
+    flops = flops_of(machine, seq_len, ratio)
     return attention(bench, machine, seq_len, "multi_ring,direct", flops)["cases"]
 
 
@@ -235,7 +242,7 @@ def overlap(bench):
                     f"{1 / case['predicted_over_measured']:.3f}"])
     return "\n## Attention, computing emulated\n\n" + table(
         ["machine", "compute : transfer", "strategy", "pass", "compute, ms",
-         "transfer, ms", "longer one + a step, ms", "measured, ms", "/", "/ predicted"],
+         "transfer, ms", "overlapped, ms", "measured, ms", "/", "/ predicted"],
         rows)
 
 
@@ -257,7 +264,7 @@ SHAPES = [
 
 
 def sums(cases):
-    """Seconds of both passes, by strategy, from a pick of a case's fields."""
+    """Seconds of both passes, by strategy."""
     totals = {}
     for case in cases:
         totals[case["name"]] = (totals.get(case["name"], 0)
@@ -269,9 +276,7 @@ def choice(bench):
     """The planner's choice beside all strategies, measured."""
     rows = []
     for title, machine, seq_len, ratio, more in SHAPES:
-        shard = seq_len // machine.ranks * TOKEN_BYTES
-        flops = causal_flop(seq_len, machine.ranks) / (
-            ratio * shard / machine.bytes_per_second)
+        flops = flops_of(machine, seq_len, ratio)
         plan = bench.plan(
             machine, "--seq-len", seq_len, "--heads", HEADS, "--head-dim",
             HEAD_DIM, "--compute", "float32", "--device",

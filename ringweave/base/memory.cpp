@@ -32,9 +32,11 @@ std::int64_t peak_memory() {
   throw Error("[memory] got no VmHWM in /proc/self/status; want Linux's");
 }
 
-void reset_peak_memory() {
+bool reset_peak_memory() {
   malloc_trim(0);
-  std::ofstream("/proc/self/clear_refs") << 5;  // proc(5): resets VmHWM
+  std::ofstream file("/proc/self/clear_refs");
+  file << 5 << std::flush;  // proc(5): resets VmHWM
+  return file.good();
 }
 
 }  // namespace ringweave

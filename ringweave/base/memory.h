@@ -16,8 +16,8 @@ void require_memory(double bytes, std::string_view subject);
 /// The most resident bytes that this process had since its start, or since
 /// reset_peak_memory().
 std::int64_t peak_memory();
-/// Gives free memory of the heap back, and forgets the peak so far where the
-/// kernel lets it.
-void reset_peak_memory();
+/// Gives free memory of the heap back, and forgets the peak so far. Returns
+/// false where the kernel does not let it.
+bool reset_peak_memory();
 
 }  // namespace ringweave

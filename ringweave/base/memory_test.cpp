@@ -26,7 +26,7 @@ TEST(Memory, OnlyMoreThanThereIsIsRefused) {
 
 TEST(Memory, ThePeakStaysUntilItIsReset) {
   constexpr std::size_t kBytes = 64 << 20;
-  reset_peak_memory();
+  if (!reset_peak_memory()) GTEST_SKIP() << "the kernel keeps the peak";
   const std::int64_t before = peak_memory();
   { const std::vector<char> block(kBytes, 'x'); }
   const std::int64_t with_block = peak_memory();

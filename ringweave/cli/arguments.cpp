@@ -134,4 +134,10 @@ std::string fault(const CLI::App& app, const CLI::ParseError& error) {
   return error.what();
 }
 
+void check_repeat(int repeat, const char* where) {
+  constexpr int kMost = 1'000'000;
+  require(repeat >= 1 && repeat <= kMost, "{} got --repeat {}; want 1 to {}",
+          where, repeat, kMost);
+}
+
 }  // namespace ringweave::cli

@@ -10,7 +10,6 @@
 namespace ringweave::train {
 namespace {
 
-constexpr const char* kAuto = "auto";
 /// What a plan at start takes without parallel.device.
 constexpr const char* kDevice = "cpu";
 

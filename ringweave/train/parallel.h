@@ -12,6 +12,9 @@ namespace ringweave::train {
 using config::ParallelConfig;
 using config::TrainConfig;
 
+/// The name of a strategy or an exchange that the planner picks.
+inline constexpr const char* kAuto = "auto";
+
 struct Exchanges {
   schedule::Strategy softmax;
   schedule::StateExchangePtr linear;

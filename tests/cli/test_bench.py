@@ -168,8 +168,7 @@ class Bench(cli.CliTest):
 class Emulated(cli.CliTest):
     """Ranks wait for a device's times instead of computing."""
 
-    # 2 ranks: 64 · 64 · 3 / 4 pairs per head of each, at 4 · 64 FLOP per pair.
-    RATE = 1e9
+    RATE = 1e9  # FLOP per second
     ARGUMENTS = ["bench", "attention", "--compute", "emulate", "--ranks", 2,
                  "--seq-len", 1024, "--heads", 2, "--repeat", 2,
                  "--device", f"custom:rate={RATE},efficiency=1"]
@@ -178,6 +177,8 @@ class Emulated(cli.CliTest):
         got = self.results(*self.ARGUMENTS, "--json", "--strategy",
                            "ring,direct", "--topology", "mesh:ranks=2")
         self.assertEqual(got["compute"], "emulate")
+        self.assertEqual(got["kv_heads"], 2)
+        self.assertNotIn("threads", got)
         self.assertEqual([(case["name"], case["pass"]) for case in got["cases"]],
                          [("ring", "forward"), ("ring", "backward"),
                           ("direct", "forward"), ("direct", "backward")])
@@ -204,6 +205,14 @@ class Emulated(cli.CliTest):
                            "rings,synthesised", "--topology", "mesh:ranks=2")
         self.assertEqual(len(got["cases"]), 4)
 
+    def test_nothing_to_send(self):
+        got = self.results(*self.ARGUMENTS, "--json", "--layout", "contiguous",
+                           "--mask", '{"kind": "causal", "window": {"left": 0}}',
+                           "--topology", "mesh:ranks=2")
+        for case in got["cases"]:
+            self.assertEqual(case["links"], [])
+            self.assertNotIn("bound_seconds", case)
+
     def test_table_says_so(self):
         done = cli.run(*self.ARGUMENTS, "--forward-only")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -213,12 +222,19 @@ class Emulated(cli.CliTest):
     def test_bad_input_is_one_error(self):
         for more, words in (
                 (["--topology", "mesh:ranks=3"], ("3 ranks", "2 ranks")),
-                (["--save-schedules", "a"], ("--save-schedules",))):
+                (["--save-schedules", "a"], ("--save-schedules",)),
+                (["--threads", 7], ("--threads 7",)),
+                (["--strategy", "ring,direct,ring"], ("ring twice",)),
+                (["--strategy", "rong", "--kv-heads", 3], ("3 kv heads",))):
             self.assert_fault(cli.run(*self.ARGUMENTS, *more), *words)
         for more, words in (
                 (["--compute", "emulate"], ("--device",)),
                 (["--compute", "emulate", "--device", "nothing-like-it"],
                  ("nothing-like-it",)),
+                (["--compute", "emulate", "--device", "h100", "--ranks", 64,
+                  "--seq-len", 1 << 24, "--strategy", "all_gather"],
+                 ("this machine's memory",)),
+                (["--repeat", 2147483647], ("2147483647",)),
                 (["--device", "h100"], ("--compute emulate",)),
                 (["--compute", "guess"], ("guess", "emulate"))):
             self.assert_fault(cli.run("bench", "attention", *more), *words)

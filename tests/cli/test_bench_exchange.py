@@ -93,6 +93,10 @@ class BenchExchange(cli.CliTest):
     def test_bad_input_is_one_error(self):
         for arguments, words in (
                 (("--shard-bytes", 1000), ("1000 bytes", "multiple of 512")),
+                (("--shard-bytes", "18446744073709551104"),
+                 ("18446744073709551104 bytes",)),
+                (("--shard-bytes", "1MiB,1048576"), ("1048576 twice",)),
+                (("--strategy", "ring,direct,ring"), ("ring twice",)),
                 (("--exchange", "chain", "--state-bytes", 1000),
                  ("1000 bytes", "multiple of 256")),
                 (("--exchange", "chain", "--strategy", "ring"),

@@ -65,6 +65,8 @@ class BenchModel(cli.CliTest):
             loss = losses.setdefault(case["seq_len"], case["loss"])
             self.assertAlmostEqual(case["loss"], loss, delta=1e-10)
         self.assertEqual(len(losses), 2)
+        self.assertEqual(got["config"]["model"]["hidden"], 16)
+        self.assertNotIn("softmax", got["config"]["parallel"])
 
     def test_layers_that_the_model_lacks(self):
         (case,) = self.bench(pattern="L")["cases"]
@@ -84,7 +86,7 @@ class BenchModel(cli.CliTest):
             "--data", text, "--set", "data.documents=reset", "--set",
             "model.vocab_size=257", "--set", "parallel.topology=mesh:ranks=3",
             "--softmax", "auto")["cases"]
-        self.assertNotIn(case["softmax"], ("", "auto"))
+        self.assertRegex(case["softmax"], r"^auto \(\w+\)$")
 
     def test_table(self):
         done = cli.run("bench", "model", "--config", self.config(), "--repeat",
@@ -97,6 +99,10 @@ class BenchModel(cli.CliTest):
     def test_bad_input_is_one_error(self):
         for more, words in (
                 (("--repeat", 0), ("--repeat 0",)),
+                (("--repeat", 2147483647), ("2147483647",)),
+                (("--set", "data.batch=9000000000000000000"), ("memory",)),
+                (("--seq-len", "40,40"), ("40 twice",)),
+                (("--softmax", "ring,ring"), ("ring twice",)),
                 (("--softmax", "rong"), ("rong", "ring")),
                 (("--linear", "chian"), ("chian",)),
                 (("--seq-len", 0), ("seq_len", "0")),

@@ -31,8 +31,9 @@ class ProcessTest(test_train.TrainTest):
         return subprocess.run(self.command(*arguments, ranks=ranks), text=True,
                               capture_output=True, timeout=cli.SECONDS)
 
-    def start(self, commands):
-        """One process per command line, joined by env:// without a launcher."""
+    def start(self, commands, folders=None):
+        """One process per command line, joined by env:// without a launcher.
+        `folders`: where each runs; without, all here."""
         port = free_port()
         processes = []
         for rank, arguments in enumerate(commands):
@@ -43,7 +44,7 @@ class ProcessTest(test_train.TrainTest):
             process = subprocess.Popen(
                 [sys.executable, "-m", "ringweave", *map(str, arguments)],
                 env=environment, text=True, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE)
+                stderr=subprocess.PIPE, cwd=folders and folders[rank])
             self.addCleanup(self.end, process)
             processes.append(process)
         return processes
@@ -158,6 +159,24 @@ class WithoutALauncher(ProcessTest):
         self.assertEqual(len(lines), 1, lines)
         self.assertIn("config", lines[0])
         self.assertNotIn("Traceback", "".join(err for _, _, err in done))
+
+    def test_different_files_of_a_benchmark_are_one_error(self):
+        """Their names are equal; what lies there is not."""
+        folders = []
+        for rank, name in enumerate(("mesh:ranks=2", "two_level:ranks=2,nodes=2")):
+            folder = self.folder / str(rank)
+            folder.mkdir()
+            (folder / "machine.json").write_text(
+                cli.run("topology", "show", name, "--json").stdout)
+            folders.append(folder)
+        words = ["bench", "attention", "--compute", "emulate", "--device",
+                 "h100", "--seq-len", "64", "--repeat", "1", "--topology",
+                 "machine.json"]
+        done = self.finish(self.start([words] * 2, folders=folders))
+        self.assertEqual([code for code, _, _ in done], [2, 2])
+        lines = self.ringweave_lines("".join(err for _, _, err in done))
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("topology", lines[0])
 
     def test_one_rank_that_can_not_start_is_one_error(self):
         done = self.finish(self.start(self.commands(

@@ -59,6 +59,8 @@ class BenchOnLinks(unittest.TestCase):
         got = self.bench("exchange", "--shard-bytes", 1 << 20, "--repeat", 1,
                          "--strategy", "direct", "--only", "forward",
                          links=("--slow", SLOW))
+        if got["slow_links"] is None:
+            self.skipTest("the processor was too busy to tell links apart")
         slow = {(link["from"], link["to"]) for link in got["slow_links"]}
         self.assertLessEqual({(0, 1), (1, 0)}, slow)
 

@@ -3,6 +3,7 @@
 #include "ringweave/attention/attention.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,18 +19,12 @@
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench/bench.h"
 #include "ringweave/cli/bench/device_table.h"
-#include "ringweave/cli/bench/exchange_report.h"
-#include "ringweave/cli/bench/exchange_runs.h"
-#include "ringweave/cli/bench/exchanged.h"
+#include "ringweave/cli/bench/emulated_attention.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/local_transport.h"
-#include "ringweave/planner/cost/device.h"
-#include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/planner/plan_file.h"
-#include "ringweave/planner/search/searched.h"
-#include "ringweave/topology/topology_file.h"
 
 namespace ringweave::cli {
 namespace {
@@ -50,9 +45,8 @@ struct AttentionBench {
   std::optional<schedule::Strategy> planned;  // from plan_file
   std::string device_table;                   // empty: don't measure
   std::string compute = kReal;
-  std::string device;                         // of emulated compute
-  std::string topology;                       // empty: none
-  std::optional<topology::Topology> machine;  // of that name
+  EmulatedOptions emulation;
+  std::shared_ptr<const EmulatedAttention> emulated;  // null: real
   std::vector<std::string> strategies;
   std::vector<std::string> schedule_files;    // instead of strategies
   std::string save_prefix;                    // empty: don't save
@@ -101,7 +95,6 @@ BenchCase::Operation torch_operation(const AttentionBench& bench,
 schedule::Strategy strategy_of(const AttentionBench& bench,
                                const std::string& strategy) {
   if (bench.planned) return *bench.planned;
-  if (bench.machine) return planner::strategy_on(*bench.machine, strategy);
   return strategy == kFromFile ? schedule::Strategy{}
                                : schedule::strategy_from_name(strategy);
 }
@@ -245,58 +238,8 @@ void save_schedules(const AttentionBench& bench) {
   if (spec.backward) save(schedule::Pass::backward);
 }
 
-/// Both passes of each strategy: what travels, and the times of a device table.
-std::vector<Subject> emulated(const AttentionBench& bench) {
-  const BenchOptions& options = bench.options;
-  const planner::ModelShape shape{.heads = options.heads,
-                                  .kv_heads = bench.kv_heads,
-                                  .head_dim = options.head_dim,
-                                  .type = element_type_from_name(options.dtype),
-                                  .batch = options.batch};
-  const planner::Device device = planner::load_device(bench.device);
-  planner::check_dtype(device, shape.type);
-  const schedule::Layout layout = layout_of(options);
-  const std::int64_t tokens = (options.seq_len - 1) / options.ranks + 1;
-  std::vector<Subject> subjects;
-  for (const std::string& strategy : bench.strategies) {
-    const auto add = [&](schedule::Pass pass, std::int64_t token_bytes) {
-      subjects.push_back(
-          {{strategy, pass, tokens * token_bytes},
-           exchanged_attention(strategy_of(bench, strategy), layout,
-                               options.mask, pass, shape, device)});
-    };
-    add(schedule::Pass::forward, shape.kv_token_bytes());
-    if (!options.forward_only) {
-      add(schedule::Pass::backward, shape.grad_token_bytes());
-    }
-  }
-  return subjects;
-}
-
-void run_emulated(const AttentionBench& bench, const Context& context) {
-  const BenchOptions& options = bench.options;
-  const ExchangeRuns runs =
-      run_exchanges(context.engine, options.ranks, options.repeat,
-                    emulated(bench), bench.machine);
-  if (!context.leads()) return;
-  if (options.json) {
-    Json json = facts_of("attention", options);
-    json["compute"] = kEmulate;
-    json["device"] = bench.device;
-    json["topology"] = bench.topology;
-    json.update(to_json(runs));
-    fmt::print("{}\n", json.dump());
-    return;
-  }
-  fmt::print(
-      "{}\nEMULATED compute: ranks wait as long as {} would compute\n{} ranks, "
-      "medians of {}\n\n{}",
-      title_of("attention", options), bench.device, options.ranks,
-      options.repeat, text(runs));
-}
-
 void run(const AttentionBench& bench, const Context& context) {
-  if (bench.compute == kEmulate) return run_emulated(bench, context);
+  if (bench.emulated) return run(*bench.emulated, context);
   if (!bench.device_table.empty()) {
     require(!context.engine.is_group(),
             "{} got --save-device-table under a launcher; want one process",
@@ -320,7 +263,8 @@ void run(const AttentionBench& bench, const Context& context) {
                                baseline.operation));
   }
   if (!context.leads()) return;
-  print_reports("attention", bench.options, baseline.name, reports);
+  print_reports("attention", bench.options, {{"kv_heads", bench.kv_heads}},
+                baseline.name, reports);
 }
 
 /// Before any work.
@@ -335,46 +279,48 @@ void check_files(const AttentionBench& bench) {
   }
 }
 
-/// Reads what only emulated compute uses.
-void prepare_emulation(AttentionBench& bench) {
-  const bool emulates = bench.compute == kEmulate;
+/// Without emulated compute what is only for it has no effect.
+void check_real(const AttentionBench& bench) {
   const auto check = [&](const char* flag, const std::string& value) {
-    require(emulates || value.empty(),
+    require(value.empty(),
             "{} got {} {} with --compute real; want --compute emulate with it",
             kWhere, flag, value);
   };
-  check("--device", bench.device);
-  check("--topology", bench.topology);
-  if (!emulates) return;
-  require(!bench.device.empty(),
-          "{} got --compute emulate without --device; want the device whose "
-          "times ranks wait for",
-          kWhere);
+  check("--device", bench.emulation.device);
+  check("--topology", bench.emulation.topology);
+}
+
+void prepare_emulation(AttentionBench& bench, const Context& context) {
   require(bench.schedule_files.empty() && bench.device_table.empty() &&
               bench.save_prefix.empty(),
           "{} got --compute emulate with --schedule, --save-schedules or "
-          "--save-device-table; want neither",
+          "--save-device-table; want none of them",
           kWhere);
-  planner::load_device(bench.device);
-  if (bench.topology.empty()) return;
-  bench.machine = topology::load_topology(bench.topology);
-  const int ranks = bench.machine->ranks();
-  require(ranks == bench.options.ranks,
-          "{} got {}, which has {} ranks, for {} ranks; want as many", kWhere,
-          bench.topology, ranks, bench.options.ranks);
+  bench.emulated = std::make_shared<const EmulatedAttention>(prepare_emulated(
+      bench.options, bench.kv_heads, bench.emulation, bench.strategies,
+      bench.planned, context.engine.ranks_here(bench.options.ranks)));
 }
 
-void prepare(AttentionBench& bench) {
+/// Returns what the files that it read say.
+std::map<std::string, std::string> prepare(AttentionBench& bench,
+                                           const Context& context) {
   check_files(bench);
-  prepare_emulation(bench);
+  const bool emulates = bench.compute == kEmulate;
+  if (!emulates) check_real(bench);
   if (bench.kv_heads == 0) bench.kv_heads = bench.options.heads;
   require(bench.kv_heads >= 1 && bench.options.heads % bench.kv_heads == 0,
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
           "divide the heads",
           bench.options.heads, bench.kv_heads);
   bench.strategies = schedule::split_strategy_names(bench.strategy_list);
-  if (!bench.schedule_files.empty()) read_schedules(bench);
+  check_distinct(bench.strategies, "--strategy", kWhere);
   if (!bench.plan_file.empty()) read_plan(bench);
+  if (emulates) {
+    prepare_emulation(bench, context);
+    return bench.emulated->facts;
+  }
+  check_memory_of_tensors(bench.options);
+  if (!bench.schedule_files.empty()) read_schedules(bench);
   require(bench.save_prefix.empty() || bench.strategies.size() == 1,
           "[bench attention] got --save-schedules with {} strategies; want one",
           bench.strategies.size());
@@ -388,6 +334,14 @@ void prepare(AttentionBench& bench) {
                                         error.what()));
     }
   }
+  std::map<std::string, std::string> facts;
+  for (const auto* schedule : {&bench.forward, &bench.backward}) {
+    if (*schedule) {
+      facts[name((*schedule)->pass)] = schedule::to_json(**schedule).dump();
+    }
+  }
+  if (bench.planned) facts["plan"] = schedule::to_json(*bench.planned).dump();
+  return facts;
 }
 
 }  // namespace
@@ -397,7 +351,7 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
   CLI::App* command = add_benchmark(
       bench_command, context, "attention",
       "Softmax attention split over ranks, against one call of libtorch's op",
-      bench->options, [bench] { prepare(*bench); },
+      bench->options, [bench, &context] { return prepare(*bench, context); },
       [bench, &context] { run(*bench, context); });
   command
       ->add_option("--kv-heads", bench->kv_heads,
@@ -424,12 +378,12 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       ->check(one_of({kReal, kEmulate}))
       ->capture_default_str();
   command
-      ->add_option("--device", bench->device,
+      ->add_option("--device", bench->emulation.device,
                    "Device of --compute emulate: h100, custom:rate=1e11, or a "
                    "file of --save-device-table")
       ->type_name("NAME|FILE");
   command
-      ->add_option("--topology", bench->topology,
+      ->add_option("--topology", bench->emulation.topology,
                    "With --compute emulate: name or file of the machine that "
                    "it runs on, for bounds and predictions, and for the "
                    "strategies rings and synthesised")

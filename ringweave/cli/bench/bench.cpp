@@ -214,20 +214,23 @@ void check(const BenchOptions& options) {
   positive("--batch", options.batch);
   positive("--heads", options.heads);
   positive("--head-dim", options.head_dim);
-  positive("--repeat", options.repeat);
+  check_repeat(options.repeat, "[bench]");
   require(options.threads <= kMaxThreads / options.ranks,
           "[bench] got {} ranks of {} threads; want at most {} threads in all",
           options.ranks, options.threads, kMaxThreads);
-  // q, k, v and a gradient of the whole, each drawn in fp64.
+  layout_of(options);
+}
+
+}  // namespace
+
+void check_memory_of_tensors(const BenchOptions& options) {
+  // q, k, v and a gradient, each drawn in fp64.
   require_memory(4.0 * sizeof(double) * static_cast<double>(options.batch) *
                      static_cast<double>(options.seq_len) *
                      static_cast<double>(options.heads) *
                      static_cast<double>(options.head_dim),
                  "[bench] got a size");
-  layout_of(options);
 }
-
-}  // namespace
 
 void check_fits(const planner::PlanFile& plan, const std::string& path,
                 const BenchOptions& options, std::int64_t kv_heads) {
@@ -303,7 +306,7 @@ std::string title_of(const std::string& bench, const BenchOptions& options) {
 }
 
 void print_reports(const std::string& bench, const BenchOptions& options,
-                   const std::string& baseline,
+                   const Json& own, const std::string& baseline,
                    const std::vector<BenchReport>& reports) {
   const std::int64_t tokens = options.seq_len * options.batch;
   if (options.json) {
@@ -312,6 +315,7 @@ void print_reports(const std::string& bench, const BenchOptions& options,
       cases.push_back(to_json(report, tokens));
     }
     Json all = facts_of(bench, options);
+    all.update(own);
     all["baseline"] = baseline;
     all["cases"] = std::move(cases);
     fmt::print("{}\n", all.dump());
@@ -326,7 +330,7 @@ void print_reports(const std::string& bench, const BenchOptions& options,
 
 CLI::App* add_benchmark(CLI::App& bench, Context& context,
                         const std::string& name, const std::string& text,
-                        BenchOptions& options, std::function<void()> prepare,
+                        BenchOptions& options, Prepare prepare,
                         std::function<void()> run) {
   CLI::App* command = bench.add_subcommand(name, text);
   add_options(*command, options);
@@ -338,8 +342,8 @@ CLI::App* add_benchmark(CLI::App& bench, Context& context,
                                   options.ranks, "[bench]");
     check(options);
     options.mask = mask_from_option(options.mask_argument, "[bench]");
-    prepare();
-    context.facts = {{"command", "bench"}};
+    context.facts = prepare();
+    context.facts["command"] = "bench";
     for (const CLI::Option* option : command->get_options()) {
       context.facts[option->get_name()] =
           fmt::format("{}", fmt::join(option->results(), ","));

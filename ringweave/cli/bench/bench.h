@@ -88,16 +88,24 @@ Json facts_of(const std::string& bench, const BenchOptions& options);
 std::string title_of(const std::string& bench, const BenchOptions& options);
 
 /// Prints tables to stdout, or one JSON object; `baseline` says what the whole
-/// is.
+/// is, `own` has the fields of the benchmark's own options.
 void print_reports(const std::string& bench, const BenchOptions& options,
-                   const std::string& baseline,
+                   const Json& own, const std::string& baseline,
                    const std::vector<BenchReport>& reports);
+
+/// Throws InvalidArgument unless the whole's tensors fit in this machine's
+/// memory.
+void check_memory_of_tensors(const BenchOptions& options);
+
+/// Checks a benchmark's own options, and returns what the files that they name
+/// say, to be compared over ranks.
+using Prepare = std::function<std::map<std::string, std::string>()>;
 
 /// A subcommand with the options that all benchmarks have. When it was chosen
 /// they are checked, then `prepare` checks its own; `run` is the job.
 CLI::App* add_benchmark(CLI::App& bench, Context& context,
                         const std::string& name, const std::string& text,
-                        BenchOptions& options, std::function<void()> prepare,
+                        BenchOptions& options, Prepare prepare,
                         std::function<void()> run);
 
 void add_bench_attention(CLI::App& bench, Context& context);

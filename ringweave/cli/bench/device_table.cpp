@@ -11,6 +11,7 @@
 
 #include "ringweave/attention/kernel.h"
 #include "ringweave/base/error.h"
+#include "ringweave/cli/bench/spread.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/planner/cost/device.h"
@@ -33,8 +34,7 @@ double median_seconds(int repeat, Work work) {
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
             .count());
   }
-  std::ranges::nth_element(seconds, seconds.begin() + repeat / 2);
-  return seconds[repeat / 2];
+  return spread(seconds).median;
 }
 
 void measure(const BenchOptions& options, std::int64_t kv_heads,

@@ -2,6 +2,7 @@
 // computed meanwhile, beside the same messages posted all at once.
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench/exchange_report.h"
 #include "ringweave/cli/bench/exchange_runs.h"
 #include "ringweave/cli/bench/exchanged.h"
@@ -85,15 +87,18 @@ std::vector<std::int64_t> checked(const std::vector<std::uint64_t>& sizes,
                                   int ranks, int ranks_here) {
   std::vector<std::int64_t> all;
   for (const std::uint64_t size : sizes) {
+    require(size >= static_cast<std::uint64_t>(unit) &&
+                size <= std::numeric_limits<std::int64_t>::max() &&
+                size % static_cast<std::uint64_t>(unit) == 0,
+            "{} got a {} of {} bytes; want a multiple of {}, at least once",
+            kWhere, what, size, unit);
     const auto bytes = static_cast<std::int64_t>(size);
-    require(bytes >= unit && bytes % unit == 0,
-            "{} got a {} of {} bytes; want a multiple of {}", kWhere, what,
-            bytes, unit);
     constexpr double kCopies = 4;  // kept, scratch, and those of the bare one
     require_memory(kCopies * static_cast<double>(bytes) * ranks * ranks_here,
                    fmt::format("{} got a {} of {} bytes", kWhere, what, bytes));
     all.push_back(bytes);
   }
+  check_distinct(all, "bytes", kWhere);
   return all;
 }
 
@@ -109,8 +114,9 @@ void add_subjects(Job& job, const std::string& name,
 }
 
 void add_keys(Job& job, int ranks_here) {
-  for (const std::string& name :
-       schedule::split_strategy_names(job.options.strategy_list)) {
+  const auto names = schedule::split_strategy_names(job.options.strategy_list);
+  check_distinct(names, "--strategy", kWhere);
+  for (const std::string& name : names) {
     const schedule::Strategy strategy =
         job.topology ? planner::strategy_on(*job.topology, name)
                      : schedule::strategy_from_name(name);
@@ -124,8 +130,9 @@ void add_keys(Job& job, int ranks_here) {
 }
 
 void add_states(Job& job, int ranks_here) {
-  for (const std::string& name :
-       schedule::split_strategy_names(job.options.exchange_list)) {
+  const auto names = schedule::split_strategy_names(job.options.exchange_list);
+  check_distinct(names, "--exchange", kWhere);
+  for (const std::string& name : names) {
     const auto exchange = schedule::state_exchange_from_name(name);
     exchange->strands(job.ranks);
     const auto sizes = checked(job.options.state_bytes, kStateRowBytes, "state",
@@ -137,8 +144,7 @@ void add_states(Job& job, int ranks_here) {
 }
 
 void prepare(const Options& options, Context& context) {
-  require(options.repeat >= 1, "{} got --repeat {}; want at least 1", kWhere,
-          options.repeat);
+  check_repeat(options.repeat, kWhere);
   auto job = std::make_shared<Job>();
   job->options = options;
   if (!options.topology.empty()) {

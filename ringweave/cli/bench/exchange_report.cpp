@@ -64,12 +64,14 @@ Json to_json(const ExchangeReport& report) {
       {"pass", schedule::name(report.of.pass)},
       {"bytes", report.of.bytes},
       {"seconds", to_json(seconds)},
-      {"bare_seconds", to_json(spread(report.bare_seconds))},
-      {"over_bare", to_json(over_bare(report))},
       {"busiest_link_bytes", report.busiest_link_bytes()},
       {"links", std::move(links)},
       {"waiting_share", median(report.runs, &ExchangeRun::waiting_share)},
       {"processor_share", median(report.runs, &ExchangeRun::processor_share)}};
+  if (!report.bare_seconds.empty()) {
+    json["bare_seconds"] = to_json(spread(report.bare_seconds));
+    json["over_bare"] = to_json(over_bare(report));
+  }
   const auto add = [&](const char* name, const std::optional<double>& value) {
     if (value) json[std::string(name) + "_seconds"] = *value;
     return value.has_value();
@@ -167,11 +169,13 @@ Json to_json(const ExchangeRuns& runs) {
   for (const ExchangeReport& report : runs.reports) {
     json["cases"].push_back(to_json(report));
   }
-  if (runs.links.empty()) return json;
-  const double median = median_rate(runs.links);
+  if (!runs.links) return json;
+  const double median = median_rate(runs.links->rates);
   json["median_link_bytes_per_second"] = median;
+  json["slow_links"] = nullptr;
+  if (runs.links->busy) return json;
   json["slow_links"] = Json::array();
-  for (const LinkRate& link : slow_links(runs.links, median)) {
+  for (const LinkRate& link : slow_links(runs.links->rates, median)) {
     json["slow_links"].push_back({{"from", link.from},
                                   {"to", link.to},
                                   {"bytes_per_second", link.bytes_per_second}});
@@ -192,9 +196,12 @@ std::string text(const ExchangeRuns& runs) {
       })) {
     text += busy_note();
   }
-  if (runs.links.empty()) return text;
-  const double median = median_rate(runs.links);
-  for (const LinkRate& link : slow_links(runs.links, median)) {
+  if (!runs.links) return text;
+  if (runs.links->busy) {
+    return text + "links were not compared, as the processor was busy\n";
+  }
+  const double median = median_rate(runs.links->rates);
+  for (const LinkRate& link : slow_links(runs.links->rates, median)) {
     text += fmt::format(
         "slow link: rank {} to rank {} has {}B/s; the median link has {}B/s\n",
         link.from, link.to, with_prefix(link.bytes_per_second),

@@ -49,7 +49,7 @@ struct ExchangeReport {
 
   ExchangeCase of;
   std::vector<ExchangeRun> runs = {};
-  std::vector<double> bare_seconds = {};
+  std::vector<double> bare_seconds = {};  ///< none for emulated compute
   std::vector<Link> links = {};  ///< from one rank to another, if any bytes go
   std::optional<EmulatedCompute> emulated = {};
   std::optional<double> bound_seconds = {};      ///< of transfers alone
@@ -59,21 +59,28 @@ struct ExchangeReport {
   std::int64_t busiest_link_bytes() const;
 };
 
-/// A link alone, with all others in use.
+/// Of one rank's messages to another, while each rank sends to one other.
 struct LinkRate {
   Rank from = 0;
   Rank to = 0;
   double bytes_per_second = 0;
 };
 
-struct ExchangeRuns {
-  std::vector<ExchangeReport> reports;
-  std::vector<LinkRate> links;  ///< empty: not measured
+struct Links {
+  std::vector<LinkRate> rates = {};
+  bool busy = false;  ///< the processor was: rates don't tell links apart
 };
 
-/// {"cases": [{"name", "pass", "bytes", "seconds", …}], "slow_links"}
+struct ExchangeRuns {
+  std::vector<ExchangeReport> reports;
+  std::optional<Links> links = {};  ///< none: ranks are no processes
+};
+
+/// {"cases": [{"name", "pass", "bytes", "seconds", …}]}, and of processes
+/// "median_link_bytes_per_second" and "slow_links", null if they can't be told.
 Json to_json(const ExchangeRuns& runs);
-/// A table with a row per report; then the links below half of the median rate.
+/// A table with a row per report; then the links below half of the median rate,
+/// or that they can't be told.
 std::string text(const ExchangeRuns& runs);
 
 }  // namespace ringweave::cli

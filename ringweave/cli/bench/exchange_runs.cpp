@@ -4,9 +4,13 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <string>
 #include <thread>
 
+#include <fmt/format.h>
+
+#include "ringweave/base/memory.h"
 #include "ringweave/cli/bench/processor_share.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/comm/all_gather_json.h"
@@ -26,6 +30,9 @@ struct Sample {
   double waiting_seconds = 0;
   double processor_share = 0;
 };
+
+/// The largest sleep until somebody may interrupt.
+constexpr std::chrono::milliseconds kNap{50};
 
 /// Memory of zeros, so that sums stay 0.
 comm::Buffer zeros(std::int64_t bytes) {
@@ -65,8 +72,13 @@ class Transfers final : public comm::Worker {
   }
   void compute(int step) override {
     if (compute_seconds_.empty()) return;
-    std::this_thread::sleep_for(
-        std::chrono::duration<double>(compute_seconds_[step]));
+    const auto end = comm::Clock::now() +
+                     std::chrono::duration_cast<comm::Clock::duration>(
+                         std::chrono::duration<double>(compute_seconds_[step]));
+    for (auto now = comm::Clock::now(); now < end; now = comm::Clock::now()) {
+      std::this_thread::sleep_until(std::min(end, now + kNap));
+      check_interrupted();
+    }
   }
 
  private:
@@ -122,12 +134,11 @@ Sample measure(Communicator& communicator, const Act& act) {
   communicator.barrier();
   const double waited = communicator.traffic().waiting_seconds();
   const ProcessorTime processor;
-  const auto start = comm::Clock::now();
   act();
-  const std::chrono::duration<double> seconds = comm::Clock::now() - start;
-  return {.seconds = seconds.count(),
+  const ProcessorTime::Spent spent = processor.spent();
+  return {.seconds = spent.seconds,
           .waiting_seconds = communicator.traffic().waiting_seconds() - waited,
-          .processor_share = processor.share()};
+          .processor_share = spent.share};
 }
 
 ExchangeRun gather(const Sample& mine, Communicator& communicator,
@@ -187,27 +198,29 @@ ExchangeReport measure_case(int repeat, const Subject& subject,
   const Exchanged::Part part = subject.exchanged->part(communicator.rank());
   const schedule::UnitBytes units = subject.exchanged->unit_bytes();
   Transfers transfers(part, units);
-  const Bare bare(part.program, units);
+  const bool emulates = subject.exchanged->emulates();
+  // Without computing between the messages there is nothing to compare with.
+  std::optional<Bare> bare;
+  if (!emulates) bare.emplace(part.program, units);
   const auto by_schedule = [&] {
     comm::execute(part.program, transfers.memory(), transfers, communicator,
                   "bench exchange");
   };
-  const auto all_at_once = [&] { bare.run(communicator); };
+  const auto all_at_once = [&] { bare->run(communicator); };
   ExchangeReport report{.of = subject.of};
   report.links = gather_links(part.program.sent_bytes(units), communicator);
-  if (subject.exchanged->emulates()) {
-    report.emulated = gather_compute(part, communicator);
-  }
+  if (emulates) report.emulated = gather_compute(part, communicator);
   // Once to warm up.
   for (int i = -1; i < repeat; ++i) {
     const ExchangeRun run =
         gather(measure(communicator, by_schedule), communicator, processes);
+    if (i >= 0) report.runs.push_back(run);
+    check_interrupted();
+    if (emulates) continue;
     const ExchangeRun other =
         gather(measure(communicator, all_at_once), communicator, processes);
     check_interrupted();
-    if (i < 0) continue;
-    report.runs.push_back(run);
-    report.bare_seconds.push_back(other.seconds);
+    if (i >= 0) report.bare_seconds.push_back(other.seconds);
   }
   return report;
 }
@@ -249,23 +262,24 @@ double receive_rate(int shift, Communicator& communicator) {
   return kBytes / least;
 }
 
-/// Of processes. None where the processor was too busy to tell links apart.
-std::vector<LinkRate> link_rates(Communicator& communicator) {
-  std::vector<LinkRate> rates;
+/// Of processes.
+Links measure_links(Communicator& communicator) {
+  Links links;
   const ProcessorTime processor;
   const int ranks = communicator.size();
   for (int shift = 1; shift < ranks; ++shift) {
     Rank to = 0;
     for (const Json& rate : comm::all_gather_json(
              receive_rate(shift, communicator), communicator)) {
-      rates.push_back({.from = (to + ranks - shift) % ranks,
-                       .to = to,
-                       .bytes_per_second = rate.get<double>()});
+      links.rates.push_back({.from = (to + ranks - shift) % ranks,
+                             .to = to,
+                             .bytes_per_second = rate.get<double>()});
       ++to;
     }
   }
-  if (busiest_share(processor.share(), true, communicator) > kBusy) return {};
-  return rates;
+  links.busy =
+      busiest_share(processor.spent().share, true, communicator) > kBusy;
+  return links;
 }
 
 /// What a topology says of a case.
@@ -273,7 +287,9 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
              ExchangeReport& report) {
   const schedule::Schedule schedule = exchanged.whole();
   planner::Workload workload = exchanged.workload();
-  report.bound_seconds = exchanged.bound(topology);
+  // 0: nothing travels.
+  const double bound = exchanged.bound(topology);
+  if (bound > 0) report.bound_seconds = bound;
   report.predicted_seconds =
       sim::simulate(schedule, topology, workload).seconds;
   report.cost_model_seconds = exchanged.cost(topology);
@@ -286,13 +302,31 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
 
 }  // namespace
 
+void check_memory(const std::vector<Subject>& subjects, int ranks_here,
+                  const char* where) {
+  for (const Subject& subject : subjects) {
+    const Exchanged::Part part = subject.exchanged->part(0);
+    double bytes = 0;
+    for (const auto& [payload, unit] : subject.exchanged->unit_bytes()) {
+      const auto scratch = part.program.scratch_size.find(payload);
+      const std::int64_t units =
+          part.program.packed_size + part.kept_size +
+          (scratch == part.program.scratch_size.end() ? 0 : scratch->second);
+      bytes += static_cast<double>(unit) * static_cast<double>(units);
+    }
+    require_memory(bytes * ranks_here,
+                   fmt::format("{} got {} {}", where, subject.of.name,
+                               schedule::name(subject.of.pass)));
+  }
+}
+
 ExchangeRuns run_exchanges(const comm::Engine& engine, int ranks, int repeat,
                            const std::vector<Subject>& subjects,
                            const std::optional<topology::Topology>& topology) {
   ExchangeRuns runs;
   engine.run(ranks, {}, [&](Communicator& communicator) {
     const bool first = communicator.rank() == engine.rank();
-    if (engine.is_group()) runs.links = link_rates(communicator);
+    if (engine.is_group()) runs.links = measure_links(communicator);
     for (const Subject& subject : subjects) {
       const ExchangeReport report =
           measure_case(repeat, subject, communicator, engine.is_group());

@@ -19,6 +19,11 @@ struct Subject {
   std::shared_ptr<const Exchanged> exchanged;
 };
 
+/// Throws InvalidArgument, which starts with `where`, if `ranks_here` ranks
+/// can't have what a subject takes in this machine's memory.
+void check_memory(const std::vector<Subject>& subjects, int ranks_here,
+                  const char* where);
+
 /// Runs each subject once to warm up, then `repeat` times, on the ranks of this
 /// process; those of a group of processes measure its links first. With a
 /// topology the leading process adds bounds and predictions.

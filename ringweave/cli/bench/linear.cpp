@@ -1,11 +1,14 @@
 // ringweave bench linear: linear attention split over ranks against the same
 // code on one rank with as many threads in all.
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "ringweave/base/error.h"
@@ -137,11 +140,15 @@ void run(const LinearBench& bench, const Context& context) {
                                whole_operation));
   }
   if (!context.leads()) return;
-  print_reports("linear", bench.options, "the same on one rank", reports);
+  print_reports("linear", bench.options,
+                {{"kv_heads", bench.kv_heads}, {"decay", bench.decay}},
+                "the same on one rank", reports);
 }
 
 void prepare(LinearBench& bench) {
+  check_memory_of_tensors(bench.options);
   bench.exchanges = schedule::split_strategy_names(bench.exchange_list);
+  check_distinct(bench.exchanges, "--exchange", "[bench linear]");
   if (!bench.plan_file.empty()) {
     const planner::PlanFile plan = planner::read_plan_file(bench.plan_file);
     require(plan.linear.has_value(),
@@ -181,7 +188,14 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
   CLI::App* command = add_benchmark(
       bench_command, context, "linear",
       "Linear attention split over ranks, against the same on one rank",
-      bench->options, [bench] { prepare(*bench); },
+      bench->options,
+      [bench]() -> std::map<std::string, std::string> {
+        prepare(*bench);
+        return {
+            {"exchanges", fmt::format("{}", fmt::join(bench->exchanges, " "))},
+            {"decay", bench->decay},
+            {"kv_heads", fmt::format("{}", bench->kv_heads)}};
+      },
       [bench, &context] { run(*bench, context); });
   command
       ->add_option("--kv-heads", bench->kv_heads,

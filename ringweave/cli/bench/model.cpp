@@ -14,6 +14,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
+#include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench/bench.h"
 #include "ringweave/cli/bench/model_report.h"
 #include "ringweave/cli/bench/processor_share.h"
@@ -99,7 +100,14 @@ std::vector<std::string> names(const std::string& list,
   if (list.empty()) return {otherwise};
   require(used, "{} got {} {}, and a model without such layers", kWhere, flag,
           list);
-  return schedule::split_strategy_names(list);
+  std::vector<std::string> names = schedule::split_strategy_names(list);
+  check_distinct(names, flag, kWhere);
+  return names;
+}
+
+/// What the planner picked stands beside the same by its name.
+std::string row_name(const std::string& asked, const std::string& name) {
+  return asked == train::kAuto ? fmt::format("auto ({})", name) : name;
 }
 
 /// Runs a case on this process's ranks; complete on the leading process.
@@ -107,12 +115,16 @@ ModelReport measure(const Case& of, const comm::Engine& engine) {
   const config::TrainConfig& config = of.config;
   ModelReport report{
       .softmax = config.model.has_softmax()
-                     ? schedule::name(of.exchanges.softmax)
+                     ? row_name(config.parallel.softmax,
+                                schedule::name(of.exchanges.softmax))
                      : "",
-      .linear = config.model.has_linear() ? of.exchanges.linear->name() : "",
+      .linear =
+          config.model.has_linear()
+              ? row_name(config.parallel.linear, of.exchanges.linear->name())
+              : "",
       .seq_len = config.data.seq_len,
       .tokens = config.data.batch * config.data.seq_len};
-  reset_peak_memory();
+  const bool peak_is_own = reset_peak_memory();
   std::optional<ProcessorTime> processor;
   const train::Callbacks callbacks{
       .layer = check_interrupted,
@@ -127,20 +139,33 @@ ModelReport measure(const Case& of, const comm::Engine& engine) {
             if (!processor) processor.emplace();  // that was to warm up
           }};
   train::run_on(engine, config, of.exchanges, *of.dataset, callbacks);
-  const double mine = processor->share();
+  const double mine = processor->spent().share;
   const std::int64_t peak =
-      peak_memory() / engine.ranks_here(config.parallel.ranks);
+      peak_is_own ? peak_memory() / engine.ranks_here(config.parallel.ranks)
+                  : 0;
   engine.run(config.parallel.ranks, {}, [&](comm::Communicator& communicator) {
     const Json peaks = comm::all_gather_json(peak, communicator);
     const double share = busiest_share(mine, engine.is_group(), communicator);
     if (communicator.rank() != 0) return;
+    std::int64_t most = 0;
     for (const Json& theirs : peaks) {
-      report.peak_memory_bytes =
-          std::max(report.peak_memory_bytes, theirs.get<std::int64_t>());
+      most = std::max(most, theirs.get<std::int64_t>());
     }
+    if (most > 0) report.peak_memory_bytes = most;
     report.processor_share = share;
   });
   return report;
+}
+
+/// The fields that all cases have in common.
+Json common(const config::TrainConfig& config) {
+  Json json = to_json(config);
+  json.erase("steps");
+  json["data"].erase("seq_len");
+  json["data"].erase("files");
+  json["parallel"].erase("softmax");
+  json["parallel"].erase("linear");
+  return json;
 }
 
 void print(const Options& options, const config::TrainConfig& config,
@@ -165,6 +190,7 @@ void print(const Options& options, const config::TrainConfig& config,
                           {"batch", config.data.batch},
                           {"dtype", name(config.compute)},
                           {"repeat", options.repeat},
+                          {"config", common(config)},
                           {"cases", std::move(cases)}}
                          .dump());
 }
@@ -196,12 +222,15 @@ std::vector<Case> make_cases(const Options& options, const Context& context) {
         "want one of them",
         kWhere, config.parallel.plan));
   }
+  check_distinct(options.seq_lens, "--seq-len", kWhere);
   std::vector<Case> cases;
   for (const std::int64_t seq_len : options.seq_lens.empty()
                                         ? std::vector{config.data.seq_len}
                                         : options.seq_lens) {
     config.data.seq_len = seq_len;
     config::check(config);
+    train::check_memory(config,
+                        context.engine.ranks_here(config.parallel.ranks));
     const auto dataset = std::make_shared<const data::Dataset>(
         options.data.empty()
             ? random_dataset(config)
@@ -211,8 +240,6 @@ std::vector<Case> make_cases(const Options& options, const Context& context) {
         config.parallel.softmax = strategy;
         config.parallel.linear = exchange;
         train::check_run(config);
-        train::check_memory(config,
-                            context.engine.ranks_here(config.parallel.ranks));
         cases.push_back({config, train::exchanges(config), dataset});
       }
     }
@@ -238,8 +265,7 @@ std::map<std::string, std::string> facts(const Options& options,
 }
 
 void prepare(const Options& options, Context& context) {
-  require(options.repeat >= 1, "{} got --repeat {}; want at least 1", kWhere,
-          options.repeat);
+  check_repeat(options.repeat, kWhere);
   auto cases =
       std::make_shared<const std::vector<Case>>(make_cases(options, context));
   context.start_time_out = train::time_outs(cases->front().config).start;

@@ -29,7 +29,7 @@ double other_waiting(const SpentByAll& step) {
          step.linear_waiting.mean - step.gradient_waiting.mean;
 }
 
-/// They add up to the step.
+/// Those of one step add up to it; their medians, nearly.
 constexpr Part kParts[] = {
     {"compute_seconds", "compute",
      [](const SpentByAll& step) {
@@ -78,8 +78,11 @@ Json to_json(const ModelReport& report) {
                {"tokens_per_second", tokens_per_second(report)},
                {"loss", report.loss},
                {"bytes_sent", report.steps.front().bytes},
-               {"peak_memory_bytes", report.peak_memory_bytes},
+               {"peak_memory_bytes", nullptr},
                {"processor_share", report.processor_share}};
+  if (report.peak_memory_bytes) {
+    json["peak_memory_bytes"] = *report.peak_memory_bytes;
+  }
   for (const Part& part : kParts) {
     json[part.field] = to_json(spread_of(report, part));
   }
@@ -108,7 +111,9 @@ std::string table(const std::vector<ModelReport>& reports) {
         " {:>9} {:>9} {:>9} {:>8.4f} {:>4.0f}%{}\n",
         with_prefix(tokens_per_second(report)),
         with_prefix(static_cast<double>(report.steps.front().bytes)) + "B",
-        with_prefix(static_cast<double>(report.peak_memory_bytes)) + "B",
+        report.peak_memory_bytes
+            ? with_prefix(static_cast<double>(*report.peak_memory_bytes)) + "B"
+            : "-",
         report.loss, 100 * report.processor_share,
         report.processor_share > kBusy ? " !" : "");
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,8 @@ struct ModelReport {
   double loss = 0;  ///< of the last step
   std::int64_t parameters = 0;
   /// Resident, at the peak, of a rank: of the process with the most, divided by
-  /// its ranks.
-  std::int64_t peak_memory_bytes = 0;
+  /// its ranks. None where the kernel does not let it be measured.
+  std::optional<std::int64_t> peak_memory_bytes = {};
   double processor_share = 0;  ///< of the busiest host's cores
 };
 

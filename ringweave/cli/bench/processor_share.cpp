@@ -32,10 +32,12 @@ std::string busy_note() {
 ProcessorTime::ProcessorTime()
     : start_(comm::Clock::now()), processor_seconds_(processor_seconds()) {}
 
-double ProcessorTime::share() const {
+ProcessorTime::Spent ProcessorTime::spent() const {
+  const double worked = processor_seconds() - processor_seconds_;
   const std::chrono::duration<double> seconds = comm::Clock::now() - start_;
   const double cores = std::max(1u, std::thread::hardware_concurrency());
-  return (processor_seconds() - processor_seconds_) / seconds.count() / cores;
+  return {.seconds = seconds.count(),
+          .share = std::min(1.0, worked / seconds.count() / cores)};
 }
 
 double busiest_share(double mine, bool processes,
