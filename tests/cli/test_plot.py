@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import pathlib
 import unittest
 import xml.etree.ElementTree
 
@@ -318,6 +319,12 @@ class TensorBoard(MetricsTest):
         self.assert_fault(run("tensorboard", folder, folder), "unrecognized")
         self.assert_fault(run("tensorboard", folder, "--out",
                               folder / "metrics.jsonl"), "want a folder")
+        out = self.folder / "out"
+        file = pathlib.Path(self.assert_done(
+            run("tensorboard", folder, "--out", out)).strip())
+        file.write_text(text_of([step(1)]))
+        self.assert_fault(run("tensorboard", file, "--out", out), file,
+                          "also an input")
 
     def test_loads_neither_torch_nor_tensorflow(self):
         done = python("-c", "import sys\nfrom ringweave import commands\n"
