@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import pathlib
 import unittest
 import xml.etree.ElementTree
 
@@ -57,6 +58,7 @@ class MetricsTest(python_command.CommandTest):
             good + '{"step": 3}\n': ["metrics.jsonl:19:", '"kind"'],
             good + '{"kind": "step"}\n': ["metrics.jsonl:19:", '"step"'],
             good + '{"kind": "step", "step": 1.5}\n': ["jsonl:19:", '"step"'],
+            good + f'{{"kind": "step", "step": {10**400}}}\n': ['"step"'],
             "": ["metrics.jsonl", "no lines of steps"],
             '{"kind": "resume", "step": 0}\n': ["no lines of steps"],
         }
@@ -133,10 +135,12 @@ class Plot(MetricsTest):
         """null is how JSON has a loss that is no number."""
         loss, rate, _ = self.draw(self.run_folder(lines=[
             step(1), step(2, loss=None), step(3, loss="text"),
-            {"kind": "step", "step": 4, "loss": 10**400}, step(5)]))
+            {"kind": "step", "step": 4, "loss": 10**400},
+            step(5, loss=1e308, seconds=1e308)]))
         ((_, y),) = self.curves(loss)
         self.assertEqual([math.isnan(value) for value in y],
-                         [False, True, True, True, False])
+                         [False, True, True, True, True])
+        loss.figure.draw_without_rendering()
         self.assertTrue(math.isnan(self.curves(rate)[0][1][3]))
 
     def legend(self, panels):
@@ -184,6 +188,13 @@ class Plot(MetricsTest):
                           " os.fsdecode(b'run-\\xff')))", folder.parent)
             self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_a_name_of_control_characters(self):
+        folder = self.run_folder("a\x01b\nc")
+        out = self.folder / "x.svg"
+        self.assert_done(run("plot", folder, "--out", out))
+        xml.etree.ElementTree.parse(out)
+        self.assertEqual(self.legend(self.draw(folder))[0], "a\ufffdb\ufffdc")
+
     def test_several_runs(self):
         folders = [self.run_folder(f"run-{number}") for number in range(12)]
         with contextlib.chdir(self.folder):
@@ -203,6 +214,14 @@ class Plot(MetricsTest):
             self.assertEqual(done.code, 0)
             self.assertEqual(done.err, f"note: {folder}/metrics.jsonl:19: left "
                              "out, half a line\n")
+        folder = self.run_folder("new", [], whole[:8])
+        for given in (folder, folder / "metrics.jsonl"):
+            done = run("plot", given)
+            self.assertEqual(done.code, 2)
+            self.assertEqual(
+                done.err, f"note: {folder}/metrics.jsonl:1: left out, half a "
+                f"line\nerror: {folder}/metrics.jsonl has no lines of steps "
+                "yet\n")
         folder = self.run_folder(end=whole)
         self.assert_done(run("plot", folder))
         self.assertEqual(len(self.curves(self.draw(folder)[0])[0][0]), 11)
@@ -300,6 +319,12 @@ class TensorBoard(MetricsTest):
         self.assert_fault(run("tensorboard", folder, folder), "unrecognized")
         self.assert_fault(run("tensorboard", folder, "--out",
                               folder / "metrics.jsonl"), "want a folder")
+        out = self.folder / "out"
+        file = pathlib.Path(self.assert_done(
+            run("tensorboard", folder, "--out", out)).strip())
+        file.write_text(text_of([step(1)]))
+        self.assert_fault(run("tensorboard", file, "--out", out), file,
+                          "also an input")
 
     def test_loads_neither_torch_nor_tensorflow(self):
         done = python("-c", "import sys\nfrom ringweave import commands\n"

@@ -1,8 +1,10 @@
 """Pictures of benchmarks: what is drawn, that it can be read, and refusals."""
 
+import contextlib
 import itertools
 import json
 import os
+import threading
 import unittest
 import xml.etree.ElementTree
 
@@ -232,6 +234,22 @@ class Drawn(BenchTest):
         self.assertEqual(len(self.draw(small, small).axes), 2)
         self.assertEqual(len(self.draw(small, {**large, "ranks": 7}).axes), 2)
 
+    def test_files_whose_facts_differ(self):
+        """Any field beside the cases keeps files apart, also an object."""
+        for field, one, other in (
+                ("kv_heads", 2, 4), ("decay", "per_head", "constant"),
+                ("config", {"model": {"layers": 2}}, {"model": {"layers": 3}}),
+                ("of a later version", [1], [2])):
+            def parts(value):
+                return [{**model([model_case(seq_len=length)]), field: fact}
+                        for length, fact in ((1024, one), (2048, value))]
+            with self.subTest(field=field):
+                figure = self.draw(*parts(one))
+                self.assertEqual(len(figure.axes), 1)
+                self.assertEqual(len(self.draw(*parts(other)).axes), 2)
+                shown = field in ("kv_heads", "decay")
+                self.assertEqual(str(one) in figure.get_suptitle(), shown)
+
     def test_printed_by_the_program(self):
         """Every field that is drawn is one that the program prints."""
         mesh = ("--ranks", 2, "--topology", "mesh:ranks=2", "--strategy",
@@ -323,6 +341,25 @@ class Readable(BenchTest):
         self.assert_readable(self.draw(exchange([
             time_case("ring", seconds=0.0, bound_seconds=0)])))
 
+    def test_long_names(self):
+        long = 3000 * "x"
+        both = [time_case(name, direction) for name in ("ring", long)
+                for direction in ("forward", "backward")]
+        sizes = [time_case(name, size=size) for name in ("ring", long)
+                 for size in (1024, 4096)]
+        for content in (exchange(both), exchange(sizes, topology=long),
+                        split(ratios={long: 0.5}, baseline=long),
+                        model([model_case(softmax=long, linear=long)])):
+            self.assert_readable(self.draw(content))
+
+    def test_numbers_at_the_limits(self):
+        for seconds in (1e-17, 1e18):
+            for sizes in ([8], [1, 10**18]):
+                self.draw(exchange([
+                    time_case("ring", size=size, seconds=seconds / 2,
+                              bare_seconds=0, bound_seconds=5e-324)
+                    for size in sizes])).draw_without_rendering()
+
 
 @python_command.needs("matplotlib")
 class Files(BenchTest):
@@ -355,6 +392,62 @@ class Files(BenchTest):
         self.assertEqual(sorted(os.listdir(self.folder)),
                          ["exchange.json", "exchange.png"])
 
+    def test_an_input_stays(self):
+        content = json.dumps(exchange([time_case("ring")]))
+        file = self.file(content, "x.png")
+        other = self.file(content, "other.json")
+        link = self.folder / "link.png"
+        link.symlink_to(file)
+        with contextlib.chdir(self.folder):
+            for given in ([file], [file, "--out", file], ["x.png"],
+                          [file, "--out", "./x.png"],
+                          [file, "--out", link], [link, "--out", file],
+                          [other, file, "--out", file]):
+                self.assert_fault(run("plot", *given), "also an input", "--out")
+        self.assertEqual(file.read_text(), content)
+        line = json.dumps({"kind": "step", "step": 1, "loss": 1.0}) + "\n"
+        metrics = self.file(line, "plot.png")
+        self.assert_fault(run("plot", metrics), metrics, "also an input")
+        self.assertEqual(metrics.read_text(), line)
+
+    def test_a_pipe(self):
+        """It is read once. Nothing is drawn beside it."""
+        line = json.dumps({"kind": "step", "step": 1, "loss": 1.0}) + "\n"
+        for number, content in enumerate(
+                (json.dumps(exchange([time_case("ring")]), indent=1), line)):
+            for out in ([], ["--out", "x.png"]):
+                pipe = self.folder / f"{number}{len(out)}.fifo"
+                os.mkfifo(pipe)
+                writer = threading.Thread(target=pipe.write_text,
+                                          args=(content,), daemon=True)
+                writer.start()
+                with contextlib.chdir(self.folder):
+                    done = python_command.python("-m", "ringweave", "plot",
+                                                 pipe, *out)
+                writer.join(python_command.SECONDS)
+                self.assertEqual((done.returncode, done.stdout, done.stderr),
+                                 (0, f"{(out or ['plot.png'])[-1]}\n", ""))
+
+    def test_names_that_are_no_plain_text(self):
+        names = ["a\ud800b", "a\u0001b", "a\nb", "\ufffe"]
+        out = self.folder / "x.svg"
+        wild = "".join(names)
+        file = os.fsdecode(b"\x02\xff.json")
+        sizes = [time_case(name, size=size) for name in names[1:3]
+                 for size in (1024, 2048)]
+        for content in (
+                exchange([time_case(wild)], topology=wild), exchange(sizes[:2]),
+                split(ratios={wild: 1.0}, baseline=wild),
+                model([model_case(softmax=wild, **{f"{wild}_seconds": 1})])):
+            self.file(content, file)
+            with contextlib.chdir(self.folder):
+                self.assert_done(run("plot", file, file, "--out", out))
+            self.assertIn("a\N{REPLACEMENT CHARACTER}b",
+                          "".join(self.labels_of(out)))
+        self.assert_done(run("plot", self.file(exchange(
+            [time_case(names[0])])), "--out", out))
+        self.assertIn("a\N{REPLACEMENT CHARACTER}b", self.labels_of(out))
+
     def test_a_dollar_is_no_formula(self):
         file = self.file(exchange([time_case("$x$_{"), time_case("ring")]),
                          "$_$.json")
@@ -386,7 +479,8 @@ class Refused(BenchTest):
         for field, value, *words in (
                 ("name", None, "null"), ("name", 3, "3"), ("pass", "absent"),
                 ("seconds", "absent", "nothing"), ("seconds", "x", '"x"'),
-                ("seconds", NAN), ("seconds", -1.0), ("seconds", True),
+                ("seconds", NAN), ("seconds", 1e308),
+                ("seconds", -1.0), ("seconds", True),
                 ("seconds", {"median": 1}, '"min"'),
                 ("seconds", {"median": 1, "min": 2, "max": 3}, '"median"'),
                 ("bound_seconds", "x"), ("bare_seconds", []),
@@ -407,6 +501,64 @@ class Refused(BenchTest):
                               f'"{field}"')
         self.assert_fault(run("plot", self.file(exchange([3]))), "case 1",
                           "got 3", "an object")
+
+    def test_facts(self):
+        for content, field, value, wanted in (
+                (model(), "parameters", "x", "a whole number"),
+                (model(), "parameters", 10**400, "a whole number"),
+                (model(), "batch", -1, "a whole number"),
+                (exchange([time_case("ring")]), "ranks", 1.5, "a whole number"),
+                (exchange([time_case("ring")]), "processes", 1, "true or"),
+                (exchange([time_case("ring")]), "topology", {}, "a text"),
+                (split(), "mask", ["causal"], "a text"),
+                (split(), "repeat", True, "a whole number")):
+            with self.subTest(field=field, value=str(value)[:40]):
+                file = self.file({**content, field: value})
+                self.assert_fault(run("plot", file), f"{file}: got ",
+                                  f'in "{field}"; want {wanted}')
+
+    def test_times_that_have_no_logarithm(self):
+        for seconds in (0.0, 5e-324):
+            file = self.file(exchange([
+                time_case("ring", size=size, seconds=seconds)
+                for size in (1024, 2048)]))
+            self.assert_fault(run("plot", file), "got 0 seconds", "ring")
+
+    def test_more_than_a_picture_holds(self):
+        def times(count, sizes=(1024,), **facts):
+            return exchange([time_case(f"s{i}", size=size)
+                             for i in range(count) for size in sizes], **facts)
+        parts = {f"{i}_seconds": 1 for i in range(3)}
+        files = [self.file(times(1, ranks=ranks), f"{ranks}.json")
+                 for ranks in range(21)]
+        for given, *words in (
+                ([self.file(times(2000), "a")], "2000 cases", "at most 200"),
+                ([self.file(times(41, (1, 2)), "b")], "41 names", "at most 40"),
+                ([self.file(model([model_case(**parts)]), "c")], "8 parts"),
+                (files, "21 files", "at most 20")):
+            self.assert_fault(run("plot", *given, "--out",
+                                  self.folder / "x.png"), *words)
+        self.assert_fault(run("plot", self.file(exchange(
+            [time_case("ring", f"p{size}", size=size)
+             for size in range(1, 30)]))), '"p1"', '"forward" or "backward"')
+
+    def test_files_without_an_end(self):
+        large = self.folder / "large.json"
+        large.write_bytes(b"{\n")
+        os.truncate(large, 1 << 40)
+        lines = self.folder / "lines"
+        os.mkfifo(lines)
+
+        def endless():
+            with contextlib.suppress(BrokenPipeError), open(
+                    lines, "wb") as stream:
+                while True:
+                    stream.write(b'{"kind": "later", "x": "%s"}\n' % (
+                        b"x" * 4096))
+        threading.Thread(target=endless, daemon=True).start()
+        for file in ("/dev/zero", large, lines):
+            self.assert_fault(run("plot", file), file, "more than 64 MiB")
+        self.assert_fault(run("tensorboard", "/dev/zero"), "more than 64 MiB")
 
     def test_mixtures(self):
         bench = self.file(exchange([time_case("ring")]))

@@ -1,4 +1,5 @@
-"""Reads what `ringweave bench … --json` printed into files, and tells it from runs."""
+"""Reads what `ringweave bench … --json` printed into files, and tells it from
+runs."""
 
 import collections
 import copy
@@ -30,8 +31,9 @@ Step = collections.namedtuple(
 
 PASSES = ("forward", "backward")
 BENCHES = ("exchange", "attention", "linear", "model")
-# Beyond it a picture's own numbers overflow.
-MOST = 1e18
+# Beyond MOST a picture's own numbers overflow; what is nearer to 0 than LEAST
+# is 0, since a logarithmic axis down to it would fail too.
+MOST, LEAST = 1e18, 1e-18
 # What may differ between files that measured parts of the same: how often, and
 # what was measured beside the cases.
 MEASURED = ("repeat", "slow_links", "median_link_bytes_per_second")
@@ -130,7 +132,8 @@ def _json(data):
 
 
 class Fields:
-    """The fields of a case, or those beside the cases; one that is wrong is a Fault that says where."""
+    """The fields of a case, or those beside the cases; one that is wrong is a
+    Fault that says where."""
 
     def __init__(self, values, where):
         if not isinstance(values, dict):
@@ -160,7 +163,7 @@ class Fields:
     def number(self, name, least=0):
         if not _is_number(self.values.get(name)) or self.values[name] < least:
             raise self.fault(name, f"a number from {least} to {MOST:g}")
-        return float(self.values[name])
+        return _float(self.values[name])
 
     def spread(self, name, least=0):
         value = self.values.get(name)
@@ -170,7 +173,7 @@ class Fields:
                 least <= numbers[1] <= numbers[0] <= numbers[2]):
             raise self.fault(name, 'numbers 0 <= "min" <= "median" <= "max" '
                              f"<= {MOST:g}")
-        return Spread(*map(float, numbers))
+        return Spread(*map(_float, numbers))
 
     def optional(self, name, read):
         return read(name) if self.has(name) else None
@@ -186,11 +189,15 @@ def _is_number(value):
     return type(value) in (int, float) and abs(value) <= MOST  # NaN is not
 
 
+def _float(number):
+    return float(number) if abs(number) >= LEAST else 0.0
+
+
 def _time(case):
     if case.text("pass") not in PASSES:
         raise case.fault("pass", " or ".join(map(json.dumps, PASSES)))
-    return Time(clean(case.text("name")), case.text("pass"), case.number("bytes", 1),
-                case.spread("seconds"),
+    return Time(clean(case.text("name")), case.text("pass"),
+                case.number("bytes", 1), case.spread("seconds"),
                 case.optional("bare_seconds", case.spread),
                 *(case.optional(f"{field}_seconds", case.number) for field in
                   ("bound", "predicted", "compute", "overlapped")))

@@ -21,7 +21,7 @@ def clean(name, most=LETTERS):
     Names come from files: they may have control characters, halves of
     surrogate pairs, or bytes that are no UTF-8.
     """
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
+    text = "".join(letter if letter.isprintable() else "\ufffd"
                    for letter in name)
     if len(text) <= most:
         return text

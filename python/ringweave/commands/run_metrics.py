@@ -9,6 +9,7 @@ from ringweave.commands.common import Fault, lines_in
 
 METRICS = "metrics.jsonl"
 WANTED = f"the folder of a run, or its {METRICS}"
+MOST = 1e300
 MOST_STEPS = 1 << 53  # as floats, in which steps are drawn, they are exact
 
 
@@ -60,15 +61,11 @@ class Run:
 
 
 def number_in(line, field):
-    """The number in a field; NaN without one. null stands for one that JSON
-    has no word for."""
+    """The number in a field; NaN without one, or with one so large that sums
+    overflow. null stands for one that JSON has no word for."""
     value = line.get(field)
-    if type(value) not in (int, float):
-        return math.nan
-    try:
-        return float(value) if math.isfinite(value) else math.nan
-    except OverflowError:  # an int beyond all floats
-        return math.nan
+    known = type(value) in (int, float) and abs(value) <= MOST
+    return float(value) if known else math.nan
 
 
 def _objects(path, lines):

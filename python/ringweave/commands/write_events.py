@@ -4,7 +4,7 @@ import math
 import os
 
 from ringweave.commands.common import (
-    Fault, Parser, library, readable, replaced, writing)
+    Fault, Parser, check_apart, library, readable, replaced, writing)
 from ringweave.commands.run_metrics import Run, number_in
 
 DESCRIPTION = """\
@@ -41,6 +41,7 @@ def main(words):
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise Fault(f"got {folder} to write to; want a folder")
     path = os.path.join(folder, FILE)
+    check_apart(path, [run.path])
     with writing(path):
         os.makedirs(folder, exist_ok=True)
         with replaced(path) as aside, open(aside, "wb") as stream:
