@@ -20,6 +20,7 @@ import test_data
 
 LONG = os.environ.get("RINGWEAVE_LONG") == "1"
 MIB = 1 << 20
+TAIL = 8192  # bytes with the last two lines of metrics
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ class Memory(test_data.DataTest):
                        for line in text.splitlines()
                        if line.startswith(("VmRSS", "RssAnon"))}
                 with open(metrics, "rb") as file:
-                    file.seek(max(0, metrics.stat().st_size - 1000))
+                    file.seek(max(0, metrics.stat().st_size - TAIL))
                     last = file.read().splitlines()[-2]
                 # A process that has just ended has none.
                 if kib:
