@@ -12,10 +12,6 @@ sys.path.append(str(pathlib.Path(__file__).parents[1]))  # tests/
 BINARY = os.environ["RINGWEAVE_BINARY"]
 SECONDS = 120
 
-# The tests' operations are tiny: threads of a team that spin while they wait for
-# the next one would only take the cores from the ranks.
-os.environ["OMP_WAIT_POLICY"] = "passive"
-
 
 def run(*arguments, **options):
     """The finished process of `ringweave arguments…`, output as text."""
