@@ -21,7 +21,9 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+from lab import DEFAULT_BINARY, ROOT, table
+
 RELEASE = ROOT / "build/release"
 # The largest error of a prediction that needs no explanation.
 EXPLAIN = 0.10
@@ -69,7 +71,7 @@ class Bench:
         self.repeat = repeat
         self.environment = dict(os.environ)
         self.environment.setdefault(
-            "RINGWEAVE_BINARY", str(RELEASE / "ringweave/cli/ringweave"))
+            "RINGWEAVE_BINARY", str(DEFAULT_BINARY))
         self.environment.setdefault(
             "RINGWEAVE_LIBRARY", str(RELEASE / "python/libringweave_ops.so"))
         self.environment["PYTHONPATH"] = str(ROOT / "python")
@@ -115,13 +117,6 @@ class Bench:
 
 def _hash(value):
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
-def table(head, rows):
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |"
-                     for line in lines) + "\n"
 
 
 def ms(spread):

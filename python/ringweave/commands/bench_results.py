@@ -8,7 +8,8 @@ import json
 import os
 
 from ringweave.commands.canvas import clean
-from ringweave.commands.common import MOST_BYTES, Fault, lines_in, too_long
+from ringweave.commands.common import (
+    MOST_BYTES, Fault, json_in, lines_in, too_long)
 from ringweave.commands.run_metrics import METRICS, Run
 
 WANTED = "the JSON of a benchmark, or a run's folder or metrics.jsonl"
@@ -72,7 +73,7 @@ def read(path):
         return Run(path)
     lines = lines_in(path, WANTED)
     data = bytearray(next(lines, b""))
-    value = _json(data)
+    value = json_in(data)
     if isinstance(value, dict) and "kind" in value and "bench" not in value:
         return Run(path, itertools.chain([data], lines))
     for line in lines:
@@ -81,7 +82,7 @@ def read(path):
             raise too_long(path, WANTED)
     if not data.strip():
         raise Fault(f"{path} is empty; want {WANTED}")
-    value = _json(data)
+    value = json_in(data)
     if value is None:
         raise Fault(f"{path}: got no JSON, or several; want {WANTED}")
     if not isinstance(value, dict) or "bench" not in value:
@@ -122,13 +123,6 @@ def _key(case):
     """What tells a case from the others of its benchmark, as a text."""
     key = case[:1] if isinstance(case, Ratio) else case[:3]
     return " ".join(str(part) for part in key if part != "")
-
-
-def _json(data):
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return None
 
 
 class Fields:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import stat
 
@@ -92,6 +93,14 @@ def lines_in(path, wanted):
             yield line
             if not regular:
                 left -= len(line)
+
+
+def json_in(data):
+    """What the bytes of a text say as JSON; None if they are none."""
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def too_long(path, wanted):

@@ -1,11 +1,10 @@
 """Reads the metrics of runs (docs/run-folder.md)."""
 
-import json
 import math
 import os
 import sys
 
-from ringweave.commands.common import Fault, lines_in
+from ringweave.commands.common import Fault, json_in, lines_in
 
 METRICS = "metrics.jsonl"
 WANTED = f"the folder of a run, or its {METRICS}"
@@ -75,10 +74,7 @@ def _objects(path, lines):
     written. It has no line break then, and is left out with a note.
     """
     for number, line in enumerate(lines, 1):
-        try:
-            value = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError):
-            value = None
+        value = json_in(line)
         if isinstance(value, dict):
             yield number, value
         elif line.endswith(b"\n"):
