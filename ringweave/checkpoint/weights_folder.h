@@ -15,6 +15,9 @@ namespace ringweave::checkpoint {
 inline constexpr const char* kWeightsFile = "model.safetensors";
 inline constexpr const char* kWeightsIndexFile = "model.safetensors.index.json";
 
+/// Of a file of weights: Transformers asks for this word.
+inline const Metadata kWeightsMetadata = {{"format", "pt"}};
+
 /// Name of a tensor → name of the file that holds it, of the text of an index.
 /// Throws InvalidArgument, which names `path`, for what it can't be, and for
 /// files that are not in the index's own folder.

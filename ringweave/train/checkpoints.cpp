@@ -203,10 +203,9 @@ void Checkpoints::save(std::int64_t step, const models::Model& model,
       sums[file] = checkpoint::write_safetensors(
           partial + "/" + file, own_moments(model, optimizer, rank, parts));
       if (!leads()) return;
-      // Transformers asks for this word.
       sums[checkpoint::kWeightsFile] = checkpoint::write_safetensors(
           partial + "/" + checkpoint::kWeightsFile, weights(model),
-          {{"format", "pt"}});
+          checkpoint::kWeightsMetadata);
       const checkpoint::State state{.step = step,
                                     .samples = step * config_.data.batch,
                                     .parts = parts,

@@ -149,14 +149,13 @@ ExportReport export_weights(const std::string& from, const std::string& out,
   checkpoint::write_durable(folder_out.file("config.json"),
                             json.dump(2) + "\n");
   Converter convert(file, report.type);
-  // Transformers asks for this word.
-  report.bytes =
-      checkpoint::write_safetensors(folder_out.file(kWeightsFile), tensors,
-                                    [&](const NamedTensor& tensor) {
-                                      return convert(sources.at(tensor.name));
-                                    },
-                                    {{"format", "pt"}})
-          .bytes;
+  report.bytes = checkpoint::write_safetensors(
+                     folder_out.file(kWeightsFile), tensors,
+                     [&](const NamedTensor& tensor) {
+                       return convert(sources.at(tensor.name));
+                     },
+                     checkpoint::kWeightsMetadata)
+                     .bytes;
   folder_out.complete();
   return report;
 }
