@@ -193,6 +193,12 @@ int run_job(const Context& context) {
 
 }  // namespace
 
+std::string Context::ranks_text(int ranks) const {
+  return fmt::format(
+      "{} ranks, {}", ranks,
+      engine.is_group() ? "a process each" : "threads of one process");
+}
+
 int Context::ranks(std::optional<int> asked, int otherwise,
                    const char* where) const {
   if (engine.is_group()) {

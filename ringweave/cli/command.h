@@ -34,6 +34,8 @@ struct Context {
   /// InvalidArgument, starting with `where`, if a group has another size or
   /// there would be too many threads.
   int ranks(std::optional<int> asked, int otherwise, const char* where) const;
+  /// "4 ranks, a process each", or that they are threads.
+  std::string ranks_text(int ranks) const;
 };
 
 /// In the order of --help. A command that needs a part that was not built in is

@@ -21,9 +21,7 @@ constexpr const char* kWhere = "[bench attention]";
 std::optional<topology::Topology> load(const std::string& name, int ranks) {
   if (name.empty()) return std::nullopt;
   topology::Topology topology = topology::load_topology(name);
-  require(topology.ranks() == ranks,
-          "{} got {}, which has {} ranks, for {} ranks; want as many", kWhere,
-          name, topology.ranks(), ranks);
+  check_ranks(topology, name, ranks, kWhere);
   return topology;
 }
 

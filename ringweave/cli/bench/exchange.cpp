@@ -64,17 +64,14 @@ void run(const Job& job, const Context& context) {
       run_exchanges(context.engine, job.ranks, job.options.repeat, job.subjects,
                     job.topology);
   if (!context.leads()) return;
-  const bool processes = context.engine.is_group();
   if (!job.options.json) {
-    fmt::print(
-        "{} {}, medians of {}\n\n{}", job.ranks,
-        processes ? "ranks, a process each" : "ranks, threads of one process",
-        job.options.repeat, text(runs));
+    fmt::print("{}, medians of {}\n\n{}", context.ranks_text(job.ranks),
+               job.options.repeat, text(runs));
     return;
   }
   Json json = {{"bench", "exchange"},
                {"ranks", job.ranks},
-               {"processes", processes},
+               {"processes", context.engine.is_group()},
                {"topology", job.options.topology},
                {"repeat", job.options.repeat}};
   json.update(to_json(runs));
@@ -152,10 +149,9 @@ void prepare(const Options& options, Context& context) {
   }
   job->ranks = context.ranks(
       options.ranks, job->topology ? job->topology->ranks() : 2, kWhere);
-  require(!job->topology || job->topology->ranks() == job->ranks,
-          "{} got {}, which has {} ranks, for {} ranks; want as many", kWhere,
-          options.topology, job->topology ? job->topology->ranks() : 0,
-          job->ranks);
+  if (job->topology) {
+    check_ranks(*job->topology, options.topology, job->ranks, kWhere);
+  }
   require(job->ranks >= 2, "{} got {} rank; want at least 2, which exchange",
           kWhere, job->ranks);
   const int ranks_here = context.engine.ranks_here(job->ranks);

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/bench/processor_share.h"
 #include "ringweave/cli/interrupt.h"
@@ -41,6 +42,21 @@ comm::Buffer zeros(std::int64_t bytes) {
   return buffer;
 }
 
+/// Of one payload's memories, in units.
+struct Sizes {
+  std::int64_t packed = 0;
+  std::int64_t kept = 0;
+  std::int64_t scratch = 0;
+};
+
+Sizes sizes_of(const Exchanged::Part& part, Payload payload) {
+  const auto scratch = part.program.scratch_size.find(payload);
+  return {.packed = part.program.packed_size,
+          .kept = part.kept_size,
+          .scratch =
+              scratch == part.program.scratch_size.end() ? 0 : scratch->second};
+}
+
 /// Adds gradients that arrive, and only takes the time of what is computed.
 class Transfers final : public comm::Worker {
  public:
@@ -48,12 +64,10 @@ class Transfers final : public comm::Worker {
       : program_(part.program), compute_seconds_(part.compute_seconds) {
     for (const auto& [payload, unit] : units) {
       memory_[payload].unit_bytes = static_cast<std::size_t>(unit);
-      memory_[payload].packed = zeros(unit * program_.packed_size);
-      memory_[payload].kept = zeros(unit * part.kept_size);
-      const auto size = program_.scratch_size.find(payload);
-      if (size != program_.scratch_size.end()) {
-        memory_[payload].scratch = zeros(unit * size->second);
-      }
+      const Sizes sizes = sizes_of(part, payload);
+      memory_[payload].packed = zeros(unit * sizes.packed);
+      memory_[payload].kept = zeros(unit * sizes.kept);
+      memory_[payload].scratch = zeros(unit * sizes.scratch);
     }
   }
 
@@ -176,20 +190,14 @@ std::vector<ExchangeReport::Link> gather_links(
 
 EmulatedCompute gather_compute(const Exchanged::Part& part,
                                Communicator& communicator) {
-  EmulatedCompute compute;
   double sum = 0;
   double longest = 0;
   for (const double seconds : part.compute_seconds) {
     sum += seconds;
     longest = std::max(longest, seconds);
   }
-  for (const Json& theirs :
-       comm::all_gather_json({sum, longest}, communicator)) {
-    compute.seconds = std::max(compute.seconds, theirs[0].get<double>());
-    compute.step_seconds =
-        std::max(compute.step_seconds, theirs[1].get<double>());
-  }
-  return compute;
+  return {.seconds = comm::max_over_ranks(sum, communicator),
+          .step_seconds = comm::max_over_ranks(longest, communicator)};
 }
 
 /// All runs of a case, on one rank; the reports of all ranks are equal.
@@ -198,8 +206,8 @@ ExchangeReport measure_case(int repeat, const Subject& subject,
   const Exchanged::Part part = subject.exchanged->part(communicator.rank());
   const schedule::UnitBytes units = subject.exchanged->unit_bytes();
   Transfers transfers(part, units);
-  const bool emulates = subject.exchanged->emulates();
-  // Without computing between the messages there is nothing to compare with.
+  const bool emulates = !part.compute_seconds.empty();
+  // Bare messages leave computing out, and with it what is to be compared.
   std::optional<Bare> bare;
   if (!emulates) bare.emplace(part.program, units);
   const auto by_schedule = [&] {
@@ -252,10 +260,8 @@ double receive_rate(int shift, Communicator& communicator) {
     communicator.wait(*works.back(), "rates of links");
     least = std::min(least, seconds.count());
     if (i + 1 != kTries) continue;
-    double slowest = 0;
-    for (const Json& theirs : comm::all_gather_json(least, communicator)) {
-      slowest = std::max(slowest, theirs.get<double>());
-    }
+    // The same on all ranks.
+    const double slowest = comm::max_over_ranks(least, communicator);
     tries = static_cast<int>(
         std::clamp<double>(kSeconds / slowest, kTries, kMostTries));
   }
@@ -302,17 +308,22 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
 
 }  // namespace
 
+void check_ranks(const topology::Topology& topology, const std::string& name,
+                 int ranks, const char* where) {
+  require(topology.ranks() == ranks,
+          "{} got {}, which has {} ranks, for {} ranks; want as many", where,
+          name, topology.ranks(), ranks);
+}
+
 void check_memory(const std::vector<Subject>& subjects, int ranks_here,
                   const char* where) {
   for (const Subject& subject : subjects) {
     const Exchanged::Part part = subject.exchanged->part(0);
     double bytes = 0;
     for (const auto& [payload, unit] : subject.exchanged->unit_bytes()) {
-      const auto scratch = part.program.scratch_size.find(payload);
-      const std::int64_t units =
-          part.program.packed_size + part.kept_size +
-          (scratch == part.program.scratch_size.end() ? 0 : scratch->second);
-      bytes += static_cast<double>(unit) * static_cast<double>(units);
+      const Sizes sizes = sizes_of(part, payload);
+      bytes += static_cast<double>(unit) *
+               static_cast<double>(sizes.packed + sizes.kept + sizes.scratch);
     }
     require_memory(bytes * ranks_here,
                    fmt::format("{} got {} {}", where, subject.of.name,

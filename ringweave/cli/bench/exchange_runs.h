@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "ringweave/cli/bench/exchange_report.h"
@@ -18,6 +19,11 @@ struct Subject {
   ExchangeCase of;
   std::shared_ptr<const Exchanged> exchanged;
 };
+
+/// Throws InvalidArgument, which starts with `where`, unless the topology
+/// called `name` has as many ranks.
+void check_ranks(const topology::Topology& topology, const std::string& name,
+                 int ranks, const char* where);
 
 /// Throws InvalidArgument, which starts with `where`, if `ranks_here` ranks
 /// can't have what a subject takes in this machine's memory.

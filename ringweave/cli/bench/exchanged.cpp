@@ -39,10 +39,9 @@ class Keys : public Exchanged {
         demand_, strands());
     const std::int64_t kept = forward.kept_size;
     if (pass_ == Pass::forward) return {std::move(forward), kept};
-    return {
-        schedule::compile(schedule::rank_part(strategy_, demand_, pass_, rank),
-                          rank, demand_, strands(), &forward),
-        kept};
+    return {schedule::compile(rank_schedule(rank), rank, demand_, strands(),
+                              &forward),
+            kept};
   }
   schedule::Schedule whole() const override {
     return schedule::whole(strategy_, demand_, pass_);
@@ -67,6 +66,9 @@ class Keys : public Exchanged {
  protected:
   int strands() const {
     return schedule::strand_count(strategy_, demand_.ranks());
+  }
+  schedule::Schedule rank_schedule(Rank rank) const {
+    return schedule::rank_part(strategy_, demand_, pass_, rank);
   }
 
   schedule::Strategy strategy_;
@@ -103,8 +105,7 @@ class EmulatedAttention final : public Keys {
     Part part = Keys::part(rank);
     const planner::Workload workload = this->workload();
     const schedule::Outline outline = schedule::make_outline(
-        schedule::rank_part(strategy_, demand_, pass_, rank), rank,
-        workload.side_by_side);
+        rank_schedule(rank), rank, workload.side_by_side);
     for (const schedule::Outline::Step& step : outline.steps) {
       double work = 0;
       for (const schedule::Tile& tile : step.tiles) {
@@ -118,7 +119,6 @@ class EmulatedAttention final : public Keys {
     return planner::attention_workload(demand_, strands(), shape_, device_,
                                        pass_, 0);
   }
-  bool emulates() const override { return true; }
 
  private:
   planner::ModelShape shape_;

@@ -38,8 +38,6 @@ class Exchanged {
   virtual schedule::Schedule whole() const = 0;
   /// Of the schedule, to simulate it.
   virtual planner::Workload workload() const = 0;
-  /// Whether steps compute.
-  virtual bool emulates() const { return false; }
   /// Seconds of the transfers that no schedule beats.
   virtual double bound(const topology::Topology& topology) const = 0;
   /// Seconds by the cost model; nullopt: it has no formula.

@@ -144,13 +144,9 @@ ModelReport measure(const Case& of, const comm::Engine& engine) {
       peak_is_own ? peak_memory() / engine.ranks_here(config.parallel.ranks)
                   : 0;
   engine.run(config.parallel.ranks, {}, [&](comm::Communicator& communicator) {
-    const Json peaks = comm::all_gather_json(peak, communicator);
+    const std::int64_t most = comm::max_over_ranks(peak, communicator);
     const double share = busiest_share(mine, engine.is_group(), communicator);
     if (communicator.rank() != 0) return;
-    std::int64_t most = 0;
-    for (const Json& theirs : peaks) {
-      most = std::max(most, theirs.get<std::int64_t>());
-    }
     if (most > 0) report.peak_memory_bytes = most;
     report.processor_share = share;
   });
@@ -169,23 +165,23 @@ Json common(const config::TrainConfig& config) {
 }
 
 void print(const Options& options, const config::TrainConfig& config,
-           bool processes, const std::vector<ModelReport>& reports) {
+           const Context& context, const std::vector<ModelReport>& reports) {
   if (!options.json) {
     fmt::print(
-        "training steps of {} parameters, {} sequences, {}; {} {}\n"
+        "training steps of {} parameters, {} sequences, {}; {}\n"
         "medians of {}; times of parts are means over ranks, in ms; softmax, "
         "linear, gradient and other are waits\n\n{}",
         with_prefix(static_cast<double>(reports.front().parameters)),
-        config.data.batch, name(config.compute), config.parallel.ranks,
-        processes ? "ranks, a process each" : "ranks, threads of one process",
-        options.repeat, table(reports));
+        config.data.batch, name(config.compute),
+        context.ranks_text(config.parallel.ranks), options.repeat,
+        table(reports));
     return;
   }
   Json cases = Json::array();
   for (const ModelReport& report : reports) cases.push_back(to_json(report));
   fmt::print("{}\n", Json{{"bench", "model"},
                           {"ranks", config.parallel.ranks},
-                          {"processes", processes},
+                          {"processes", context.engine.is_group()},
                           {"parameters", reports.front().parameters},
                           {"batch", config.data.batch},
                           {"dtype", name(config.compute)},
@@ -206,7 +202,7 @@ void run(const Options& options, const std::vector<Case>& cases,
     progress.update(static_cast<std::int64_t>(reports.size()), "");
   }
   if (!context.leads()) return;
-  print(options, cases.front().config, context.engine.is_group(), reports);
+  print(options, cases.front().config, context, reports);
 }
 
 std::vector<Case> make_cases(const Options& options, const Context& context) {
@@ -252,9 +248,10 @@ std::map<std::string, std::string> facts(const Options& options,
                                          const std::vector<Case>& cases,
                                          bool group) {
   std::map<std::string, std::string> facts;
+  // Of the files, which all cases read; a hash reads them again.
+  const std::string data =
+      group && !options.data.empty() ? cases.front().dataset->hash() : "random";
   for (std::size_t i = 0; group && i < cases.size(); ++i) {
-    const std::string data =
-        options.data.empty() ? "random" : cases[i].dataset->hash();
     for (const auto& [fact, text] :
          train::facts(cases[i].config, cases[i].exchanges, data)) {
       facts.emplace(fmt::format("case {} {}", i, fact), text);
