@@ -1,4 +1,3 @@
-#include <limits>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -58,11 +57,7 @@ void ForwardPass::compute(const PreparedRegion& region) {
     const Range& range = call.area.rows;
     Partial part =
         call.kernel->forward(make_tile(q_, keys, call, input_.scale));
-    if (call.blind.defined()) {
-      part.out.masked_fill_(call.blind.view({1, -1, 1, 1}), 0);
-      part.lse.masked_fill_(call.blind,
-                            -std::numeric_limits<double>::infinity());
-    }
+    if (call.blind.defined()) clear(part, call.blind);
     if (call.first_for_rows && range == Range{0, q_.size(1)} &&
         !result_.out.defined() && part.out.scalar_type() == sum_type_) {
       result_ = std::move(part);  // nothing was there

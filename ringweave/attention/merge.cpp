@@ -117,4 +117,9 @@ void clear(const Partial& total) {
   total.lse.fill_(-std::numeric_limits<double>::infinity());
 }
 
+void clear(const Partial& total, const at::Tensor& blind) {
+  total.out.masked_fill_(blind.view({1, -1, 1, 1}), 0);
+  total.lse.masked_fill_(blind, -std::numeric_limits<double>::infinity());
+}
+
 }  // namespace ringweave::attention

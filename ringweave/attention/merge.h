@@ -14,5 +14,7 @@ void merge_into(const Partial& total, const Partial& part);
 
 /// Makes `total` a row without keys everywhere: out 0, lse -inf.
 void clear(const Partial& total);
+/// The same of those rows at which `blind`, (rows), is true.
+void clear(const Partial& total, const at::Tensor& blind);
 
 }  // namespace ringweave::attention

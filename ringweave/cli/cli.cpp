@@ -19,9 +19,9 @@ namespace ringweave::cli {
 namespace {
 
 constexpr const char* kDescription =
-    "Exact sequence parallelism for hybrid models: trains with the sequence "
-    "split over ranks, measures what the split costs, prints how blocks "
-    "travel.";
+    "Exact sequence parallelism for hybrid models: trains and generates with "
+    "the sequence split over ranks, measures what the split costs, prints how "
+    "blocks travel.";
 constexpr const char* kFooter =
     "Results go to stdout, log and errors to stderr. Exit code: 0 done, "
     "2 arguments or files that can't be used, 1 failure, 130 or 143 a signal.";
@@ -53,6 +53,7 @@ bool parsed_to_end(const std::vector<std::string>& arguments,
   app.require_subcommand(0, 1);
   add_train(app, context);
   add_export(app, context);
+  add_generate(app, context);
   add_bench(app, context);
   add_topology(app, context);
   add_plan(app, context);

@@ -42,6 +42,7 @@ struct Context {
 /// there too, and says so when it is called.
 void add_train(CLI::App& app, Context& context);
 void add_export(CLI::App& app, Context& context);
+void add_generate(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
 void add_topology(CLI::App& app, Context& context);
 void add_plan(CLI::App& app, Context& context);

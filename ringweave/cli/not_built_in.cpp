@@ -28,6 +28,11 @@ void add_export(CLI::App& app, Context&) {
               "Write a run's weights as a folder that Transformers loads");
 }
 
+void add_generate(CLI::App& app, Context&) {
+  add_missing(app, "generate",
+              "Go on with prompts by the weights of a run or a folder");
+}
+
 void add_bench(CLI::App& app, Context& context) {
   CLI::App* bench = app.add_subcommand("bench", "Time what ranks do together");
   bench->require_subcommand(1);

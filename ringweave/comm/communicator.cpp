@@ -217,6 +217,20 @@ void Communicator::all_reduce_sum(std::span<float> values) {
   all_reduce(values);
 }
 
+void Communicator::broadcast(const Buffer& buffer, Rank root,
+                             const std::string& operation) {
+  std::vector<Receive> receives;
+  std::vector<Send> sends;
+  if (rank() != root) {
+    receives.push_back({root, buffer});
+  } else {
+    for (Rank peer = 0; peer < size(); ++peer) {
+      if (peer != root) sends.push_back({.to = peer, .buffer = buffer});
+    }
+  }
+  exchange(std::move(receives), std::move(sends), step_deadline(), operation);
+}
+
 void Communicator::barrier() { barrier(step_deadline()); }
 
 void Communicator::barrier(Clock::time_point deadline) {

@@ -1,8 +1,10 @@
 // Ranks tell each other whether they could do their parts.
 #pragma once
 
+#include <exception>
 #include <string>
 
+#include "ringweave/base/error.h"
 #include "ringweave/comm/communicator.h"
 
 namespace ringweave::comm {
@@ -11,5 +13,21 @@ namespace ringweave::comm {
 /// could, or else, on all ranks alike, the fault of the first that could not,
 /// which is named unless all have the same. A collective of the communicator.
 std::string first_fault(const std::string& fault, Communicator& communicator);
+
+/// Calls `work` on this rank, and throws the first rank's fault, as a `Fault`, on
+/// all of them. Every rank must call it. A CommError is thrown on as it is.
+template <typename Fault, typename Work>
+void together(Communicator& communicator, const Work& work) {
+  std::string fault;
+  try {
+    work();
+  } catch (const CommError&) {
+    throw;
+  } catch (const std::exception& error) {
+    fault = error.what();
+  }
+  const std::string first = first_fault(fault, communicator);
+  if (!first.empty()) throw Fault(first);
+}
 
 }  // namespace ringweave::comm

@@ -320,6 +320,12 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
   return {outputs[0], options.final_state ? outputs[1] : at::Tensor()};
 }
 
+std::vector<std::int64_t> state_shape(const at::Tensor& q, const at::Tensor& k,
+                                      const at::Tensor& v, Decay decay,
+                                      const at::Tensor& gates) {
+  return make_inputs(q, k, v, gates, decay, 1, true).state_shape();
+}
+
 std::map<Rank, std::int64_t> planned_bytes(const LinearPlan& plan, Decay decay,
                                            const at::Tensor& q,
                                            const at::Tensor& k,

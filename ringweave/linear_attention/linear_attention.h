@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -93,6 +94,12 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               std::shared_ptr<const LinearPlan> plan,
                               comm::Communicator& communicator,
                               const LinearOptions& options = {});
+
+/// Shape of the states of linear_attention() with these tensors: (batch, state
+/// heads, key_dim, value_dim).
+std::vector<std::int64_t> state_shape(const at::Tensor& q, const at::Tensor& k,
+                                      const at::Tensor& v, Decay decay,
+                                      const at::Tensor& gates);
 
 /// Bytes that one call on these tensors, without a final state, sends from the
 /// plan's rank to each other rank it sends to; `backward`: with its backward.

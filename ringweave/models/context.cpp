@@ -26,7 +26,8 @@ std::shared_ptr<const attention::AttentionPlan> attention_plan(
       {.strategy = split.softmax,
        .q_layout = split.layout,
        .kv_layout = split.layout,
-       .mask = config::with_sliding_window(documents, window)},
+       .mask = config::with_sliding_window(documents, window),
+       .backward = split.backward},
       rank);
 }
 
@@ -67,6 +68,14 @@ std::vector<std::int64_t> offsets_of(const Borders& borders,
   return offsets;
 }
 
+RopeTables rope_tables(const ModelConfig& config, ElementType compute,
+                       const std::vector<std::int64_t>& positions) {
+  if (!config.has_softmax()) return {};
+  return make_rope(positions, config.head_dim, config.rope_theta,
+                   tensor::scalar_type(accumulate_type(compute)),
+                   config.rope_scaling);
+}
+
 }  // namespace
 
 Context make_context(const ModelConfig& config, ElementType compute,
@@ -84,7 +93,9 @@ Context make_context(const ModelConfig& config, ElementType compute,
                   .rows = {},
                   .borders = {},
                   .attention_options = {},
-                  .layer_done = {}};
+                  .layer_done = {},
+                  .step = nullptr,
+                  .cache = nullptr};
   context.attention_options.grad_payload_in_compute_type =
       split.grad_payload_in_compute_type;
   const schedule::Mask causal = schedule::Mask::causal();
@@ -92,15 +103,40 @@ Context make_context(const ModelConfig& config, ElementType compute,
     context.plans.attention[window] =
         attention_plan(split, causal, window, rank);
   }
-  if (config.has_softmax()) {
-    context.rope = make_rope(positions, config.head_dim, config.rope_theta,
-                             tensor::scalar_type(accumulate_type(compute)),
-                             config.rope_scaling);
-  }
+  context.rope = rope_tables(config, compute, positions);
   if (config.has_linear()) {
     context.plans.linear = linear_plan(split, causal, rank);
   }
   return context;
+}
+
+Context behind(const Context& context, const ModelConfig& config,
+               ElementType compute, std::int64_t past) {
+  Context result = context;
+  std::vector<std::int64_t> positions =
+      context.layout().positions(context.communicator->rank());
+  for (std::int64_t& position : positions) position += past;
+  result.rope = rope_tables(config, compute, positions);
+  return result;
+}
+
+Context at_positions(const ModelConfig& config, ElementType compute,
+                     const std::vector<std::int64_t>& positions,
+                     comm::Communicator& communicator) {
+  return {.split = {.layout = schedule::Layout::contiguous(0, 1),
+                    .softmax = {},
+                    .linear = {},
+                    .backward = false},
+          .communicator = &communicator,
+          .positions = at::tensor(positions, at::kLong),
+          .rope = rope_tables(config, compute, positions),
+          .plans = {},
+          .rows = {},
+          .borders = {},
+          .attention_options = {},
+          .layer_done = {},
+          .step = nullptr,
+          .cache = nullptr};
 }
 
 Context with_documents(const Context& context, std::vector<Borders> borders) {

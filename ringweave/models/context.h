@@ -11,6 +11,7 @@
 #include "ringweave/base/element_type.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/config/model_config.h"
+#include "ringweave/models/cache.h"
 #include "ringweave/models/recompute.h"
 #include "ringweave/models/rope.h"
 #include "ringweave/models/rows.h"
@@ -29,6 +30,7 @@ struct Split {
                                               ///< (null without)
   bool grad_payload_in_compute_type = false;  ///< attention::AttentionOptions
   Recompute recompute = Recompute::none;      ///< the same on all ranks
+  bool backward = true;  ///< false: plans are for forward passes alone
 };
 
 /// One rank's view of a split; shared by all layers, and by all steps whose
@@ -49,6 +51,11 @@ struct Context {
   /// embedding).
   std::function<void(std::int64_t layer)> layer_done;
 
+  /// With a cache: what is done with it, and the cache of the layer that the
+  /// context is given to.
+  const CacheStep* step = nullptr;
+  LayerCache* cache = nullptr;
+
   const schedule::Layout& layout() const { return split.layout; }
 };
 
@@ -57,6 +64,17 @@ struct Context {
 /// layers; NoSolution if the strategy does not exist for its ranks.
 Context make_context(const ModelConfig& config, ElementType compute,
                      const Split& split, comm::Communicator& communicator);
+
+/// The context of tokens that follow `past` ones of their sequence: RoPE turns
+/// them by their positions in it.
+Context behind(const Context& context, const ModelConfig& config,
+               ElementType compute, std::int64_t past);
+
+/// The context of tokens at these positions, each of a sequence of its own, and
+/// all on this rank.
+Context at_positions(const ModelConfig& config, ElementType compute,
+                     const std::vector<std::int64_t>& positions,
+                     comm::Communicator& communicator);
 
 /// The context of a batch in which row i has documents with borders[i]: tokens
 /// see their own document alone. Every rank must use the same. Throws

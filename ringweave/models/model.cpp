@@ -39,6 +39,15 @@ Model::Model(const ModelConfig& config, ElementType compute,
 
 at::Tensor Model::forward(const at::Tensor& tokens,
                           const Context& context) const {
+  return logits(hidden(tokens, context));
+}
+
+at::Tensor Model::logits(const at::Tensor& hidden) const {
+  return project(rms_norm(hidden, norm_, config_.norm_eps), head_);
+}
+
+at::Tensor Model::hidden(const at::Tensor& tokens, const Context& context,
+                         Cache* cache) const {
   require(tokens.dim() == 2 && tokens.size(1) == context.positions.size(0),
           "[model] got tokens of {} dimensions, {} in the last; want (batch, "
           "{}), the rank's shard",
@@ -59,10 +68,15 @@ at::Tensor Model::forward(const at::Tensor& tokens,
       return in +
              swiglu(rms_norm(in, layer.mlp_norm, config_.norm_eps), layer.mlp);
     };
-    const Block mixer = [this, &layer, &context](const at::Tensor& in) {
-      return in +
-             layer.mixer->forward(
-                 rms_norm(in, layer.input_norm, config_.norm_eps), context);
+    std::optional<Context> with_cache;
+    if (cache) {
+      with_cache = context;
+      with_cache->cache = &cache->layers[i];
+    }
+    const Context& own = with_cache ? *with_cache : context;
+    const Block mixer = [this, &layer, &own](const at::Tensor& in) {
+      return in + layer.mixer->forward(
+                      rms_norm(in, layer.input_norm, config_.norm_eps), own);
     };
     switch (context.split.recompute) {
       case Recompute::none:
@@ -77,7 +91,7 @@ at::Tensor Model::forward(const at::Tensor& tokens,
         break;
     }
   }
-  return project(rms_norm(x, norm_, config_.norm_eps), head_);
+  return x;
 }
 
 Shard shard_sequences(const at::Tensor& sequences, const Context& context) {

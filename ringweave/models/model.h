@@ -14,6 +14,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "ringweave/models/cache.h"
 #include "ringweave/models/context.h"
 #include "ringweave/models/mixer.h"
 #include "ringweave/models/parameters.h"
@@ -44,6 +45,16 @@ class Model {
   /// others. Blocks; throws CommError at a time-out. With context.recompute the
   /// model and the context must outlive the graph.
   at::Tensor forward(const at::Tensor& tokens, const Context& context) const;
+
+  // The same in two parts.
+
+  /// → (batch, tokens, hidden). With a cache the context says which tokens of
+  /// which sequences these are (Context::step). Their keys and states are in
+  /// the cache when this returns; Cache::kept and tokens are left to the caller.
+  at::Tensor hidden(const at::Tensor& tokens, const Context& context,
+                    Cache* cache = nullptr) const;
+  /// (…, hidden) → (…, vocab_size).
+  at::Tensor logits(const at::Tensor& hidden) const;
 
  private:
   struct Layer {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/models/cached_layers.h"
 #include "ringweave/models/context.h"
 
 namespace ringweave::models {
@@ -34,6 +35,9 @@ at::Tensor part(const at::Tensor& x, const Range& rows) {
 at::Tensor softmax_attention(const at::Tensor& q, const at::Tensor& k,
                              const at::Tensor& v, std::int64_t sliding_window,
                              const Context& context) {
+  if (context.cache) {
+    return cached_softmax_attention(q, k, v, sliding_window, context);
+  }
   return for_rows(
       q.size(0), context, [&](const Range& rows, const Plans& plans) {
         return attention::attention(part(q, rows), part(k, rows), part(v, rows),
@@ -49,6 +53,9 @@ at::Tensor linear_attention(const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& gates, const Context& context,
                             const linear_attention::LinearOptions& options) {
   using linear_attention::Decay;
+  if (context.cache) {
+    return cached_linear_attention(q, k, v, decay, gates, context, options);
+  }
   const bool per_token = decay == Decay::per_head || decay == Decay::per_key;
   return for_rows(q.size(0), context,
                   [&](const Range& rows, const Plans& plans) {

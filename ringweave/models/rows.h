@@ -40,14 +40,15 @@ struct RowPlans {
   Plans plans;
 };
 
-/// attention::attention() of all rows. Every rank must call it, and its
+/// attention::attention() of all rows; or, where the context has a cache, of new
+/// tokens that follow those in it. Every rank must call it, and its
 /// backward, in the same order.
 at::Tensor softmax_attention(const at::Tensor& q, const at::Tensor& k,
                              const at::Tensor& v, std::int64_t sliding_window,
                              const Context& context);
 
 /// linear_attention::linear_attention() of all rows, without states from
-/// outside. Every rank must call it, and its backward, in the same order.
+/// outside; or, where the context has a cache, from its states. Every rank must call it, and its backward, in the same order.
 at::Tensor linear_attention(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
     linear_attention::Decay decay, const at::Tensor& gates,

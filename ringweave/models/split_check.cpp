@@ -11,28 +11,13 @@
 
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/models/reference.h"
+#include "ringweave/models/test_weights.h"
 
 namespace ringweave::models::test {
 namespace {
 
 constexpr std::int64_t kSeed = 5;
 constexpr std::int64_t kBatch = 2;
-
-/// Makes small initial weights large enough that every layer matters.
-void enlarge(const Model& model) {
-  const at::NoGradGuard no_gradients;
-  std::int64_t seed = 100;
-  for (const Parameter& parameter : model.parameters()) {
-    at::Tensor value = parameter.value;
-    auto generator =
-        at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed++));
-    if (value.dim() == 1) {
-      value.add_(at::randn(value.sizes(), generator, at::kDouble) * 0.3);
-    } else {
-      value.mul_(0.4 / value.pow(2).mean().sqrt());
-    }
-  }
-}
 
 at::Tensor sequences_of(std::int64_t tokens, std::int64_t vocab) {
   auto generator = at::detail::createCPUGenerator(9);
