@@ -22,6 +22,7 @@
 #include <torch/library.h>
 
 #include "python/group.h"
+#include "python/session.h"
 #include "python/unshard.h"
 #include "ringweave/base/error.h"
 #include "ringweave/cli/cli.h"
@@ -252,6 +253,17 @@ TORCH_LIBRARY(ringweave, library) {
              self->set_agreement(mode);
            })
       .def("close", [](const GroupPtr& self) { self->close(); });
+
+  library.class_<Session>("Session")
+      .def(torch::init<const std::string&,
+                       const std::optional<c10::intrusive_ptr<Group>>&,
+                       const std::string&>())
+      .def("prefill", &Session::prefill)
+      .def("decode", &Session::decode)
+      .def("tokens", &Session::tokens)
+      .def("end_tokens", &Session::end_tokens)
+      .def("save", &Session::save)
+      .def("load", &Session::load);
 
   library.def("main(str[] argv, str group, int? store_host=None) -> int",
               main_op);

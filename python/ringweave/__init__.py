@@ -18,7 +18,7 @@ tokens to other ranks but `unshard`.
 
 # What follows loads torch and the op library in the first use of an operation:
 # the commands of ringweave/commands need neither.
-__all__ = ["attention", "layout", "linear_attention", "positions",
+__all__ = ["Session", "attention", "layout", "linear_attention", "positions",
            "set_agreement", "shard", "unshard"]
 
 

@@ -57,6 +57,10 @@ def _values(value):
                     "and dicts")
 
 
+def _list(values):
+    return values.tolist() if hasattr(values, "tolist") else list(values)
+
+
 def _json(value):
     if isinstance(value, str):
         return value
@@ -150,6 +154,60 @@ def set_agreement(mode, *, group=None):
     is compared.
     """
     _groups.own_group(group).set_agreement(mode)
+
+
+class Session:
+    """A model that reads and goes on, with what it keeps of its tokens.
+
+        session = ringweave.Session("llama/", sequences=2, chunk=4096)
+        logits = session.prefill(0, prompt)           # (vocab_size)
+        logits = session.decode([0], [token])         # (1, vocab_size)
+        session.save("cache/")
+
+    checkpoint: the folder of a run, of a checkpoint, or one that Transformers
+    wrote. Every rank of `group` makes the same calls with the same values, and
+    gets the same logits. Without a process group this process is all. Tokens of
+    a prompt are split over the ranks, `chunk` of them at a time (0: all), by
+    `layout`, `softmax` and `linear`, as in attention() and linear_attention().
+    compute: "float64", "float32" or "bfloat16"; None: what the folder says.
+    """
+
+    def __init__(self, checkpoint, *, sequences=1, chunk=0, layout=None,
+                 softmax=None, linear=None, compute=None, group=None):
+        options = {"sequences": sequences, "chunk": chunk, "layout": layout,
+                   "softmax": softmax, "linear": linear, "compute": compute}
+        given = {name: value for name, value in options.items()
+                 if value is not None}
+        alone = group is None and not torch.distributed.is_initialized()
+        self._own = torch.classes.ringweave.Session(
+            os.fspath(checkpoint), None if alone else _groups.own_group(group),
+            json.dumps(given))
+
+    @property
+    def tokens(self):
+        """How many tokens each sequence has."""
+        return self._own.tokens()
+
+    @property
+    def end_tokens(self):
+        """Ids that end a text, as the folder says."""
+        return self._own.end_tokens()
+
+    def prefill(self, sequence, tokens):
+        """Puts tokens behind those of a sequence; the logits of the next one."""
+        return self._own.prefill(sequence, _list(tokens))
+
+    def decode(self, sequences, tokens):
+        """Puts one token behind each of these sequences, which ascend."""
+        return self._own.decode(_list(sequences), _list(tokens))
+
+    def save(self, folder):
+        """Makes a folder of what is kept; all ranks see one file system."""
+        self._own.save(os.fspath(folder))
+
+    def load(self, folder):
+        """Fills a new session from such a folder, on any number of ranks."""
+        self._own.load(os.fspath(folder))
 
 
 @_eager

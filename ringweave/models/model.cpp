@@ -1,6 +1,7 @@
 #include "ringweave/models/model.h"
 
 #include <algorithm>
+#include <optional>
 
 #include <ATen/ATen.h>
 
@@ -11,10 +12,10 @@
 namespace ringweave::models {
 
 Model::Model(const ModelConfig& config, ElementType compute,
-             std::optional<std::int64_t> seed)
+             std::optional<std::int64_t> seed, Unseeded unseeded)
     : config_(config), compute_(compute) {
   check(config);
-  ParameterMaker maker(seed, compute);
+  ParameterMaker maker(seed, compute, unseeded);
   embedding_ = maker.normal("model.embed_tokens.weight",
                             {config.vocab_size, config.hidden}, kInitStd);
   for (std::int64_t i = 0; i < config.layers; ++i) {

@@ -25,9 +25,11 @@ namespace ringweave::models {
 class Model {
  public:
   /// Draws the weights; equal on every rank for equal arguments. Without a seed
-  /// they have names and shapes alone. Throws InvalidArgument as check(config).
+  /// they have names, and what `unseeded` says. Throws InvalidArgument as
+  /// check(config).
   Model(const ModelConfig& config, ElementType compute,
-        std::optional<std::int64_t> seed);
+        std::optional<std::int64_t> seed,
+        Unseeded unseeded = Unseeded::shapes);
 
   const ModelConfig& config() const { return config_; }
   ElementType compute() const { return compute_; }

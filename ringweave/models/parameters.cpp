@@ -8,8 +8,9 @@
 namespace ringweave::models {
 
 ParameterMaker::ParameterMaker(std::optional<std::int64_t> seed,
-                               ElementType compute)
-    : type_(tensor::scalar_type(accumulate_type(compute))) {
+                               ElementType compute, Unseeded unseeded)
+    : type_(tensor::scalar_type(accumulate_type(compute))),
+      device_(unseeded == Unseeded::memory ? at::kCPU : at::kMeta) {
   if (seed) {
     generator_ =
         at::detail::createCPUGenerator(static_cast<std::uint64_t>(*seed));
@@ -33,7 +34,7 @@ at::Tensor ParameterMaker::add(const std::string& name, at::IntArrayRef shape,
                                const std::function<at::Tensor()>& draw) {
   at::Tensor leaf = generator_.defined()
                         ? draw().to(type_)
-                        : at::empty(shape, at::device(at::kMeta).dtype(type_));
+                        : at::empty(shape, at::device(device_).dtype(type_));
   leaf.requires_grad_(true);
   parameters_.push_back({name, leaf});
   return leaf;

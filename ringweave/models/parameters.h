@@ -22,14 +22,20 @@ struct Parameter {
   at::Tensor value;
 };
 
+/// What tensors have without a seed.
+enum class Unseeded {
+  shapes,  ///< shapes and types, and no memory
+  memory   ///< memory, whose content somebody will set
+};
+
 /// Draws initial weights, always in fp64 and one after the other from one
 /// generator: every rank and every compute type gets the same numbers. They are
 /// kept in the accumulate type of `compute`.
 class ParameterMaker {
  public:
-  /// Without a seed nothing is drawn: the tensors have shapes and types, and no
-  /// memory.
-  ParameterMaker(std::optional<std::int64_t> seed, ElementType compute);
+  /// Without a seed nothing is drawn.
+  ParameterMaker(std::optional<std::int64_t> seed, ElementType compute,
+                 Unseeded unseeded = Unseeded::shapes);
 
   at::Tensor normal(const std::string& name, at::IntArrayRef shape,
                     double standard_deviation);
@@ -44,6 +50,7 @@ class ParameterMaker {
 
   at::Generator generator_;  ///< undefined without a seed
   at::ScalarType type_;
+  at::Device device_;  ///< without a seed
   std::vector<Parameter> parameters_;
 };
 
