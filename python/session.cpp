@@ -33,7 +33,7 @@ Session::Session(const std::string& checkpoint,
     group_ = (*group)->state();
   } else {
     alone_ = std::make_unique<comm::Communicator>(
-        comm::local_transports(1).front());
+        comm::LocalWorld(1).transport(0));
   }
   const auto make = [&] {
     const weights::ModelFolder folder(checkpoint);
