@@ -143,10 +143,10 @@ Json to_json(const train::TrainReport& report,
 }
 
 /// Which tensors a run begins with.
-std::string text(const train::InitialWeights& initial, std::int64_t seed) {
+std::string text(const weights::InitialWeights& initial, std::int64_t seed) {
   const auto list = [](const std::vector<std::string>& names) {
     std::string lines;
-    for (const std::string& line : train::by_layers(names)) {
+    for (const std::string& line : weights::by_layers(names)) {
       lines += "  " + line + "\n";
     }
     return lines;
@@ -317,7 +317,7 @@ void check_resumable(const RunPlace& place, const config::TrainConfig& config,
 void train_job(const TrainFlags& flags, const config::TrainConfig& config,
                const train::Exchanges& chosen, const data::Dataset& dataset,
                const RunPlace& place, const train::Saving& saving,
-               const train::InitialWeights* initial, const Context& context) {
+               const weights::InitialWeights* initial, const Context& context) {
   const bool leads = context.leads();
   if (leads) {
     fmt::print(stderr, "exchanges: {}\n", exchange_names(config, chosen));
@@ -365,9 +365,9 @@ void prepare(const TrainFlags& flags, Context& context) {
   // Reads of each file.
   const bool compared = context.engine.is_group() || !place.path.empty();
   const std::string hash = compared ? dataset->hash() : "";
-  std::shared_ptr<const train::InitialWeights> initial;
+  std::shared_ptr<const weights::InitialWeights> initial;
   if (!config.init.from.empty() && !place.step) {
-    initial = std::make_shared<const train::InitialWeights>(config);
+    initial = std::make_shared<const weights::InitialWeights>(config);
   }
   const train::Saving saving = cli::saving(place, hash);
   if (place.step) check_resumable(place, config, saving);

@@ -1,4 +1,4 @@
-#include "ringweave/train/initial_weights.h"
+#include "ringweave/weights/initial_weights.h"
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -6,20 +6,19 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/checkpoint/test_folder.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/models/reference.h"
-#include "ringweave/train/tensors.h"
-#include "ringweave/train/test_run.h"
+#include "ringweave/weights/test_model.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 namespace {
 
 using checkpoint::DataType;
-using checkpoint::NamedTensor;
 using checkpoint::TestFolder;
+using config::TrainConfig;
 using models::Model;
 using models::Parameter;
+using test::find;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -28,47 +27,23 @@ using ::testing::IsSupersetOf;
 /// Of a run that begins with the weights in `folder`.
 TrainConfig config_of(const TestFolder& folder,
                       const std::string& pattern = "N") {
-  TrainConfig config = tiny(1, ElementType::float64);
-  config.model.pattern = pattern;
+  TrainConfig config;
+  config.model = test::tiny(pattern);
+  config.compute = ElementType::float64;
   config.init.from = folder.path();
   return config;
 }
 
-/// Weights of a Llama of the same sizes, in fp64 numbers that `type` holds,
-/// large enough that every layer matters.
+/// Weights of a Llama of the same sizes.
 std::vector<Parameter> llama(config::ModelConfig model, DataType type,
                              std::int64_t seed = 3) {
   model.pattern = "N";
-  const Model shapes(model, ElementType::float64, {});
-  auto generator =
-      at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed));
-  std::vector<Parameter> weights;
-  for (const auto& [name, value] : shapes.parameters()) {
-    const at::Tensor drawn = at::randn(value.sizes(), generator, at::kDouble);
-    weights.push_back({name, (value.dim() == 1 ? 1 + 0.3 * drawn : 0.4 * drawn)
-                                 .to(scalar_type(type))
-                                 .to(at::kDouble)});
-  }
-  return weights;
+  return test::drawn(model, type, seed);
 }
 
 void write(const TestFolder& folder, const std::vector<Parameter>& weights,
            DataType type = DataType::float64) {
-  const std::string file = folder.file(checkpoint::kWeightsFile);
-  std::filesystem::remove(file);
-  std::vector<NamedTensor> tensors;
-  std::map<std::string, at::Tensor> values;
-  for (const auto& [name, value] : weights) {
-    tensors.push_back(
-        {.name = name, .type = type, .shape = value.sizes().vec()});
-    values[name] = value.to(scalar_type(type)).contiguous();
-  }
-  const auto bytes = [&](const NamedTensor& tensor) {
-    const at::Tensor& value = values.at(tensor.name);
-    return std::span(static_cast<const std::byte*>(value.const_data_ptr()),
-                     value.nbytes());
-  };
-  checkpoint::write_safetensors(file, tensors, bytes);
+  test::write(folder.path(), weights, type);
 }
 
 /// The model of one rank that has begun with the folder's weights.
@@ -91,11 +66,6 @@ std::string refusal(const TrainConfig& config) {
     return error.what();
   }
   return "accepted";
-}
-
-/// The tensor of `weights` with that name.
-Parameter& find(std::vector<Parameter>& weights, const std::string& name) {
-  return *std::ranges::find(weights, name, &Parameter::name);
 }
 
 // The reference computes with the tensors themselves, by their names.
@@ -298,4 +268,4 @@ TEST(InitialWeights, NamesOfLayersAreJoined) {
 }
 
 }  // namespace
-}  // namespace ringweave::train
+}  // namespace ringweave::weights

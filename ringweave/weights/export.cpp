@@ -1,4 +1,4 @@
-#include "ringweave/train/export.h"
+#include "ringweave/weights/export.h"
 
 #include <cstddef>
 #include <filesystem>
@@ -18,9 +18,9 @@
 #include "ringweave/config/hugging_face.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/models/model.h"
-#include "ringweave/train/tensors.h"
+#include "ringweave/weights/tensors.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 namespace {
 
 using checkpoint::DataType;
@@ -160,4 +160,4 @@ ExportReport export_weights(const std::string& from, const std::string& out,
   return report;
 }
 
-}  // namespace ringweave::train
+}  // namespace ringweave::weights

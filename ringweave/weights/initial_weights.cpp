@@ -1,4 +1,4 @@
-#include "ringweave/train/initial_weights.h"
+#include "ringweave/weights/initial_weights.h"
 
 #include <algorithm>
 #include <array>
@@ -13,9 +13,9 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/hash.h"
-#include "ringweave/train/tensors.h"
+#include "ringweave/weights/tensors.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 namespace {
 
 using checkpoint::NamedTensor;
@@ -183,4 +183,4 @@ std::vector<std::string> by_layers(const std::vector<std::string>& names) {
   return texts;
 }
 
-}  // namespace ringweave::train
+}  // namespace ringweave::weights

@@ -12,7 +12,7 @@
 #include "ringweave/config/train_config.h"
 #include "ringweave/models/model.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 
 class InitialWeights {
  public:
@@ -48,4 +48,4 @@ class InitialWeights {
 /// "model.layers.0-2,5.mlp.up_proj.weight". In the order of the first of each.
 std::vector<std::string> by_layers(const std::vector<std::string>& names);
 
-}  // namespace ringweave::train
+}  // namespace ringweave::weights
