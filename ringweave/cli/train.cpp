@@ -16,7 +16,7 @@
 #include "ringweave/cli/progress.h"
 #include "ringweave/cli/run_folder.h"
 #include "ringweave/cli/watch.h"
-#include "ringweave/config/hugging_face.h"
+#include "ringweave/config/model_source.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/data/dataset.h"
 #include "ringweave/train/parallel.h"

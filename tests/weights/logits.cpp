@@ -17,7 +17,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
-#include "ringweave/config/hugging_face.h"
+#include "ringweave/config/model_source.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/weights/initial_weights.h"
 #include "ringweave/weights/tensors.h"
