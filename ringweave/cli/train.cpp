@@ -21,6 +21,8 @@
 #include "ringweave/data/dataset.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/trainer.h"
+#include "ringweave/weights/initial_weights.h"
+#include "ringweave/weights/layer_names.h"
 
 namespace ringweave::cli {
 namespace {
@@ -157,6 +159,10 @@ std::string text(const weights::InitialWeights& initial, std::int64_t seed) {
   if (!initial.drawn().empty()) {
     text += fmt::format("{} tensors drawn from seed {}\n{}",
                         initial.drawn().size(), seed, list(initial.drawn()));
+  }
+  if (!initial.left_out().empty()) {
+    text += fmt::format("{} tensors of linear layers left out\n{}",
+                        initial.left_out().size(), list(initial.left_out()));
   }
   return text;
 }
@@ -436,9 +442,9 @@ void add_train(CLI::App& app, Context& context) {
       ->type_name("FILE");
   command
       ->add_option("--init-from", flags->init_from,
-                   "Begin with the weights of a folder that Transformers "
-                   "wrote; its config.json gives the fields of model that the "
-                   "config lacks")
+                   "Begin with the weights of a run's newest checkpoint, of "
+                   "a checkpoint, or of a folder that Transformers wrote; its "
+                   "model gives the fields of model that the config lacks")
       ->type_name("FOLDER");
   command
       ->add_option("--init-skip", flags->init_skip,

@@ -13,10 +13,9 @@
 #include "ringweave/checkpoint/checkpoint_folder.h"
 #include "ringweave/checkpoint/durable_file.h"
 #include "ringweave/checkpoint/manifest.h"
-#include "ringweave/checkpoint/state.h"
 #include "ringweave/checkpoint/weights_folder.h"
 #include "ringweave/config/hugging_face.h"
-#include "ringweave/config/train_config.h"
+#include "ringweave/config/model_source.h"
 #include "ringweave/models/model.h"
 #include "ringweave/weights/tensors.h"
 
@@ -30,14 +29,12 @@ using checkpoint::NamedTensor;
 namespace fs = std::filesystem;
 
 std::string checkpoint_of(const std::string& from) {
-  if (checkpoint::place_of_checkpoint(from)) return from;
-  const checkpoint::CheckpointFolder folder(from);
-  const auto newest = folder.newest();
-  require(newest.has_value(),
+  const auto checkpoint = checkpoint::find_checkpoint(from);
+  require(checkpoint.has_value(),
           "[export] got {}, which has no checkpoint; want the folder of a run "
           "or of a checkpoint",
           from);
-  return folder.path_of(*newest);
+  return *checkpoint;
 }
 
 /// Those of the checkpoint's file, checked against its manifest.
@@ -49,14 +46,6 @@ std::vector<NamedTensor> weights_of(const checkpoint::SafetensorsFile& file,
     wanted.push_back(described(name, value));
   }
   return file.take(wanted);
-}
-
-void check_file(const std::string& folder) {
-  const auto manifest = checkpoint::read_manifest(folder);
-  const auto sum = manifest.find(kWeightsFile);
-  require(sum != manifest.end(), "[{}/{}] got no {}; want a checkpoint", folder,
-          checkpoint::kManifestFile, kWeightsFile);
-  checkpoint::check_file(folder, kWeightsFile, sum->second);
 }
 
 /// Of one tensor after the other.
@@ -127,14 +116,13 @@ class NewFolder {
 ExportReport export_weights(const std::string& from, const std::string& out,
                             std::optional<DataType> type) {
   const std::string folder = checkpoint_of(from);
-  const config::TrainConfig config =
-      config::config_from_json(checkpoint::read_state(folder).config, folder);
+  const config::TrainConfig config = config::config_of_checkpoint(folder);
   ExportReport report{.checkpoint = folder,
                       .type = type.value_or(checkpoint::data_type(
                           accumulate_type(config.compute)))};
   const Json json = config::to_hugging_face(config.model, name(report.type),
                                             config.data.seq_len);
-  check_file(folder);
+  checkpoint::check_file(folder, kWeightsFile);
   const checkpoint::SafetensorsFile file(folder + "/" + kWeightsFile);
   std::vector<NamedTensor> tensors = weights_of(file, config);
   std::map<std::string, NamedTensor> sources;

@@ -8,6 +8,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/models/reference.h"
+#include "ringweave/weights/layer_names.h"
 #include "ringweave/weights/test_model.h"
 
 namespace ringweave::weights {
@@ -20,6 +21,8 @@ using models::Model;
 using models::Parameter;
 using test::find;
 using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
@@ -31,6 +34,7 @@ TrainConfig config_of(const TestFolder& folder,
   config.model = test::tiny(pattern);
   config.compute = ElementType::float64;
   config.init.from = folder.path();
+  test::write_config(folder.path(), test::tiny());
   return config;
 }
 
@@ -232,6 +236,83 @@ TEST(InitialWeights, AHeadBesideTiedEmbeddingsMustBeThem) {
   EXPECT_EQ(refusal(config), "accepted");
 }
 
+// Layer by layer: of both, of the run's alone, of the new model's alone.
+TEST(InitialWeights, OfARunWhatLinearLayersBothHaveIsTaken) {
+  const TestFolder run("init-run");
+  TrainConfig before;
+  before.model = test::tiny("LLNN");
+  std::vector<Parameter> weights = test::drawn(before.model, DataType::float64);
+  const std::string checkpoint =
+      test::write_checkpoint(run.path(), 30, before, weights);
+  for (const std::string& from : {run.path(), checkpoint}) {
+    TrainConfig config;
+    config.model = test::tiny("LNLN");
+    config.compute = ElementType::float64;
+    config.seed = 5;
+    config.init.from = from;
+    const InitialWeights initial(config);
+    EXPECT_EQ(initial.folder(), checkpoint);
+    EXPECT_THAT(by_layers(initial.drawn()),
+                AllOf(Contains("model.layers.2.self_attn.gk_proj.0.weight"),
+                      Each(HasSubstr("model.layers.2.self_attn.g"))));
+    EXPECT_THAT(by_layers(initial.left_out()),
+                AllOf(Contains("model.layers.1.self_attn.gk_proj.0.weight"),
+                      Each(HasSubstr("model.layers.1.self_attn.g"))));
+    EXPECT_EQ(initial.left_out().size(), initial.drawn().size());
+    EXPECT_EQ(initial.taken().size() + initial.left_out().size(),
+              weights.size());
+    const Model drawn(config.model, config.compute, config.seed);
+    with_model(config, [&](const Model& model, comm::Communicator&) {
+      for (std::size_t i = 0; i < drawn.parameters().size(); ++i) {
+        const auto& [name, value] = model.parameters()[i];
+        EXPECT_TRUE(value.equal(name.starts_with("model.layers.2.self_attn.g")
+                                    ? drawn.parameters()[i].value
+                                    : find(weights, name).value))
+            << name;
+      }
+    });
+  }
+}
+
+TEST(InitialWeights, OfARunLinearLayersOfAnotherFamilyAreLeftOut) {
+  const TestFolder run("init-run");
+  TrainConfig config;
+  config.model = test::tiny("LLLN");
+  config.init.from = test::write_checkpoint(
+      run.path(), 0, config, test::drawn(config.model, DataType::float32),
+      DataType::float32);
+  config.model.linear = config::LinearConfig("lightning");
+  const InitialWeights initial(config);
+  EXPECT_THAT(by_layers(initial.drawn()),
+              ElementsAre("model.layers.0-2.self_attn.o_norm.weight"));
+  EXPECT_THAT(by_layers(initial.left_out()),
+              Contains("model.layers.0-2.self_attn.g_norm.weight"));
+  config.model.pattern = "N";
+  EXPECT_EQ(InitialWeights(config).left_out(), initial.left_out());
+  EXPECT_TRUE(InitialWeights(config).drawn().empty());
+
+  // What is of no linear layer is as needless as in other folders.
+  config.model.layers = 2;
+  EXPECT_THAT(refusal(config), HasSubstr("a tensor model.layers.2."));
+}
+
+TEST(InitialWeights, ACheckpointIsAsItsManifestSays) {
+  const TestFolder run("init-run");
+  TrainConfig config;
+  config.model = test::tiny();
+  config.init.from = run.path();
+  const std::vector<Parameter> weights =
+      test::drawn(config.model, DataType::float64);
+  const std::string checkpoint =
+      test::write_checkpoint(run.path(), 0, config, weights);
+  EXPECT_EQ(refusal(config), "accepted");
+  const std::string file = checkpoint + "/" + checkpoint::kWeightsFile;
+  std::string bytes = checkpoint::content(file);
+  bytes.back() ^= 1;
+  checkpoint::overwrite(file, bytes);
+  EXPECT_THAT(refusal(config), AllOf(HasSubstr(file), HasSubstr("is damaged")));
+}
+
 TEST(InitialWeights, RanksWithOtherWeightsAllSaySo) {
   const TestFolder one("init"), other("init-other");
   const TrainConfig config = config_of(one);
@@ -253,18 +334,6 @@ TEST(InitialWeights, RanksWithOtherWeightsAllSaySo) {
   for (const std::string& text : texts) {
     EXPECT_THAT(text, HasSubstr("other weights on rank 2 than on rank 1"));
   }
-}
-
-TEST(InitialWeights, NamesOfLayersAreJoined) {
-  EXPECT_THAT(
-      by_layers({"model.embed_tokens.weight", "model.layers.0.a.weight",
-                 "model.layers.0.b", "model.layers.1.a.weight",
-                 "model.layers.2.a.weight", "model.layers.2.b",
-                 "model.layers.10.b", "model.layers.x.b", "model.layers.7"}),
-      ElementsAre("model.embed_tokens.weight", "model.layers.0-2.a.weight",
-                  "model.layers.0,2,10.b", "model.layers.x.b",
-                  "model.layers.7"));
-  EXPECT_TRUE(by_layers({}).empty());
 }
 
 }  // namespace

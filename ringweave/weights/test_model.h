@@ -1,6 +1,8 @@
-// For tests: a small model's weights, in a folder as Transformers writes it.
+// For tests: a small model's weights, in folders of Hugging Face's form and in
+// checkpoints.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -11,9 +13,13 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include "ringweave/checkpoint/checkpoint_folder.h"
+#include "ringweave/checkpoint/manifest.h"
+#include "ringweave/checkpoint/state.h"
 #include "ringweave/checkpoint/test_folder.h"
 #include "ringweave/checkpoint/weights_folder.h"
-#include "ringweave/config/model_config.h"
+#include "ringweave/config/hugging_face.h"
+#include "ringweave/config/train_config.h"
 #include "ringweave/models/model.h"
 #include "ringweave/weights/tensors.h"
 
@@ -78,6 +84,37 @@ inline checkpoint::FileSum write(const std::string& folder,
                      value.nbytes());
   };
   return checkpoint::write_safetensors(file, tensors, bytes);
+}
+
+/// As Transformers writes it, of softmax layers.
+inline void write_config(const std::string& folder,
+                         const config::ModelConfig& model) {
+  checkpoint::overwrite(
+      folder + "/config.json",
+      config::to_hugging_face(model, "float64", /*longest=*/100).dump());
+}
+
+/// A checkpoint of the run in `run`, without the optimizer's files. Returns its
+/// folder.
+inline std::string write_checkpoint(const std::string& run, std::int64_t step,
+                                    const config::TrainConfig& config,
+                                    const std::vector<Parameter>& weights,
+                                    DataType type = DataType::float64) {
+  const checkpoint::CheckpointFolder folder(run);
+  folder.begin(step);
+  const std::string partial = folder.partial_path_of(step);
+  const checkpoint::State state{.step = step,
+                                .data = "hash",
+                                .config = to_json(config),
+                                .versions = Json::object()};
+  checkpoint::Manifest sums;
+  sums[checkpoint::kWeightsFile] = write(partial, weights, type);
+  sums[checkpoint::kStateFile] =
+      checkpoint::write_durable(partial + "/" + checkpoint::kStateFile,
+                                checkpoint::to_json(state).dump());
+  checkpoint::write_manifest(partial, sums);
+  folder.complete(step);
+  return folder.path_of(step);
 }
 
 }  // namespace ringweave::weights::test
