@@ -53,15 +53,14 @@ Session::Session(const std::string& checkpoint,
     const ElementType compute = element_type_from_name(
         object.string("compute", name(folder.compute())));
     object.done();
-    model_ = std::make_unique<const models::Model>(
-        weights::load_model(folder, compute));
+    model_ = std::make_unique<const models::Model>(folder.load(compute));
     weights_ = weights::hash_of(*model_);
     end_tokens_ = folder.end_tokens();
     return wanted;
   };
   const generate::SessionOptions wanted =
       communicator().or_refuse("Session", make);
-  communicator().check_agreement({{"weights", weights_}});
+  weights::check_equal(weights_, checkpoint, communicator());
   session_ = std::make_unique<generate::Session>(*model_, wanted,
                                                  communicator());
 }

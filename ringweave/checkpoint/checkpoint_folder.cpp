@@ -8,6 +8,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/checkpoint/durable_file.h"
+#include "ringweave/checkpoint/state.h"
 
 namespace ringweave::checkpoint {
 namespace {
@@ -148,6 +149,19 @@ std::optional<CheckpointPlace> place_of_checkpoint(const std::string& path) {
   const auto step = step_of(folder.filename());
   if (!step || folder.parent_path().filename() != kName) return {};
   return CheckpointPlace{folder.parent_path().parent_path(), *step};
+}
+
+std::optional<std::string> find_checkpoint(const std::string& path) {
+  if (path.empty()) return {};
+  std::error_code error;
+  if (place_of_checkpoint(path) ||
+      fs::is_regular_file(fs::path(path) / kStateFile, error)) {
+    return path;
+  }
+  if (!fs::is_directory(path, error)) return {};
+  const CheckpointFolder folder(path);
+  const auto newest = folder.newest();
+  return newest ? std::optional(folder.path_of(*newest)) : std::nullopt;
 }
 
 }  // namespace ringweave::checkpoint

@@ -51,4 +51,10 @@ struct CheckpointPlace {
 /// nullopt if `path` is no path of a checkpoint.
 std::optional<CheckpointPlace> place_of_checkpoint(const std::string& path);
 
+/// The folder of the checkpoint that `path` stands for: `path` itself if it is
+/// a path of one or has the file of a checkpoint's state, wherever it lies; of
+/// a run's folder the newest one. nullopt if it is neither, or a run without a
+/// checkpoint. Throws as CheckpointFolder::newest().
+std::optional<std::string> find_checkpoint(const std::string& path);
+
 }  // namespace ringweave::checkpoint

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/checkpoint/state.h"
 #include "ringweave/checkpoint/test_folder.h"
 
 namespace ringweave::checkpoint {
@@ -81,6 +82,25 @@ TEST(CheckpointFolder, PlaceOfAPath) {
   for (const char* path : {"/a/run", "/a/run/checkpoints", "/a/step-00000042",
                            "/a/checkpoints/step-42", ""}) {
     EXPECT_FALSE(place_of_checkpoint(path).has_value()) << path;
+  }
+}
+
+TEST(CheckpointFolder, FindsTheCheckpointThatAPathStandsFor) {
+  const TestFolder run("checkpoints"), copied("checkpoints-copied");
+  const CheckpointFolder folder(run.path());
+  EXPECT_EQ(find_checkpoint(run.path()), std::nullopt);
+  write(folder, 3);
+  write(folder, 5);
+  EXPECT_EQ(find_checkpoint(run.path()), folder.path_of(5));
+  EXPECT_EQ(find_checkpoint(folder.path_of(3)), folder.path_of(3));
+  // One that is named is meant, even if it is not there.
+  EXPECT_EQ(find_checkpoint(folder.path_of(4)), folder.path_of(4));
+  EXPECT_EQ(find_checkpoint(copied.path()), std::nullopt);
+  overwrite(copied.file(kStateFile), "{}");
+  EXPECT_EQ(find_checkpoint(copied.path()), copied.path());
+  for (const std::string& path :
+       {std::string(), run.file("absent"), folder.path_of(5) + "/file"}) {
+    EXPECT_EQ(find_checkpoint(path), std::nullopt) << path;
   }
 }
 

@@ -67,4 +67,12 @@ void check_file(const std::string& folder, const std::string& name,
       path, got.xxh128, sum.xxh128, kManifestFile);
 }
 
+void check_file(const std::string& folder, const std::string& name) {
+  const Manifest manifest = read_manifest(folder);
+  const auto sum = manifest.find(name);
+  require(sum != manifest.end(), "[{}] got no {}; want a checkpoint",
+          file_in(folder, kManifestFile), name);
+  check_file(folder, name, sum->second);
+}
+
 }  // namespace ringweave::checkpoint

@@ -31,4 +31,7 @@ Manifest read_manifest(const std::string& folder);
 void check_file(const std::string& folder, const std::string& name,
                 const FileSum& sum);
 
+/// With the sum in the manifest of `folder`, which must have the file.
+void check_file(const std::string& folder, const std::string& name);
+
 }  // namespace ringweave::checkpoint

@@ -49,8 +49,14 @@ TEST(Manifest, TellsFilesThatChanged) {
   };
   EXPECT_EQ(check("a"), "accepted");
   EXPECT_THAT(check("b"), HasSubstr("No such file"));
+  const auto check_named = [&](const std::string& name) {
+    return refusal([&] { check_file(folder.path(), name); });
+  };
+  EXPECT_EQ(check_named("a"), "accepted");
+  EXPECT_THAT(check_named("c"), HasSubstr("manifest.json] got no c;"));
   overwrite(folder.file("a"), "some texT");
   EXPECT_THAT(check("a"), HasSubstr("was changed or is damaged"));
+  EXPECT_EQ(check_named("a"), check("a"));
   overwrite(folder.file("a"), "some tex");
   EXPECT_THAT(check("a"), HasSubstr("got 8 bytes; want 9"));
 }

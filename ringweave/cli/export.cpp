@@ -1,5 +1,5 @@
 // ringweave export: the weights of a run as a folder that Transformers loads.
-#include "ringweave/train/export.h"
+#include "ringweave/weights/export.h"
 
 #include <memory>
 #include <optional>
@@ -23,8 +23,8 @@ struct ExportFlags {
 
 void export_job(const ExportFlags& flags,
                 std::optional<checkpoint::DataType> type) {
-  const train::ExportReport report =
-      train::export_weights(flags.from, flags.out, type);
+  const weights::ExportReport report =
+      weights::export_weights(flags.from, flags.out, type);
   if (flags.json) {
     const Json json = {
         {"checkpoint", report.checkpoint}, {"out", flags.out},

@@ -182,14 +182,13 @@ void generate_job(const GenerateFlags& flags, const Work& work,
       std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   at::set_num_threads(flags.threads > 0 ? flags.threads
                                         : std::max(1, cores / work.ranks));
-  const models::Model model =
-      weights::load_model(*work.folder, work.compute);
+  const models::Model model = work.folder->load(work.compute);
   const std::string hash = weights::hash_of(model);
   Writer writer(work.folder->reads_bytes(), flags.json_lines,
                 work.requests.size() == 1);
   const bool streams = flags.json_lines || !flags.json;
   context.engine.run(work.ranks, {}, [&](comm::Communicator& communicator) {
-    communicator.check_agreement({{"weights", hash}});
+    weights::check_equal(hash, work.folder->path(), communicator);
     communicator.set_before_call(check_interrupted);
     const bool leads = communicator.rank() == 0;
     generate::Session session(model, work.session, communicator);

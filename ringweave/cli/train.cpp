@@ -16,11 +16,13 @@
 #include "ringweave/cli/progress.h"
 #include "ringweave/cli/run_folder.h"
 #include "ringweave/cli/watch.h"
-#include "ringweave/config/hugging_face.h"
+#include "ringweave/config/model_source.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/data/dataset.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/trainer.h"
+#include "ringweave/weights/initial_weights.h"
+#include "ringweave/weights/layer_names.h"
 
 namespace ringweave::cli {
 namespace {
@@ -143,10 +145,10 @@ Json to_json(const train::TrainReport& report,
 }
 
 /// Which tensors a run begins with.
-std::string text(const train::InitialWeights& initial, std::int64_t seed) {
+std::string text(const weights::InitialWeights& initial, std::int64_t seed) {
   const auto list = [](const std::vector<std::string>& names) {
     std::string lines;
-    for (const std::string& line : train::by_layers(names)) {
+    for (const std::string& line : weights::by_layers(names)) {
       lines += "  " + line + "\n";
     }
     return lines;
@@ -157,6 +159,10 @@ std::string text(const train::InitialWeights& initial, std::int64_t seed) {
   if (!initial.drawn().empty()) {
     text += fmt::format("{} tensors drawn from seed {}\n{}",
                         initial.drawn().size(), seed, list(initial.drawn()));
+  }
+  if (!initial.left_out().empty()) {
+    text += fmt::format("{} tensors of linear layers left out\n{}",
+                        initial.left_out().size(), list(initial.left_out()));
   }
   return text;
 }
@@ -317,7 +323,7 @@ void check_resumable(const RunPlace& place, const config::TrainConfig& config,
 void train_job(const TrainFlags& flags, const config::TrainConfig& config,
                const train::Exchanges& chosen, const data::Dataset& dataset,
                const RunPlace& place, const train::Saving& saving,
-               const train::InitialWeights* initial, const Context& context) {
+               const weights::InitialWeights* initial, const Context& context) {
   const bool leads = context.leads();
   if (leads) {
     fmt::print(stderr, "exchanges: {}\n", exchange_names(config, chosen));
@@ -365,9 +371,9 @@ void prepare(const TrainFlags& flags, Context& context) {
   // Reads of each file.
   const bool compared = context.engine.is_group() || !place.path.empty();
   const std::string hash = compared ? dataset->hash() : "";
-  std::shared_ptr<const train::InitialWeights> initial;
+  std::shared_ptr<const weights::InitialWeights> initial;
   if (!config.init.from.empty() && !place.step) {
-    initial = std::make_shared<const train::InitialWeights>(config);
+    initial = std::make_shared<const weights::InitialWeights>(config);
   }
   const train::Saving saving = cli::saving(place, hash);
   if (place.step) check_resumable(place, config, saving);
@@ -436,9 +442,9 @@ void add_train(CLI::App& app, Context& context) {
       ->type_name("FILE");
   command
       ->add_option("--init-from", flags->init_from,
-                   "Begin with the weights of a folder that Transformers "
-                   "wrote; its config.json gives the fields of model that the "
-                   "config lacks")
+                   "Begin with the weights of a run's newest checkpoint, of "
+                   "a checkpoint, or of a folder that Transformers wrote; its "
+                   "model gives the fields of model that the config lacks")
       ->type_name("FOLDER");
   command
       ->add_option("--init-skip", flags->init_skip,

@@ -1,8 +1,7 @@
 #include "ringweave/config/hugging_face.h"
 
-#include <algorithm>
 #include <array>
-#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ringweave/base/error.h"
@@ -10,11 +9,11 @@
 namespace ringweave::config {
 namespace {
 
-constexpr const char* kFile = "config.json";
 constexpr const char* kLlama = "llama";
 constexpr const char* kMistral = "mistral";  // Llama with a sliding window
 constexpr const char* kFullAttention = "full_attention";
 constexpr const char* kSlidingAttention = "sliding_attention";
+constexpr const char* kHalf = "float16";  // a type of weights alone
 
 /// A null stands for a field that is not there.
 Json without_nulls(const Json& json, const std::string& path) {
@@ -105,17 +104,6 @@ void read_windows(JsonObject& object, const Json& json, const Json& whole,
   }
 }
 
-/// What a run may say in another way than the folder it begins from.
-bool is_free(std::string_view field, bool skips) {
-  constexpr std::array<std::string_view, 4> kOfThePattern = {
-      "pattern", "linear", "sliding_windows", "max_position_embeddings"};
-  constexpr std::array<std::string_view, 6> kShown = {
-      "vocab_size", "hidden",   "intermediate",
-      "kv_heads",   "head_dim", "tie_embeddings"};
-  return std::ranges::find(kOfThePattern, field) != kOfThePattern.end() ||
-         (skips && std::ranges::find(kShown, field) != kShown.end());
-}
-
 }  // namespace
 
 ModelConfig model_config_from_hugging_face(const Json& json,
@@ -141,6 +129,38 @@ ModelConfig model_config_from_hugging_face(const Json& json,
   check(model, path);
   // Not done(): Transformers writes many fields that matter to it alone.
   return model;
+}
+
+ElementType compute_from_hugging_face(const Json& json,
+                                      const std::string& path) {
+  constexpr const char* kField = "dtype";
+  constexpr const char* kFormerField = "torch_dtype";
+  const std::vector<std::string> types = {"float64", "float32", "bfloat16",
+                                          kHalf};
+  const Json said = without_nulls(json, path);
+  JsonObject object(said, path);
+  const std::string former =
+      object.choice(kFormerField, types, name(ElementType::float32));
+  const std::string type = object.choice(kField, types, former);
+  require(!said.contains(kFormerField) || type == former,
+          "[{}.{}] got {}, and {} {}; want one type", path, kField, type,
+          kFormerField, former);
+  return type == kHalf ? ElementType::float32 : element_type_from_name(type);
+}
+
+std::vector<std::int64_t> end_tokens_from_hugging_face(
+    const Json& json, const std::string& path) {
+  constexpr const char* kField = "eos_token_id";
+  const Json said = without_nulls(json, path);
+  JsonObject object(said, path);
+  if (!object.has(kField)) return {};
+  if (!said[kField].is_array()) return {object.integer(kField, 0)};
+  std::vector<std::int64_t> tokens = object.integers(kField);
+  for (const std::int64_t token : tokens) {
+    require(token >= 0, "[{}.{}] got {}; want numbers of tokens, from 0 on",
+            path, kField, token);
+  }
+  return tokens;
 }
 
 Json to_hugging_face(const ModelConfig& model, const std::string& dtype,
@@ -185,33 +205,6 @@ Json to_hugging_face(const ModelConfig& model, const std::string& dtype,
       {"torch_dtype", dtype}};
   if (window != 0) json["sliding_window"] = window;
   return json;
-}
-
-void take_model_from_folder(Json& run, const std::string& path) {
-  JsonObject object(run, path);
-  JsonObject init = object.object("init");
-  const std::string from = init.string("from", "");
-  if (from.empty()) return;
-  const bool skips = !init.strings("skip", std::vector<std::string>{}).empty();
-  const std::string file = from + "/" + kFile;
-  Json folder =
-      to_json(model_config_from_hugging_face(read_json_file(file), file));
-  folder.erase("linear");
-  const std::string where = path + ".model";
-  const Json own = run.contains("model") ? run["model"] : Json::object();
-  require(own.is_object(), "[{}] got {}; want an object", where,
-          own.type_name());
-  Json both = folder;
-  for (const auto& [field, value] : own.items()) both[field] = value;
-  const Json read = to_json(model_config_from_json(both, where));
-  for (const auto& [field, value] : own.items()) {
-    if (is_free(field, skips)) continue;
-    const Json wanted = folder.value(field, Json());
-    require(read[field] == wanted, "[{}.{}] got {}; want {}, as {} says", where,
-            field, value.dump(), wanted.is_null() ? "none" : wanted.dump(),
-            file);
-  }
-  run["model"] = both;
 }
 
 }  // namespace ringweave::config

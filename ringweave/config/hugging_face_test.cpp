@@ -1,11 +1,9 @@
 #include "ringweave/config/hugging_face.h"
 
-#include <filesystem>
-#include <fstream>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "ringweave/base/error.h"
 
@@ -13,7 +11,10 @@ namespace ringweave::config {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::ThrowsMessage;
 
 /// What both versions write alike.
 Json sizes() {
@@ -176,78 +177,49 @@ TEST(HuggingFace, WhatTransformersLacksIsNotWritten) {
   EXPECT_THAT(refused(model), HasSubstr("pattern LLLN"));
 }
 
-class OfFolder : public ::testing::Test {
- protected:
-  OfFolder()
-      : path_(std::filesystem::temp_directory_path() /
-              fmt::format("ringweave-of-folder-{}", getpid())) {
-    std::filesystem::create_directories(path_);
-    std::ofstream(path_ / "config.json") << sizes().dump();
-  }
-  ~OfFolder() override { std::filesystem::remove_all(path_); }
-
-  /// The model of a config with this `model`.
-  ModelConfig model(const std::string& model, const std::string& skip = "[]") {
-    Json run = parse_json(fmt::format(R"({{"model": {}, "init":
-      {{"from": "{}", "skip": {}}}}})",
-                                      model, path_.string(), skip),
-                          "t");
-    take_model_from_folder(run, "c");
-    return model_config_from_json(run["model"], "c.model");
-  }
-
-  std::string refused(const std::string& fields,
-                      const std::string& skip = "[]") {
-    try {
-      model(fields, skip);
-    } catch (const InvalidArgument& error) {
-      return error.what();
+TEST(HuggingFace, TypeToComputeIn) {
+  const auto compute = [](const std::string& fields) {
+    return compute_from_hugging_face(with(sizes(), fields), "F/config.json");
+  };
+  EXPECT_EQ(compute("{}"), ElementType::float32);
+  EXPECT_EQ(compute(R"({"dtype": null})"), ElementType::float32);
+  for (const char* field : {"dtype", "torch_dtype"}) {
+    for (const auto& [type, want] :
+         {std::pair("float64", ElementType::float64),
+          std::pair("float32", ElementType::float32),
+          std::pair("bfloat16", ElementType::bfloat16),
+          std::pair("float16", ElementType::float32)}) {
+      EXPECT_EQ(compute(fmt::format(R"({{"{}": "{}"}})", field, type)), want);
     }
-    return "accepted";
+    EXPECT_THAT([&] { compute(fmt::format(R"({{"{}": "int8"}})", field)); },
+                ThrowsMessage<InvalidArgument>(
+                    AllOf(HasSubstr(fmt::format("F/config.json.{}]", field)),
+                          HasSubstr("int8"), HasSubstr("bfloat16"))));
   }
-
-  std::filesystem::path path_;
-};
-
-TEST_F(OfFolder, GivesWhatTheConfigDoesNotSay) {
-  EXPECT_EQ(model("{}"), read(sizes()));
-  ModelConfig hybrid = read(sizes());
-  hybrid.pattern = "LN";
-  hybrid.linear = LinearConfig("gla");
-  hybrid.sliding_windows = {64};
-  hybrid.max_position_embeddings = 9000;
-  EXPECT_EQ(model(R"({"pattern": "LN", "linear": {"kind": "gla"},
-    "sliding_windows": [64], "max_position_embeddings": 9000,
-    "hidden": 48, "norm_eps": 1e-6})"),
-            hybrid);
+  EXPECT_EQ(compute(R"({"dtype": "bfloat16", "torch_dtype": "bfloat16"})"),
+            ElementType::bfloat16);
+  EXPECT_THAT(
+      [&] { compute(R"({"dtype": "bfloat16", "torch_dtype": "float32"})"); },
+      ThrowsMessage<InvalidArgument>(HasSubstr(
+          "dtype] got bfloat16, and torch_dtype float32; want one type")));
 }
 
-TEST_F(OfFolder, AnotherValueIsRefusedByName) {
-  EXPECT_THAT(refused(R"({"layers": 4})"),
-              AllOf(HasSubstr("[c.model.layers] got 4; want 5"),
-                    HasSubstr((path_ / "config.json").string())));
-  EXPECT_THAT(refused(R"({"rope_theta": 5e5})"), HasSubstr("rope_theta"));
-  EXPECT_THAT(refused(R"({"rope_scaling": {"rope_type": "llama3", "factor": 2,
-    "low_freq_factor": 1, "high_freq_factor": 4,
-    "original_max_position_embeddings": 64}})"),
-              AllOf(HasSubstr("rope_scaling"), HasSubstr("want none")));
-  EXPECT_THAT(refused(R"({"layer": 4})"), HasSubstr("layer"));
-  EXPECT_THAT(refused("3"), HasSubstr("want an object"));
-}
-
-// The shapes of the tensors then say what fits.
-TEST_F(OfFolder, SizesMayDifferWithNamesToSkip) {
-  const std::string vocabulary = R"({"vocab_size": 310})";
-  EXPECT_THAT(refused(vocabulary), HasSubstr("vocab_size"));
-  EXPECT_EQ(model(vocabulary, R"(["lm_head.weight"])").vocab_size, 310);
-  EXPECT_THAT(refused(R"({"heads": 3})", R"(["lm_head.weight"])"),
-              HasSubstr("model.heads"));
-}
-
-TEST_F(OfFolder, NoFolderChangesNothing) {
-  Json run = {{"steps", 3}};
-  take_model_from_folder(run, "c");
-  EXPECT_EQ(run, Json({{"steps", 3}}));
+TEST(HuggingFace, EndTokens) {
+  const auto tokens = [](const std::string& text) {
+    return end_tokens_from_hugging_face(parse_json(text, "t"), "F/g.json");
+  };
+  EXPECT_THAT(tokens("{}"), IsEmpty());
+  EXPECT_THAT(tokens(R"({"eos_token_id": null})"), IsEmpty());
+  EXPECT_THAT(tokens(R"({"eos_token_id": 0})"), ElementsAre(0));
+  EXPECT_THAT(tokens(R"({"eos_token_id": [2, 128009]})"),
+              ElementsAre(2, 128009));
+  EXPECT_THAT(tokens(R"({"eos_token_id": []})"), IsEmpty());
+  for (const char* value : {"-1", "[3, -1]", "1.5", "\"2\"", "[[2]]", "{}"}) {
+    EXPECT_THAT(
+        [&] { tokens(fmt::format(R"({{"eos_token_id": {}}})", value)); },
+        ThrowsMessage<InvalidArgument>(HasSubstr("[F/g.json.eos_token_id")))
+        << value;
+  }
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "ringweave/config/run_to_plan.h"
 
 #include "ringweave/base/error.h"
-#include "ringweave/config/hugging_face.h"
+#include "ringweave/config/model_source.h"
 #include "ringweave/config/train_config.h"
 
 namespace ringweave::config {

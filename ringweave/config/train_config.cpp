@@ -10,7 +10,6 @@
 namespace ringweave::config {
 namespace {
 
-constexpr const char* kFormat = "ringweave.config";
 constexpr int kVersion = 1;
 
 InitConfig init_from_json(JsonObject object) {
@@ -249,7 +248,7 @@ std::int64_t sequences_at_a_time(const TrainConfig& config) {
 
 TrainConfig config_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
-  check_format(object, kFormat, kVersion);
+  check_format(object, kConfigFormat, kVersion);
   TrainConfig config;
   object.object("model");  // optional: an absent one reads as {}
   config.model = model_config_from_json(
@@ -276,7 +275,7 @@ TrainConfig read_config(const std::string& path) {
 }
 
 Json to_json(const TrainConfig& config) {
-  return {{"format", kFormat},
+  return {{"format", kConfigFormat},
           {"version", kVersion},
           {"model", to_json(config.model)},
           {"init", {{"from", config.init.from}, {"skip", config.init.skip}}},

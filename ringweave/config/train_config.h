@@ -16,6 +16,9 @@
 
 namespace ringweave::config {
 
+/// `format` of a config's file.
+inline constexpr const char* kConfigFormat = "ringweave.config";
+
 struct DataConfig {
   /// Files, folders and patterns, whose documents are joined in this order.
   std::vector<std::string> files{};
@@ -113,7 +116,7 @@ struct TimeOutConfig {
 /// The weights that a run begins with, in place of drawn ones; without meaning
 /// for a run that goes on.
 struct InitConfig {
-  std::string from{};  ///< a folder of Hugging Face's; empty: all are drawn
+  std::string from{};  ///< what find_model() takes; empty: all are drawn
   /// Names of tensors that are drawn whatever the folder has.
   std::vector<std::string> skip{};
   friend bool operator==(const InitConfig&, const InitConfig&) = default;

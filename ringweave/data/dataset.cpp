@@ -1,7 +1,9 @@
 #include "ringweave/data/dataset.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 
 #include "ringweave/base/error.h"
 #include "ringweave/data/input_files.h"
@@ -44,6 +46,15 @@ Sequences sequences(const std::shared_ptr<const Corpus>& corpus,
           "tokens and the last one's label",
           tokens.size(), what, config.seq_len + 1, config.seq_len);
   return result;
+}
+
+/// The files that the path names; itself, if there are none any more.
+std::vector<std::string> names_of(const std::string& path) {
+  try {
+    return input_files({path}, "data.files");
+  } catch (const InvalidArgument&) {
+    return {path};
+  }
 }
 
 }  // namespace
@@ -114,6 +125,21 @@ Dataset open_dataset(const DataConfig& config, std::int64_t vocab_size) {
           "want some, or not this field",
           config.end_token.value_or(0));
   return make_dataset(train, validation, config);
+}
+
+bool reads_bytes(const DataConfig& config, std::int64_t vocab_size) {
+  if (config.format != "auto") return reads_bytes("", config.format);
+  const auto of_name = [&](const std::string& name) {
+    const std::filesystem::path path(name);
+    std::error_code error;
+    const bool told = path.has_extension() ||
+                      std::filesystem::is_regular_file(path, error) ||
+                      vocab_size <= kEndOfBytes + 1;
+    return told && reads_bytes(name, config.format);
+  };
+  return std::ranges::all_of(config.files, [&](const std::string& path) {
+    return std::ranges::all_of(names_of(path), of_name);
+  });
 }
 
 Dataset make_dataset(std::shared_ptr<const Corpus> train,

@@ -60,6 +60,13 @@ struct Dataset {
 /// a field that no file needs.
 Dataset open_dataset(const DataConfig& config, std::int64_t vocab_size);
 
+/// Whether the tokens of a run with this config are bytes: by data.format, and
+/// of "auto" by the names of the files, which need not be there any more. A
+/// folder or a pattern that names no files any more counts by its own name;
+/// what has no extension then, as a text if the vocabulary is one of bytes: 257
+/// tokens at most.
+bool reads_bytes(const DataConfig& config, std::int64_t vocab_size);
+
 /// Of corpora that came from elsewhere. Without one for validation, the end of
 /// the first is held out: the last documents that have about
 /// config.validation_fraction of the tokens. Where there is no border within

@@ -236,5 +236,38 @@ TEST_F(Files, DocumentsOfBytesEnd) {
   EXPECT_THAT(dataset.train.borders(0), ElementsAre(4));
 }
 
+TEST(ReadsBytes, ByFormatOrNames) {
+  const auto bytes = [](const std::vector<std::string>& files,
+                        const std::string& format = "auto",
+                        std::int64_t vocab_size = 32000) {
+    DataConfig config;
+    config.files = files;
+    config.format = format;
+    return reads_bytes(config, vocab_size);
+  };
+  for (const char* format : {"text", "json_lines"}) {
+    EXPECT_TRUE(bytes({"gone.bin"}, format));
+  }
+  for (const char* format : {"tokens", "uint16", "uint32"}) {
+    EXPECT_FALSE(bytes({"gone.txt"}, format));
+  }
+  EXPECT_TRUE(bytes({"gone.txt", "gone/more.JSONL", "gone/*.md"}));
+  EXPECT_FALSE(bytes({"gone.safetensors"}));
+  EXPECT_FALSE(bytes({"gone.txt", "gone/*.safetensors"}));
+  EXPECT_FALSE(bytes({"gone.bin"}));
+
+  // A folder that is there counts by its files, and else by the vocabulary.
+  const checkpoint::TestFolder folder("reads-bytes");
+  const std::string text = folder.write("README", "text");
+  EXPECT_TRUE(bytes({text}));
+  EXPECT_TRUE(bytes({folder.path()}));
+  EXPECT_TRUE(bytes({folder.path() + "/*"}));
+  folder.write("a.safetensors", "tokens");
+  EXPECT_FALSE(bytes({folder.path()}));
+  EXPECT_FALSE(bytes({"gone"}));
+  EXPECT_FALSE(bytes({"gone/*"}));
+  EXPECT_TRUE(bytes({"gone"}, "auto", 257));
+}
+
 }  // namespace
 }  // namespace ringweave::data

@@ -18,17 +18,19 @@ namespace {
 
 struct Format {
   const char* name;
+  bool bytes;  ///< whether tokens are bytes
   std::unique_ptr<const Source> (*open)(const std::string&,
                                         const SourceOptions&);
 };
 
 /// config::data_formats(), but auto.
-constexpr std::array kFormats = {
-    Format{"text", open_text}, Format{"json_lines", open_json_lines},
-    Format{"tokens", open_token_file}, Format{"uint16", open_uint16},
-    Format{"uint32", open_uint32}};
+constexpr std::array kFormats = {Format{"text", true, open_text},
+                                 Format{"json_lines", true, open_json_lines},
+                                 Format{"tokens", false, open_token_file},
+                                 Format{"uint16", false, open_uint16},
+                                 Format{"uint32", false, open_uint32}};
 
-/// The format that a file's name tells.
+/// The format that a file's name tells; empty: none that is read.
 std::string format_of_name(const std::string& path) {
   constexpr std::array kJsonLines = {".jsonl", ".ndjson"};
   // Nobody means to train on the bytes of these.
@@ -42,17 +44,18 @@ std::string format_of_name(const std::string& path) {
   const auto among = [&](const auto& names) {
     return std::ranges::find(names, extension) != names.end();
   };
-  require(!among(kNoText),
-          "[data.format] got auto for {}; want text, JSON lines (.jsonl) or a "
-          "token file (.safetensors), or for plain numbers data.format uint16 "
-          "or uint32",
-          path);
+  if (among(kNoText)) return "";
   if (among(kJsonLines)) return "json_lines";
   return extension == ".safetensors" ? "tokens" : "text";
 }
 
 const Format& format_of(const std::string& path, const std::string& format) {
   const std::string name = format == "auto" ? format_of_name(path) : format;
+  require(!name.empty(),
+          "[data.format] got auto for {}; want text, JSON lines (.jsonl) or a "
+          "token file (.safetensors), or for plain numbers data.format uint16 "
+          "or uint32",
+          path);
   const auto found = std::ranges::find(kFormats, name, &Format::name);
   ensure(found != kFormats.end(), "no format {}", name);
   return *found;
@@ -125,6 +128,12 @@ std::unique_ptr<const Source> open_source(const std::string& path,
   require(size > 0, "[data] got an empty file {}; want text or tokens in it",
           path);
   return format_of(path, options.format).open(path, options);
+}
+
+bool reads_bytes(const std::string& path, const std::string& format) {
+  // Names of other files are of no run.
+  if (format == "auto" && format_of_name(path).empty()) return false;
+  return format_of(path, format).bytes;
 }
 
 std::uint64_t hash_of(std::span<const std::byte> bytes, std::uint64_t state) {

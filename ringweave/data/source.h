@@ -56,6 +56,10 @@ struct SourceOptions {
 std::unique_ptr<const Source> open_source(const std::string& path,
                                           const SourceOptions& options);
 
+/// Whether the file's tokens are bytes: by the format, and of "auto" by the
+/// file's name. The file need not be there.
+bool reads_bytes(const std::string& path, const std::string& format);
+
 /// Source::vocabulary() of texts.
 inline constexpr const char* kByteVocabulary = "bytes";
 

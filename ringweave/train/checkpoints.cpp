@@ -18,7 +18,7 @@
 #include "ringweave/checkpoint/weights_folder.h"
 #include "ringweave/comm/first_fault.h"
 #include "ringweave/tensor/scalar_type.h"
-#include "ringweave/train/tensors.h"
+#include "ringweave/weights/tensors.h"
 
 namespace ringweave::train {
 namespace {
@@ -26,12 +26,13 @@ namespace {
 using checkpoint::Manifest;
 using checkpoint::NamedTensor;
 using checkpoint::SafetensorsFile;
+using weights::named;
 
 std::string optimizer_file(int part, int parts) {
   return fmt::format("optimizer-{:05}-of-{:05}.safetensors", part + 1, parts);
 }
 
-std::vector<NamedTensor> weights(const models::Model& model) {
+std::vector<NamedTensor> weights_of(const models::Model& model) {
   std::vector<NamedTensor> all;
   for (const auto& [name, value] : model.parameters()) {
     all.push_back(named(name, value));
@@ -104,9 +105,9 @@ void read_moments(const std::string& path, const models::Model& model,
 
 void read_weights(const std::string& path, const models::Model& model) {
   const SafetensorsFile file(path);
-  const std::vector<NamedTensor> found = file.take(weights(model));
+  const std::vector<NamedTensor> found = file.take(weights_of(model));
   for (std::size_t i = 0; i < found.size(); ++i) {
-    copy(found[i], model.parameters()[i].value);
+    weights::copy(found[i], model.parameters()[i].value);
   }
 }
 
@@ -142,16 +143,7 @@ Checkpoints::Checkpoints(const config::TrainConfig& config,
 
 template <typename Fault>
 void Checkpoints::together(const std::function<void()>& work) {
-  std::string fault;
-  try {
-    work();
-  } catch (const CommError&) {
-    throw;
-  } catch (const std::exception& error) {
-    fault = error.what();
-  }
-  const std::string first = comm::first_fault(fault, communicator_);
-  if (!first.empty()) throw Fault(first);
+  comm::together<Fault>(communicator_, work);
 }
 
 void Checkpoints::load(std::int64_t step, const models::Model& model,
@@ -204,7 +196,7 @@ void Checkpoints::save(std::int64_t step, const models::Model& model,
           partial + "/" + file, own_moments(model, optimizer, rank, parts));
       if (!leads()) return;
       sums[checkpoint::kWeightsFile] = checkpoint::write_safetensors(
-          partial + "/" + checkpoint::kWeightsFile, weights(model),
+          partial + "/" + checkpoint::kWeightsFile, weights_of(model),
           checkpoint::kWeightsMetadata);
       const checkpoint::State state{.step = step,
                                     .samples = step * config_.data.batch,

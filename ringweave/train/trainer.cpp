@@ -174,7 +174,7 @@ class Trainer {
     return report;
   }
 
-  void begin(const InitialWeights& initial) {
+  void begin(const weights::InitialWeights& initial) {
     initial.copy_to(model_, communicator_);
   }
   void load(std::int64_t step, Checkpoints& checkpoints) {
@@ -337,7 +337,7 @@ comm::TimeOuts time_outs(const TrainConfig& config) {
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Dataset& dataset, comm::Communicator& communicator,
                 const Callbacks& callbacks, const Saving& saving,
-                const InitialWeights* initial) {
+                const weights::InitialWeights* initial) {
   check_run(config);
   require(communicator.size() == config.parallel.ranks,
           "[train] got {} ranks running and parallel.ranks {}; want as many",
@@ -408,7 +408,7 @@ TrainReport run(const TrainConfig& config, const Exchanges& chosen,
 TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
                    const Exchanges& chosen, const Dataset& dataset,
                    const Callbacks& callbacks, const Saving& saving,
-                   const InitialWeights* initial) {
+                   const weights::InitialWeights* initial) {
   check_run(config);
   const int ranks = config.parallel.ranks;
   set_threads(config);

@@ -20,9 +20,9 @@
 #include "ringweave/config/train_config.h"
 #include "ringweave/train/batches.h"
 #include "ringweave/train/checkpoints.h"
-#include "ringweave/train/initial_weights.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/spent.h"
+#include "ringweave/weights/initial_weights.h"
 
 namespace ringweave::train {
 
@@ -102,7 +102,7 @@ comm::TimeOuts time_outs(const TrainConfig& config);
 TrainReport run(const TrainConfig& config, const Exchanges& chosen,
                 const Dataset& dataset, comm::Communicator& communicator,
                 const Callbacks& callbacks = {}, const Saving& saving = {},
-                const InitialWeights* initial = nullptr);
+                const weights::InitialWeights* initial = nullptr);
 
 /// Throws InvalidArgument if `ranks_here` ranks can't train in this machine's
 /// memory, by a lower bound of what they take (require_memory).
@@ -114,6 +114,6 @@ void check_memory(const TrainConfig& config, int ranks_here);
 TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
                    const Exchanges& chosen, const Dataset& dataset,
                    const Callbacks& callbacks = {}, const Saving& saving = {},
-                   const InitialWeights* initial = nullptr);
+                   const weights::InitialWeights* initial = nullptr);
 
 }  // namespace ringweave::train

@@ -204,6 +204,93 @@ class Begin(WeightsTest):
         self.assertEqual(*plans)
 
 
+class BeginWithARun(WeightsTest):
+    """--init-from with a folder of ours."""
+
+    def trained(self, **changes):
+        """What a run said, its folder, and that of its newest checkpoint."""
+        run = self.folder / "first"
+        got = self.results(*test_train.TrainTest.arguments(
+            self, "--json", "--run-dir", run, **changes))
+        return got, run, run / "checkpoints" / "step-00000004"
+
+    def tensors(self, checkpoint):
+        return hf_folder.read_file(checkpoint / "model.safetensors")
+
+    def test_a_run_begins_with_the_weights_of_another(self):
+        first, run, checkpoint = self.trained()
+        for folder in (run, checkpoint):
+            name = f"second-{folder.name}"
+            got = self.results(*self.arguments(
+                "--init-from", folder, "--run-dir", self.folder / name,
+                "--steps", 0, "--json"))
+            self.assertEqual(got["validation_loss"], first["validation_loss"])
+            begun = self.folder / name / "checkpoints" / "step-00000000"
+            self.assertEqual(self.tensors(begun), self.tensors(checkpoint))
+            # It says which one it was, also when the other run has gone on.
+            config = self.fields(self.folder / name)
+            self.assertEqual(config["init"]["from"], str(checkpoint))
+            self.assertEqual(config["model"], self.fields(run)["model"])
+
+    def test_exports_of_both_are_equal(self):
+        _, run, checkpoint = self.trained(**{"model.pattern": "N"})
+        self.begun(run)
+        self.assertIn(f"39 tensors taken from {checkpoint}\n", self.log)
+        self.assertNotIn("drawn", self.log)
+        self.assertNotIn("left out", self.log)
+        outs = [self.export(source, out=f"out-{source.name}")[1]
+                for source in (checkpoint, self.folder / "run")]
+        self.assertEqual(*(hf_folder.read(out) for out in outs))
+        self.assertEqual(*(self.fields(out) for out in outs))
+
+    def test_another_pattern_and_family(self):
+        _, run, checkpoint = self.trained()
+        before = self.tensors(checkpoint)
+        norms = {f"model.layers.{layer}.self_attn.o_norm.weight"
+                 for layer in range(3)}
+        got = self.tensors(self.begun(run, model={"pattern": "N"}))
+        self.assertEqual(set(before) - set(got), norms)
+        self.assertEqual(got, {name: before[name] for name in got})
+        self.assertIn("3 tensors of linear layers left out\n"
+                      "  model.layers.0-2.self_attn.o_norm.weight\n", self.log)
+        got = self.tensors(self.begun(
+            run, run="gla", model={"linear": {"kind": "gla"}}))
+        self.assertEqual(set(before) - set(got), norms)
+        self.assertIn("15 tensors drawn from seed 7\n", self.log)
+        got = self.tensors(self.begun(run, run="moved",
+                                      model={"pattern": "NLLL"}))
+        self.assertEqual({name for name in got
+                          if got[name] != before.get(name)},
+                         {"model.layers.3.self_attn.o_norm.weight"})
+        self.assertIn("1 tensors of linear layers left out\n", self.log)
+
+    def test_what_does_not_fit(self):
+        _, run, checkpoint = self.trained()
+
+        def refused(folder, *words, **changes):
+            self.assert_fault(cli.run(*self.arguments(
+                "--init-from", folder, **changes)), *words)
+
+        refused(run, "config.json.model.layers] got 3; want 4",
+                f"{checkpoint}/state.json", model={"layers": 3})
+        refused(run, "model.hidden] got 64", model={"hidden": 64})
+        file = checkpoint / "model.safetensors"
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+        refused(run, str(file), "damaged")
+        shutil.rmtree(run / "checkpoints")
+        refused(run, "a run without a checkpoint")
+
+    def test_plan_takes_the_model_of_the_run(self):
+        _, run, _ = self.trained()
+        plans = [self.results("plan", "--topology", "mesh:ranks=2", "--model",
+                              path, "--seq-len", 61, "--json")
+                 for path in (self.config(model={}, init={"from": str(run)}),
+                              run / "config.json")]
+        self.assertEqual(*plans)
+
+
 class GoOn(WeightsTest):
     def resumed(self, folder, *more, **changes):
         return self.arguments("--init-from", folder, "--run-dir",
@@ -276,8 +363,8 @@ class Refusals(WeightsTest):
             self.refused(folder, f"config.json.{field}]")
 
     def test_damaged_and_foreign_folders(self):
-        self.refused(self.folder / "absent", "absent/config.json",
-                     "No such file")
+        self.refused(self.folder / "absent", "absent]",
+                     "neither a checkpoint nor a config.json", "want")
         folder, some = self.folder_of(hf_folder.config())
         file = folder / "model.safetensors"
         whole = file.read_bytes()

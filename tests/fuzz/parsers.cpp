@@ -113,7 +113,10 @@ void read_hugging_face(const std::string& text) {
   const auto read = [](const Json& json) {
     return config::model_config_from_hugging_face(json, kFile);
   };
-  const config::ModelConfig model = read(parse_json(text, kFile));
+  const Json json = parse_json(text, kFile);
+  const config::ModelConfig model = read(json);
+  config::compute_from_hugging_face(json, kFile);
+  config::end_tokens_from_hugging_face(json, kFile);
   if (read(config::to_hugging_face(model, "float32", 1)) != model) {
     throw std::logic_error("reads back another model than was written");
   }

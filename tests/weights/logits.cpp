@@ -17,10 +17,10 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
-#include "ringweave/config/hugging_face.h"
+#include "ringweave/config/model_source.h"
 #include "ringweave/tensor/scalar_type.h"
-#include "ringweave/train/initial_weights.h"
-#include "ringweave/train/tensors.h"
+#include "ringweave/weights/initial_weights.h"
+#include "ringweave/weights/tensors.h"
 
 namespace ringweave {
 namespace {
@@ -46,7 +46,7 @@ at::Tensor read_tokens(const std::string& path) {
 at::Tensor logits(const config::TrainConfig& config, const at::Tensor& tokens,
                   int ranks) {
   const at::NoGradGuard no_gradients;
-  const train::InitialWeights initial(config);
+  const weights::InitialWeights initial(config);
   at::Tensor all =
       at::empty({tokens.size(0), tokens.size(1), config.model.vocab_size},
                 tensor::scalar_type(config.compute));
@@ -77,7 +77,7 @@ void write_logits(const std::vector<std::string>& arguments) {
   config.compute = element_type_from_name(arguments[3]);
   const at::Tensor all =
       logits(config, read_tokens(arguments[1]), std::stoi(arguments[4]));
-  checkpoint::write_safetensors(arguments[2], {train::named("logits", all)});
+  checkpoint::write_safetensors(arguments[2], {weights::named("logits", all)});
 }
 
 }  // namespace

@@ -22,7 +22,7 @@
 #include "ringweave/cli/override.h"
 #include "ringweave/cli/progress.h"
 #include "ringweave/comm/all_gather_json.h"
-#include "ringweave/config/hugging_face.h"
+#include "ringweave/config/model_source.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/data/dataset.h"
 #include "ringweave/train/parallel.h"

@@ -7,7 +7,7 @@
 
 #include "ringweave/checkpoint/safetensors.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 
 /// Of the types of weights.
 at::ScalarType scalar_type(checkpoint::DataType type);
@@ -27,4 +27,4 @@ at::Tensor read(const checkpoint::NamedTensor& tensor);
 /// rounded to its type. Autograd does not see it.
 void copy(const checkpoint::NamedTensor& from, const at::Tensor& tensor);
 
-}  // namespace ringweave::train
+}  // namespace ringweave::weights

@@ -1,4 +1,4 @@
-#include "ringweave/train/initial_weights.h"
+#include "ringweave/weights/initial_weights.h"
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -6,21 +6,23 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/checkpoint/test_folder.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/models/reference.h"
-#include "ringweave/train/tensors.h"
-#include "ringweave/train/test_run.h"
+#include "ringweave/weights/layer_names.h"
+#include "ringweave/weights/test_model.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 namespace {
 
 using checkpoint::DataType;
-using checkpoint::NamedTensor;
 using checkpoint::TestFolder;
+using config::TrainConfig;
 using models::Model;
 using models::Parameter;
+using test::find;
 using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
@@ -28,47 +30,24 @@ using ::testing::IsSupersetOf;
 /// Of a run that begins with the weights in `folder`.
 TrainConfig config_of(const TestFolder& folder,
                       const std::string& pattern = "N") {
-  TrainConfig config = tiny(1, ElementType::float64);
-  config.model.pattern = pattern;
+  TrainConfig config;
+  config.model = test::tiny(pattern);
+  config.compute = ElementType::float64;
   config.init.from = folder.path();
+  test::write_config(folder.path(), test::tiny());
   return config;
 }
 
-/// Weights of a Llama of the same sizes, in fp64 numbers that `type` holds,
-/// large enough that every layer matters.
+/// Weights of a Llama of the same sizes.
 std::vector<Parameter> llama(config::ModelConfig model, DataType type,
                              std::int64_t seed = 3) {
   model.pattern = "N";
-  const Model shapes(model, ElementType::float64, {});
-  auto generator =
-      at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed));
-  std::vector<Parameter> weights;
-  for (const auto& [name, value] : shapes.parameters()) {
-    const at::Tensor drawn = at::randn(value.sizes(), generator, at::kDouble);
-    weights.push_back({name, (value.dim() == 1 ? 1 + 0.3 * drawn : 0.4 * drawn)
-                                 .to(scalar_type(type))
-                                 .to(at::kDouble)});
-  }
-  return weights;
+  return test::drawn(model, type, seed);
 }
 
 void write(const TestFolder& folder, const std::vector<Parameter>& weights,
            DataType type = DataType::float64) {
-  const std::string file = folder.file(checkpoint::kWeightsFile);
-  std::filesystem::remove(file);
-  std::vector<NamedTensor> tensors;
-  std::map<std::string, at::Tensor> values;
-  for (const auto& [name, value] : weights) {
-    tensors.push_back(
-        {.name = name, .type = type, .shape = value.sizes().vec()});
-    values[name] = value.to(scalar_type(type)).contiguous();
-  }
-  const auto bytes = [&](const NamedTensor& tensor) {
-    const at::Tensor& value = values.at(tensor.name);
-    return std::span(static_cast<const std::byte*>(value.const_data_ptr()),
-                     value.nbytes());
-  };
-  checkpoint::write_safetensors(file, tensors, bytes);
+  test::write(folder.path(), weights, type);
 }
 
 /// The model of one rank that has begun with the folder's weights.
@@ -91,11 +70,6 @@ std::string refusal(const TrainConfig& config) {
     return error.what();
   }
   return "accepted";
-}
-
-/// The tensor of `weights` with that name.
-Parameter& find(std::vector<Parameter>& weights, const std::string& name) {
-  return *std::ranges::find(weights, name, &Parameter::name);
 }
 
 // The reference computes with the tensors themselves, by their names.
@@ -262,6 +236,83 @@ TEST(InitialWeights, AHeadBesideTiedEmbeddingsMustBeThem) {
   EXPECT_EQ(refusal(config), "accepted");
 }
 
+// Layer by layer: of both, of the run's alone, of the new model's alone.
+TEST(InitialWeights, OfARunWhatLinearLayersBothHaveIsTaken) {
+  const TestFolder run("init-run");
+  TrainConfig before;
+  before.model = test::tiny("LLNN");
+  std::vector<Parameter> weights = test::drawn(before.model, DataType::float64);
+  const std::string checkpoint =
+      test::write_checkpoint(run.path(), 30, before, weights);
+  for (const std::string& from : {run.path(), checkpoint}) {
+    TrainConfig config;
+    config.model = test::tiny("LNLN");
+    config.compute = ElementType::float64;
+    config.seed = 5;
+    config.init.from = from;
+    const InitialWeights initial(config);
+    EXPECT_EQ(initial.folder(), checkpoint);
+    EXPECT_THAT(by_layers(initial.drawn()),
+                AllOf(Contains("model.layers.2.self_attn.gk_proj.0.weight"),
+                      Each(HasSubstr("model.layers.2.self_attn.g"))));
+    EXPECT_THAT(by_layers(initial.left_out()),
+                AllOf(Contains("model.layers.1.self_attn.gk_proj.0.weight"),
+                      Each(HasSubstr("model.layers.1.self_attn.g"))));
+    EXPECT_EQ(initial.left_out().size(), initial.drawn().size());
+    EXPECT_EQ(initial.taken().size() + initial.left_out().size(),
+              weights.size());
+    const Model drawn(config.model, config.compute, config.seed);
+    with_model(config, [&](const Model& model, comm::Communicator&) {
+      for (std::size_t i = 0; i < drawn.parameters().size(); ++i) {
+        const auto& [name, value] = model.parameters()[i];
+        EXPECT_TRUE(value.equal(name.starts_with("model.layers.2.self_attn.g")
+                                    ? drawn.parameters()[i].value
+                                    : find(weights, name).value))
+            << name;
+      }
+    });
+  }
+}
+
+TEST(InitialWeights, OfARunLinearLayersOfAnotherFamilyAreLeftOut) {
+  const TestFolder run("init-run");
+  TrainConfig config;
+  config.model = test::tiny("LLLN");
+  config.init.from = test::write_checkpoint(
+      run.path(), 0, config, test::drawn(config.model, DataType::float32),
+      DataType::float32);
+  config.model.linear = config::LinearConfig("lightning");
+  const InitialWeights initial(config);
+  EXPECT_THAT(by_layers(initial.drawn()),
+              ElementsAre("model.layers.0-2.self_attn.o_norm.weight"));
+  EXPECT_THAT(by_layers(initial.left_out()),
+              Contains("model.layers.0-2.self_attn.g_norm.weight"));
+  config.model.pattern = "N";
+  EXPECT_EQ(InitialWeights(config).left_out(), initial.left_out());
+  EXPECT_TRUE(InitialWeights(config).drawn().empty());
+
+  // What is of no linear layer is as needless as in other folders.
+  config.model.layers = 2;
+  EXPECT_THAT(refusal(config), HasSubstr("a tensor model.layers.2."));
+}
+
+TEST(InitialWeights, ACheckpointIsAsItsManifestSays) {
+  const TestFolder run("init-run");
+  TrainConfig config;
+  config.model = test::tiny();
+  config.init.from = run.path();
+  const std::vector<Parameter> weights =
+      test::drawn(config.model, DataType::float64);
+  const std::string checkpoint =
+      test::write_checkpoint(run.path(), 0, config, weights);
+  EXPECT_EQ(refusal(config), "accepted");
+  const std::string file = checkpoint + "/" + checkpoint::kWeightsFile;
+  std::string bytes = checkpoint::content(file);
+  bytes.back() ^= 1;
+  checkpoint::overwrite(file, bytes);
+  EXPECT_THAT(refusal(config), AllOf(HasSubstr(file), HasSubstr("is damaged")));
+}
+
 TEST(InitialWeights, RanksWithOtherWeightsAllSaySo) {
   const TestFolder one("init"), other("init-other");
   const TrainConfig config = config_of(one);
@@ -285,17 +336,5 @@ TEST(InitialWeights, RanksWithOtherWeightsAllSaySo) {
   }
 }
 
-TEST(InitialWeights, NamesOfLayersAreJoined) {
-  EXPECT_THAT(
-      by_layers({"model.embed_tokens.weight", "model.layers.0.a.weight",
-                 "model.layers.0.b", "model.layers.1.a.weight",
-                 "model.layers.2.a.weight", "model.layers.2.b",
-                 "model.layers.10.b", "model.layers.x.b", "model.layers.7"}),
-      ElementsAre("model.embed_tokens.weight", "model.layers.0-2.a.weight",
-                  "model.layers.0,2,10.b", "model.layers.x.b",
-                  "model.layers.7"));
-  EXPECT_TRUE(by_layers({}).empty());
-}
-
 }  // namespace
-}  // namespace ringweave::train
+}  // namespace ringweave::weights

@@ -7,7 +7,7 @@
 
 #include "ringweave/checkpoint/safetensors.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 
 struct ExportReport {
   std::string checkpoint;  ///< its folder
@@ -27,4 +27,4 @@ struct ExportReport {
 ExportReport export_weights(const std::string& from, const std::string& out,
                             std::optional<checkpoint::DataType> type);
 
-}  // namespace ringweave::train
+}  // namespace ringweave::weights

@@ -1,4 +1,4 @@
-#include "ringweave/train/export.h"
+#include "ringweave/weights/export.h"
 
 #include <cstddef>
 #include <filesystem>
@@ -12,15 +12,15 @@
 #include "ringweave/base/error.h"
 #include "ringweave/checkpoint/checkpoint_folder.h"
 #include "ringweave/checkpoint/durable_file.h"
+#include "ringweave/checkpoint/new_folder.h"
 #include "ringweave/checkpoint/manifest.h"
-#include "ringweave/checkpoint/state.h"
 #include "ringweave/checkpoint/weights_folder.h"
 #include "ringweave/config/hugging_face.h"
-#include "ringweave/config/train_config.h"
+#include "ringweave/config/model_source.h"
 #include "ringweave/models/model.h"
-#include "ringweave/train/tensors.h"
+#include "ringweave/weights/tensors.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 namespace {
 
 using checkpoint::DataType;
@@ -30,14 +30,12 @@ using checkpoint::NamedTensor;
 namespace fs = std::filesystem;
 
 std::string checkpoint_of(const std::string& from) {
-  if (checkpoint::place_of_checkpoint(from)) return from;
-  const checkpoint::CheckpointFolder folder(from);
-  const auto newest = folder.newest();
-  require(newest.has_value(),
+  const auto checkpoint = checkpoint::find_checkpoint(from);
+  require(checkpoint.has_value(),
           "[export] got {}, which has no checkpoint; want the folder of a run "
           "or of a checkpoint",
           from);
-  return folder.path_of(*newest);
+  return *checkpoint;
 }
 
 /// Those of the checkpoint's file, checked against its manifest.
@@ -49,14 +47,6 @@ std::vector<NamedTensor> weights_of(const checkpoint::SafetensorsFile& file,
     wanted.push_back(described(name, value));
   }
   return file.take(wanted);
-}
-
-void check_file(const std::string& folder) {
-  const auto manifest = checkpoint::read_manifest(folder);
-  const auto sum = manifest.find(kWeightsFile);
-  require(sum != manifest.end(), "[{}/{}] got no {}; want a checkpoint", folder,
-          checkpoint::kManifestFile, kWeightsFile);
-  checkpoint::check_file(folder, kWeightsFile, sum->second);
 }
 
 /// Of one tensor after the other.
@@ -83,58 +73,18 @@ class Converter {
   at::Tensor converted_;
 };
 
-/// A folder that is there under its name once it is complete.
-class NewFolder {
- public:
-  explicit NewFolder(const std::string& path)
-      : path_(fs::absolute(path).lexically_normal()) {
-    if (!path_.has_filename()) path_ = path_.parent_path();  // "…/"
-    partial_ = path_.string() + ".partial";
-    std::error_code error;
-    require(!fs::exists(path_, error) && !error,
-            "[export] got --out {}, which exists; want a new folder", path);
-    fs::remove_all(partial_, error);
-    fs::create_directories(partial_, error);
-    require(!error, "[export] can't make {}: {}", partial_.string(),
-            error.message());
-  }
-  ~NewFolder() {
-    std::error_code ignored;
-    fs::remove_all(partial_, ignored);
-  }
-  NewFolder(const NewFolder&) = delete;
-  NewFolder& operator=(const NewFolder&) = delete;
-
-  std::string file(const std::string& name) const { return partial_ / name; }
-  void complete() {
-    checkpoint::sync_folder(partial_);
-    std::error_code error;
-    fs::rename(partial_, path_, error);
-    if (error) {
-      throw Error(fmt::format("[export] can't make {}: {}", path_.string(),
-                              error.message()));
-    }
-    checkpoint::sync_folder(path_.parent_path());
-  }
-
- private:
-  fs::path path_;
-  fs::path partial_;
-};
-
 }  // namespace
 
 ExportReport export_weights(const std::string& from, const std::string& out,
                             std::optional<DataType> type) {
   const std::string folder = checkpoint_of(from);
-  const config::TrainConfig config =
-      config::config_from_json(checkpoint::read_state(folder).config, folder);
+  const config::TrainConfig config = config::config_of_checkpoint(folder);
   ExportReport report{.checkpoint = folder,
                       .type = type.value_or(checkpoint::data_type(
                           accumulate_type(config.compute)))};
   const Json json = config::to_hugging_face(config.model, name(report.type),
                                             config.data.seq_len);
-  check_file(folder);
+  checkpoint::check_file(folder, kWeightsFile);
   const checkpoint::SafetensorsFile file(folder + "/" + kWeightsFile);
   std::vector<NamedTensor> tensors = weights_of(file, config);
   std::map<std::string, NamedTensor> sources;
@@ -145,7 +95,7 @@ ExportReport export_weights(const std::string& from, const std::string& out,
   }
   report.tensors = static_cast<std::int64_t>(tensors.size());
 
-  NewFolder folder_out(out);
+  checkpoint::NewFolder folder_out(out, "export");
   checkpoint::write_durable(folder_out.file("config.json"),
                             json.dump(2) + "\n");
   Converter convert(file, report.type);
@@ -160,4 +110,4 @@ ExportReport export_weights(const std::string& from, const std::string& out,
   return report;
 }
 
-}  // namespace ringweave::train
+}  // namespace ringweave::weights

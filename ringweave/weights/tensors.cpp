@@ -1,4 +1,4 @@
-#include "ringweave/train/tensors.h"
+#include "ringweave/weights/tensors.h"
 
 #include <cstring>
 
@@ -8,7 +8,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/tensor/scalar_type.h"
 
-namespace ringweave::train {
+namespace ringweave::weights {
 
 using checkpoint::DataType;
 using checkpoint::NamedTensor;
@@ -62,4 +62,4 @@ void copy(const NamedTensor& from, const at::Tensor& tensor) {
   tensor.copy_(read(from));
 }
 
-}  // namespace ringweave::train
+}  // namespace ringweave::weights
