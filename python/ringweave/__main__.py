@@ -1,6 +1,7 @@
 """The command line, as one rank of a launcher's group.
 
     torchrun --nproc-per-node 4 -m ringweave train --config …
+    python -m ringweave generate --checkpoint llama/ --prompt "Once"
     python -m ringweave topology decompose --ranks 5
     python -m ringweave tokenize --tokenizer tokenizer.json --out … texts/
 
@@ -19,7 +20,11 @@ def main():
     arguments = sys.argv[1:]
     if arguments and arguments[0] in commands.MODULES:
         return commands.run(*arguments)
-    from ringweave import _launcher  # imports torch, loads the op library
+    # These import torch and load the op library.
+    if arguments and arguments[0] == "generate":
+        from ringweave import _generate
+        return _generate.main(arguments[1:])
+    from ringweave import _launcher
     return _launcher.main(arguments)
 
 

@@ -2,6 +2,7 @@
 
     tokenizer = load(path, workers=2)
     tokenizer.encode(["a text", "another"])  # [[17, 4], [8, 15, 4]]
+    tokenizer.decode([17, 4])                # "a text"
 
 encode() adds no special tokens. What a document spells is text, even where it
 spells a special token, unless `parse_special`.
@@ -81,6 +82,17 @@ class HuggingFace:
             texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def prompt(self, text):
+        """The ids of a text that begins, with the tokens that go before it."""
+        plain = self.encode([text])[0]
+        whole = self._tokenizer.encode(text).ids
+        # Some add tokens behind a text, too, which would end it.
+        begins = whole[:len(whole) - len(plain)]
+        return whole if whole == begins + plain else plain
+
+    def decode(self, ids):
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
     def token_id(self, token):
         """The id of `token`, or None."""
         return self._tokenizer.token_to_id(token)
@@ -122,6 +134,13 @@ class SentencePiece:
         return self._model.encode(
             texts, out_type=int, add_bos=False, add_eos=False,
             num_threads=self._workers)
+
+    def prompt(self, text):
+        begin = self._model.bos_id()
+        return [begin] * (begin >= 0) + self.encode([text])[0]
+
+    def decode(self, ids):
+        return self._model.decode(ids)
 
     def token_id(self, token):
         """The id of the piece `token`, or None."""
