@@ -229,45 +229,87 @@ class Words:
         return text[len(before):]
 
 
+class _JsonLines:
+    """Each token as it comes, with the text that it makes sure."""
+
+    def __init__(self, tell, tokenizer):
+        self._tell, self._tokenizer = tell, tokenizer
+        self._words = {}  # by sequence and prompt
+
+    def token(self, value):
+        place = value["sequence"], value["prompt"]
+        words = self._words.setdefault(place, Words(self._tokenizer))
+        self._tell(json.dumps(value | {"text": words.add(value["token"])}) +
+                   "\n")
+
+    def end(self, value):
+        self._tell(json.dumps(value) + "\n")
+
+
+class _Json(_JsonLines):
+    def token(self, value):
+        pass
+
+
+class _Text:
+    """Replies of one sequence as they come, a line break behind each."""
+
+    def __init__(self, tell, tokenizer):
+        self._tell, self._tokenizer = tell, tokenizer
+        self._prompt = 0
+        self._words = Words(tokenizer)
+
+    def token(self, value):
+        if value["prompt"] != self._prompt:
+            self._tell(self._words.rest() + "\n")
+            self._prompt = value["prompt"]
+            self._words = Words(self._tokenizer)
+        self._tell(self._words.add(value["token"]))
+
+    def end(self, value):
+        self._tell(self._words.rest() + "\n")
+        print(_summary(value), file=sys.stderr)
+
+
+class _Batch(_Text):
+    """Replies of several sequences, when all are there."""
+
+    def token(self, value):
+        pass
+
+    def end(self, value):
+        for number, sequence in enumerate(value["sequences"]):
+            for reply in sequence["replies"]:
+                self._tell(f"[{number}] {reply['text']}\n")
+        print(_summary(value), file=sys.stderr)
+
+
+def _writer(options):
+    if options.json:
+        return _Json
+    if options.json_lines:
+        return _JsonLines
+    return _Text if options.batch is None else _Batch
+
+
 def _write(stream, screen, options, tokenizer):
     """Turns the program's lines into what was asked for."""
-    words, place, several = None, None, options.batch is not None
     shown = _shown(screen)
 
     def tell(text):
         screen.write(shown(text))
         screen.flush()
 
+    writer = _writer(options)(tell, tokenizer)
     for line in stream:
         value = json.loads(line)
         if "token" in value:
-            if options.json_lines:
-                if words is None or place != (value["sequence"],
-                                              value["prompt"]):
-                    place = (value["sequence"], value["prompt"])
-                    words = {} if words is None else words
-                    words[place] = Words(tokenizer)
-                value["text"] = words[place].add(value["token"])
-                tell(json.dumps(value) + "\n")
-            elif not options.json and not several:
-                if place != value["prompt"]:
-                    tell(words.rest() + "\n" if words else "")
-                    place, words = value["prompt"], Words(tokenizer)
-                tell(words.add(value["token"]))
+            writer.token(value)
             continue
         for sequence in value["sequences"]:
             for reply in sequence["replies"]:
                 reply["text"] = tokenizer.decode(reply["tokens"])
-        if options.json or options.json_lines:
-            tell(json.dumps(value) + "\n")
-            continue
-        if several:
-            for number, sequence in enumerate(value["sequences"]):
-                for reply in sequence["replies"]:
-                    tell(f"[{number}] {reply['text']}\n")
-        else:
-            tell((words.rest() if words else "") + "\n")
-        print(_summary(value), file=sys.stderr)
+        writer.end(value)
 
 
 def _summary(value):

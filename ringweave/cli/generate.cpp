@@ -29,6 +29,7 @@
 #include "ringweave/data/source.h"
 #include "ringweave/generate/cache_folder.h"
 #include "ringweave/generate/session.h"
+#include "ringweave/tensor/allocated.h"
 #include "ringweave/weights/model_folder.h"
 
 namespace ringweave::cli {
@@ -168,8 +169,10 @@ std::string summary(const Generated& generated, int ranks) {
 }
 
 /// What one rank's session holds.
-Json memory_of(generate::Session& session) {
+Json memory_of(const generate::Session& session,
+               const tensor::Allocated& allocated) {
   return {{"rank", session.communicator().rank()},
+          {"peak_tensor_bytes", allocated.peak()},
           {"kv_cache_bytes", session.kv_bytes()},
           {"state_bytes", session.state_bytes()},
           {"exchange_bytes",
@@ -191,6 +194,7 @@ void generate_job(const GenerateFlags& flags, const Work& work,
     weights::check_equal(hash, work.folder->path(), communicator);
     communicator.set_before_call(check_interrupted);
     const bool leads = communicator.rank() == 0;
+    const tensor::Allocated allocated;
     generate::Session session(model, work.session, communicator);
     if (!flags.load_cache.empty()) {
       generate::load_cache(flags.load_cache, hash, session);
@@ -205,7 +209,7 @@ void generate_job(const GenerateFlags& flags, const Work& work,
       generate::save_cache(session, hash, flags.save_cache);
     }
     const std::vector<Json> memory =
-        comm::all_gather_json(memory_of(session), communicator);
+        comm::all_gather_json(memory_of(session, allocated), communicator);
     if (!leads) return;
     if (flags.json || flags.json_lines) {
       fmt::print("{}\n", to_json(generated, memory, work)

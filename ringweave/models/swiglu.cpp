@@ -20,6 +20,12 @@ Swiglu make_swiglu(const ModelConfig& config, const std::string& prefix,
 }
 
 at::Tensor swiglu(const at::Tensor& x, const Swiglu& weights) {
+  if (!at::GradMode::is_enabled()) {
+    // Nobody wants what lies between: two of the large tensors do, not four.
+    at::Tensor inner = project(x, weights.gate);
+    at::silu_(inner).mul_(project(x, weights.up));
+    return project(inner, weights.down);
+  }
   return project(at::silu(project(x, weights.gate)) * project(x, weights.up),
                  weights.down);
 }
