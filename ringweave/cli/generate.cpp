@@ -212,6 +212,7 @@ void generate_job(const GenerateFlags& flags, const Work& work,
           if (leads && streams) writer.token(request, prompt, token);
         });
     if (!flags.save_cache.empty()) {
+      read_rest(session, generated);
       generate::save_cache(session, hash, flags.save_cache);
     }
     const std::vector<Json> memory =
