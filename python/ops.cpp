@@ -256,7 +256,7 @@ TORCH_LIBRARY(ringweave, library) {
 
   library.class_<Session>("Session")
       .def(torch::init<const std::string&,
-                       const std::optional<c10::intrusive_ptr<Group>>&,
+                       std::optional<c10::intrusive_ptr<Group>>,
                        const std::string&>())
       .def("prefill", &Session::prefill)
       .def("decode", &Session::decode)

@@ -27,7 +27,7 @@ std::size_t sequence_of(std::int64_t sequence) {
 }  // namespace
 
 Session::Session(const std::string& checkpoint,
-                 const std::optional<c10::intrusive_ptr<Group>>& group,
+                 std::optional<c10::intrusive_ptr<Group>> group,
                  const std::string& options) {
   if (group) {
     group_ = (*group)->state();

@@ -24,7 +24,7 @@ class Session : public torch::CustomClassHolder {
   /// "chunk", "layout", "softmax", "linear" and "compute", which have
   /// defaults.
   Session(const std::string& checkpoint,
-          const std::optional<c10::intrusive_ptr<Group>>& group,
+          std::optional<c10::intrusive_ptr<Group>> group,
           const std::string& options);
 
   /// → (vocab_size).

@@ -84,9 +84,7 @@ class Writer {
           {"sequence", request}, {"prompt", prompt}, {"token", token}};
       fmt::print("{}\n", line.dump());
     } else if (one_) {
-      if (prompt != prompt_) fmt::print("\n");
-      first_ = first_ || prompt != prompt_;
-      prompt_ = prompt;
+      end_replies(prompt);
       fmt::print("{}", text(token));
     }
     std::fflush(stdout);
@@ -94,7 +92,7 @@ class Writer {
 
   /// What has not been written yet.
   void end(const Generated& generated) {
-    if (one_) return fmt::print("\n");
+    if (one_) return end_replies(generated.replies[0].size());
     for (std::size_t i = 0; i < generated.replies.size(); ++i) {
       for (const Reply& reply : generated.replies[i]) {
         fmt::print("[{}] ", i);
@@ -108,6 +106,14 @@ class Writer {
   }
 
  private:
+  /// Those before `prompt`: a line each, also of a reply without tokens.
+  void end_replies(std::size_t prompt) {
+    for (; prompt_ < prompt; ++prompt_) {
+      fmt::print("\n");
+      first_ = true;
+    }
+  }
+
   std::string text(std::int64_t token) {
     if (!bytes_) {
       return fmt::format("{}{}", std::exchange(first_, false) ? "" : " ",
@@ -206,6 +212,7 @@ void generate_job(const GenerateFlags& flags, const Work& work,
           if (leads && streams) writer.token(request, prompt, token);
         });
     if (!flags.save_cache.empty()) {
+      read_rest(session, generated);
       generate::save_cache(session, hash, flags.save_cache);
     }
     const std::vector<Json> memory =

@@ -90,8 +90,8 @@ class Run {
       : session_(session),
         requests_(requests),
         options_(options),
-        on_token_(on_token),
-        pending_(requests.size()) {
+        on_token_(on_token) {
+    result_.unread.resize(requests.size());
     for (const Request& request : requests) {
       result_.replies.emplace_back(request.prompts.size());
       rounds_ = std::max(rounds_, request.prompts.size());
@@ -145,7 +145,7 @@ class Run {
           still.push_back(growing[i]);
           tokens.push_back(choices[i].token);
         } else {
-          pending_[active[i]] = growing[i].last();
+          result_.unread[active[i]] = growing[i].last();
         }
       }
       if (next.empty()) return;
@@ -160,8 +160,9 @@ class Run {
   /// With the last token of the reply before it.
   Choice prompt(std::size_t sequence, const Tokens& prompt) {
     Tokens tokens;
-    if (pending_[sequence]) tokens.push_back(*pending_[sequence]);
-    pending_[sequence].reset();
+    std::optional<std::int64_t>& unread = result_.unread[sequence];
+    if (unread) tokens.push_back(*unread);
+    unread.reset();
     tokens.insert(tokens.end(), prompt.begin(), prompt.end());
     result_.prompt_tokens += static_cast<std::int64_t>(prompt.size());
     const Logits logits = session_.prefill(sequence, tokens);
@@ -219,8 +220,6 @@ class Run {
   const GenerationOptions& options_;
   const OnToken& on_token_;
   std::size_t rounds_ = 0;
-  /// Of each sequence: a token that was chosen, but has yet to be read.
-  std::vector<std::optional<std::int64_t>> pending_;
   Generated result_;
 };
 
@@ -292,6 +291,17 @@ Generated generate(Session& session, const std::vector<Request>& requests,
   }
   check(session.model().config(), requests, options, before);
   return Run(session, requests, options, on_token).run();
+}
+
+void read_rest(Session& session, const Generated& generated) {
+  std::vector<std::size_t> sequences;
+  Tokens tokens;
+  for (std::size_t i = 0; i < generated.unread.size(); ++i) {
+    if (!generated.unread[i]) continue;
+    sequences.push_back(i);
+    tokens.push_back(*generated.unread[i]);
+  }
+  if (!sequences.empty()) session.decode(sequences, tokens);
 }
 
 }  // namespace ringweave::generate

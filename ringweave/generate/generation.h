@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,8 @@ struct Generated {
   std::vector<double> prefill_seconds;      ///< of each round of prompts
   std::int64_t prompt_tokens = 0;
   std::vector<double> step_seconds;  ///< each of one token per unfinished reply
+  /// [request]: the last token of its last reply, which the model has not read.
+  std::vector<std::optional<std::int64_t>> unread;
 };
 
 /// Called for each token of a reply, once it is sure that no stop swallows it.
@@ -68,5 +71,9 @@ void check(const config::ModelConfig& model,
 /// p is drawn with uniform(seed + i, p).
 Generated generate(Session& session, const std::vector<Request>& requests,
                    const GenerationOptions& options, const OnToken& on_token);
+
+/// Reads the unread tokens of what was generated, so that the cache has all of
+/// the sequences. Every rank calls it.
+void read_rest(Session& session, const Generated& generated);
 
 }  // namespace ringweave::generate

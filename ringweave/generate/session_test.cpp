@@ -10,6 +10,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/generate/test_session.h"
+#include "ringweave/tensor/allocated.h"
 
 namespace ringweave::generate {
 namespace {
@@ -219,6 +220,34 @@ TEST(Session, ReservedMemoryDoesNotGrow) {
       EXPECT_EQ(session.state_bytes(),
                 communicator.rank() == 0 ? 2 * 2 * 6 * 7 * 8 : 0);
     });
+  }
+}
+
+// Activations are those of a rank's part of a chunk; docs/generate.md has the
+// formula.
+TEST(Session, PrefillTakesWhatTheDocsSay) {
+  config::ModelConfig config = tiny("basic", "LN");
+  config.hidden = 24;
+  config.intermediate = 480;
+  const models::Model model = make_model(config);
+  for (const int ranks : {1, 2, 4}) {
+    for (const std::int64_t chunk : {0, 512}) {
+      on_ranks(ranks, [&](comm::Communicator& communicator) {
+        tensor::Allocated allocated;
+        Session session(model, options_of(1, chunk), communicator);
+        session.reserve(0, 2048);
+        session.prefill(0, Tokens{1});  // plans, and the states of layers
+        const std::int64_t before = allocated.now();
+        allocated.reset_peak();
+        session.prefill(0, some_tokens(2047, 1));
+        const std::int64_t tokens = (chunk == 0 ? 2048 : chunk) / ranks;
+        const auto want = static_cast<double>(
+            tokens * (3 * config.hidden + 2 * config.intermediate) * 8);
+        EXPECT_NEAR(static_cast<double>(allocated.peak() - before), want,
+                    0.02 * want)
+            << ranks << " ranks, chunk " << chunk;
+      });
+    }
   }
 }
 
