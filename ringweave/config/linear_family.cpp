@@ -85,14 +85,24 @@ StateShape rebased_state(const ModelConfig& model) {
 /// What small heads save of the projections of q and k.
 double based_weights(const ModelConfig& model) {
   const std::int64_t d = model.linear.integer("feature_dim");
-  return product({model.heads + model.kv_heads, model.hidden,
-                  d - model.head_dim});
+  return product(
+      {model.heads + model.kv_heads, model.hidden, d - model.head_dim});
+}
+
+/// Of Based and ReBased.
+double small_key_channels(const ModelConfig& model) {
+  return product({model.heads + model.kv_heads,
+                  model.linear.integer("feature_dim")}) +
+         product({model.kv_heads, model.head_dim});
 }
 
 double rebased_weights(const ModelConfig& model) {
   return based_weights(model) +
          product({2, model.linear.integer("feature_dim")});
 }
+
+constexpr std::int64_t kLeastConvolution = 2;
+constexpr std::int64_t kMostConvolution = 8;
 
 /// Of Based and ReBased: a state has about half its square as rows.
 const FamilyField kFeatureDim = {.name = "feature_dim",
@@ -128,13 +138,15 @@ std::deque<LinearFamily>& families() {
        .decay = Decay::none,
        .state = based_state,
        .weights = based_weights,
-       .own_keys = true},
+       .own_keys = true,
+       .convolved = small_key_channels},
       {.name = "rebased",
        .fields = {kFeatureDim},
        .decay = Decay::none,
        .state = rebased_state,
        .weights = rebased_weights,
-       .own_keys = true},
+       .own_keys = true,
+       .convolved = small_key_channels},
   };
   return all;
 }
@@ -146,7 +158,11 @@ FieldValue FamilyField::read(JsonObject& object) const {
       [&](const auto& value) -> FieldValue {
         using Type = std::decay_t<decltype(value)>;
         if constexpr (std::is_same_v<Type, std::int64_t>) {
-          const std::int64_t got = object.integer(name, least, value);
+          const std::int64_t got =
+              object.integer(name, or_none ? 0 : least, value);
+          require(got >= least || (or_none && got == 0),
+                  "[{}.{}] got {}; want 0 for none, or at least {}",
+                  object.path(), name, got, least);
           require(most == 0 || got <= most, "[{}.{}] got {}; want at most {}",
                   object.path(), name, got, most);
           return got;
@@ -161,6 +177,24 @@ FieldValue FamilyField::read(JsonObject& object) const {
         }
       },
       fallback);
+}
+
+FamilyField optional_convolution() {
+  return {.name = "convolution",
+          .fallback = std::int64_t{0},
+          .least = kLeastConvolution,
+          .most = kMostConvolution,
+          .or_none = true};
+}
+
+double qkv_channels(const ModelConfig& model) {
+  return product({model.heads + 2 * model.kv_heads, model.head_dim});
+}
+
+std::vector<FamilyField> LinearFamily::all_fields() const {
+  std::vector<FamilyField> all = fields;
+  all.push_back(convolution);
+  return all;
 }
 
 const LinearFamily& linear_family(const std::string& name) {
