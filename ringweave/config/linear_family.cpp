@@ -104,6 +104,27 @@ double rebased_weights(const ModelConfig& model) {
 constexpr std::int64_t kLeastConvolution = 2;
 constexpr std::int64_t kMostConvolution = 8;
 
+StateShape mamba2_state(const ModelConfig& model) {
+  return {model.heads, model.linear.integer("state_dim"), model.head_dim};
+}
+
+/// x, B and C.
+double mamba2_channels(const ModelConfig& model) {
+  return product({model.heads, model.head_dim}) +
+         product({2, model.linear.integer("state_dim")});
+}
+
+double mamba2_weights(const ModelConfig& model) {
+  const double inner = product({model.heads, model.head_dim});
+  const auto heads = static_cast<double>(model.heads);
+  // Of B, C, x, z, Δ and out, in place of q, k, v and out.
+  const double rows = product({2, model.linear.integer("state_dim")}) +
+                      3 * inner + heads -
+                      2 * (inner + product({model.kv_heads, model.head_dim}));
+  return rows * product({model.hidden}) + mamba2_channels(model) + 3 * heads +
+         inner;
+}
+
 /// Of Based and ReBased: a state has about half its square as rows.
 const FamilyField kFeatureDim = {.name = "feature_dim",
                                  .fallback = std::int64_t{16},
@@ -147,6 +168,21 @@ std::deque<LinearFamily>& families() {
        .weights = rebased_weights,
        .own_keys = true,
        .convolved = small_key_channels},
+      {.name = "mamba2",
+       .fields = {{.name = "state_dim",
+                   .fallback = std::int64_t{64},
+                   .least = 1,
+                   .most = 4096}},
+       .decay = Decay::per_head,
+       .state = mamba2_state,
+       .weights = mamba2_weights,
+       .own_keys = true,
+       .own_values = true,
+       .convolution = {.name = "convolution",
+                       .fallback = std::int64_t{4},
+                       .least = kLeastConvolution,
+                       .most = kMostConvolution},
+       .convolved = mamba2_channels},
   };
   return all;
 }

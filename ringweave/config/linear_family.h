@@ -62,6 +62,7 @@ struct LinearFamily {
   /// Its queries and keys are of another size than softmax's, so that none of
   /// these can become one of its.
   bool own_keys = false;
+  bool own_values = false;  ///< the same of its values
   FamilyField convolution = optional_convolution();
   /// Channels that it goes over. Each has as many weights as it sees tokens.
   double (*convolved)(const ModelConfig&) = qkv_channels;

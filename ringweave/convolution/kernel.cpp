@@ -48,8 +48,8 @@ class Rows {
   explicit Rows(const at::Tensor& x)
       : data_(x.data_ptr<T>()), rows_(x.size(1)), channels_(x.size(2)) {}
 
-  T* at(std::int64_t batch, std::int64_t row) const {
-    return data_ + (batch * rows_ + row) * channels_;
+  T* row(std::int64_t batch, std::int64_t i) const {
+    return data_ + (batch * rows_ + i) * channels_;
   }
 
  private:
@@ -90,10 +90,10 @@ class Seen {
   explicit Seen(const Operands& in) : x_(in.x), table_(in.table) {}
 
   /// Token `i` of the piece, in the halo below 0; null before that.
-  const T* at(std::int64_t batch, const Piece& piece, std::int64_t i) const {
-    if (i >= 0) return x_.at(batch, piece.tokens.begin + i);
+  const T* token(std::int64_t batch, const Piece& piece, std::int64_t i) const {
+    if (i >= 0) return x_.row(batch, piece.tokens.begin + i);
     const std::int64_t row = piece.halo.size() + i;
-    return row >= 0 ? table_.at(batch, piece.halo.begin + row) : nullptr;
+    return row >= 0 ? table_.row(batch, piece.halo.begin + row) : nullptr;
   }
 
  private:
@@ -147,10 +147,10 @@ void convolve_as(const Operands& in, const std::vector<Piece>& pieces,
                [&, terms = std::vector<const T*>(width)](
                    std::int64_t batch, std::int64_t i) mutable {
                  for (std::int64_t j = 0; j < width; ++j) {
-                   terms[j] = seen.at(batch, piece, i - j);
+                   terms[j] = seen.token(batch, piece, i - j);
                  }
                  weighted_sum<T>(std::span<const T* const>(terms), taps, bias,
-                                 outs.at(batch, piece.tokens.begin + i),
+                                 outs.row(batch, piece.tokens.begin + i),
                                  in.x.size(2));
                });
   }
@@ -170,8 +170,9 @@ void input_gradients(const at::Tensor& dout, const at::Tensor& taps,
                                                        std::int64_t i) mutable {
                for (std::int64_t j = 0; j < width; ++j) {
                  const bool within = i + j >= 0 && i + j < piece.tokens.size();
-                 terms[j] = within ? douts.at(batch, piece.tokens.begin + i + j)
-                                   : nullptr;
+                 terms[j] = within
+                                ? douts.row(batch, piece.tokens.begin + i + j)
+                                : nullptr;
                }
                weighted_sum<T>(std::span<const T* const>(terms), tap, nullptr,
                                place(batch, i), dout.size(2));
@@ -195,9 +196,9 @@ class WeightSums {
     std::ranges::fill(block_, 0);
     for (std::int64_t i = tokens.begin; i < tokens.end; ++i) {
       const T* dout =
-          douts_.at(batch, piece.tokens.begin + i) + channels_.begin;
+          douts_.row(batch, piece.tokens.begin + i) + channels_.begin;
       for (std::int64_t j = 0; j < width_; ++j) {
-        const T* x = seen_.at(batch, piece, i - j);
+        const T* x = seen_.token(batch, piece, i - j);
         if (!x) break;
         Sum<T>* sum = block_.data() + (width_ - 1 - j) * channels_.size();
         for (std::int64_t c = 0; c < channels_.size(); ++c) {
@@ -267,7 +268,7 @@ void halo_gradients(const at::Tensor& dout, const at::Tensor& taps,
     for (const Piece& piece : pieces) {
       input_gradients<T>(dout, taps, piece, {-piece.halo.size(), 0},
                          [&](std::int64_t batch, std::int64_t i) {
-                           return rows.at(batch, piece.halo.end + i);
+                           return rows.row(batch, piece.halo.end + i);
                          });
     }
   });
@@ -281,7 +282,7 @@ void token_gradients(const at::Tensor& dout, const at::Tensor& taps,
     for (const Piece& piece : pieces) {
       input_gradients<T>(dout, taps, piece, {0, piece.tokens.size()},
                          [&](std::int64_t batch, std::int64_t i) {
-                           return rows.at(batch, piece.tokens.begin + i);
+                           return rows.row(batch, piece.tokens.begin + i);
                          });
     }
   });

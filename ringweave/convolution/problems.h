@@ -111,13 +111,13 @@ inline Everything by_loop(const Problem& p) {
     }
   }
   loss.backward();
+  if (p.state.defined() && !final_state.defined()) final_state = p.dfinal * 0;
   const auto gradient = [](const at::Tensor& t) {
-    return t.defined() && !t.grad().defined() ? at::zeros_like(t)
-           : t.defined()                      ? t.grad()
-                                              : t;
+    if (!t.defined()) return t;
+    return t.grad().defined() ? t.grad() : at::zeros_like(t);
   };
   return {out,
-          final_state.defined() ? final_state : p.dfinal * 0,
+          final_state,
           gradient(x),
           gradient(weight),
           gradient(bias),
