@@ -180,7 +180,8 @@ class Files {
       require(tensor.shape == shape && tensor.type == data_type(type),
               "[{}] got tensor {} as {}; want {}", files_[file].path(), name,
               describe(tensor),
-              describe({.name = name, .type = data_type(type), .shape = shape}));
+              checkpoint::describe(
+                  {.name = name, .type = data_type(type), .shape = shape}));
       return copy_of(tensor, files_[file].path());
     }
     throw InvalidArgument(fmt::format("[{}] got no tensor {}; want one",
