@@ -180,11 +180,11 @@ class Files {
                  at::ScalarType type) const {
     for (const NamedTensor& tensor : files_[file].tensors()) {
       if (tensor.name != name) continue;
-      require(
-          tensor.shape == shape && tensor.type == data_type(type),
-          "[{}] got tensor {} as {}; want {}", files_[file].path(), name,
-          describe(tensor),
-          describe({.name = name, .type = data_type(type), .shape = shape}));
+      require(tensor.shape == shape && tensor.type == data_type(type),
+              "[{}] got tensor {} as {}; want {}", files_[file].path(), name,
+              describe(tensor),
+              checkpoint::describe(
+                  {.name = name, .type = data_type(type), .shape = shape}));
       return copy_of(tensor, files_[file].path());
     }
     throw InvalidArgument(fmt::format("[{}] got no tensor {}; want one",

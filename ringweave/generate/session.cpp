@@ -161,10 +161,10 @@ at::Tensor Session::prefill_chunk(std::size_t sequence,
     cache_.kept[sequence][rank] += layout.shard_tokens(rank);
   }
   cache_.tokens[sequence] += layout.tokens();
-  // The last position is the last of its rank's tokens, which ascend.
-  return hidden.size(1) > 0
-             ? hidden.select(0, 0).narrow(0, hidden.size(1) - 1, 1)
-             : at::Tensor();
+  if (hidden.size(1) == 0) return {};
+  // The last position is the last of its rank's tokens, which ascend. A copy:
+  // a view would keep the whole chunk's.
+  return hidden.select(0, 0).narrow(0, hidden.size(1) - 1, 1).clone();
 }
 
 at::Tensor Session::moved(const at::Tensor& row, Rank from, Rank to) {

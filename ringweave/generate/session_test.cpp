@@ -182,21 +182,22 @@ TEST(Session, IdentityFeaturesAndScaledRopeAreAWholePass) {
   expect_whole(config, {{{7, 3}, {4, 2}}}, {1, 3}, all_chunks(1));
 }
 
-TEST(Session, LowerPrecisionIsNear) {
+/// The largest difference of logits.
+double difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b).abs().max().item<double>();
+}
+
+TEST(Session, LowerPrecisionIsAsNearAsAWholePass) {
   const config::ModelConfig config = tiny("gla", "LN");
   const Tokens tokens = some_tokens(20, 1);
   const at::Tensor want = whole_pass(make_model(config), tokens);
-  for (const auto& [type, tolerance] :
-       {std::pair(ElementType::float32, 1e-4),
-        std::pair(ElementType::bfloat16, 0.3)}) {
+  for (const ElementType type : {ElementType::float32, ElementType::bfloat16}) {
     const models::Model model = make_model(config, type);
+    const double whole = difference(whole_pass(model, tokens), want);
     const Seen seen = run(model, {{{13, 6}}}, {tokens}, 3, options_of(1, 5));
     for (const auto& [where, logits] : seen) {
-      EXPECT_LE((logits.to(at::kDouble) - want[where.second - 1])
-                    .abs()
-                    .max()
-                    .item<double>(),
-                tolerance);
+      EXPECT_LE(difference(logits, want[where.second - 1]), 2 * whole)
+          << name(type);
     }
   }
 }
@@ -256,7 +257,7 @@ TEST(Session, PrefillTakesWhatTheDocsSay) {
         const auto want = static_cast<double>(
             tokens * (3 * config.hidden + 2 * config.intermediate) * 8);
         EXPECT_NEAR(static_cast<double>(allocated.peak() - before), want,
-                    0.02 * want)
+                    0.03 * want)
             << ranks << " ranks, chunk " << chunk;
       });
     }
@@ -293,6 +294,7 @@ TEST(Session, WhatItCannotDoIsRefused) {
             "got a sequence of 11 tokens");
     refused([&] { session.decode({0}, {1}); }, "which is empty");
     session.prefill(0, some_tokens(10, 1));
+    session.prefill(1, Tokens{1});
     refused([&] { session.decode({0}, {1}); }, "got a sequence of 11 tokens");
     refused([&] { session.decode({1, 0}, {1, 1}); }, "want ascending");
     refused([&] { session.decode({0}, {1, 1}); }, "want one each");
