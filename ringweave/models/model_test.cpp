@@ -145,8 +145,24 @@ TEST(Model, TiedEmbeddingsAreExact) {
 
 TEST(Model, LowerPrecisionIsNearTheReference) {
   for (const char* kind : {"basic", "lightning", "gla"}) {
-    ModelConfig config = tiny(kind);
-    if (config.linear.kind() == "gla") config.linear.set("convolution", 4);
+    const ModelConfig config = tiny(kind);
+    const Result want = reference(config, 13);
+    for (const int ranks : {1, 3}) {
+      expect_near(split(config, 13, ranks, splits()[0], ElementType::float32),
+                  want, config, 2e-5);
+      const Result rough =
+          split(config, 13, ranks, splits()[0], ElementType::bfloat16);
+      EXPECT_NEAR(rough.loss, want.loss, 0.05);
+      EXPECT_LE(relative_error(rough.gradients, want.gradients), 0.1);
+    }
+  }
+}
+
+TEST(Model, ConvolutionsInLowerPrecisionAreNearTheReference) {
+  for (const char* kind : {"lightning", "mamba2"}) {
+    ModelConfig config = tiny(kind, "LN");
+    config.layers = 2;
+    config.linear.set("convolution", 4);
     const Result want = reference(config, 13);
     for (const int ranks : {1, 3}) {
       expect_near(split(config, 13, ranks, splits()[0], ElementType::float32),
