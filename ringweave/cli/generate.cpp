@@ -6,10 +6,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -252,6 +253,11 @@ Work make_work(const GenerateFlags& flags, const Context& context) {
   place_of(flags.layout, schedule::Layout::names(), "--layout");
   const config::ModelConfig& model = folder.model();
   std::vector<std::int64_t> before;
+  std::error_code error;
+  require(flags.save_cache.empty() ||
+              !std::filesystem::exists(flags.save_cache, error),
+          "[generate] got --save-cache {}, which exists; want a new folder",
+          flags.save_cache);
   if (!flags.load_cache.empty()) {
     before = generate::cached_tokens(flags.load_cache);
     require(before.size() == work.requests.size(),
