@@ -64,6 +64,42 @@ double gla_weights(const ModelConfig& model) {
   return gates + out_gate + product({model.head_dim});
 }
 
+double retention_weights(const ModelConfig& model) {
+  return product({model.heads, model.head_dim, model.hidden}) +
+         product({model.head_dim});
+}
+
+/// Products of two of d numbers.
+std::int64_t squares(std::int64_t d) { return d * (d + 1) / 2; }
+
+StateShape based_state(const ModelConfig& model) {
+  const std::int64_t d = model.linear.integer("feature_dim");
+  return {group_state_heads(model), 1 + d + squares(d), model.head_dim + 1};
+}
+
+StateShape rebased_state(const ModelConfig& model) {
+  const std::int64_t d = model.linear.integer("feature_dim");
+  return {group_state_heads(model), squares(d), model.head_dim + 1};
+}
+
+/// What small heads save of the projections of q and k.
+double based_weights(const ModelConfig& model) {
+  const std::int64_t d = model.linear.integer("feature_dim");
+  return product({model.heads + model.kv_heads, model.hidden,
+                  d - model.head_dim});
+}
+
+double rebased_weights(const ModelConfig& model) {
+  return based_weights(model) +
+         product({2, model.linear.integer("feature_dim")});
+}
+
+/// Of Based and ReBased: a state has about half its square as rows.
+const FamilyField kFeatureDim = {.name = "feature_dim",
+                                 .fallback = std::int64_t{16},
+                                 .least = 1,
+                                 .most = 256};
+
 /// One row per family. A deque, so that references stay valid.
 std::deque<LinearFamily>& families() {
   static std::deque<LinearFamily> all = {
@@ -75,12 +111,30 @@ std::deque<LinearFamily>& families() {
        basic_state,
        basic_weights},
       {"lightning", {}, Decay::constant, lightning_state, lightning_weights},
+      {.name = "retention",
+       .fields = {},
+       .decay = Decay::constant,
+       .state = lightning_state,  // each query head has a decay of its own
+       .weights = retention_weights,
+       .rope = true},
       {"gla",
        {{.name = "gate_rank", .fallback = std::int64_t{16}, .least = 1},
         {.name = "gate_divisor", .fallback = 16.0}},
        Decay::per_key,
        gla_state,
        gla_weights},
+      {.name = "based",
+       .fields = {kFeatureDim},
+       .decay = Decay::none,
+       .state = based_state,
+       .weights = based_weights,
+       .own_keys = true},
+      {.name = "rebased",
+       .fields = {kFeatureDim},
+       .decay = Decay::none,
+       .state = rebased_state,
+       .weights = rebased_weights,
+       .own_keys = true},
   };
   return all;
 }
@@ -92,7 +146,10 @@ FieldValue FamilyField::read(JsonObject& object) const {
       [&](const auto& value) -> FieldValue {
         using Type = std::decay_t<decltype(value)>;
         if constexpr (std::is_same_v<Type, std::int64_t>) {
-          return object.integer(name, least, value);
+          const std::int64_t got = object.integer(name, least, value);
+          require(most == 0 || got <= most, "[{}.{}] got {}; want at most {}",
+                  object.path(), name, got, most);
+          return got;
         } else if constexpr (std::is_same_v<Type, double>) {
           const auto above = static_cast<double>(least);
           const double got = object.number(name, above, value);

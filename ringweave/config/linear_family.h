@@ -26,6 +26,8 @@ struct FamilyField {
   FieldValue fallback;  ///< its type is the field's type
   /// Of an integer the least value. A number is finite and above it.
   std::int64_t least = 0;
+  /// Of an integer the most; 0: no limit.
+  std::int64_t most = 0;
   std::vector<std::string> words = {};  ///< what a word may be
 
   /// The field of `object`, or the fallback. Throws InvalidArgument.
@@ -48,6 +50,10 @@ struct LinearFamily {
   StateShape (*state)(const ModelConfig&);
   /// Numbers of a layer's weights beside the projections of q, k, v and out.
   double (*weights)(const ModelConfig&);
+  bool rope = false;      ///< its queries and keys are rotary
+  /// Its queries and keys are of another size than softmax's, so that none of
+  /// these can become one of its.
+  bool own_keys = false;
 };
 
 /// Throws InvalidArgument for an unknown name. The reference stays valid.

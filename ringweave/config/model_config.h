@@ -96,6 +96,10 @@ struct ModelConfig {
   std::int64_t linear_layers() const { return layers - softmax_layers(); }
   bool has_linear() const { return linear_layers() > 0; }
   bool has_softmax() const { return softmax_layers() > 0; }
+  /// Whether some layers have rotary queries and keys.
+  bool has_rope() const {
+    return has_softmax() || (has_linear() && linear.family().rope);
+  }
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
 

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ringweave/models/feature_map.h"
 #include "ringweave/models/mixer.h"
 #include "ringweave/models/rms_norm.h"
 
@@ -11,8 +12,7 @@ namespace {
 
 using linear_attention::Decay;
 
-/// With φ = elu1 the output is Σ φ(q)·φ(k) v / Σ φ(q)·φ(k): the denominator
-/// travels as one more column of v. With the identity, whose denominator may
+/// With φ = elu1 the output is Σ φ(q)·φ(k) v / Σ φ(q)·φ(k). With the identity, whose denominator may
 /// vanish, each head's output is RMS-normed instead (weight
 /// self_attn.o_norm.weight).
 class Basic final : public Mixer {
@@ -57,15 +57,8 @@ at::Tensor Basic::normalised(const at::Tensor& q, const at::Tensor& k,
   const at::ScalarType type = weights_.q.scalar_type();
   const at::Tensor phi_q = at::elu(q.to(type)) + 1.0;
   const at::Tensor phi_k = at::elu(k.to(type)) + 1.0;
-  const at::Tensor ones =
-      at::ones({v.size(0), v.size(1), v.size(2), 1}, phi_q.options());
-  const at::Tensor sums = linear_attention(
-      phi_q, phi_k, at::cat({v.to(type), ones}, 3), Decay::none, {}, context);
   // φ > 0 mathematically; elu(x) + 1 rounds to 0 for very negative x.
-  const at::Tensor denominator =
-      sums.narrow(3, config_.head_dim, 1) + config_.norm_eps;
-  return (sums.narrow(3, 0, config_.head_dim) / denominator)
-      .to(v.scalar_type());
+  return normalised_attention(phi_q, phi_k, v, config_.norm_eps, context);
 }
 
 at::Tensor Basic::plain(const at::Tensor& q, const at::Tensor& k,

@@ -70,7 +70,7 @@ std::vector<std::int64_t> offsets_of(const Borders& borders,
 
 RopeTables rope_tables(const ModelConfig& config, ElementType compute,
                        const std::vector<std::int64_t>& positions) {
-  if (!config.has_softmax()) return {};
+  if (!config.has_rope()) return {};
   return make_rope(positions, config.head_dim, config.rope_theta,
                    tensor::scalar_type(accumulate_type(compute)),
                    config.rope_scaling);

@@ -1,5 +1,5 @@
-// A family of linear layers that no other file knows of: RetNet's retention
-// with one decay for all heads.
+// A family of linear layers that no other file knows of: one decay for all
+// heads.
 #include <cmath>
 
 #include <ATen/ATen.h>
@@ -16,7 +16,7 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-constexpr const char* kName = "retention";
+constexpr const char* kName = "half_life";
 
 config::LinearFamily family() {
   return {
@@ -37,9 +37,9 @@ double log_decay(const ModelConfig& config) {
   return -std::log(2.0) / config.linear.number("half_life");
 }
 
-class Retention final : public Mixer {
+class HalfLife final : public Mixer {
  public:
-  Retention(const ModelConfig& config, const std::string& prefix,
+  HalfLife(const ModelConfig& config, const std::string& prefix,
             ParameterMaker& maker)
       : config_(config),
         weights_(make_projections(config, prefix, maker)),
@@ -65,13 +65,13 @@ class Retention final : public Mixer {
   at::Tensor decay_;  ///< (heads), fixed
 };
 
-std::unique_ptr<Mixer> make_retention(const ModelConfig& config, std::int64_t,
+std::unique_ptr<Mixer> make_half_life(const ModelConfig& config, std::int64_t,
                                       const std::string& prefix,
                                       ParameterMaker& maker) {
-  return std::make_unique<Retention>(config, prefix, maker);
+  return std::make_unique<HalfLife>(config, prefix, maker);
 }
 
-at::Tensor retention_reference(const test::ReferenceInput& x) {
+at::Tensor half_life_reference(const test::ReferenceInput& x) {
   const at::Tensor decay =
       at::full({1, 1, 1, 1}, log_decay(x.config), x.q.options());
   return test::recurrence(x.q, x.k, x.v, decay) *
@@ -81,8 +81,8 @@ at::Tensor retention_reference(const test::ReferenceInput& x) {
 /// Once for all tests, whatever their order.
 void add_family() {
   static const bool added = [] {
-    add_linear_family(family(), make_retention);
-    test::add_reference(kName, retention_reference);
+    add_linear_family(family(), make_half_life);
+    test::add_reference(kName, half_life_reference);
     return true;
   }();
   static_cast<void>(added);
@@ -105,16 +105,16 @@ TEST(Family, FromOutsideIsReadAndWrittenAsTheOthers) {
         Json{{"linear", parse_json(linear, "t")}}, "model");
   };
   const ModelConfig config =
-      read(R"({"kind": "retention", "half_life": 4, "norm": "none"})");
+      read(R"({"kind": "half_life", "half_life": 4, "norm": "none"})");
   EXPECT_EQ(config.linear.number("half_life"), 4.0);
   EXPECT_EQ(config::model_config_from_json(to_json(config), "again"), config);
-  EXPECT_THAT([&] { read(R"({"kind": "retention", "gate_rank": 4})"); },
+  EXPECT_THAT([&] { read(R"({"kind": "half_life", "gate_rank": 4})"); },
               ThrowsMessage<InvalidArgument>(
                   HasSubstr("[model.linear] got the unknown key")));
   EXPECT_THAT(
-      [&] { read(R"({"kind": "retension"})"); },
-      ThrowsMessage<InvalidArgument>(HasSubstr("want one of \"retention\"")));
-  EXPECT_THROW(add_linear_family(family(), make_retention), InvalidArgument);
+      [&] { read(R"({"kind": "half_live"})"); },
+      ThrowsMessage<InvalidArgument>(HasSubstr("want one of \"half_life\"")));
+  EXPECT_THROW(add_linear_family(family(), make_half_life), InvalidArgument);
 }
 
 TEST(Family, EveryRowHasAMixerAndCountsItsWeights) {

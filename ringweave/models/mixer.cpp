@@ -16,7 +16,10 @@ std::map<std::string, MakeMixer*>& linear_mixers() {
   static std::map<std::string, MakeMixer*> mixers = {
       {"basic", make_basic},
       {"lightning", make_lightning},
+      {"retention", make_retention},
       {"gla", make_gla},
+      {"based", make_based},
+      {"rebased", make_rebased},
   };
   return mixers;
 }
@@ -46,16 +49,22 @@ double residual_std(const ModelConfig& config) {
 
 Projections make_projections(const ModelConfig& config,
                              const std::string& prefix, ParameterMaker& maker) {
-  const std::int64_t q_size = config.heads * config.head_dim;
-  const std::int64_t kv_size = config.kv_heads * config.head_dim;
+  return make_projections(config, prefix, maker, config.head_dim);
+}
+
+Projections make_projections(const ModelConfig& config,
+                             const std::string& prefix, ParameterMaker& maker,
+                             std::int64_t key_dim) {
+  const auto input = [&](const char* name, std::int64_t heads,
+                         std::int64_t dim) {
+    return maker.normal(prefix + name, {heads * dim, config.hidden}, kInitStd);
+  };
   Projections weights;
-  weights.q =
-      maker.normal(prefix + "q_proj.weight", {q_size, config.hidden}, kInitStd);
-  weights.k = maker.normal(prefix + "k_proj.weight", {kv_size, config.hidden},
-                           kInitStd);
-  weights.v = maker.normal(prefix + "v_proj.weight", {kv_size, config.hidden},
-                           kInitStd);
-  weights.o = maker.normal(prefix + "o_proj.weight", {config.hidden, q_size},
+  weights.q = input("q_proj.weight", config.heads, key_dim);
+  weights.k = input("k_proj.weight", config.kv_heads, key_dim);
+  weights.v = input("v_proj.weight", config.kv_heads, config.head_dim);
+  weights.o = maker.normal(prefix + "o_proj.weight",
+                           {config.hidden, config.heads * config.head_dim},
                            residual_std(config));
   return weights;
 }

@@ -1,7 +1,7 @@
 // The part of a block in which tokens see each other.
 //
 // Softmax attention (softmax_layer.h), or a family of linear attention: one
-// file each (basic.cpp, lightning.cpp, gla.cpp), found by the family's name.
+// file each, found by the family's name.
 #pragma once
 
 #include <memory>
@@ -35,7 +35,10 @@ using MakeMixer = std::unique_ptr<Mixer>(const ModelConfig& config,
 // line here and in mixer.cpp's table, and a row in config/linear_family.cpp.
 MakeMixer make_basic;
 MakeMixer make_lightning;
+MakeMixer make_retention;
 MakeMixer make_gla;
+MakeMixer make_based;
+MakeMixer make_rebased;
 
 /// Adds a family from outside. To be called before any other thread reads a
 /// config. Throws InvalidArgument if there is a family of that name.
@@ -51,16 +54,23 @@ std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, std::int64_t layer,
 inline constexpr double kInitStd = 0.02;
 double residual_std(const ModelConfig& config);
 
-/// Llama's four projections of attention.
+/// Added to the denominators of Based and ReBased.
+inline constexpr double kNormaliserEps = 1e-6;
+
+/// Llama's four projections of attention. Some families have keys of another
+/// size than head_dim.
 struct Projections {
-  at::Tensor q;  ///< (heads · head_dim, hidden)
-  at::Tensor k;  ///< (kv_heads · head_dim, hidden)
+  at::Tensor q;  ///< (heads · key_dim, hidden)
+  at::Tensor k;  ///< (kv_heads · key_dim, hidden)
   at::Tensor v;  ///< (kv_heads · head_dim, hidden)
   at::Tensor o;  ///< (hidden, heads · head_dim)
 };
 
 Projections make_projections(const ModelConfig& config,
                              const std::string& prefix, ParameterMaker& maker);
+Projections make_projections(const ModelConfig& config,
+                             const std::string& prefix, ParameterMaker& maker,
+                             std::int64_t key_dim);
 
 /// x · weightᵀ as (batch, tokens, heads, head_dim).
 at::Tensor project_heads(const at::Tensor& x, const at::Tensor& weight,

@@ -129,18 +129,61 @@ Tensor gla(const ReferenceInput& x) {
          at::sigmoid(gate);
 }
 
+Tensor retention(const ReferenceInput& x) {
+  const ModelConfig& config = x.config;
+  std::vector<Tensor> gates;
+  for (std::int64_t h = 0; h < config.heads; ++h) {
+    gates.push_back(at::full(
+        {1, 1, 1}, std::log(1 - std::pow(2.0, -5.0 - static_cast<double>(h))),
+        x.q.options()));
+  }
+  const Tensor out = recurrence(
+      rotated(x.q, config) / std::sqrt(config.head_dim), rotated(x.k, config),
+      x.v, at::stack(gates, 1));
+  const Tensor gate =
+      heads_of(x.input, x.weight("g_proj.weight"), config.head_dim);
+  return norm(out, x.weight("g_norm.weight"), config.norm_eps) * gate *
+         at::sigmoid(gate);
+}
+
+/// Of a kernel of each query and each key before it, (…, queries, keys).
+Tensor of_kernel(const Tensor& kernel, const Tensor& v) {
+  const Tensor seen = kernel.tril();
+  return at::matmul(seen, v) / (seen.sum(3, true) + 1e-6);
+}
+
+Tensor based(const ReferenceInput& x) {
+  const Tensor s =
+      at::matmul(x.q, x.k.transpose(2, 3)) / std::sqrt(x.q.size(3));
+  return of_kernel(1 + s + s * s / 2, x.v);
+}
+
+Tensor rebased(const ReferenceInput& x) {
+  const auto mapped = [&](const Tensor& y) {
+    const Tensor centred = y - y.mean(-1, true);
+    return x.weight("feature_map.gamma") * centred /
+               at::sqrt(centred.pow(2).mean(-1, true) + x.config.norm_eps) +
+           x.weight("feature_map.beta");
+  };
+  return of_kernel(
+      at::matmul(mapped(x.q), mapped(x.k).transpose(2, 3)).pow(2) /
+          x.q.size(3),
+      x.v);
+}
+
 std::map<std::string, ReferenceMixer*>& references() {
   static std::map<std::string, ReferenceMixer*> all = {
-      {"basic", basic}, {"lightning", lightning}, {"gla", gla}};
+      {"basic", basic}, {"lightning", lightning}, {"retention", retention},
+      {"gla", gla},     {"based", based},         {"rebased", rebased}};
   return all;
 }
 
 Tensor mixed(const ModelConfig& config, const Weights& weights,
              const std::string& prefix, std::int64_t layer, const Tensor& x) {
   const std::int64_t repeats = config.heads / config.kv_heads;
-  const std::int64_t dim = config.head_dim;
-  const auto heads = [&](const char* projection) {
-    return heads_of(x, weights.at(prefix + projection), dim);
+  const auto heads = [&](const char* projection, std::int64_t count) {
+    const Tensor& weight = weights.at(prefix + projection);
+    return heads_of(x, weight, weight.size(0) / count);
   };
   const ReferenceInput input{
       .config = config,
@@ -148,9 +191,11 @@ Tensor mixed(const ModelConfig& config, const Weights& weights,
       .weights = weights,
       .prefix = prefix,
       .input = x,
-      .q = heads("q_proj.weight"),
-      .k = heads("k_proj.weight").repeat_interleave(repeats, 1),
-      .v = heads("v_proj.weight").repeat_interleave(repeats, 1)};
+      .q = heads("q_proj.weight", config.heads),
+      .k = heads("k_proj.weight", config.kv_heads)
+               .repeat_interleave(repeats, 1),
+      .v = heads("v_proj.weight", config.kv_heads)
+               .repeat_interleave(repeats, 1)};
   const Tensor out = config.is_linear(layer)
                          ? references().at(config.linear.kind())(input)
                          : softmax_attention(rotated(input.q, config),

@@ -23,7 +23,7 @@ struct ReferenceInput {
   const Weights& weights;
   const std::string& prefix;  ///< of the layer's weights
   const at::Tensor& input;    ///< (batch, tokens, hidden)
-  at::Tensor q, k, v;         ///< (batch, heads, tokens, head_dim) each
+  at::Tensor q, k, v;         ///< (batch, heads, tokens, dim of each head)
 
   const at::Tensor& weight(const std::string& name) const {
     return weights.at(prefix + name);

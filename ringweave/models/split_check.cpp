@@ -42,6 +42,7 @@ ModelConfig tiny(const std::string& kind, const std::string& pattern) {
   config.pattern = pattern;
   config.linear = config::LinearConfig(kind);
   if (kind == "gla") config.linear.set("gate_rank", 3);
+  if (config.linear.family().own_keys) config.linear.set("feature_dim", 4);
   return config;
 }
 

@@ -33,6 +33,12 @@ FolderTensors::FolderTensors(const config::ModelSource& source)
   if (source.run) run_ = source.model;
 }
 
+bool FolderTensors::fits(const NamedTensor& wanted) const {
+  const auto found = folder_.tensors().find(wanted.name);
+  return found != folder_.tensors().end() &&
+         found->second.shape == wanted.shape;
+}
+
 void FolderTensors::check(const NamedTensor& wanted,
                           const std::string& otherwise) const {
   const auto found = folder_.tensors().find(wanted.name);

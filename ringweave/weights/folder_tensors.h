@@ -24,6 +24,9 @@ class FolderTensors {
     return folder_.tensors().contains(name);
   }
 
+  /// Whether there is one of that name and shape.
+  bool fits(const checkpoint::NamedTensor& wanted) const;
+
   /// Throws InvalidArgument, which names folder and tensor, unless there is one
   /// of that name and shape that holds floating point numbers. `otherwise` is
   /// what else the caller would take, for the end of the text.

@@ -28,7 +28,9 @@ InitialWeights::InitialWeights(const config::TrainConfig& config)
   check_names(skip, model);
   for (const auto& [name, value] : model.parameters()) {
     if (std::ranges::find(skip, name) != skip.end() ||
-        (!tensors_.has(name) && is_linear_alone(config.model, name))) {
+        (!tensors_.has(name) && is_linear_alone(config.model, name)) ||
+        (is_own_key(config.model, name) &&
+         !tensors_.fits(described(name, value)))) {
       drawn_.push_back(name);
       continue;
     }

@@ -104,6 +104,25 @@ TEST(InitialWeights, LossIsThatOfThePlainModelOnTheFolder) {
   }
 }
 
+// Queries and keys of another size are drawn, without a word from the user.
+TEST(InitialWeights, FamiliesWithKeysOfTheirOwnTakeValuesAndOutputs) {
+  const TestFolder folder("init");
+  TrainConfig config = config_of(folder);
+  write(folder, llama(config.model, DataType::float32), DataType::float32);
+  config.model.pattern = "LN";
+  config.model.linear = config::LinearConfig("rebased");
+  const InitialWeights initial(config);
+  for (std::int64_t i = 0; i < config.model.layers; ++i) {
+    for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+      const std::string tensor =
+          fmt::format("model.layers.{}.self_attn.{}.weight", i, name);
+      const bool drawn = i % 2 == 0 && (name[0] == 'q' || name[0] == 'k');
+      EXPECT_EQ(std::ranges::count(initial.drawn(), tensor), drawn ? 1 : 0);
+      EXPECT_EQ(std::ranges::count(initial.taken(), tensor), drawn ? 0 : 1);
+    }
+  }
+}
+
 TEST(InitialWeights, AreThoseOfTheFileInEachType) {
   for (const DataType type : {DataType::float64, DataType::float32,
                               DataType::bfloat16, DataType::float16}) {

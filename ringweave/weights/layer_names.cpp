@@ -34,6 +34,17 @@ Place place_of(std::string_view name) {
   return place;
 }
 
+/// What its mixer calls a tensor of a linear layer; empty for others.
+std::string_view of_linear_mixer(const config::ModelConfig& model,
+                                 const std::string& name) {
+  constexpr std::string_view kMixer = "self_attn.";
+  const auto [layer, rest] = place_of(name);
+  if (layer < 0 || !model.is_linear(layer) || !rest.starts_with(kMixer)) {
+    return {};
+  }
+  return rest.substr(kMixer.size());
+}
+
 /// "0-2,5" of sorted numbers.
 std::string ranges(const std::vector<std::int64_t>& numbers) {
   std::string text;
@@ -54,12 +65,16 @@ std::string ranges(const std::vector<std::int64_t>& numbers) {
 
 bool is_linear_alone(const config::ModelConfig& model,
                      const std::string& name) {
-  constexpr std::string_view kMixer = "self_attn.";
   constexpr std::array<std::string_view, 4> kLlama = {
       "q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight"};
-  const auto [layer, rest] = place_of(name);
-  return layer >= 0 && model.is_linear(layer) && rest.starts_with(kMixer) &&
-         std::ranges::find(kLlama, rest.substr(kMixer.size())) == kLlama.end();
+  const std::string_view own = of_linear_mixer(model, name);
+  return !own.empty() && std::ranges::find(kLlama, own) == kLlama.end();
+}
+
+bool is_own_key(const config::ModelConfig& model, const std::string& name) {
+  const std::string_view own = of_linear_mixer(model, name);
+  return model.linear.family().own_keys &&
+         (own == "q_proj.weight" || own == "k_proj.weight");
 }
 
 std::vector<std::string> by_layers(const std::vector<std::string>& names) {
