@@ -85,13 +85,44 @@ StateShape rebased_state(const ModelConfig& model) {
 /// What small heads save of the projections of q and k.
 double based_weights(const ModelConfig& model) {
   const std::int64_t d = model.linear.integer("feature_dim");
-  return product({model.heads + model.kv_heads, model.hidden,
-                  d - model.head_dim});
+  return product(
+      {model.heads + model.kv_heads, model.hidden, d - model.head_dim});
+}
+
+/// Of Based and ReBased.
+double small_key_channels(const ModelConfig& model) {
+  return product({model.heads + model.kv_heads,
+                  model.linear.integer("feature_dim")}) +
+         product({model.kv_heads, model.head_dim});
 }
 
 double rebased_weights(const ModelConfig& model) {
   return based_weights(model) +
          product({2, model.linear.integer("feature_dim")});
+}
+
+constexpr std::int64_t kLeastConvolution = 2;
+constexpr std::int64_t kMostConvolution = 8;
+
+StateShape mamba2_state(const ModelConfig& model) {
+  return {model.heads, model.linear.integer("state_dim"), model.head_dim};
+}
+
+/// x, B and C.
+double mamba2_channels(const ModelConfig& model) {
+  return product({model.heads, model.head_dim}) +
+         product({2, model.linear.integer("state_dim")});
+}
+
+double mamba2_weights(const ModelConfig& model) {
+  const double inner = product({model.heads, model.head_dim});
+  const auto heads = static_cast<double>(model.heads);
+  // Of B, C, x, z, Δ and out, in place of q, k, v and out.
+  const double rows = product({2, model.linear.integer("state_dim")}) +
+                      3 * inner + heads -
+                      2 * (inner + product({model.kv_heads, model.head_dim}));
+  return rows * product({model.hidden}) + mamba2_channels(model) + 3 * heads +
+         inner;
 }
 
 /// Of Based and ReBased: a state has about half its square as rows.
@@ -128,13 +159,30 @@ std::deque<LinearFamily>& families() {
        .decay = Decay::none,
        .state = based_state,
        .weights = based_weights,
-       .own_keys = true},
+       .own_keys = true,
+       .convolved = small_key_channels},
       {.name = "rebased",
        .fields = {kFeatureDim},
        .decay = Decay::none,
        .state = rebased_state,
        .weights = rebased_weights,
-       .own_keys = true},
+       .own_keys = true,
+       .convolved = small_key_channels},
+      {.name = "mamba2",
+       .fields = {{.name = "state_dim",
+                   .fallback = std::int64_t{64},
+                   .least = 1,
+                   .most = 4096}},
+       .decay = Decay::per_head,
+       .state = mamba2_state,
+       .weights = mamba2_weights,
+       .own_keys = true,
+       .own_values = true,
+       .convolution = {.name = "convolution",
+                       .fallback = std::int64_t{4},
+                       .least = kLeastConvolution,
+                       .most = kMostConvolution},
+       .convolved = mamba2_channels},
   };
   return all;
 }
@@ -146,7 +194,11 @@ FieldValue FamilyField::read(JsonObject& object) const {
       [&](const auto& value) -> FieldValue {
         using Type = std::decay_t<decltype(value)>;
         if constexpr (std::is_same_v<Type, std::int64_t>) {
-          const std::int64_t got = object.integer(name, least, value);
+          const std::int64_t got =
+              object.integer(name, or_none ? 0 : least, value);
+          require(got >= least || (or_none && got == 0),
+                  "[{}.{}] got {}; want 0 for none, or at least {}",
+                  object.path(), name, got, least);
           require(most == 0 || got <= most, "[{}.{}] got {}; want at most {}",
                   object.path(), name, got, most);
           return got;
@@ -161,6 +213,24 @@ FieldValue FamilyField::read(JsonObject& object) const {
         }
       },
       fallback);
+}
+
+FamilyField optional_convolution() {
+  return {.name = "convolution",
+          .fallback = std::int64_t{0},
+          .least = kLeastConvolution,
+          .most = kMostConvolution,
+          .or_none = true};
+}
+
+double qkv_channels(const ModelConfig& model) {
+  return product({model.heads + 2 * model.kv_heads, model.head_dim});
+}
+
+std::vector<FamilyField> LinearFamily::all_fields() const {
+  std::vector<FamilyField> all = fields;
+  all.push_back(convolution);
+  return all;
 }
 
 const LinearFamily& linear_family(const std::string& name) {

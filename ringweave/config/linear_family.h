@@ -28,6 +28,7 @@ struct FamilyField {
   std::int64_t least = 0;
   /// Of an integer the most; 0: no limit.
   std::int64_t most = 0;
+  bool or_none = false;  ///< of an integer: 0, for none, is allowed as well
   std::vector<std::string> words = {};  ///< what a word may be
 
   /// The field of `object`, or the fallback. Throws InvalidArgument.
@@ -43,6 +44,13 @@ struct StateShape {
   friend bool operator==(const StateShape&, const StateShape&) = default;
 };
 
+/// The field "convolution" of families in which one need not be: how many
+/// tokens a short convolution over q, k and v sees; 0, the default: there is
+/// none.
+FamilyField optional_convolution();
+/// Channels of the projections of q, k and v, all with heads of head_dim.
+double qkv_channels(const ModelConfig& model);
+
 struct LinearFamily {
   std::string name;
   std::vector<FamilyField> fields;
@@ -50,10 +58,17 @@ struct LinearFamily {
   StateShape (*state)(const ModelConfig&);
   /// Numbers of a layer's weights beside the projections of q, k, v and out.
   double (*weights)(const ModelConfig&);
-  bool rope = false;      ///< its queries and keys are rotary
+  bool rope = false;  ///< its queries and keys are rotary
   /// Its queries and keys are of another size than softmax's, so that none of
   /// these can become one of its.
   bool own_keys = false;
+  bool own_values = false;  ///< the same of its values
+  FamilyField convolution = optional_convolution();
+  /// Channels that it goes over. Each has as many weights as it sees tokens.
+  double (*convolved)(const ModelConfig&) = qkv_channels;
+
+  /// Those of its own, and "convolution".
+  std::vector<FamilyField> all_fields() const;
 };
 
 /// Throws InvalidArgument for an unknown name. The reference stays valid.

@@ -14,7 +14,7 @@ constexpr const char* kLlama3 = "llama3";
 }  // namespace
 
 LinearConfig::LinearConfig(const std::string& kind) : kind_(kind) {
-  for (const FamilyField& field : family().fields) {
+  for (const FamilyField& field : family().all_fields()) {
     values_[field.name] = field.fallback;
   }
 }
@@ -22,7 +22,7 @@ LinearConfig::LinearConfig(const std::string& kind) : kind_(kind) {
 LinearConfig LinearConfig::from_json(JsonObject object) {
   LinearConfig config(
       object.choice("kind", linear_family_names(), LinearConfig().kind()));
-  for (const FamilyField& field : config.family().fields) {
+  for (const FamilyField& field : config.family().all_fields()) {
     config.values_[field.name] = field.read(object);
   }
   object.done();
@@ -31,7 +31,7 @@ LinearConfig LinearConfig::from_json(JsonObject object) {
 
 Json to_json(const LinearConfig& config) {
   Json json = {{"kind", config.kind_}};
-  for (const FamilyField& field : config.family().fields) {
+  for (const FamilyField& field : config.family().all_fields()) {
     std::visit([&](const auto& value) { json[field.name] = value; },
                config.values_.at(field.name));
   }
@@ -243,10 +243,14 @@ double weight_count(const ModelConfig& config) {
       2 * heads * static_cast<double>(config.head_dim) * hidden;
   const double mlp = 3 * hidden * static_cast<double>(config.intermediate);
   const double norms = 2 * hidden;
-  const double linear = config.has_linear()
-                            ? static_cast<double>(config.linear_layers()) *
-                                  config.linear.family().weights(config)
-                            : 0;
+  const LinearFamily& family = config.linear.family();
+  const double linear =
+      config.has_linear()
+          ? static_cast<double>(config.linear_layers()) *
+                (family.weights(config) +
+                 static_cast<double>(config.linear.convolution()) *
+                     family.convolved(config))
+          : 0;
   const double vocabulary = hidden * static_cast<double>(config.vocab_size);
   return layers * (projections + mlp + norms) + linear +
          (config.tie_embeddings ? 1 : 2) * vocabulary + hidden;

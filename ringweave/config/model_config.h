@@ -35,6 +35,9 @@ class LinearConfig {
   double number(const std::string& field) const;
   const std::string& word(const std::string& field) const;
 
+  /// Tokens that the short convolution sees; 0: there is none.
+  std::int64_t convolution() const { return integer("convolution"); }
+
   /// Throws InvalidArgument unless the family has the field and the value is
   /// one that a config may have.
   void set(const std::string& field, const Json& value);

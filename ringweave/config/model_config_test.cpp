@@ -35,7 +35,8 @@ TEST(ModelConfig, SurvivesJson) {
   for (const char* linear :
        {R"({"kind": "basic", "feature_map": "identity"})",
         R"({"kind": "lightning"})",
-        R"({"kind": "gla", "gate_rank": 8, "gate_divisor": 4})"}) {
+        R"({"kind": "gla", "gate_rank": 8, "gate_divisor": 4})",
+        R"({"kind": "based", "convolution": 4})"}) {
     const ModelConfig config = read(fmt::format(
         R"({{"vocab_size": 300, "hidden": 48, "intermediate": 7, "layers": 5,
              "heads": 6, "kv_heads": 3, "head_dim": 10, "pattern": "LN",
@@ -134,6 +135,24 @@ TEST(ModelConfig, FieldsOfAnotherKindAreUnknown) {
               HasSubstr("want one of \"elu1\", \"identity\""));
 }
 
+TEST(LinearConfig, EveryFamilyMayHaveAConvolution) {
+  for (const std::string& kind : linear_family_names()) {
+    LinearConfig config(kind);
+    config.set("convolution", 8);
+    EXPECT_EQ(config.convolution(), 8) << kind;
+    EXPECT_EQ(to_json(config).at("convolution"), 8);
+    for (const int refused : {-1, 1, 9}) {
+      EXPECT_THROW(config.set("convolution", refused), InvalidArgument);
+    }
+  }
+  EXPECT_EQ(LinearConfig("gla").convolution(), 0);
+  EXPECT_THAT(refusal(R"({"linear": {"convolution": 1}})"),
+              HasSubstr("[config.model.linear.convolution] got 1; want 0 for "
+                        "none, or at least 2"));
+  EXPECT_THAT(refusal(R"({"linear": {"convolution": 9}})"),
+              HasSubstr("want at most 8"));
+}
+
 TEST(LinearConfig, HasTheFieldsOfItsFamilyAndNoOthers) {
   LinearConfig config("gla");
   EXPECT_EQ(config.integer("gate_rank"), 16);
@@ -161,6 +180,19 @@ TEST(LinearFamily, StatesAreOfTheHeadsThatTheRowSays) {
   EXPECT_EQ(config.linear.family().state(config), (StateShape{2, 10, 10}));
   config.linear = LinearConfig("lightning");  // a decay per query head
   EXPECT_EQ(config.linear.family().state(config), (StateShape{6, 10, 10}));
+}
+
+TEST(LinearFamily, AConvolutionHasItsKernelPerChannel) {
+  for (const auto& [kind, channels] :
+       {std::pair("gla", 4 * 10 + 2 * 2 * 10),
+        std::pair("based", (4 + 2) * 16 + 2 * 10)}) {
+    ModelConfig config = read(R"({"heads": 4, "kv_heads": 2, "head_dim": 10,
+                                  "layers": 8})");
+    config.linear = LinearConfig(kind);
+    const double without = weight_count(config);
+    config.linear.set("convolution", 3);
+    EXPECT_EQ(weight_count(config) - without, 6 * 3 * channels) << kind;
+  }
 }
 
 TEST(LinearFamily, ASecondOfANameIsRefused) {

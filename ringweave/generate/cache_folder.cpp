@@ -16,6 +16,7 @@
 #include "ringweave/checkpoint/safetensors.h"
 #include "ringweave/comm/first_fault.h"
 #include "ringweave/tensor/scalar_type.h"
+#include "ringweave/tensor/text.h"
 
 namespace ringweave::generate {
 namespace {
@@ -50,12 +51,12 @@ struct OwnTensors {
   void add(const std::string& name, const at::Tensor& tensor) {
     held.push_back(tensor.contiguous());
     const at::Tensor& x = held.back();
-    tensors.push_back({.name = name,
-                       .type = data_type(x.scalar_type()),
-                       .shape = x.sizes().vec(),
-                       .data = {static_cast<const std::byte*>(
-                                    x.const_data_ptr()),
-                                x.nbytes()}});
+    tensors.push_back(
+        {.name = name,
+         .type = data_type(x.scalar_type()),
+         .shape = x.sizes().vec(),
+         .data = {static_cast<const std::byte*>(x.const_data_ptr()),
+                  x.nbytes()}});
   }
 };
 
@@ -73,11 +74,13 @@ OwnTensors own_tensors(const models::Cache& cache, Rank rank) {
         own.add(place(i, s) + "k", kv.keys().k.select(0, 0));
         own.add(place(i, s) + "v", kv.keys().v.select(0, 0));
       }
-      if (layer.states.defined() && cache.owner(s) == rank &&
-          cache.tokens[s] > 0) {
-        own.add(place(i, s) + "state",
-                layer.states.select(0, cache.place(s)));
-      }
+      if (cache.owner(s) != rank || cache.tokens[s] == 0) continue;
+      const auto add_row = [&](const char* name, const at::Tensor& all) {
+        if (!all.defined()) return;
+        own.add(place(i, s) + name, all.select(0, cache.place(s)));
+      };
+      add_row("state", layer.states);
+      add_row("tail", layer.tails);
     }
   }
   return own;
@@ -112,17 +115,16 @@ Description read_description(const std::string& folder) {
   JsonObject object(json, path);
   check_format(object, kFormat, kVersion);
   Description result;
-  result.model = config::model_config_from_json(object.value("model"),
-                                                path + ".model");
+  result.model =
+      config::model_config_from_json(object.value("model"), path + ".model");
   result.compute = object.choice("compute", element_type_names());
   result.weights = object.string("weights");
   result.ranks = static_cast<int>(object.integer("ranks", 1));
   result.tokens = object.integers("tokens");
   object.done();
-  require(!result.tokens.empty() && std::ranges::all_of(result.tokens,
-                                                        [](std::int64_t n) {
-                                                          return n >= 0;
-                                                        }),
+  require(!result.tokens.empty() &&
+              std::ranges::all_of(result.tokens,
+                                  [](std::int64_t n) { return n >= 0; }),
           "[{}.tokens] got no sequences or negative numbers; want the tokens "
           "of each sequence",
           path);
@@ -147,7 +149,8 @@ class Files {
     for (int rank = 0; rank < ranks; ++rank) {
       const std::string name = rank_file(rank);
       const auto sum = manifest.find(name);
-      require(sum != manifest.end(), "[{}/{}] got no {}; want a cache of {} "
+      require(sum != manifest.end(),
+              "[{}/{}] got no {}; want a cache of {} "
               "ranks",
               folder, checkpoint::kManifestFile, name, ranks);
       // Hashes take time: each rank looks at some files.
@@ -248,28 +251,42 @@ void load_keys(const Files& files, std::size_t layer, std::size_t sequence,
   }
 }
 
+/// Puts the tensor of that name, which must be of this shape, into the rows
+/// `all` of the sequence's owner.
+void load_row(const Files& files, const std::string& name,
+              std::vector<std::int64_t> shape, ElementType type,
+              std::size_t sequence, const models::Cache& cache,
+              at::Tensor& all) {
+  const auto found = files.all(name);
+  require(found.size() == 1 && found[0].second.sizes() == shape,
+          "[cache] got {} tensors {}{}; want one of {}", found.size(), name,
+          found.size() == 1 ? " of another shape" : "",
+          tensor::shape_text(shape));
+  if (!all.defined()) {
+    shape.insert(shape.begin(), cache.owned(cache.owner(sequence)));
+    all = at::zeros(shape, tensor::scalar_type(type));
+  }
+  all.select(0, cache.place(sequence)).copy_(found[0].second);
+}
+
+/// The state of a linear layer, and what its convolution goes on from.
 void load_state(const Files& files, std::size_t layer, std::size_t sequence,
                 Session& session) {
   models::Cache& cache = session.cache();
   const config::ModelConfig& model = session.model().config();
-  const Rank rank = session.communicator().rank();
-  if (cache.owner(sequence) != rank) return;
-  const config::StateShape shape = model.linear.family().state(model);
-  const std::string name = place(layer, sequence) + "state";
-  const auto found = files.all(name);
-  const std::vector<std::int64_t> sizes = {shape.heads, shape.key_dim,
-                                           shape.value_dim};
-  require(found.size() == 1 && found[0].second.sizes() == sizes,
-          "[cache] got {} tensors {}{}; want one of {} x {} x {}", found.size(),
-          name, found.size() == 1 ? " of another shape" : "", shape.heads,
-          shape.key_dim, shape.value_dim);
-  at::Tensor& states = cache.layers[layer].states;
-  if (!states.defined()) {
-    states = at::zeros({cache.owned(rank), sizes[0], sizes[1], sizes[2]},
-                       tensor::scalar_type(
-                           accumulate_type(session.model().compute())));
-  }
-  states.select(0, cache.place(sequence)).copy_(found[0].second);
+  if (cache.owner(sequence) != session.communicator().rank()) return;
+  const ElementType compute = session.model().compute();
+  const config::LinearFamily& family = model.linear.family();
+  const config::StateShape state = family.state(model);
+  const std::string name = place(layer, sequence);
+  load_row(files, name + "state", {state.heads, state.key_dim, state.value_dim},
+           accumulate_type(compute), sequence, cache,
+           cache.layers[layer].states);
+  const std::int64_t width = model.linear.convolution();
+  if (width == 0) return;
+  load_row(files, name + "tail",
+           {width - 1, static_cast<std::int64_t>(family.convolved(model))},
+           compute, sequence, cache, cache.layers[layer].tails);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 //   cache.json                  what it is of
 //   rank-00000.safetensors, …   what each rank had: of layer 3 and sequence 0
 //                               layers.3.sequences.0.{positions,k,v}, or state
+//                               and, of a short convolution, tail
 //   manifest.json               sums of these files
 #pragma once
 

@@ -27,6 +27,7 @@ class CacheFolder : public ::testing::Test {
     config::ModelConfig config = tiny("gla", "LNN");
     config.layers = 6;
     config.sliding_windows = {0, 4};
+    config.linear.set("convolution", 3);
     return config;
   }
 

@@ -45,7 +45,8 @@ Session::Session(const models::Model& model, const SessionOptions& options,
       communicator_(communicator),
       cache_(model.config().layers, options.sequences, communicator.size()) {
   require(options.sequences > 0, "[generate] got 0 sequences; want at least 1");
-  require(options.chunk >= 0, "[generate] got chunks of {} tokens; want at "
+  require(options.chunk >= 0,
+          "[generate] got chunks of {} tokens; want at "
           "least 1, or 0 for all at once",
           options.chunk);
   tensor::take_over_thread_count();
@@ -74,9 +75,8 @@ void Session::check(std::size_t sequence,
 
 void Session::reserve(std::size_t sequence, std::int64_t tokens) {
   const config::ModelConfig& config = model_.config();
-  const at::Tensor like =
-      at::empty({1, 0, config.kv_heads, config.head_dim},
-                tensor::scalar_type(model_.compute()));
+  const at::Tensor like = at::empty({1, 0, config.kv_heads, config.head_dim},
+                                    tensor::scalar_type(model_.compute()));
   const int ranks = communicator_.size();
   for (std::int64_t i = 0; i < config.layers; ++i) {
     if (config.is_linear(i)) continue;
@@ -89,22 +89,22 @@ void Session::reserve(std::size_t sequence, std::int64_t tokens) {
 }
 
 const models::Context& Session::chunk_context(std::int64_t tokens) {
-  const auto found = std::ranges::find_if(
-      chunks_, [&](const models::Context& context) {
+  const auto found =
+      std::ranges::find_if(chunks_, [&](const models::Context& context) {
         return context.layout().tokens() == tokens;
       });
   if (found != chunks_.end()) {
     chunks_.splice(chunks_.begin(), chunks_, found);
     return chunks_.front();
   }
-  chunks_.push_front(models::make_context(
-      model_.config(), model_.compute(),
-      {.layout = schedule::Layout::named(options_.layout, tokens,
-                                         communicator_.size()),
-       .softmax = options_.softmax,
-       .linear = options_.linear,
-       .backward = false},
-      communicator_));
+  chunks_.push_front(
+      models::make_context(model_.config(), model_.compute(),
+                           {.layout = schedule::Layout::named(
+                                options_.layout, tokens, communicator_.size()),
+                            .softmax = options_.softmax,
+                            .linear = options_.linear,
+                            .backward = false},
+                           communicator_));
   if (chunks_.size() > kContexts) chunks_.pop_back();
   return chunks_.front();
 }
@@ -175,9 +175,8 @@ at::Tensor Session::moved(const at::Tensor& row, Rank from, Rank to) {
     communicator_.wait(*communicator_.send(to, comm::buffer_of(sent)), kMoved);
   }
   if (rank != to) return {};
-  const at::Tensor received =
-      at::empty({1, model_.config().hidden},
-                tensor::scalar_type(model_.compute()));
+  const at::Tensor received = at::empty({1, model_.config().hidden},
+                                        tensor::scalar_type(model_.compute()));
   communicator_.wait(*communicator_.receive(from, comm::buffer_of(received)),
                      kMoved);
   return received;
@@ -251,8 +250,8 @@ std::int64_t Session::kv_bytes() const {
 std::int64_t Session::state_bytes() const {
   std::int64_t bytes = 0;
   for (const models::LayerCache& layer : cache_.layers) {
-    if (layer.states.defined()) {
-      bytes += static_cast<std::int64_t>(layer.states.nbytes());
+    for (const at::Tensor& kept : {layer.states, layer.tails}) {
+      if (kept.defined()) bytes += static_cast<std::int64_t>(kept.nbytes());
     }
   }
   return bytes;

@@ -127,6 +127,19 @@ TEST(Session, EveryFamilyIsAWholePass) {
   }
 }
 
+TEST(Session, ShortConvolutionsAreAWholePass) {
+  for (const std::string& kind : config::linear_family_names()) {
+    config::ModelConfig config = tiny(kind, "LN");
+    config.linear.set("convolution", 4);
+    expect_whole(config, {{{13, 5}}}, {1, 3}, all_chunks(1));
+  }
+  // Prompts shorter than what a convolution sees, of several sequences.
+  config::ModelConfig config = tiny("gla", "L");
+  config.linear.set("convolution", 4);
+  expect_whole(config, {{{2, 3}, {1, 1}}, {{1, 2}}, {{5, 4}}}, {1, 2, 5},
+               all_chunks(3));
+}
+
 TEST(Session, SoftmaxIsAWholePass) {
   expect_whole(tiny("basic", "N"), {{{13, 5}}}, kRanks, all_chunks(1));
   expect_whole(tiny("basic", "N"), {{{13, 5}}}, {3},
@@ -178,8 +191,7 @@ TEST(Session, LowerPrecisionIsAsNearAsAWholePass) {
   const config::ModelConfig config = tiny("gla", "LN");
   const Tokens tokens = some_tokens(20, 1);
   const at::Tensor want = whole_pass(make_model(config), tokens);
-  for (const ElementType type :
-       {ElementType::float32, ElementType::bfloat16}) {
+  for (const ElementType type : {ElementType::float32, ElementType::bfloat16}) {
     const models::Model model = make_model(config, type);
     const double whole = difference(whole_pass(model, tokens), want);
     const Seen seen = run(model, {{{13, 6}}}, {tokens}, 3, options_of(1, 5));
@@ -286,11 +298,8 @@ TEST(Session, WhatItCannotDoIsRefused) {
     refused([&] { session.decode({0}, {1}); }, "got a sequence of 11 tokens");
     refused([&] { session.decode({1, 0}, {1, 1}); }, "want ascending");
     refused([&] { session.decode({0}, {1, 1}); }, "want one each");
-    refused(
-        [&] {
-          Session(model, options_of(1, 0, "striped"), communicator);
-        },
-        "striped");
+    refused([&] { Session(model, options_of(1, 0, "striped"), communicator); },
+            "striped");
     refused([&] { Session(model, options_of(0, 0), communicator); },
             "got 0 sequences");
     refused([&] { Session(model, options_of(1, -1), communicator); },

@@ -11,7 +11,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/base/hash.h"
 #include "ringweave/linear_attention/inputs.h"
 #include "ringweave/linear_attention/linear_plan.h"
 #include "ringweave/linear_attention/passes.h"
@@ -22,6 +21,7 @@
 namespace ringweave::linear_attention {
 namespace {
 
+using tensor::bits_text;
 using tensor::shape_text;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
@@ -153,15 +153,6 @@ Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,
   const at::ScalarType type =
       q.defined() ? tensor::accumulate_type(q.scalar_type()) : at::kFloat;
   return {q, k, v, gates, decay, scale, causal, type};
-}
-
-/// Of values that must have equal bits on all ranks.
-std::string bits_text(const at::Tensor& x) {
-  const at::Tensor values = x.detach().contiguous();
-  return fmt::format(
-      "{} of hash {:016x}", shape_text(values.sizes()),
-      fnv1a_words({static_cast<const char*>(values.const_data_ptr()),
-                   values.nbytes()}));
 }
 
 /// What of one call all ranks must have equal.

@@ -9,6 +9,7 @@
 
 #include "ringweave/models/feature_map.h"
 #include "ringweave/models/mixer.h"
+#include "ringweave/models/qkv.h"
 
 namespace ringweave::models {
 namespace {
@@ -20,34 +21,30 @@ class Based final : public Mixer {
         ParameterMaker& maker)
       : config_(config),
         feature_dim_(config.linear.integer("feature_dim")),
-        weights_(make_projections(config, prefix, maker, feature_dim_)) {}
+        weights_(make_linear_projections(config, prefix, maker, feature_dim_)) {
+  }
 
   at::Tensor forward(const at::Tensor& x,
                      const Context& context) const override {
-    const at::Tensor v = project_heads(x, weights_.v, config_.head_dim);
-    const at::Tensor out =
-        normalised_attention(features(x, weights_.q), features(x, weights_.k),
-                             v, kNormaliserEps, context);
+    const auto [q, k, v] = project_qkv(x, weights_, config_, context);
+    const at::Tensor out = normalised_attention(features(q), features(k), v,
+                                                kNormaliserEps, context);
     return project(join_heads(out), weights_.o);
   }
 
  private:
-  at::Tensor features(const at::Tensor& x, const at::Tensor& weight) const {
+  at::Tensor features(const at::Tensor& x) const {
     // The denominator is a statistic: it is summed in fp32 under bfloat16 too.
-    const at::Tensor projected = project_heads(x, weight, feature_dim_)
-                                     .to(weight.scalar_type()) /
-                                 std::pow(static_cast<double>(feature_dim_),
-                                          0.25);
+    const at::Tensor scaled = x.to(weights_.q.scalar_type()) /
+                              std::pow(static_cast<double>(feature_dim_), 0.25);
     const at::Tensor one =
-        at::ones({x.size(0), x.size(1), projected.size(2), 1},
-                 projected.options());
-    return at::cat(
-        {one, projected, square_features(projected) / std::sqrt(2.0)}, 3);
+        at::ones({x.size(0), x.size(1), x.size(2), 1}, scaled.options());
+    return at::cat({one, scaled, square_features(scaled) / std::sqrt(2.0)}, 3);
   }
 
   ModelConfig config_;
   std::int64_t feature_dim_;
-  Projections weights_;
+  LinearProjections weights_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "ringweave/models/feature_map.h"
 #include "ringweave/models/mixer.h"
+#include "ringweave/models/qkv.h"
 #include "ringweave/models/rms_norm.h"
 
 namespace ringweave::models {
@@ -12,9 +13,9 @@ namespace {
 
 using linear_attention::Decay;
 
-/// With φ = elu1 the output is Σ φ(q)·φ(k) v / Σ φ(q)·φ(k). With the identity, whose denominator may
-/// vanish, each head's output is RMS-normed instead (weight
-/// self_attn.o_norm.weight).
+/// With φ = elu1 the output is Σ φ(q)·φ(k) v / Σ φ(q)·φ(k). With the identity,
+/// whose denominator may vanish, each head's output is RMS-normed instead
+/// (weight self_attn.o_norm.weight).
 class Basic final : public Mixer {
  public:
   Basic(const ModelConfig& config, const std::string& prefix,
@@ -29,22 +30,21 @@ class Basic final : public Mixer {
                    const at::Tensor& v, const Context& context) const;
 
   ModelConfig config_;
-  Projections weights_;
+  LinearProjections weights_;
   at::Tensor norm_;  ///< (head_dim); undefined for elu1
 };
 
 Basic::Basic(const ModelConfig& config, const std::string& prefix,
              ParameterMaker& maker)
-    : config_(config), weights_(make_projections(config, prefix, maker)) {
+    : config_(config),
+      weights_(make_linear_projections(config, prefix, maker)) {
   if (config.linear.word("feature_map") == "identity") {
     norm_ = maker.filled(prefix + "o_norm.weight", {config.head_dim}, 1.0);
   }
 }
 
 at::Tensor Basic::forward(const at::Tensor& x, const Context& context) const {
-  const at::Tensor q = project_heads(x, weights_.q, config_.head_dim);
-  const at::Tensor k = project_heads(x, weights_.k, config_.head_dim);
-  const at::Tensor v = project_heads(x, weights_.v, config_.head_dim);
+  const auto [q, k, v] = project_qkv(x, weights_, config_, context);
   const at::Tensor out =
       norm_.defined() ? plain(q, k, v, context) : normalised(q, k, v, context);
   return project(join_heads(out), weights_.o);

@@ -1,8 +1,9 @@
 // What a model keeps of the tokens that went through it, so that later ones
-// can follow: keys and values of softmax layers, states of linear layers.
+// can follow: keys and values of softmax layers; states of linear layers, and
+// the last inputs of their short convolutions.
 //
 // A cache has several sequences. The keys of each are spread over the ranks.
-// Its states are on one rank, its owner.
+// The rest is on one rank, its owner.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,9 @@ struct LayerCache {
   /// (sequences that the rank owns, state heads, key_dim, value_dim), in the
   /// accumulate type; of a linear layer, undefined before the first token.
   at::Tensor states;
+  /// (sequences that the rank owns, convolution - 1, channels), in the compute
+  /// type; of a short convolution, undefined before the first token.
+  at::Tensor tails;
 };
 
 /// One rank's part.
@@ -62,10 +66,10 @@ struct Cache {
 struct CacheStep {
   const Cache* cache = nullptr;
   attention::CachedQueries queries;
-  bool split = true;           ///< the tokens are of one sequence
-  std::size_t sequence = 0;    ///< if they are
-  std::int64_t past = 0;       ///< tokens of the sequence before them
-  at::Tensor places = {};      ///< else: Cache::place of this rank's tokens
+  bool split = true;         ///< the tokens are of one sequence
+  std::size_t sequence = 0;  ///< if they are
+  std::int64_t past = 0;     ///< tokens of the sequence before them
+  at::Tensor places = {};    ///< else: Cache::place of this rank's tokens
 };
 
 }  // namespace ringweave::models

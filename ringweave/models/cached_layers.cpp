@@ -9,6 +9,7 @@
 #include "ringweave/attention/merge.h"
 #include "ringweave/base/error.h"
 #include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/convolution/advance.h"
 #include "ringweave/linear_attention/advance.h"
 #include "ringweave/tensor/scalar_type.h"
 
@@ -20,6 +21,7 @@ using attention::Partial;
 using linear_attention::Decay;
 
 constexpr const char* kSpreadState = "state to all ranks";
+constexpr const char* kSpreadTail = "last inputs to all ranks";
 
 attention::CachedOptions options_of(const at::Tensor& q, std::int64_t window) {
   return {.sliding_window = window,
@@ -55,9 +57,9 @@ at::Tensor split_softmax(const at::Tensor& q, const at::Tensor& k,
                          const at::Tensor& v, std::int64_t window,
                          const Context& context) {
   const CacheStep& step = *context.step;
-  const attention::AttentionResult own = attention::attention(
-      q, k, v, context.plans.attention.at(window), *context.communicator,
-      context.attention_options);
+  const attention::AttentionResult own =
+      attention::attention(q, k, v, context.plans.attention.at(window),
+                           *context.communicator, context.attention_options);
   at::Tensor out = own.out;
   if (step.past > 0) {
     const Partial total = attention::attention_to_caches(
@@ -88,33 +90,46 @@ at::Tensor single_softmax(const at::Tensor& q, const at::Tensor& k,
   return total.out.to(q.scalar_type());
 }
 
-/// The state of the sequence, from its owner, on all ranks: (1, …).
-at::Tensor spread_state(const std::vector<std::int64_t>& shape,
-                        at::ScalarType type, const Context& context) {
+/// Row of the sequence, from its owner's `all`, on all ranks: of `shape`, whose
+/// first size is 1.
+at::Tensor spread(const at::Tensor& all, const std::vector<std::int64_t>& shape,
+                  at::ScalarType type, const Context& context,
+                  const char* operation) {
   comm::Communicator& ranks = *context.communicator;
   const CacheStep& step = *context.step;
   const Rank owner = step.cache->owner(step.sequence);
-  at::Tensor state =
+  at::Tensor row =
       owner == ranks.rank()
-          ? context.cache->states.narrow(0, step.cache->place(step.sequence), 1)
-                .contiguous()
+          ? all.narrow(0, step.cache->place(step.sequence), 1).contiguous()
           : at::empty(shape, type);
-  ranks.broadcast(comm::buffer_of(state), owner, kSpreadState);
-  return state;
+  ranks.broadcast(comm::buffer_of(row), owner, operation);
+  return row;
 }
 
-/// Of the owner.
-void keep_state(const at::Tensor& state, const Context& context) {
+/// Puts the row of the sequence into its owner's `all`; others do nothing.
+void keep(const at::Tensor& row, at::Tensor& all, const Context& context) {
   const CacheStep& step = *context.step;
   const Rank rank = context.communicator->rank();
   if (step.cache->owner(step.sequence) != rank) return;
-  at::Tensor& states = context.cache->states;
-  if (!states.defined()) {
-    std::vector<std::int64_t> shape = state.sizes().vec();
+  if (!all.defined()) {
+    std::vector<std::int64_t> shape = row.sizes().vec();
     shape[0] = step.cache->owned(rank);
-    states = at::zeros(shape, state.options());
+    all = at::zeros(shape, row.options());
   }
-  states.narrow(0, step.cache->place(step.sequence), 1).copy_(state);
+  all.narrow(0, step.cache->place(step.sequence), 1).copy_(row);
+}
+
+/// Calls advance(rows) with the rows of `all` of this rank's tokens, which it
+/// may change; returns what it returns.
+template <typename Advance>
+at::Tensor advanced(at::Tensor& all, const Context& context,
+                    const Advance& advance) {
+  const at::Tensor& places = context.step->places;
+  if (places.size(0) == all.size(0)) return advance(all);
+  const at::Tensor taken = all.index_select(0, places);
+  const at::Tensor out = advance(taken);
+  all.index_copy_(0, places, taken);
+  return out;
 }
 
 at::Tensor split_linear(const at::Tensor& q, const at::Tensor& k,
@@ -124,15 +139,16 @@ at::Tensor split_linear(const at::Tensor& q, const at::Tensor& k,
   options.final_state = true;
   at::Tensor before;
   if (context.step->past > 0) {
-    before = spread_state(
-        linear_attention::state_shape(q, k, v, decay, gates),
-        tensor::accumulate_type(q.scalar_type()), context);
+    before =
+        spread(context.cache->states,
+               linear_attention::state_shape(q, k, v, decay, gates),
+               tensor::accumulate_type(q.scalar_type()), context, kSpreadState);
   }
   const linear_attention::LinearResult result =
       linear_attention::linear_attention(q, k, v, decay, gates, before,
                                          context.plans.linear,
                                          *context.communicator, options);
-  keep_state(result.final_state, context);
+  keep(result.final_state, context.cache->states, context);
   return result.out;
 }
 
@@ -148,15 +164,39 @@ at::Tensor single_linear(const at::Tensor& q, const at::Tensor& k,
     return at::empty({1, 0, std::max(q.size(2), heads), v.size(3)},
                      v.options());
   }
-  const at::Tensor& places = context.step->places;
-  at::Tensor& states = context.cache->states;
-  const bool all = places.size(0) == states.size(0);
-  const at::Tensor taken = all ? states : states.index_select(0, places);
-  const at::Tensor out = linear_attention::advance(
-      of_sequences(q), of_sequences(k), of_sequences(v), decay,
-      per_token ? of_sequences(gates) : gates, options.scale, taken);
-  if (!all) states.index_copy_(0, places, taken);
-  return out.unsqueeze(0);
+  return advanced(context.cache->states, context,
+                  [&](const at::Tensor& states) {
+                    return linear_attention::advance(
+                        of_sequences(q), of_sequences(k), of_sequences(v),
+                        decay, per_token ? of_sequences(gates) : gates,
+                        options.scale, states);
+                  })
+      .unsqueeze(0);
+}
+
+at::Tensor split_convolution(const at::Tensor& x, const at::Tensor& weight,
+                             const at::Tensor& bias, const Context& context) {
+  at::Tensor before;
+  if (context.step->past > 0) {
+    before = spread(context.cache->tails, {1, weight.size(1) - 1, x.size(2)},
+                    x.scalar_type(), context, kSpreadTail);
+  }
+  const convolution::ConvolutionResult result = convolution::causal_convolution(
+      x, weight, bias, before, context.plans.convolution, *context.communicator,
+      {.final_state = true});
+  keep(result.final_state, context.cache->tails, context);
+  return result.out;
+}
+
+at::Tensor single_convolution(const at::Tensor& x, const at::Tensor& weight,
+                              const at::Tensor& bias, const Context& context) {
+  if (x.size(1) == 0) return at::empty_like(x);
+  return advanced(context.cache->tails, context,
+                  [&](const at::Tensor& tails) {
+                    return convolution::advance(x.select(0, 0), weight, bias,
+                                                tails);
+                  })
+      .unsqueeze(0);
 }
 
 }  // namespace
@@ -165,9 +205,8 @@ at::Tensor cached_softmax_attention(const at::Tensor& q, const at::Tensor& k,
                                     const at::Tensor& v,
                                     std::int64_t sliding_window,
                                     const Context& context) {
-  return context.step->split
-             ? split_softmax(q, k, v, sliding_window, context)
-             : single_softmax(q, k, v, sliding_window, context);
+  return context.step->split ? split_softmax(q, k, v, sliding_window, context)
+                             : single_softmax(q, k, v, sliding_window, context);
 }
 
 at::Tensor cached_linear_attention(
@@ -177,6 +216,12 @@ at::Tensor cached_linear_attention(
   return context.step->split
              ? split_linear(q, k, v, decay, gates, context, options)
              : single_linear(q, k, v, decay, gates, context, options);
+}
+
+at::Tensor cached_convolution(const at::Tensor& x, const at::Tensor& weight,
+                              const at::Tensor& bias, const Context& context) {
+  return context.step->split ? split_convolution(x, weight, bias, context)
+                             : single_convolution(x, weight, bias, context);
 }
 
 }  // namespace ringweave::models

@@ -23,4 +23,8 @@ at::Tensor cached_linear_attention(
     linear_attention::Decay decay, const at::Tensor& gates,
     const Context& context, const linear_attention::LinearOptions& options);
 
+/// x: (1, tokens, channels) of this rank. The same with the tails of the cache.
+at::Tensor cached_convolution(const at::Tensor& x, const at::Tensor& weight,
+                              const at::Tensor& bias, const Context& context);
+
 }  // namespace ringweave::models

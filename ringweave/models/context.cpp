@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/convolution/convolution_plan.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::models {
@@ -38,6 +39,13 @@ std::shared_ptr<const linear_attention::LinearPlan> linear_plan(
       rank);
 }
 
+std::shared_ptr<const convolution::ConvolutionPlan> convolution_plan(
+    const Split& split, const schedule::Mask& documents, std::int64_t width,
+    Rank rank) {
+  return convolution::make_convolution_plan(
+      {.layout = split.layout, .width = width, .mask = documents}, rank);
+}
+
 /// Of rows with these documents, for the layers that `context` is for.
 Plans make_plans(const Context& context, const schedule::Mask& documents) {
   const Rank rank = context.communicator->rank();
@@ -48,6 +56,10 @@ Plans make_plans(const Context& context, const schedule::Mask& documents) {
   }
   if (context.plans.linear) {
     plans.linear = linear_plan(context.split, documents, rank);
+  }
+  if (const auto& whole = context.plans.convolution) {
+    plans.convolution =
+        convolution_plan(context.split, documents, whole->spec.width, rank);
   }
   return plans;
 }
@@ -106,6 +118,9 @@ Context make_context(const ModelConfig& config, ElementType compute,
   context.rope = rope_tables(config, compute, positions);
   if (config.has_linear()) {
     context.plans.linear = linear_plan(split, causal, rank);
+    if (const std::int64_t width = config.linear.convolution(); width > 0) {
+      context.plans.convolution = convolution_plan(split, causal, width, rank);
+    }
   }
   return context;
 }

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/models/qkv.h"
 #include "ringweave/models/reference.h"
 #include "ringweave/models/split_check.h"
 
@@ -40,27 +41,24 @@ double log_decay(const ModelConfig& config) {
 class HalfLife final : public Mixer {
  public:
   HalfLife(const ModelConfig& config, const std::string& prefix,
-            ParameterMaker& maker)
+           ParameterMaker& maker)
       : config_(config),
-        weights_(make_projections(config, prefix, maker)),
+        weights_(make_linear_projections(config, prefix, maker)),
         scale_(maker.filled(prefix + "head_scale", {config.heads}, 1.0)),
         decay_(at::full({config.heads}, log_decay(config),
                         scale_.options().requires_grad(false))) {}
 
   at::Tensor forward(const at::Tensor& x,
                      const Context& context) const override {
-    const auto heads = [&](const at::Tensor& weight) {
-      return project_heads(x, weight, config_.head_dim);
-    };
-    const at::Tensor out = linear_attention(
-        heads(weights_.q), heads(weights_.k), heads(weights_.v),
-        schedule::Decay::constant, decay_, context);
+    const auto [q, k, v] = project_qkv(x, weights_, config_, context);
+    const at::Tensor out =
+        linear_attention(q, k, v, schedule::Decay::constant, decay_, context);
     return project(join_heads(out * scale_.unsqueeze(1)), weights_.o);
   }
 
  private:
   ModelConfig config_;
-  Projections weights_;
+  LinearProjections weights_;
   at::Tensor scale_;  ///< (heads)
   at::Tensor decay_;  ///< (heads), fixed
 };
@@ -96,6 +94,8 @@ TEST(Family, FromOutsideIsExactOnEveryNumberOfRanks) {
   for (const std::int64_t tokens : {2, 4}) {
     test::expect_exact(config, tokens, {3, 5}, test::splits());
   }
+  config.linear.set("convolution", 3);
+  test::expect_exact(config, 13, {1, 3}, {test::splits()[0]});
 }
 
 TEST(Family, FromOutsideIsReadAndWrittenAsTheOthers) {
@@ -120,9 +120,10 @@ TEST(Family, FromOutsideIsReadAndWrittenAsTheOthers) {
 TEST(Family, EveryRowHasAMixerAndCountsItsWeights) {
   add_family();
   for (const std::string& kind : config::linear_family_names()) {
-    for (const bool tied : {false, true}) {
+    for (const bool convolved : {false, true}) {
       ModelConfig config = test::tiny(kind);
-      config.tie_embeddings = tied;
+      config.tie_embeddings = convolved;
+      if (convolved) config.linear.set("convolution", 3);
       const Model model(config, ElementType::float32, 0);
       std::int64_t numbers = 0;
       for (const Parameter& parameter : model.parameters()) {

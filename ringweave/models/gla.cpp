@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/models/mixer.h"
+#include "ringweave/models/qkv.h"
 #include "ringweave/models/rms_norm.h"
 
 namespace ringweave::models {
@@ -23,7 +24,7 @@ class Gla final : public Mixer {
   at::Tensor gates(const at::Tensor& x) const;
 
   ModelConfig config_;
-  Projections weights_;
+  LinearProjections weights_;
   at::Tensor gate_in_;      ///< (gate_rank, hidden)
   at::Tensor gate_out_;     ///< (kv_heads · head_dim, gate_rank)
   at::Tensor gate_bias_;    ///< (kv_heads · head_dim)
@@ -33,7 +34,8 @@ class Gla final : public Mixer {
 
 Gla::Gla(const ModelConfig& config, const std::string& prefix,
          ParameterMaker& maker)
-    : config_(config), weights_(make_projections(config, prefix, maker)) {
+    : config_(config),
+      weights_(make_linear_projections(config, prefix, maker)) {
   const std::int64_t key_size = config.kv_heads * config.head_dim;
   const std::int64_t gate_rank = config.linear.integer("gate_rank");
   gate_in_ = maker.normal(prefix + "gk_proj.0.weight",
@@ -49,9 +51,7 @@ Gla::Gla(const ModelConfig& config, const std::string& prefix,
 
 at::Tensor Gla::forward(const at::Tensor& x, const Context& context) const {
   const std::int64_t head_dim = config_.head_dim;
-  const at::Tensor q = project_heads(x, weights_.q, head_dim);
-  const at::Tensor k = project_heads(x, weights_.k, head_dim);
-  const at::Tensor v = project_heads(x, weights_.v, head_dim);
+  const auto [q, k, v] = project_qkv(x, weights_, config_, context);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   const at::Tensor out =
       linear_attention(q, k, v, linear_attention::Decay::per_key, gates(x),

@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/models/mixer.h"
+#include "ringweave/models/qkv.h"
 #include "ringweave/models/rms_norm.h"
 
 namespace ringweave::models {
@@ -52,7 +53,7 @@ class Lightning final : public Mixer {
 
  private:
   ModelConfig config_;
-  Projections weights_;
+  LinearProjections weights_;
   at::Tensor norm_;   ///< (heads · head_dim)
   at::Tensor decay_;  ///< (heads), fixed
 };
@@ -60,7 +61,7 @@ class Lightning final : public Mixer {
 Lightning::Lightning(const ModelConfig& config, std::int64_t layer,
                      const std::string& prefix, ParameterMaker& maker)
     : config_(config),
-      weights_(make_projections(config, prefix, maker)),
+      weights_(make_linear_projections(config, prefix, maker)),
       norm_(maker.filled(prefix + "o_norm.weight",
                          {config.heads * config.head_dim}, 1.0)),
       decay_(at::tensor(lightning_decay(config.heads, layer, config.layers),
@@ -68,14 +69,11 @@ Lightning::Lightning(const ModelConfig& config, std::int64_t layer,
 
 at::Tensor Lightning::forward(const at::Tensor& x,
                               const Context& context) const {
-  const std::int64_t head_dim = config_.head_dim;
-  const at::Tensor q = at::silu(project_heads(x, weights_.q, head_dim));
-  const at::Tensor k = at::silu(project_heads(x, weights_.k, head_dim));
-  const at::Tensor v = project_heads(x, weights_.v, head_dim);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
-  const at::Tensor out =
-      linear_attention(q, k, v, linear_attention::Decay::constant, decay_,
-                       context, {.scale = scale});
+  const auto [q, k, v] = project_qkv(x, weights_, config_, context);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  const at::Tensor out = linear_attention(at::silu(q), at::silu(k), v,
+                                          linear_attention::Decay::constant,
+                                          decay_, context, {.scale = scale});
   return project(rms_norm(join_heads(out), norm_, config_.norm_eps),
                  weights_.o);
 }

@@ -14,12 +14,10 @@ namespace {
 /// By the names of config/linear_family.cpp.
 std::map<std::string, MakeMixer*>& linear_mixers() {
   static std::map<std::string, MakeMixer*> mixers = {
-      {"basic", make_basic},
-      {"lightning", make_lightning},
-      {"retention", make_retention},
-      {"gla", make_gla},
-      {"based", make_based},
-      {"rebased", make_rebased},
+      {"basic", make_basic},         {"lightning", make_lightning},
+      {"retention", make_retention}, {"gla", make_gla},
+      {"based", make_based},         {"rebased", make_rebased},
+      {"mamba2", make_mamba2},
   };
   return mixers;
 }

@@ -39,6 +39,7 @@ MakeMixer make_retention;
 MakeMixer make_gla;
 MakeMixer make_based;
 MakeMixer make_rebased;
+MakeMixer make_mamba2;
 
 /// Adds a family from outside. To be called before any other thread reads a
 /// config. Throws InvalidArgument if there is a family of that name.

@@ -53,6 +53,17 @@ TEST_P(ModelSplit, DocumentsAreModelsOfTheirOwn) {
   expect_exact(tiny(GetParam()), 4, {5}, {splits()[0], splits()[1]}, equal);
 }
 
+// Shards shorter than what a convolution sees, too.
+TEST_P(ModelSplit, ShortConvolutionsAreExact) {
+  ModelConfig config = tiny(GetParam(), "LN");
+  config.layers = 2;
+  config.linear.set("convolution", 4);
+  const std::vector<SplitNames> two = {splits()[0], splits()[1]};
+  expect_exact(config, 13, {1, 2, 5}, two);
+  expect_exact(config, 13, {3}, two, {{1, 5, 6}, {9, 13}});
+  expect_exact(config, 4, {5}, two);
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, ModelSplit,
                          ::testing::ValuesIn(config::linear_family_names()),
                          [](const auto& info) { return info.param; });
@@ -134,7 +145,8 @@ TEST(Model, TiedEmbeddingsAreExact) {
 
 TEST(Model, LowerPrecisionIsNearTheReference) {
   for (const char* kind : {"basic", "lightning", "gla"}) {
-    const ModelConfig config = tiny(kind);
+    ModelConfig config = tiny(kind);
+    if (config.linear.kind() == "gla") config.linear.set("convolution", 4);
     const Result want = reference(config, 13);
     for (const int ranks : {1, 3}) {
       expect_near(split(config, 13, ranks, splits()[0], ElementType::float32),

@@ -25,6 +25,13 @@ at::Tensor ParameterMaker::normal(const std::string& name,
   });
 }
 
+at::Tensor ParameterMaker::uniform(
+    const std::string& name, at::IntArrayRef shape,
+    const std::function<at::Tensor(const at::Tensor&)>& map) {
+  return add(name, shape,
+             [&] { return map(at::rand(shape, generator_, at::kDouble)); });
+}
+
 at::Tensor ParameterMaker::filled(const std::string& name,
                                   at::IntArrayRef shape, double value) {
   return add(name, shape, [&] { return at::full(shape, value, at::kDouble); });

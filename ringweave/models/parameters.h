@@ -39,6 +39,9 @@ class ParameterMaker {
 
   at::Tensor normal(const std::string& name, at::IntArrayRef shape,
                     double standard_deviation);
+  /// What `map` makes of numbers that are drawn evenly from [0, 1).
+  at::Tensor uniform(const std::string& name, at::IntArrayRef shape,
+                     const std::function<at::Tensor(const at::Tensor&)>& map);
   at::Tensor filled(const std::string& name, at::IntArrayRef shape,
                     double value);
 

@@ -22,6 +22,22 @@ Tensor heads_of(const Tensor& x, const Tensor& weight, std::int64_t dim) {
   return y.reshape({y.size(0), y.size(1), -1, dim}).transpose(1, 2);
 }
 
+/// y (batch, tokens, channels) with the kernel (channels, 1, width) of each
+/// channel and its bias, then SiLU.
+Tensor convolved(const Tensor& y, const Tensor& kernel, const Tensor& bias) {
+  const std::int64_t width = kernel.size(2);
+  std::vector<Tensor> out;
+  for (std::int64_t t = 0; t < y.size(1); ++t) {
+    Tensor sum = bias.expand({y.size(0), y.size(2)});
+    for (std::int64_t j = 0; j < width && j <= t; ++j) {
+      sum = sum +
+            y.select(1, t - j) * kernel.select(1, 0).select(1, width - 1 - j);
+    }
+    out.push_back(sum * at::sigmoid(sum));
+  }
+  return at::stack(out, 1);
+}
+
 /// Of the pair of dimensions that turns so far from one token to the next.
 double scaled(double angle, const config::RopeScaling& scaling) {
   const auto tokens =
@@ -137,9 +153,9 @@ Tensor retention(const ReferenceInput& x) {
         {1, 1, 1}, std::log(1 - std::pow(2.0, -5.0 - static_cast<double>(h))),
         x.q.options()));
   }
-  const Tensor out = recurrence(
-      rotated(x.q, config) / std::sqrt(config.head_dim), rotated(x.k, config),
-      x.v, at::stack(gates, 1));
+  const Tensor out =
+      recurrence(rotated(x.q, config) / std::sqrt(config.head_dim),
+                 rotated(x.k, config), x.v, at::stack(gates, 1));
   const Tensor gate =
       heads_of(x.input, x.weight("g_proj.weight"), config.head_dim);
   return norm(out, x.weight("g_norm.weight"), config.norm_eps) * gate *
@@ -166,36 +182,80 @@ Tensor rebased(const ReferenceInput& x) {
            x.weight("feature_map.beta");
   };
   return of_kernel(
-      at::matmul(mapped(x.q), mapped(x.k).transpose(2, 3)).pow(2) /
-          x.q.size(3),
+      at::matmul(mapped(x.q), mapped(x.k).transpose(2, 3)).pow(2) / x.q.size(3),
       x.v);
+}
+
+/// By its own projections: x.q, x.k and x.v are not there.
+Tensor mamba2(const ReferenceInput& x) {
+  const ModelConfig& config = x.config;
+  const std::int64_t inner = config.heads * config.head_dim;
+  const std::int64_t state = config.linear.integer("state_dim");
+  const auto projected = [&](const std::string& name) {
+    return at::matmul(x.input, x.weight(name + "_proj.weight").t());
+  };
+  const Tensor seen =
+      convolved(at::cat({projected("v"), projected("k"), projected("q")}, 2),
+                x.weight("conv1d.weight"), x.weight("conv1d.bias"));
+  const Tensor v =
+      seen.narrow(2, 0, inner)
+          .reshape({seen.size(0), seen.size(1), config.heads, config.head_dim})
+          .transpose(1, 2);
+  const auto for_heads = [&](std::int64_t begin) {
+    return seen.narrow(2, begin, state)
+        .unsqueeze(1)
+        .expand({seen.size(0), config.heads, seen.size(1), state});
+  };
+  const Tensor step = at::log1p(at::exp(projected("dt") + x.weight("dt_bias")))
+                          .transpose(1, 2)
+                          .unsqueeze(3);
+  const auto of_head = [&](const std::string& name) {
+    return x.weight(name).view({1, config.heads, 1, 1});
+  };
+  const Tensor out =
+      recurrence(for_heads(inner + state), step * for_heads(inner), v,
+                 -step * of_head("A_log").exp()) +
+      of_head("D") * v;
+  const Tensor gate = projected("g");
+  return norm(out.transpose(1, 2).flatten(2) * gate * at::sigmoid(gate),
+              x.weight("norm.weight"), config.norm_eps)
+      .reshape({seen.size(0), seen.size(1), config.heads, config.head_dim})
+      .transpose(1, 2);
 }
 
 std::map<std::string, ReferenceMixer*>& references() {
   static std::map<std::string, ReferenceMixer*> all = {
-      {"basic", basic}, {"lightning", lightning}, {"retention", retention},
-      {"gla", gla},     {"based", based},         {"rebased", rebased}};
+      {"basic", basic},  {"lightning", lightning}, {"retention", retention},
+      {"gla", gla},      {"based", based},         {"rebased", rebased},
+      {"mamba2", mamba2}};
   return all;
 }
 
 Tensor mixed(const ModelConfig& config, const Weights& weights,
              const std::string& prefix, std::int64_t layer, const Tensor& x) {
-  const std::int64_t repeats = config.heads / config.kv_heads;
-  const auto heads = [&](const char* projection, std::int64_t count) {
-    const Tensor& weight = weights.at(prefix + projection);
-    return heads_of(x, weight, weight.size(0) / count);
+  const bool convolves =
+      config.is_linear(layer) && config.linear.convolution() > 0;
+  // Such a family projects by itself.
+  const bool own = config.is_linear(layer) && config.linear.family().own_values;
+  const auto heads = [&](const std::string& name, std::int64_t count) {
+    if (own) return Tensor();
+    Tensor y = at::matmul(x, weights.at(prefix + name + "_proj.weight").t());
+    if (convolves) {
+      y = convolved(y, weights.at(prefix + name + "_conv1d.weight"),
+                    at::zeros({1}, y.options()));
+    }
+    return y.reshape({y.size(0), y.size(1), count, -1})
+        .transpose(1, 2)
+        .repeat_interleave(config.heads / count, 1);
   };
-  const ReferenceInput input{
-      .config = config,
-      .layer = layer,
-      .weights = weights,
-      .prefix = prefix,
-      .input = x,
-      .q = heads("q_proj.weight", config.heads),
-      .k = heads("k_proj.weight", config.kv_heads)
-               .repeat_interleave(repeats, 1),
-      .v = heads("v_proj.weight", config.kv_heads)
-               .repeat_interleave(repeats, 1)};
+  const ReferenceInput input{.config = config,
+                             .layer = layer,
+                             .weights = weights,
+                             .prefix = prefix,
+                             .input = x,
+                             .q = heads("q", config.heads),
+                             .k = heads("k", config.kv_heads),
+                             .v = heads("v", config.kv_heads)};
   const Tensor out = config.is_linear(layer)
                          ? references().at(config.linear.kind())(input)
                          : softmax_attention(rotated(input.q, config),

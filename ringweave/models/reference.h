@@ -23,7 +23,9 @@ struct ReferenceInput {
   const Weights& weights;
   const std::string& prefix;  ///< of the layer's weights
   const at::Tensor& input;    ///< (batch, tokens, hidden)
-  at::Tensor q, k, v;         ///< (batch, heads, tokens, dim of each head)
+  /// (batch, heads, tokens, dim of each head); undefined for a family with
+  /// values of its own size.
+  at::Tensor q, k, v;
 
   const at::Tensor& weight(const std::string& name) const {
     return weights.at(prefix + name);

@@ -7,13 +7,14 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/models/mixer.h"
+#include "ringweave/models/qkv.h"
 #include "ringweave/models/rms_norm.h"
 
 namespace ringweave::models {
 namespace {
 
-/// γ_h = 1 - 2^(-5-h). Each head's output is RMS-normed (self_attn.g_norm.weight)
-/// and multiplied by silu(W x) (self_attn.g_proj).
+/// γ_h = 1 - 2^(-5-h). Each head's output is RMS-normed
+/// (self_attn.g_norm.weight) and multiplied by silu(W x) (self_attn.g_proj).
 class Retention final : public Mixer {
  public:
   Retention(const ModelConfig& config, const std::string& prefix,
@@ -23,7 +24,7 @@ class Retention final : public Mixer {
 
  private:
   ModelConfig config_;
-  Projections weights_;
+  LinearProjections weights_;
   at::Tensor output_gate_;  ///< (heads · head_dim, hidden)
   at::Tensor norm_;         ///< (head_dim)
   at::Tensor decay_;        ///< (heads), fixed
@@ -40,7 +41,7 @@ std::vector<double> log_decays(std::int64_t heads) {
 Retention::Retention(const ModelConfig& config, const std::string& prefix,
                      ParameterMaker& maker)
     : config_(config),
-      weights_(make_projections(config, prefix, maker)),
+      weights_(make_linear_projections(config, prefix, maker)),
       output_gate_(maker.normal(prefix + "g_proj.weight",
                                 {config.heads * config.head_dim, config.hidden},
                                 kInitStd)),
@@ -50,15 +51,11 @@ Retention::Retention(const ModelConfig& config, const std::string& prefix,
 at::Tensor Retention::forward(const at::Tensor& x,
                               const Context& context) const {
   const std::int64_t head_dim = config_.head_dim;
-  const at::Tensor q =
-      rope(project_heads(x, weights_.q, head_dim), context.rope);
-  const at::Tensor k =
-      rope(project_heads(x, weights_.k, head_dim), context.rope);
-  const at::Tensor v = project_heads(x, weights_.v, head_dim);
+  const auto [q, k, v] = project_qkv(x, weights_, config_, context);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
-  const at::Tensor out =
-      linear_attention(q, k, v, linear_attention::Decay::constant, decay_,
-                       context, {.scale = scale});
+  const at::Tensor out = linear_attention(
+      rope(q, context.rope), rope(k, context.rope), v,
+      linear_attention::Decay::constant, decay_, context, {.scale = scale});
   const at::Tensor gate = at::silu(project_heads(x, output_gate_, head_dim));
   return project(join_heads(rms_norm(out, norm_, config_.norm_eps) * gate),
                  weights_.o);

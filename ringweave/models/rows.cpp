@@ -67,4 +67,16 @@ at::Tensor linear_attention(const at::Tensor& q, const at::Tensor& k,
                   });
 }
 
+at::Tensor short_convolution(const at::Tensor& x, const at::Tensor& weight,
+                             const at::Tensor& bias, const Context& context) {
+  if (context.cache) return cached_convolution(x, weight, bias, context);
+  return for_rows(
+      x.size(0), context, [&](const Range& rows, const Plans& plans) {
+        return convolution::causal_convolution(part(x, rows), weight, bias, {},
+                                               plans.convolution,
+                                               *context.communicator)
+            .out;
+      });
+}
+
 }  // namespace ringweave::models

@@ -15,6 +15,7 @@
 
 #include "ringweave/attention/attention.h"
 #include "ringweave/base/range.h"
+#include "ringweave/convolution/convolution.h"
 #include "ringweave/linear_attention/linear_attention.h"
 
 namespace ringweave::models {
@@ -32,6 +33,8 @@ struct Plans {
   std::map<std::int64_t, std::shared_ptr<const attention::AttentionPlan>>
       attention;
   std::shared_ptr<const linear_attention::LinearPlan> linear;  ///< or null
+  /// Of the short convolutions of linear layers, or null.
+  std::shared_ptr<const convolution::ConvolutionPlan> convolution;
 };
 
 /// Consecutive rows with the same documents.
@@ -40,19 +43,27 @@ struct RowPlans {
   Plans plans;
 };
 
-/// attention::attention() of all rows; or, where the context has a cache, of new
-/// tokens that follow those in it. Every rank must call it, and its
+/// attention::attention() of all rows; or, where the context has a cache, of
+/// new tokens that follow those in it. Every rank must call it, and its
 /// backward, in the same order.
 at::Tensor softmax_attention(const at::Tensor& q, const at::Tensor& k,
                              const at::Tensor& v, std::int64_t sliding_window,
                              const Context& context);
 
 /// linear_attention::linear_attention() of all rows, without states from
-/// outside; or, where the context has a cache, from its states. Every rank must call it, and its backward, in the same order.
+/// outside; or, where the context has a cache, from its states. Every rank must
+/// call it, and its backward, in the same order.
 at::Tensor linear_attention(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
     linear_attention::Decay decay, const at::Tensor& gates,
     const Context& context,
     const linear_attention::LinearOptions& options = {});
+
+/// convolution::causal_convolution() of all rows, x (batch, tokens, channels),
+/// in a model whose config has convolutions of the weight's width; or, where
+/// the context has a cache, from the inputs that it keeps. A layer has at most
+/// one. Every rank must call it, and its backward, in the same order.
+at::Tensor short_convolution(const at::Tensor& x, const at::Tensor& weight,
+                             const at::Tensor& bias, const Context& context);
 
 }  // namespace ringweave::models

@@ -42,7 +42,8 @@ ModelConfig tiny(const std::string& kind, const std::string& pattern) {
   config.pattern = pattern;
   config.linear = config::LinearConfig(kind);
   if (kind == "gla") config.linear.set("gate_rank", 3);
-  if (config.linear.family().own_keys) config.linear.set("feature_dim", 4);
+  if (kind == "based" || kind == "rebased") config.linear.set("feature_dim", 4);
+  if (kind == "mamba2") config.linear.set("state_dim", 5);
   return config;
 }
 

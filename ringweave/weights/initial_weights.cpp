@@ -29,7 +29,7 @@ InitialWeights::InitialWeights(const config::TrainConfig& config)
   for (const auto& [name, value] : model.parameters()) {
     if (std::ranges::find(skip, name) != skip.end() ||
         (!tensors_.has(name) && is_linear_alone(config.model, name)) ||
-        (is_own_key(config.model, name) &&
+        (is_own_size(config.model, name) &&
          !tensors_.fits(described(name, value)))) {
       drawn_.push_back(name);
       continue;

@@ -104,21 +104,26 @@ TEST(InitialWeights, LossIsThatOfThePlainModelOnTheFolder) {
   }
 }
 
-// Queries and keys of another size are drawn, without a word from the user.
-TEST(InitialWeights, FamiliesWithKeysOfTheirOwnTakeValuesAndOutputs) {
-  const TestFolder folder("init");
-  TrainConfig config = config_of(folder);
-  write(folder, llama(config.model, DataType::float32), DataType::float32);
-  config.model.pattern = "LN";
-  config.model.linear = config::LinearConfig("rebased");
-  const InitialWeights initial(config);
-  for (std::int64_t i = 0; i < config.model.layers; ++i) {
-    for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
-      const std::string tensor =
-          fmt::format("model.layers.{}.self_attn.{}.weight", i, name);
-      const bool drawn = i % 2 == 0 && (name[0] == 'q' || name[0] == 'k');
-      EXPECT_EQ(std::ranges::count(initial.drawn(), tensor), drawn ? 1 : 0);
-      EXPECT_EQ(std::ranges::count(initial.taken(), tensor), drawn ? 0 : 1);
+// Queries, keys and values of another size are drawn, without a word from the
+// user.
+TEST(InitialWeights, FamiliesWithSizesOfTheirOwnTakeTheRest) {
+  for (const auto& [kind, own] :
+       {std::pair("rebased", "qk"), std::pair("mamba2", "qkv")}) {
+    const TestFolder folder("init");
+    TrainConfig config = config_of(folder);
+    write(folder, llama(config.model, DataType::float32), DataType::float32);
+    config.model.pattern = "LN";
+    config.model.linear = config::LinearConfig(kind);
+    const InitialWeights initial(config);
+    for (std::int64_t i = 0; i < config.model.layers; ++i) {
+      for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+        const std::string tensor =
+            fmt::format("model.layers.{}.self_attn.{}.weight", i, name);
+        const bool drawn = i % 2 == 0 && std::string_view(own).find(name[0]) !=
+                                             std::string_view::npos;
+        EXPECT_EQ(std::ranges::count(initial.drawn(), tensor), drawn ? 1 : 0);
+        EXPECT_EQ(std::ranges::count(initial.taken(), tensor), drawn ? 0 : 1);
+      }
     }
   }
 }
@@ -155,7 +160,11 @@ TEST(InitialWeights, WhatOnlyTheNewLayersHaveIsDrawnAsWithoutAFolder) {
     write(folder, weights);
     const InitialWeights initial(config);
     const Model drawn(config.model, config.compute, config.seed);
-    EXPECT_EQ(initial.taken().size(), weights.size());
+    const auto own_size =
+        std::ranges::count_if(initial.drawn(), [&](const std::string& name) {
+          return is_own_size(config.model, name);
+        });
+    EXPECT_EQ(std::ssize(initial.taken()) + own_size, std::ssize(weights));
     EXPECT_EQ(initial.taken().size() + initial.drawn().size(),
               drawn.parameters().size());
     with_model(config, [&](const Model& model, comm::Communicator&) {

@@ -71,10 +71,12 @@ bool is_linear_alone(const config::ModelConfig& model,
   return !own.empty() && std::ranges::find(kLlama, own) == kLlama.end();
 }
 
-bool is_own_key(const config::ModelConfig& model, const std::string& name) {
+bool is_own_size(const config::ModelConfig& model, const std::string& name) {
   const std::string_view own = of_linear_mixer(model, name);
-  return model.linear.family().own_keys &&
-         (own == "q_proj.weight" || own == "k_proj.weight");
+  const config::LinearFamily& family = model.linear.family();
+  return (family.own_keys &&
+          (own == "q_proj.weight" || own == "k_proj.weight")) ||
+         (family.own_values && own == "v_proj.weight");
 }
 
 std::vector<std::string> by_layers(const std::vector<std::string>& names) {

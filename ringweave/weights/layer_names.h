@@ -12,9 +12,9 @@ namespace ringweave::weights {
 /// the attention of Llama has as well.
 bool is_linear_alone(const config::ModelConfig& model, const std::string& name);
 
-/// Whether it projects queries or keys of a linear layer whose family has keys
-/// of its own size.
-bool is_own_key(const config::ModelConfig& model, const std::string& name);
+/// Whether it projects queries, keys or values of a linear layer whose family
+/// has those of its own size.
+bool is_own_size(const config::ModelConfig& model, const std::string& name);
 
 /// Names as a person reads them, layers with the same tensor in one:
 /// "model.layers.0-2,5.mlp.up_proj.weight". In the order of the first of each;
