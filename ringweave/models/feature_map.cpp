@@ -7,8 +7,9 @@
 namespace ringweave::models {
 
 at::Tensor square_features(const at::Tensor& x) {
-  const at::Tensor pairs = at::triu_indices(x.size(-1), x.size(-1), 0,
-                                            at::kLong, at::kStrided, x.device());
+  const at::Tensor pairs =
+      at::triu_indices(x.size(-1), x.size(-1), 0,
+                       at::TensorOptions(at::kLong).device(x.device()));
   const at::Tensor first = pairs[0];
   const at::Tensor second = pairs[1];
   // A product of two different numbers stands for both of its orders.
