@@ -32,8 +32,8 @@ Session::Session(const std::string& checkpoint,
   if (group) {
     group_ = (*group)->state();
   } else {
-    alone_ = std::make_unique<comm::Communicator>(
-        comm::LocalWorld(1).transport(0));
+    alone_ =
+        std::make_unique<comm::Communicator>(comm::LocalWorld(1).transport(0));
   }
   const auto make = [&] {
     const weights::ModelFolder folder(checkpoint);
@@ -44,8 +44,8 @@ Session::Session(const std::string& checkpoint,
         .sequences =
             static_cast<std::size_t>(object.integer("sequences", 1, 1)),
         .chunk = object.integer("chunk", 0, 0),
-        .layout = object.choice("layout", schedule::Layout::names(),
-                                defaults.layout),
+        .layout =
+            object.choice("layout", schedule::Layout::names(), defaults.layout),
         .softmax = schedule::strategy_from_name(
             object.string("softmax", defaults.softmax)),
         .linear = schedule::state_exchange_from_name(
@@ -61,8 +61,8 @@ Session::Session(const std::string& checkpoint,
   const generate::SessionOptions wanted =
       communicator().or_refuse("Session", make);
   weights::check_equal(weights_, checkpoint, communicator());
-  session_ = std::make_unique<generate::Session>(*model_, wanted,
-                                                 communicator());
+  session_ =
+      std::make_unique<generate::Session>(*model_, wanted, communicator());
 }
 
 comm::Communicator& Session::communicator() const {
@@ -71,10 +71,9 @@ comm::Communicator& Session::communicator() const {
 
 at::Tensor Session::everywhere(const std::vector<std::int64_t>& sequences,
                                const generate::Logits& logits) const {
-  const at::Tensor all =
-      at::empty({static_cast<std::int64_t>(sequences.size()),
-                 model_->config().vocab_size},
-                tensor::scalar_type(model_->compute()));
+  const at::Tensor all = at::empty({static_cast<std::int64_t>(sequences.size()),
+                                    model_->config().vocab_size},
+                                   tensor::scalar_type(model_->compute()));
   std::int64_t own = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const at::Tensor row = all[static_cast<std::int64_t>(i)];

@@ -45,8 +45,8 @@ class Session : public torch::CustomClassHolder {
   at::Tensor everywhere(const std::vector<std::int64_t>& sequences,
                         const generate::Logits& logits) const;
 
-  std::shared_ptr<GroupState> group_;            ///< or
-  std::unique_ptr<comm::Communicator> alone_;    ///< this process is all
+  std::shared_ptr<GroupState> group_;          ///< or
+  std::unique_ptr<comm::Communicator> alone_;  ///< this process is all
   std::unique_ptr<const models::Model> model_;
   std::string weights_;  ///< their hash
   std::vector<std::int64_t> end_tokens_;

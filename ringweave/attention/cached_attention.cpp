@@ -100,9 +100,9 @@ class Attend {
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
       seen.push_back(first_seen(row));
     }
-    const auto of_keys = positions_.subspan(
-        static_cast<std::size_t>(keys.begin),
-        static_cast<std::size_t>(keys.size()));
+    const auto of_keys =
+        positions_.subspan(static_cast<std::size_t>(keys.begin),
+                           static_cast<std::size_t>(keys.size()));
     const at::Tensor hidden =
         at::tensor(at::ArrayRef(of_keys.data(), of_keys.size()), at::kLong) <
         at::tensor(seen, at::kLong).unsqueeze(1);
@@ -110,9 +110,8 @@ class Attend {
     // No kernel takes a row that sees nothing: it sees all, and is cleared.
     edge.bias =
         at::zeros(hidden.sizes(), edge.q.options())
-            .masked_fill_(
-                hidden.logical_and(blind.logical_not().unsqueeze(1)),
-                -std::numeric_limits<double>::infinity());
+            .masked_fill_(hidden.logical_and(blind.logical_not().unsqueeze(1)),
+                          -std::numeric_limits<double>::infinity());
     merge(rows, edge, blind);
   }
 
@@ -179,11 +178,11 @@ class Call final : public comm::Questions {
   void answer(Rank from, const comm::Buffer& question,
               const comm::Buffer& answer) override {
     const at::Tensor numbers = comm::tensor_of(
-        question,
-        {static_cast<std::int64_t>(question.size / q_.itemsize())},
+        question, {static_cast<std::int64_t>(question.size / q_.itemsize())},
         q_.scalar_type());
-    const at::Tensor q = numbers.narrow(0, 0, rows(from) * q_.size(2) * q_.size(3))
-                             .view({1, rows(from), q_.size(2), q_.size(3)});
+    const at::Tensor q =
+        numbers.narrow(0, 0, rows(from) * q_.size(2) * q_.size(3))
+            .view({1, rows(from), q_.size(2), q_.size(3)});
     keep(from, numbers.narrow(0, q.numel(), numbers.numel() - q.numel()));
     const Partial partial = partial_in(answer, rows(from));
     clear(partial);
@@ -236,13 +235,11 @@ class Call final : public comm::Questions {
   void keep(Rank from, const at::Tensor& numbers) {
     const auto& given = queries_.given(from, rank_);
     if (given.empty()) return;
-    const at::Tensor kv =
-        numbers.view({2, static_cast<std::int64_t>(given.size()), k_.size(2),
-                      k_.size(3)});
+    const at::Tensor kv = numbers.view(
+        {2, static_cast<std::int64_t>(given.size()), k_.size(2), k_.size(3)});
     const auto queries = queries_.of(from);
     for (std::size_t i = 0; i < given.size(); ++i) {
-      const CachedQuery& query =
-          queries[static_cast<std::size_t>(given[i])];
+      const CachedQuery& query = queries[static_cast<std::size_t>(given[i])];
       const at::Tensor one = kv.narrow(1, static_cast<std::int64_t>(i), 1);
       caches_[query.sequence].append(one.narrow(0, 0, 1), one.narrow(0, 1, 1),
                                      std::span(&query.position, 1));
@@ -278,7 +275,8 @@ comm::Facts facts_of(const at::Tensor& q, const CachedQueries& queries,
                      const CachedOptions& options) {
   std::string counts;
   for (Rank rank = 0; rank < queries.ranks(); ++rank) {
-    counts += fmt::format("{}{}", rank == 0 ? "" : " ", queries.of(rank).size());
+    counts +=
+        fmt::format("{}{}", rank == 0 ? "" : " ", queries.of(rank).size());
   }
   return {{"queries of each rank", comm::abridged(counts)},
           {"heads", fmt::format("{}", q.size(2))},
@@ -290,9 +288,8 @@ comm::Facts facts_of(const at::Tensor& q, const CachedQueries& queries,
 
 }  // namespace
 
-CachedQueries::CachedQueries(
-    std::vector<std::vector<CachedQuery>> queries,
-    const std::vector<std::vector<std::int64_t>>& kept)
+CachedQueries::CachedQueries(std::vector<std::vector<CachedQuery>> queries,
+                             const std::vector<std::vector<std::int64_t>>& kept)
     : queries_(std::move(queries)),
       asks_(queries_.size(), std::vector<bool>(queries_.size())),
       given_(queries_.size(),

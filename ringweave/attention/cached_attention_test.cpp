@@ -40,8 +40,8 @@ std::pair<at::Tensor, at::Tensor> plain(const at::Tensor& query,
     const Int kv = head / (kHeads / kKvHeads);
     if (end <= begin) {
       out.push_back(at::zeros({kHeadDim}, at::kDouble));
-      lse.push_back(at::full({}, -std::numeric_limits<double>::infinity(),
-                             at::kDouble));
+      lse.push_back(
+          at::full({}, -std::numeric_limits<double>::infinity(), at::kDouble));
       continue;
     }
     const auto seen = [&](const at::Tensor& x) {
@@ -80,7 +80,8 @@ void run_case(const Case& it, int ranks) {
   std::vector<Int> kept;
   std::vector<std::vector<CachedQuery>> queries(ranks);
   for (int rank = 0; rank < ranks; ++rank) {
-    kept.push_back(static_cast<Int>(positions(it.past, rank, keepers, 0).size()));
+    kept.push_back(
+        static_cast<Int>(positions(it.past, rank, keepers, 0).size()));
     for (const Int at :
          positions(it.queries, ranks - 1 - rank, ranks, it.past)) {
       queries[rank].push_back({0, at});
@@ -106,8 +107,8 @@ void run_case(const Case& it, int ranks) {
          .ahead = it.ahead},
         communicator);
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      const auto [out, lse] = plain(q[0][rows[i]], k, v, it.past + rows[i],
-                                    it.window);
+      const auto [out, lse] =
+          plain(q[0][rows[i]], k, v, it.past + rows[i], it.window);
       const auto at = static_cast<Int>(i);
       EXPECT_TRUE(at::allclose(got.out[0][at], out, 1e-10, 1e-10));
       EXPECT_TRUE(
@@ -118,12 +119,11 @@ void run_case(const Case& it, int ranks) {
 
 TEST(CachedAttention, IsThePlainSoftmax) {
   for (int ranks = 1; ranks <= 8; ++ranks) {
-    for (const Case& it :
-         {Case{23, 9, 0, 1}, Case{23, 9, 5}, Case{3, 2, 0, 7}, Case{1, 1, 1},
-          Case{40, 30, 20}, Case{7, 12, 3}}) {
-      SCOPED_TRACE(testing::Message() << ranks << " ranks, " << it.past << " + "
-                                      << it.queries << ", window "
-                                      << it.window);
+    for (const Case& it : {Case{23, 9, 0, 1}, Case{23, 9, 5}, Case{3, 2, 0, 7},
+                           Case{1, 1, 1}, Case{40, 30, 20}, Case{7, 12, 3}}) {
+      SCOPED_TRACE(testing::Message()
+                   << ranks << " ranks, " << it.past << " + " << it.queries
+                   << ", window " << it.window);
       run_case(it, ranks);
     }
   }
@@ -158,8 +158,8 @@ TEST(CachedAttention, NewKeysAreKeptAndSeen) {
         {{0, 2}, {1}, {}}, {{}, {}, {0}}};
     for (std::size_t s = 0; s < 2; ++s) {
       const at::Tensor index = at::tensor(places[s][rank], at::kLong);
-      caches[s].append(k[s].index_select(1, index),
-                       v[s].index_select(1, index), places[s][rank]);
+      caches[s].append(k[s].index_select(1, index), v[s].index_select(1, index),
+                       places[s][rank]);
     }
     const bool asks = rank < 2;
     const auto s = static_cast<std::size_t>(asks ? rank : 0);
@@ -192,9 +192,8 @@ TEST(CachedAttention, LowerPrecisionIsNear) {
         q, {}, {}, all, caches, {.scale = 1 / std::sqrt(double{kHeadDim})},
         communicator);
     EXPECT_EQ(got.out.scalar_type(), at::kFloat);
-    const auto [out, lse] =
-        plain(q[0][0].to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble),
-              5000, 0);
+    const auto [out, lse] = plain(q[0][0].to(at::kDouble), k.to(at::kDouble),
+                                  v.to(at::kDouble), 5000, 0);
     EXPECT_TRUE(at::allclose(got.out[0][0].to(at::kDouble), out, 1e-4, 1e-5));
   });
 }

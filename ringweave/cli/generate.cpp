@@ -1,15 +1,12 @@
 // ringweave generate: a model goes on with prompts.
-#include "ringweave/generate/generation.h"
-
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -17,6 +14,7 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
@@ -28,6 +26,7 @@
 #include "ringweave/config/train_config.h"
 #include "ringweave/data/source.h"
 #include "ringweave/generate/cache_folder.h"
+#include "ringweave/generate/generation.h"
 #include "ringweave/generate/session.h"
 #include "ringweave/tensor/allocated.h"
 #include "ringweave/weights/model_folder.h"
@@ -122,8 +121,8 @@ class Writer {
     if (token >= data::kBytes) return "";
     const auto byte = static_cast<unsigned char>(token);
     // A terminal would obey what a model makes up.
-    const bool control = (byte < 0x20 && byte != '\n' && byte != '\t') ||
-                         byte == 0x7f;
+    const bool control =
+        (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7f;
     if (terminal_ && control) return fmt::format("\\x{:02x}", byte);
     return std::string(1, static_cast<char>(byte));
   }
@@ -177,12 +176,12 @@ std::string summary(const Generated& generated, int ranks) {
 /// What one rank's session holds.
 Json memory_of(const generate::Session& session,
                const tensor::Allocated& allocated) {
-  return {{"rank", session.communicator().rank()},
-          {"peak_tensor_bytes", allocated.peak()},
-          {"kv_cache_bytes", session.kv_bytes()},
-          {"state_bytes", session.state_bytes()},
-          {"exchange_bytes",
-           session.communicator().traffic().peak_buffer_bytes}};
+  return {
+      {"rank", session.communicator().rank()},
+      {"peak_tensor_bytes", allocated.peak()},
+      {"kv_cache_bytes", session.kv_bytes()},
+      {"state_bytes", session.state_bytes()},
+      {"exchange_bytes", session.communicator().traffic().peak_buffer_bytes}};
 }
 
 void generate_job(const GenerateFlags& flags, const Work& work,
@@ -219,9 +218,9 @@ void generate_job(const GenerateFlags& flags, const Work& work,
         comm::all_gather_json(memory_of(session, allocated), communicator);
     if (!leads) return;
     if (flags.json || flags.json_lines) {
-      fmt::print("{}\n", to_json(generated, memory, work)
-                             .dump(-1, ' ', false,
-                                   Json::error_handler_t::replace));
+      fmt::print("{}\n",
+                 to_json(generated, memory, work)
+                     .dump(-1, ' ', false, Json::error_handler_t::replace));
       return;
     }
     writer.end(generated);
@@ -234,24 +233,27 @@ Work make_work(const GenerateFlags& flags, const Context& context) {
   Work work;
   work.folder = std::make_shared<const weights::ModelFolder>(flags.checkpoint);
   const weights::ModelFolder& folder = *work.folder;
-  work.compute = flags.compute.empty()
-                     ? folder.compute()
-                     : element_type_from_name(flags.compute);
+  work.compute = flags.compute.empty() ? folder.compute()
+                                       : element_type_from_name(flags.compute);
   work.ranks = context.ranks(flags.ranks, 1, "[generate]");
   const bool bytes = folder.reads_bytes();
   work.requests = read_prompts(flags.prompts, bytes);
   work.options = flags.options;
   work.options.stops = read_stops(flags.prompts, bytes);
   if (!flags.ignore_end) work.options.end_tokens = folder.end_tokens();
-  work.session = {
-      .sequences = work.requests.size(),
-      .chunk = flags.chunk,
-      .layout = flags.layout,
-      .softmax = schedule::strategy_from_name(flags.softmax),
-      .linear = schedule::state_exchange_from_name(flags.linear)};
+  work.session = {.sequences = work.requests.size(),
+                  .chunk = flags.chunk,
+                  .layout = flags.layout,
+                  .softmax = schedule::strategy_from_name(flags.softmax),
+                  .linear = schedule::state_exchange_from_name(flags.linear)};
   place_of(flags.layout, schedule::Layout::names(), "--layout");
   const config::ModelConfig& model = folder.model();
   std::vector<std::int64_t> before;
+  std::error_code error;
+  require(flags.save_cache.empty() ||
+              !std::filesystem::exists(flags.save_cache, error),
+          "[generate] got --save-cache {}, which exists; want a new folder",
+          flags.save_cache);
   if (!flags.load_cache.empty()) {
     before = generate::cached_tokens(flags.load_cache);
     require(before.size() == work.requests.size(),
@@ -270,8 +272,7 @@ Work make_work(const GenerateFlags& flags, const Context& context) {
 void prepare(const std::shared_ptr<GenerateFlags>& flags, Context& context) {
   require(!(flags->json && flags->json_lines),
           "[generate] got --json and --json-lines; want one of them");
-  const auto work =
-      std::make_shared<const Work>(make_work(*flags, context));
+  const auto work = std::make_shared<const Work>(make_work(*flags, context));
   Json requests = Json::array();
   for (const Request& request : work->requests) {
     requests.push_back(request.prompts);
@@ -322,9 +323,9 @@ void add_generate(CLI::App& app, Context& context) {
                    "number of processes)")
       ->type_name("N");
   command
-      ->add_option("--max-tokens", flags->options.max_tokens,
-                   fmt::format("Most tokens of each reply ({})",
-                               defaults.max_tokens))
+      ->add_option(
+          "--max-tokens", flags->options.max_tokens,
+          fmt::format("Most tokens of each reply ({})", defaults.max_tokens))
       ->type_name("N");
   generate::Sampling& sampling = flags->options.sampling;
   command
@@ -359,9 +360,9 @@ void add_generate(CLI::App& app, Context& context) {
                                flags->layout))
       ->type_name("NAME");
   command
-      ->add_option("--softmax", flags->softmax,
-                   "How keys and values of a prompt travel (" + flags->softmax +
-                       ")")
+      ->add_option(
+          "--softmax", flags->softmax,
+          "How keys and values of a prompt travel (" + flags->softmax + ")")
       ->type_name("NAME");
   command
       ->add_option("--linear", flags->linear,

@@ -55,12 +55,12 @@ Request request_of(const Json& json, const std::string& where, bool bytes) {
   const Json& value = object.value(text ? "text" : "ids");
   object.done();
   const auto add = [&](const Json& prompt) {
-    const bool fits =
-        text ? prompt.is_string()
-             : prompt.is_array() &&
-                   std::ranges::all_of(prompt, [](const Json& id) {
-                     return id.is_number_integer();
-                   });
+    const bool fits = text
+                          ? prompt.is_string()
+                          : prompt.is_array() &&
+                                std::ranges::all_of(prompt, [](const Json& id) {
+                                  return id.is_number_integer();
+                                });
     require(fits, "[{}] got {}; want {}", where, prompt.dump(),
             text ? "a string, or a list of strings"
                  : "a list of integers, or a list of such lists");
@@ -69,8 +69,7 @@ Request request_of(const Json& json, const std::string& where, bool bytes) {
              : prompt.get<Tokens>());
   };
   const bool several =
-      value.is_array() && !value.empty() &&
-      (text || value.front().is_array());
+      value.is_array() && !value.empty() && (text || value.front().is_array());
   if (several) {
     for (const Json& prompt : value) add(prompt);
   } else {
@@ -100,21 +99,20 @@ std::vector<Request> batch_of(const std::string& path, bool bytes) {
 }  // namespace
 
 void add_prompt_options(CLI::App& command, PromptFlags& flags) {
-  const auto repeatable = [&](const std::string& name,
-                              std::vector<std::string>& values,
-                              const std::string& text,
-                              const std::string& type) {
-    command.add_option(name, values, text)
-        ->type_name(type)
-        ->expected(1)
-        ->take_all();
-  };
+  const auto repeatable =
+      [&](const std::string& name, std::vector<std::string>& values,
+          const std::string& text, const std::string& type) {
+        command.add_option(name, values, text)
+            ->type_name(type)
+            ->expected(1)
+            ->take_all();
+      };
   repeatable("--prompt", flags.texts,
              "A text to go on with, of a model of bytes (repeatable: each "
              "follows the reply to the one before)",
              "TEXT");
-  repeatable("--prompt-file", flags.files,
-             "The same from a file (repeatable)", "FILE");
+  repeatable("--prompt-file", flags.files, "The same from a file (repeatable)",
+             "FILE");
   repeatable("--prompt-ids", flags.ids,
              "The same as ids of tokens: 17,4,8 (repeatable)", "IDS");
   command
@@ -130,10 +128,10 @@ void add_prompt_options(CLI::App& command, PromptFlags& flags) {
 }
 
 std::vector<Request> read_prompts(const PromptFlags& flags, bool bytes) {
-  const auto kinds = std::ranges::count(
-      std::array{flags.texts.empty(), flags.files.empty(), flags.ids.empty(),
-                 flags.batch.empty()},
-      false);
+  const auto kinds =
+      std::ranges::count(std::array{flags.texts.empty(), flags.files.empty(),
+                                    flags.ids.empty(), flags.batch.empty()},
+                         false);
   require(kinds == 1,
           "[generate] got {} of --prompt, --prompt-file, --prompt-ids and "
           "--batch; want one of them",
@@ -144,9 +142,8 @@ std::vector<Request> read_prompts(const PromptFlags& flags, bool bytes) {
     request.prompts.push_back(tokens_of(text, bytes, "--prompt"));
   }
   for (const std::string& file : flags.files) {
-    request.prompts.push_back(
-        tokens_of(
-        read_file(file, "a readable text file"), bytes, "--prompt-file"));
+    request.prompts.push_back(tokens_of(read_file(file, "a readable text file"),
+                                        bytes, "--prompt-file"));
   }
   for (const std::string& ids : flags.ids) {
     request.prompts.push_back(ids_of(ids, "--prompt-ids"));

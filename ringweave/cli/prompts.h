@@ -22,7 +22,8 @@ struct PromptFlags {
 void add_prompt_options(CLI::App& command, PromptFlags& flags);
 
 /// `bytes`: the model's tokens are the bytes of texts. Throws InvalidArgument
-/// unless there are prompts of one kind, and for texts where they can't be read.
+/// unless there are prompts of one kind, and for texts where they can't be
+/// read.
 std::vector<generate::Request> read_prompts(const PromptFlags& flags,
                                             bool bytes);
 std::vector<generate::Tokens> read_stops(const PromptFlags& flags, bool bytes);

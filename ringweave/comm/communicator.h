@@ -97,8 +97,8 @@ class Communicator {
   /// Returns once every rank has called it. One step of one byte per pair.
   void barrier();
 
-  /// Gives all ranks the bytes of `root`, straight; `buffer` is of the same size
-  /// on all. One step.
+  /// Gives all ranks the bytes of `root`, straight; `buffer` is of the same
+  /// size on all. One step.
   void broadcast(const Buffer& buffer, Rank root, const std::string& operation);
 
   /// Compares `facts` (name → text, such as {"config", hash}) over all ranks,

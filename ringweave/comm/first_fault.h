@@ -14,8 +14,8 @@ namespace ringweave::comm {
 /// which is named unless all have the same. A collective of the communicator.
 std::string first_fault(const std::string& fault, Communicator& communicator);
 
-/// Calls `work` on this rank, and throws the first rank's fault, as a `Fault`, on
-/// all of them. Every rank must call it. A CommError is thrown on as it is.
+/// Calls `work` on this rank, and throws the first rank's fault, as a `Fault`,
+/// on all of them. Every rank must call it. A CommError is thrown on as it is.
 template <typename Fault, typename Work>
 void together(Communicator& communicator, const Work& work) {
   std::string fault;

@@ -55,14 +55,14 @@ class Round {
     return questions_.question_bytes(communicator_.rank(), asked(shift));
   }
   std::size_t answer_in(int shift) const {
-    return out(shift) == 0 ? 0
-                           : questions_.answer_bytes(communicator_.rank(),
-                                                     asked(shift));
+    return out(shift) == 0
+               ? 0
+               : questions_.answer_bytes(communicator_.rank(), asked(shift));
   }
   std::size_t answer_out(int shift) const {
-    return in(shift) == 0 ? 0
-                          : questions_.answer_bytes(asker(shift),
-                                                    communicator_.rank());
+    return in(shift) == 0
+               ? 0
+               : questions_.answer_bytes(asker(shift), communicator_.rank());
   }
 
   /// Either may be empty, and then is not posted.
@@ -70,9 +70,8 @@ class Round {
             std::unique_ptr<Work>& sent) {
     const std::size_t receives = receive.buffer.empty() ? 0 : 1;
     const std::size_t sends = send.buffer.empty() ? 0 : 1;
-    Works works =
-        communicator_.post({.receives = {&receive, receives},
-                            .sends = {&send, sends}});
+    Works works = communicator_.post(
+        {.receives = {&receive, receives}, .sends = {&send, sends}});
     if (receives == 1) received = std::move(works.front());
     if (sends == 1) sent = std::move(works.back());
   }

@@ -105,18 +105,18 @@ TEST(Questions, AllAreAnsweredInOrder) {
 }
 
 TEST(Questions, ARankThatFailsEndsTheOthers) {
-  EXPECT_THROW(run_ranks(
-                   4,
-                   [](Rank rank, auto transport) {
-                     Communicator communicator(std::move(transport),
-                                               {.start = 20s, .step = 20s});
-                     Sums sums(rank);
-                     for (int i = 0; i < 50; ++i) {
-                       ask_all(communicator, sums, 2, "sums");
-                     }
-                   },
-                   {.kill = FaultInjection::At{.rank = 2, .operation = 9}}),
-               Error);
+  EXPECT_THROW(
+      run_ranks(4,
+                [](Rank rank, auto transport) {
+                  Communicator communicator(std::move(transport),
+                                            {.start = 20s, .step = 20s});
+                  Sums sums(rank);
+                  for (int i = 0; i < 50; ++i) {
+                    ask_all(communicator, sums, 2, "sums");
+                  }
+                },
+                {.kill = FaultInjection::At{.rank = 2, .operation = 9}}),
+      Error);
 }
 
 }  // namespace

@@ -109,8 +109,8 @@ class Run {
     for (std::size_t i = 0; i < requests_.size(); ++i) {
       std::int64_t tokens = session_.tokens(i);
       for (const Tokens& prompt : requests_[i].prompts) {
-        tokens += static_cast<std::int64_t>(prompt.size()) +
-                  options_.max_tokens;
+        tokens +=
+            static_cast<std::int64_t>(prompt.size()) + options_.max_tokens;
       }
       session_.reserve(i, tokens);
     }
@@ -188,10 +188,10 @@ class Run {
     std::vector<double> all(slot(ranks.size(), 0));
     for (std::size_t i = 0; i < logits.sequences.size(); ++i) {
       const std::size_t sequence = logits.sequences[i];
-      const Choice choice = choose(
-          logits.values.select(0, static_cast<std::int64_t>(i)),
-          seeded(sequence),
-          static_cast<std::uint64_t>(session_.tokens(sequence)));
+      const Choice choice =
+          choose(logits.values.select(0, static_cast<std::int64_t>(i)),
+                 seeded(sequence),
+                 static_cast<std::uint64_t>(session_.tokens(sequence)));
       double* mine = &all[slot(ranks.rank(), static_cast<std::int64_t>(i))];
       mine[0] = static_cast<double>(choice.token);
       mine[1] = choice.log_probability;
@@ -252,8 +252,8 @@ void check(const config::ModelConfig& model,
            const GenerationOptions& options,
            const std::vector<std::int64_t>& before) {
   check(options.sampling);
-  require(options.max_tokens >= 0,
-          "[max_tokens] got {}; want at least 0", options.max_tokens);
+  require(options.max_tokens >= 0, "[max_tokens] got {}; want at least 0",
+          options.max_tokens);
   require(!requests.empty(), "[generate] got no prompt; want at least one");
   for (const Tokens& stop : options.stops) {
     require(!stop.empty(), "[stop] got an empty text; want at least one token");

@@ -29,11 +29,11 @@ Outcome on(int ranks, const models::Model& model,
   on_ranks(ranks, [&](comm::Communicator& communicator) {
     Session session(model, options_of(requests.size(), chunk), communicator);
     Outcome& mine = outcomes[static_cast<std::size_t>(communicator.rank())];
-    mine.generated = generate(session, requests, options,
-                              [&](std::size_t request, std::size_t,
-                                  std::int64_t token) {
-                                if (request == 0) mine.told.push_back(token);
-                              });
+    mine.generated =
+        generate(session, requests, options,
+                 [&](std::size_t request, std::size_t, std::int64_t token) {
+                   if (request == 0) mine.told.push_back(token);
+                 });
   });
   for (const Outcome& outcome : outcomes) {
     EXPECT_EQ(outcome.told, outcomes[0].told);
@@ -178,8 +178,7 @@ TEST(Generation, WhatCannotBeDoneIsRefused) {
   config::ModelConfig config = tiny("gla", "LN");
   config.max_position_embeddings = 20;
   const auto refused = [&](const std::vector<Request>& requests,
-                           const GenerationOptions& options,
-                           const char* text) {
+                           const GenerationOptions& options, const char* text) {
     EXPECT_THAT([&] { check(config, requests, options); },
                 ThrowsMessage<InvalidArgument>(HasSubstr(text)));
   };

@@ -53,8 +53,7 @@ std::int64_t draw(std::span<const double> logits, const Sampling& sampling,
   // The first place at which the share is reached; rounding may leave none.
   const auto place = [&](double share, std::ptrdiff_t count) {
     const auto end = sums.begin() + count;
-    const auto found =
-        std::lower_bound(sums.begin(), end, share * *(end - 1));
+    const auto found = std::lower_bound(sums.begin(), end, share * *(end - 1));
     return std::min(found - sums.begin(), count - 1);
   };
   const std::ptrdiff_t kept =
@@ -96,8 +95,7 @@ Choice choose(const at::Tensor& logits, const Sampling& sampling,
   double sum = 0;
   for (const double logit : all) sum += std::exp(logit - top);
   const std::int64_t token = draw(all, sampling, index);
-  return {token,
-          all[static_cast<std::size_t>(token)] - top - std::log(sum)};
+  return {token, all[static_cast<std::size_t>(token)] - top - std::log(sum)};
 }
 
 }  // namespace ringweave::generate

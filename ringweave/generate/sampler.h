@@ -8,9 +8,9 @@
 namespace ringweave::generate {
 
 struct Sampling {
-  double temperature = 0;   ///< divides the logits; 0: the likeliest token
-  std::int64_t top_k = 0;   ///< only the likeliest so many; 0: all
-  double top_p = 1;  ///< only the likeliest that together have this share
+  double temperature = 0;  ///< divides the logits; 0: the likeliest token
+  std::int64_t top_k = 0;  ///< only the likeliest so many; 0: all
+  double top_p = 1;        ///< only the likeliest that together have this share
   std::uint64_t seed = 0;
 };
 

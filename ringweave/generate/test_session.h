@@ -1,5 +1,5 @@
-// For tests: a small model, sessions on several ranks, and the logits of a whole
-// forward pass.
+// For tests: a small model, sessions on several ranks, and the logits of a
+// whole forward pass.
 #pragma once
 
 #include <chrono>
@@ -36,9 +36,8 @@ inline config::ModelConfig tiny(const std::string& kind,
   return config;
 }
 
-inline models::Model make_model(
-    const config::ModelConfig& config,
-    ElementType compute = ElementType::float64) {
+inline models::Model make_model(const config::ModelConfig& config,
+                                ElementType compute = ElementType::float64) {
   at::set_num_threads(1);
   models::Model model(config, compute, 5);
   models::test::enlarge(model);
@@ -52,9 +51,8 @@ inline std::vector<std::int64_t> some_tokens(std::int64_t count,
   std::vector<std::int64_t> tokens;
   for (std::int64_t i = 0; i < count; ++i) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
-    tokens.push_back(
-        static_cast<std::int64_t>((seed >> 33) %
-                                  static_cast<std::uint64_t>(vocab)));
+    tokens.push_back(static_cast<std::int64_t>(
+        (seed >> 33) % static_cast<std::uint64_t>(vocab)));
   }
   return tokens;
 }
@@ -70,8 +68,8 @@ inline SessionOptions options_of(std::size_t sequences, std::int64_t chunk,
           .linear = schedule::state_exchange_from_name(linear)};
 }
 
-inline void on_ranks(
-    int ranks, const std::function<void(comm::Communicator&)>& body) {
+inline void on_ranks(int ranks,
+                     const std::function<void(comm::Communicator&)>& body) {
   comm::run_ranks(ranks, [&](Rank, std::shared_ptr<comm::Transport> transport) {
     using std::chrono::seconds;
     comm::Communicator communicator(
@@ -94,8 +92,7 @@ inline at::Tensor whole_pass(const models::Model& model,
          .softmax = schedule::strategy_from_name("ring"),
          .linear = schedule::state_exchange_from_name("chain")},
         communicator);
-    logits = model
-                 .forward(at::tensor(tokens, at::kLong).unsqueeze(0), context)
+    logits = model.forward(at::tensor(tokens, at::kLong).unsqueeze(0), context)
                  .select(0, 0);
   });
   return logits;

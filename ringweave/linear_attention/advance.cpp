@@ -52,14 +52,12 @@ at::Tensor advance(const at::Tensor& q, const at::Tensor& k,
   }
   const std::int64_t batch = sequences * heads;
   const at::Tensor flat = states.view({batch, key_dim, value_dim});
-  flat.baddbmm_(
-      spread(k.to(type), heads).reshape({batch, key_dim, 1}),
-      spread(v.to(type), heads).reshape({batch, 1, value_dim}));
+  flat.baddbmm_(spread(k.to(type), heads).reshape({batch, key_dim, 1}),
+                spread(v.to(type), heads).reshape({batch, 1, value_dim}));
   // Query heads of one state are rows of one product.
   const std::int64_t out_heads = std::max(q.size(1), heads);
-  const at::Tensor rows =
-      spread(q.to(type), out_heads)
-          .reshape({batch, out_heads / heads, key_dim});
+  const at::Tensor rows = spread(q.to(type), out_heads)
+                              .reshape({batch, out_heads / heads, key_dim});
   return (at::bmm(rows, flat) * scale)
       .view({sequences, out_heads, value_dim})
       .to(v.scalar_type());

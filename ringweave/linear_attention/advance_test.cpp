@@ -62,16 +62,16 @@ void expect_recurrence(Decay decay, const Heads& heads) {
         state = state * of(gates, s).exp();
       } else if (decay == Decay::per_key) {
         const at::Tensor gate = of(gates, s).unsqueeze(1);
-        state = at::where(gate.isinf(), at::zeros_like(state),
-                          state * gate.exp());
+        state =
+            at::where(gate.isinf(), at::zeros_like(state), state * gate.exp());
       }
       state = state + at::outer(of(k, s), of(v, s));
       EXPECT_TRUE(at::allclose(states[i][s], state, 1e-12, 1e-12));
       for (std::int64_t h = 0; h < out_heads; ++h) {
         if (h / (out_heads / states_count) != s) continue;
         const at::Tensor query = q[i][h / (out_heads / heads.q)];
-        EXPECT_TRUE(at::allclose(
-            out[i][h], at::matmul(query, state) * scale, 1e-12, 1e-12));
+        EXPECT_TRUE(at::allclose(out[i][h], at::matmul(query, state) * scale,
+                                 1e-12, 1e-12));
       }
     }
   }

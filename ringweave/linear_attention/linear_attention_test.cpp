@@ -46,8 +46,11 @@ TEST(LinearAttention, EveryLayout) {
     const Everything want = by_recurrence(p);
     for (const int ranks : {2, 5}) {
       for (const Layout& layout : layouts(37, ranks)) {
-        check(p, want, layout, "chain");
-        check(p, want, layout, "all_gather");
+        for (const char* exchange :
+             {"chain", "pipelined_chain:5", "sharded_scan", "log_step",
+              "all_gather"}) {
+          check(p, want, layout, exchange);
+        }
       }
     }
   }
@@ -254,8 +257,44 @@ TEST(LinearAttention, BytesSent) {
   };
   EXPECT_THAT(sent("chain"),
               testing::ElementsAre(kState, 2 * kState, 2 * kState, kState));
+  // A quarter of each summary but the last to 3 ranks, with its decay but for
+  // the first; then a quarter of the state before it to each rank but the
+  // first.
+  EXPECT_THAT(
+      sent("sharded_scan"),
+      testing::ElementsAre(8 * kState / 4, (10 * kState + 3 * kDecay) / 4,
+                           (10 * kState + 3 * kDecay) / 4, 8 * kState / 4));
+  // To the next rank, then to the one after it; and back. A decay goes with
+  // what does not reach back to the first segment.
+  EXPECT_THAT(sent("log_step"),
+              testing::ElementsAre(2 * kState, 3 * kState + 2 * kDecay,
+                                   3 * kState + 2 * kDecay, 2 * kState));
   // Every decay goes to 3 ranks; updates to the ranks above, then below.
   EXPECT_THAT(sent("all_gather"), testing::Each(3 * kDecay + 3 * kState));
+}
+
+/// Whatever brings the states, they are summed in the same order, but by
+/// log_step.
+TEST(LinearAttention, AllExchangesButOneGiveEqualBits) {
+  for (const Decay decay : {Decay::constant, Decay::per_key}) {
+    const Problem p =
+        make_problem(decay, 50, Mask::causal().with_documents({0, 31, 50}),
+                     true, at::kFloat);
+    const Layout layout = Layout::zigzag(50, 4);
+    const Everything want = by_ranks(p, layout, "all_gather");
+    for (const std::string& exchange : kExchanges) {
+      if (exchange == "log_step") continue;
+      SCOPED_TRACE(exchange);
+      const Everything got = by_ranks(p, layout, exchange);
+      EXPECT_TRUE(at::equal(got.out, want.out));
+      EXPECT_TRUE(at::equal(got.final_state, want.final_state));
+      EXPECT_TRUE(at::equal(got.dq, want.dq));
+      EXPECT_TRUE(at::equal(got.dk, want.dk));
+      EXPECT_TRUE(at::equal(got.dv, want.dv));
+      EXPECT_TRUE(at::equal(got.dgates, want.dgates));
+      EXPECT_TRUE(at::equal(got.dstate, want.dstate));
+    }
+  }
 }
 
 TEST(LinearAttention, BytesSentAreThePlanned) {

@@ -40,7 +40,7 @@ struct Context {
   comm::Communicator* communicator = nullptr;  ///< outlives the context and
                                                ///< every autograd graph
   at::Tensor positions;                        ///< (tokens of this rank) int64
-  RopeTables rope;               ///< undefined if no layer turns
+  RopeTables rope;                             ///< undefined if no layer turns
   Plans plans;                   ///< of rows that are one document
   std::vector<RowPlans> rows;    ///< empty: all rows are
   std::vector<Borders> borders;  ///< of each row; empty: none has any

@@ -28,8 +28,7 @@ class Model {
   /// they have names, and what `unseeded` says. Throws InvalidArgument as
   /// check(config).
   Model(const ModelConfig& config, ElementType compute,
-        std::optional<std::int64_t> seed,
-        Unseeded unseeded = Unseeded::shapes);
+        std::optional<std::int64_t> seed, Unseeded unseeded = Unseeded::shapes);
 
   const ModelConfig& config() const { return config_; }
   ElementType compute() const { return compute_; }
@@ -52,7 +51,8 @@ class Model {
 
   /// → (batch, tokens, hidden). With a cache the context says which tokens of
   /// which sequences these are (Context::step). Their keys and states are in
-  /// the cache when this returns; Cache::kept and tokens are left to the caller.
+  /// the cache when this returns; Cache::kept and tokens are left to the
+  /// caller.
   at::Tensor hidden(const at::Tensor& tokens, const Context& context,
                     Cache* cache = nullptr) const;
   /// (…, hidden) → (…, vocab_size).

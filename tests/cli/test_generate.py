@@ -154,7 +154,8 @@ class Replies(GenerateTest):
                             ",".join(str(c) for c in stop.encode()))
         self.assertEqual(by_ids, got)
         self.assertEqual(want["end"], "max_tokens")
-        self.assertEqual(self.reply(*common, "--max-tokens", 0)["tokens"], [])
+        self.assertEqual(self.reply(*common[:4], "--max-tokens", 0)["tokens"],
+                         [])
 
     def test_text_is_that_of_the_json(self):
         common = ("generate", "--checkpoint", self.trained(), "--max-tokens",
@@ -262,7 +263,7 @@ class BadInput(GenerateTest):
         run = self.trained()
         for words, arguments in (
                 (["none of --prompt"], []),
-                (["got an empty prompt"], ["--prompt", ""]),
+                (["--prompt", "want a value"], ["--prompt", ""]),
                 (["several of --prompt"],
                  ["--prompt", "x", "--prompt-ids", "1"]),
                 (["got --prompt-ids 1,,2"], ["--prompt-ids", "1,,2"]),
@@ -276,7 +277,7 @@ class BadInput(GenerateTest):
                 (["[top_k] got -1"], ["--prompt", "x", "--top-k=-1"]),
                 (["[max_tokens] got -1"],
                  ["--prompt", "x", "--max-tokens=-1"]),
-                (["[stop] got an empty"], ["--prompt", "x", "--stop", ""]),
+                (["--stop", "want a value"], ["--prompt", "x", "--stop", ""]),
                 (["chunk"], ["--prompt", "x", "--chunk=-1"]),
                 (["multi_rong", "multi_ring"],
                  ["--prompt", "x", "--softmax", "multi_rong"]),
@@ -284,7 +285,7 @@ class BadInput(GenerateTest):
                  ["--prompt", "x", "--layout", "zigzog"]),
                 (["striped"], ["--prompt", "x", "--layout", "striped"]),
                 (["float12"], ["--prompt", "x", "--compute", "float12"]),
-                (["no such file"], ["--prompt-file",
+                (["No such file"], ["--prompt-file",
                                     self.folder / "none.txt"]),
                 (["--json and --json-lines"],
                  ["--prompt", "x", "--json", "--json-lines"]),

@@ -1,6 +1,7 @@
 #include "ringweave/planner/cost/linear_cost.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -10,7 +11,10 @@
 namespace ringweave::planner {
 namespace {
 
-constexpr int kPieces[] = {1, 2, 4, 8, 16, 32, 64};
+/// Of the name of an exchange, what its parameters follow.
+std::string kind_of(const std::string& name) {
+  return name.substr(0, name.find(':'));
+}
 
 /// The three stages of a pass on one rank.
 struct Stages {
@@ -43,11 +47,29 @@ class ExchangeModel {
                 const Device& device, bool backward)
       : linear_(linear),
         loads_(loads),
-        stages_(stages(linear, device, backward)) {}
+        stages_(stages(linear, device, backward)),
+        brought_(backward ? 0 : linear.decay_bytes()) {}
 
-  double hop(const Load& load, double bytes, double messages = 1) const {
-    return messages * linear_.message_overhead_seconds + loads_.latency() +
-           load.seconds() * bytes;
+  /// nullopt: there is no formula.
+  std::optional<PassCost> pass(const schedule::StateExchange& exchange) const {
+    const std::string kind = kind_of(exchange.name());
+    if (kind == "chain" || kind == "pipelined_chain") {
+      return chain(exchange.strands(loads_.ranks()));
+    }
+    if (kind == "sharded_scan") return sharded_scan();
+    if (kind == "log_step") return log_step();
+    return exchange.strategy() ? gather(*exchange.strategy()) : std::nullopt;
+  }
+
+  /// Of a rank at the peak.
+  double buffer_bytes(const schedule::StateExchange& exchange) const {
+    const double own = linear_.rank_bytes();
+    const std::string kind = kind_of(exchange.name());
+    // Slices of summaries and of states, own ones and those that arrive.
+    if (kind == "sharded_scan") return 4 * own;
+    // What is sent and what arrives in each round.
+    if (kind == "log_step") return 2 * rounds() * own;
+    return exchange.strategy() ? loads_.ranks() * own : 2 * own;
   }
 
   PassCost overlapped(double exchange, const Load& load, double bytes) const {
@@ -56,27 +78,33 @@ class ExchangeModel {
             stages_.all(), (load * bytes).bytes, load.seconds() * bytes};
   }
 
-  // One state per hop; a hop waits for the one before, all but the first also
+ private:
+  double hop(const Load& load, double bytes, double messages = 1) const {
+    return messages * linear_.message_overhead_seconds + loads_.latency() +
+           load.seconds() * bytes;
+  }
+
+  // One strand per hop; a hop waits for the one before, all but the first also
   // for the work within the chunks.
-  PassCost chain(int pieces) const {
-    const int n = loads_.ranks();
-    const double hops = n * linear_.segments - 1;
+  PassCost chain(int strands) const {
+    const double hops = linear_.places - 1;
+    if (hops < 1) return overlapped(0, {}, 0);
     // One message at a time uses one route; the slowest stands for all.
-    const double bytes = linear_.summary_bytes() / pieces;
-    const double piece_hop = hop(one_route(), bytes);
-    const double rest = (hops - 1 + pieces - 1) * piece_hop;
+    const Load route = loads_.shift(1, loads_.ranks());
+    const double strand_hop = hop(route, linear_.state_bytes() / strands);
+    const double rest = (hops - 1 + strands - 1) * strand_hop;
     PassCost cost;
-    cost.seconds = stages_.summary + std::max(piece_hop, stages_.within) +
-                   std::max(rest, 0.0) + stages_.correction;
+    cost.seconds = stages_.summary + std::max(strand_hop, stages_.within) +
+                   rest + stages_.correction;
     cost.compute_seconds = stages_.all();
-    const Load load = loads_.shift(1, n) * (linear_.summary_bytes() * hops / n);
+    const Load load = route * (linear_.state_bytes() * hops / loads_.ranks());
     cost.bytes = load.bytes;
     cost.link_seconds = load.seconds();
     return cost;
   }
 
   std::optional<PassCost> gather(const schedule::Strategy& strategy) const {
-    const double bytes = linear_.rank_bytes();
+    const double bytes = linear_.segments * (linear_.state_bytes() + brought_);
     const BalancedPass pass{
         .kv_bytes = bytes,
         .message_overhead_seconds = linear_.message_overhead_seconds};
@@ -88,49 +116,58 @@ class ExchangeModel {
     return cost;
   }
 
-  // All to all of slices of the heads' summaries, a scan, and back.
+  // All to all of slices of summaries, a scan, and slices of states back.
   PassCost sharded_scan() const {
     const int n = loads_.ranks();
     const Load all = loads_.pairs(n);
-    const double bytes = linear_.rank_bytes() / n;
-    return overlapped(2 * hop(all, bytes, n - 1), all, 2 * bytes);
+    const double back = linear_.segments * linear_.state_bytes() / n;
+    const double there = back + linear_.segments * brought_ / n;
+    return overlapped(hop(all, there, n - 1) + hop(all, back, n - 1), all,
+                      there + back);
   }
 
-  // Composed states to the rank 2^i further on.
+  // Composed segments to the one 2^i further on.
   PassCost log_step() const {
-    const int n = loads_.ranks();
     double exchange = 0;
-    Load load;
-    for (int distance = 1; distance < n; distance *= 2) {
-      const Load shift = loads_.shift(distance, n);
-      exchange += hop(shift, linear_.rank_bytes());
-      load += shift;
+    Load all;
+    for (int round = 0; round < rounds(); ++round) {
+      const Load load = log_step_load(1 << round);
+      exchange += hop(load, linear_.summary_bytes(), linear_.segments);
+      all += load;
     }
-    return overlapped(exchange, load, linear_.rank_bytes());
+    return overlapped(exchange, all, linear_.summary_bytes());
   }
 
-  PassCost pipelined() const {
-    PassCost best = chain(1);
-    for (const int pieces : kPieces) {
-      PassCost cost = chain(pieces);
-      if (cost.seconds < best.seconds) best = std::move(cost);
-    }
-    return best;
+  int rounds() const {
+    return std::bit_width(
+        static_cast<unsigned>(std::max(linear_.places, 1) - 1));
   }
 
- private:
-  Load one_route() const { return loads_.shift(1, loads_.ranks()); }
+  // Zigzag: places n and later go the other way round. What passes the turn
+  // crosses the machine.
+  Load log_step_load(int distance) const {
+    const int n = loads_.ranks();
+    const int back = linear_.segments / 2;
+    if (distance >= n) return loads_.shift(n / 2, n) * std::max(back, 1);
+    Load load = loads_.shift(distance, n) * (linear_.segments - back);
+    if (back > 0) load += loads_.shift(n - distance, n) * back;
+    return load;
+  }
 
   const LinearCase& linear_;
   const Loads& loads_;
   Stages stages_;
+  double brought_;  // of a decay that travels with an update, in bytes
 };
 
 }  // namespace
 
-double LinearCase::summary_bytes() const {
-  return static_cast<double>((shape.state_numbers() + shape.decay_numbers()) *
-                             shape.sum_bytes());
+double LinearCase::state_bytes() const {
+  return static_cast<double>(shape.state_numbers() * shape.sum_bytes());
+}
+
+double LinearCase::decay_bytes() const {
+  return static_cast<double>(shape.decay_numbers() * shape.sum_bytes());
 }
 
 std::vector<ExchangeCost> exchange_costs(
@@ -140,10 +177,9 @@ std::vector<ExchangeCost> exchange_costs(
   const ExchangeModel forward(linear, loads, device, false);
   const ExchangeModel backward(linear, loads, device, true);
   const int n = loads.ranks();
-  const double state = linear.summary_bytes();
   std::vector<ExchangeCost> costs;
   if (n == 1) {
-    costs.push_back({schedule::kDefaultStateExchange, true,
+    costs.push_back({schedule::kDefaultStateExchange,
                      forward.overlapped(0, {}, 0),
                      backward.overlapped(0, {}, 0), 0});
     return costs;
@@ -152,38 +188,24 @@ std::vector<ExchangeCost> exchange_costs(
     ExchangeCost cost{.name = exchange->name(), .forward = {}, .backward = {}};
     if (auto reason = exchange->why_not(n)) {
       cost.why_not = std::move(*reason);
-    } else if (exchange->arrival() ==
-               schedule::StateExchange::Arrival::composed) {
-      cost.forward = forward.chain(1);
-      cost.backward = backward.chain(1);
-      cost.buffer_bytes = 2 * linear.rank_bytes();
-    } else if (const schedule::Strategy* strategy = exchange->strategy();
-               auto pass =
-                   strategy ? forward.gather(*strategy) : std::nullopt) {
-      cost.forward = std::move(*pass);
-      cost.backward = *backward.gather(*strategy);
-      cost.buffer_bytes = n * linear.rank_bytes();
     } else {
-      continue;  // no formula
+      auto ahead = forward.pass(*exchange);
+      auto back = backward.pass(*exchange);
+      if (!ahead || !back) continue;
+      cost.forward = std::move(*ahead);
+      cost.backward = std::move(*back);
+      cost.buffer_bytes = forward.buffer_bytes(*exchange);
     }
     costs.push_back(std::move(cost));
   }
-  costs.push_back({"pipelined_chain", false, forward.pipelined(),
-                   backward.pipelined(), 2 * state});
-  costs.push_back({"sharded_scan", false, forward.sharded_scan(),
-                   backward.sharded_scan(), 2 * linear.rank_bytes()});
-  costs.push_back({"log_step", false, forward.log_step(), backward.log_step(),
-                   2 * linear.rank_bytes()});
   return costs;
 }
 
 double linear_bound(const LinearCase& linear, const Device& device,
                     double in_bytes_per_second, bool backward) {
   const Stages all = stages(linear, device, backward);
-  const auto state = static_cast<double>(linear.shape.state_numbers() *
-                                         linear.shape.sum_bytes());
   // The state that arrives first is of the correction only.
-  return std::max(all.all(), state / in_bytes_per_second);
+  return std::max(all.all(), linear.state_bytes() / in_bytes_per_second);
 }
 
 }  // namespace ringweave::planner

@@ -11,8 +11,7 @@ namespace {
 /// One line per kind.
 std::vector<StateExchangeKind>& kinds() {
   static std::vector<StateExchangeKind> all = {
-      chain(),
-      all_gather(),
+      chain(), pipelined_chain(), sharded_scan(), log_step(), all_gather(),
   };
   return all;
 }
@@ -64,6 +63,13 @@ void add_state_exchange(StateExchangeKind kind) {
             "[exchange] got a second \"{}\"; want another name", kind.name);
   }
   kinds().push_back(std::move(kind));
+}
+
+void check_no_parameters(const std::string& kind,
+                         const std::string& parameters) {
+  require(parameters.empty(),
+          "[exchange] got \"{0}:{1}\"; want {0}, which has no parameters", kind,
+          parameters);
 }
 
 }  // namespace ringweave::schedule
