@@ -15,7 +15,6 @@ using schedule::SummaryDemand;
 class Rotation final : public schedule::StateExchange {
  public:
   std::string name() const override { return "rotation"; }
-  Arrival arrival() const override { return Arrival::summaries; }
   int strands(int) const override { return 1; }
 
   schedule::Schedule schedule(const schedule::StateDemand& states,

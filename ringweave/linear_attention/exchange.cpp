@@ -16,7 +16,6 @@ namespace ringweave::linear_attention {
 namespace {
 
 using schedule::ExchangeProgram;
-using schedule::StateExchange;
 using schedule::Strips;
 
 const char* operation(schedule::Pass pass) {
@@ -143,9 +142,10 @@ void exchange_messages(const LinearPlan& plan, const Exchange& exchange,
     comm::execute(program.program, memory.buffers(), worker, communicator,
                   operation(exchange.pass));
   };
-  if (program.arrival == StateExchange::Arrival::composed) {
-    ComposingWorker worker(plan, exchange, program, memory, result);
+  if (program.composes) {
+    ComposingWorker worker(plan, exchange, program, memory);
     run(worker);
+    worker.finish(result);
     return;
   }
   GatherWorker worker(plan, exchange, program, memory);

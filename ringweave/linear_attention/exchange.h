@@ -19,16 +19,17 @@ namespace ringweave::linear_attention {
 
 struct Exchange {
   schedule::Pass pass = schedule::Pass::forward;
-  bool end_everywhere = false;            ///< every rank gets the end state
-  at::TensorOptions options;              ///< of states
-  std::vector<std::int64_t> shape;        ///< of states
-  std::vector<std::int64_t> decay_shape;  ///< empty: decays are not sent
+  bool end_everywhere = false;      ///< every rank gets the end state
+  at::TensorOptions options;        ///< of states
+  std::vector<std::int64_t> shape;  ///< of states
+  /// Of decays that depend on tokens; empty: all ranks know all of them.
+  std::vector<std::int64_t> decay_shape;
   at::Tensor start;                 ///< undefined: zero; the same on all ranks
   std::vector<at::Tensor> updates;  ///< of own segments, in position order
   /// Logs of all segments, in position order: (segments, …), each broadcastable
-  /// to states; -inf resets; undefined: 0. If decays are sent, only own ones
-  /// are there before, and those of others are written; where composed states
-  /// are sent, only own ones are read.
+  /// to states; -inf resets; undefined: 0. If they depend on tokens, only own
+  /// ones are there before forward; the program says which others it writes.
+  /// Backward reads these and writes none.
   at::Tensor decays;
   /// Runs in this order while messages are under way; if there are none, not
   /// at all.

@@ -77,10 +77,11 @@ struct LinearResult {
 /// rank's gradient of final_state is taken as its part of a sum.
 ///
 /// Every rank must call it, and its backward, in the same order, ranks without
-/// tokens too. Blocks while states travel: each way, chain takes one hop per
-/// segment; all_gather the steps of its strategy. A rank sends its segments'
-/// states (and, forward, the decays of per_head and per_key gates) to the ranks
-/// that need them; a requested final state adds an all-reduce of its gradient.
+/// tokens too. Blocks while states travel, as the plan's exchange has it
+/// (schedule/exchange/): a rank sends states of its segments, or of what it
+/// composed, and with some exchanges the decays of per_head and per_key gates,
+/// to the ranks that need them. A requested final state adds an all-reduce of
+/// its gradient.
 /// Gradients flow to q, k, v, gates and initial_state; backward may be called
 /// as often as one likes if the graph is retained. Throws InvalidArgument for a
 /// backward with create_graph, and for shapes, types, layouts and masks that

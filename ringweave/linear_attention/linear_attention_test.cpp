@@ -258,6 +258,28 @@ TEST(LinearAttention, BytesSent) {
   EXPECT_THAT(sent("all_gather"), testing::Each(3 * kDecay + 3 * kState));
 }
 
+/// Whatever brings the states, they are summed in the same order.
+TEST(LinearAttention, AllExchangesGiveEqualBits) {
+  for (const Decay decay : {Decay::constant, Decay::per_key}) {
+    const Problem p =
+        make_problem(decay, 50, Mask::causal().with_documents({0, 31, 50}),
+                     true, at::kFloat);
+    const Layout layout = Layout::zigzag(50, 4);
+    const Everything want = by_ranks(p, layout, "all_gather");
+    for (const std::string& exchange : kExchanges) {
+      SCOPED_TRACE(exchange);
+      const Everything got = by_ranks(p, layout, exchange);
+      EXPECT_TRUE(at::equal(got.out, want.out));
+      EXPECT_TRUE(at::equal(got.final_state, want.final_state));
+      EXPECT_TRUE(at::equal(got.dq, want.dq));
+      EXPECT_TRUE(at::equal(got.dk, want.dk));
+      EXPECT_TRUE(at::equal(got.dv, want.dv));
+      EXPECT_TRUE(at::equal(got.dgates, want.dgates));
+      EXPECT_TRUE(at::equal(got.dstate, want.dstate));
+    }
+  }
+}
+
 TEST(LinearAttention, BytesSentAreThePlanned) {
   for (const Decay decay : kDecays) {
     const Problem p = make_problem(decay, 41, Mask::causal(), false);

@@ -21,7 +21,7 @@ Exchange make_exchange(schedule::Pass pass, const Inputs& inputs,
   exchange.pass = pass;
   exchange.options = inputs.state_options();
   exchange.shape = inputs.state_shape();
-  if (pass == schedule::Pass::forward && data_dependent(inputs.decay)) {
+  if (data_dependent(inputs.decay)) {
     exchange.decay_shape = exchange.shape;
     exchange.decay_shape[3] = 1;
     if (inputs.decay == Decay::per_head) exchange.decay_shape[2] = 1;

@@ -8,9 +8,8 @@
 
 namespace ringweave::linear_attention {
 
-GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
-                           const schedule::ExchangeProgram& program,
-                           const ExchangeMemory& memory)
+WorkingWorker::WorkingWorker(const Exchange& exchange,
+                             const schedule::ExchangeProgram& program)
     : exchange_(exchange) {
   const auto& steps = program.program.steps;
   for (std::size_t step = 0; step < steps.size(); ++step) {
@@ -18,6 +17,19 @@ GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
       steps_ = static_cast<int>(step) + 1;
     }
   }
+}
+
+void WorkingWorker::compute(int step) {
+  const std::size_t all = exchange_.work.size();
+  const std::size_t target =
+      step + 1 >= steps_ ? all : all * (step + 1) / steps_;
+  for (; done_ < target; ++done_) exchange_.work[done_]();
+}
+
+GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
+                           const schedule::ExchangeProgram& program,
+                           const ExchangeMemory& memory)
+    : WorkingWorker(exchange, program) {
   if (!program.program.packs_keys) return;  // it sends nothing of its own
   const auto pack = [&](const std::vector<schedule::Strips>& all,
                         const at::Tensor& x, std::int64_t width) {
@@ -34,78 +46,146 @@ GatherWorker::GatherWorker(const LinearPlan& plan, const Exchange& exchange,
   }
 }
 
-void GatherWorker::compute(int step) {
-  const std::size_t all = exchange_.work.size();
-  const std::size_t target =
-      step + 1 >= steps_ ? all : all * (step + 1) / steps_;
-  for (; done_ < target; ++done_) exchange_.work[done_]();
-}
-
 ComposingWorker::ComposingWorker(const LinearPlan& plan,
                                  const Exchange& exchange,
                                  const schedule::ExchangeProgram& program,
-                                 const ExchangeMemory& memory,
-                                 Exchanged& result)
-    : plan_(plan),
+                                 const ExchangeMemory& memory)
+    : WorkingWorker(exchange, program),
+      plan_(plan),
       exchange_(exchange),
       program_(program),
       memory_(memory),
-      result_(result),
-      decays_(exchange),
       order_(scan_order(plan, exchange.pass)) {
-  if (!order_.empty()) compose_from(0, exchange.start);
+  if (exchange.start.defined()) start_ = exchange.start.contiguous();
+  make_blocks(0);
 }
 
-void ComposingWorker::compose_from(std::size_t step, at::Tensor state) {
-  for (; step < order_.size(); ++step) {
-    const int place = order_[step];
-    const LinearPlan::Piece& piece = plan_.segments[place];
-    if (piece.rank != plan_.rank) return;
-    result_.states[piece.part] = state;
-    const bool last = step + 1 == order_.size();
-    const bool stays =
-        last || plan_.segments[order_[step + 1]].rank == plan_.rank;
-    const at::Tensor& update = exchange_.updates[piece.part];
-    const at::Tensor next = stays ? at::empty_like(update) : packed(place);
-    compose(next, carried(piece, state), decays_.of(place), update);
-    if (last && (exchange_.end_everywhere || !plan_.causal())) {
-      packed(place).copy_(next);
+void ComposingWorker::make_blocks(int step) {
+  for (const Fold& fold : program_.blocks[step]) {
+    const at::Tensor target = memory_.flat(fold.target);
+    if (fold.what.decay) {
+      fold_decay(fold, target);
+    } else {
+      fold_update(fold, target.view({fold.rows.size(), program_.shape.width}));
     }
-    state = next;
-  }
-  result_.end = state;
-}
-
-at::Tensor ComposingWorker::packed(int place) const {
-  return memory_
-      .rows(program_.summaries[place].update.front(), program_.shape.width)
-      .view(exchange_.shape);
-}
-
-std::size_t ComposingWorker::step_of(const schedule::BlockId& block) const {
-  const auto found = std::find_if(order_.begin(), order_.end(), [&](int place) {
-    const LinearPlan::Piece& piece = plan_.segments[place];
-    return piece.rank == block.owner && piece.part == block.part;
-  });
-  ensure(found != order_.end(), "no segment {} of rank {}", block.part,
-         block.owner);
-  return static_cast<std::size_t>(found - order_.begin());
-}
-
-void ComposingWorker::arrived(int step) {
-  for (const int i : program_.program.steps[step].arrivals) {
-    const schedule::Program::Message& message = program_.program.messages[i];
-    ensure(message.parts == 1, "{} states in one message", message.parts);
-    // The memory is another exchange's next time.
-    const at::Tensor state =
-        memory_.flat(message.place).view(exchange_.shape).clone();
-    compose_from(step_of(message.block) + 1, state);
   }
 }
 
-void ComposingWorker::compute(int step) {
-  if (step > 0) return;
-  for (const auto& work : exchange_.work) work();
+void ComposingWorker::finish(Exchanged& result) {
+  for (const auto& [place, numbers, memory] : program_.brought) {
+    exchange_.decays.select(0, segment(place))
+        .view(-1)
+        .narrow(0, numbers.begin, numbers.size())
+        .copy_(memory_.flat(memory));
+  }
+  if (!order_.empty()) {
+    const LinearPlan::Piece& first = plan_.segments[segment(0)];
+    if (first.rank == plan_.rank) result.states[first.part] = start_;
+  }
+  for (const Fold& fold : program_.results) {
+    const auto place = static_cast<std::size_t>(fold.what.places.end);
+    at::Tensor& state = place == order_.size()
+                            ? result.end
+                            : result.states[plan_.segments[order_[place]].part];
+    if (!state.defined()) {
+      state = at::empty(exchange_.shape, exchange_.options);
+    }
+    fold_update(fold, state_rows(state, fold.rows));
+  }
+}
+
+/// Rows of a contiguous state: (rows, width), a view.
+at::Tensor ComposingWorker::state_rows(const at::Tensor& x,
+                                       const Range& rows) const {
+  return x.view({-1, program_.shape.width}).narrow(0, rows.begin, rows.size());
+}
+
+bool ComposingWorker::resets(const Range& places) const {
+  for (std::int64_t place = places.begin; place < places.end; ++place) {
+    if (!plan_.segments[segment(place)].tokens.resets.empty()) return true;
+  }
+  return false;
+}
+
+at::Tensor ComposingWorker::update(const Fold& fold,
+                                   const Fold::Term& term) const {
+  if (term.update) {
+    return memory_.flat(*term.update)
+        .view({fold.rows.size(), program_.shape.width});
+  }
+  const int part = plan_.segments[segment(term.places.begin)].part;
+  return state_rows(exchange_.updates[part], fold.rows);
+}
+
+/// The sum of the logs of segments that this rank knows, in fp64, as broad as
+/// the exchange has them.
+at::Tensor ComposingWorker::own_decay(const Range& places) const {
+  at::Tensor sum;
+  for (std::int64_t place = places.begin; place < places.end; ++place) {
+    const at::Tensor log =
+        exchange_.decays.select(0, segment(place)).to(at::kDouble);
+    sum = sum.defined() ? sum + log : log;
+  }
+  return sum;
+}
+
+/// What a term leaves of the state before it: (rows, 1) in fp64; undefined: 1.
+at::Tensor ComposingWorker::factor(const Fold& fold,
+                                   const Fold::Term& term) const {
+  if (!exchange_.decays.defined()) return {};
+  std::vector<std::int64_t> by_row = exchange_.shape;
+  by_row.back() = 1;
+  at::Tensor sum;
+  for (const Fold::Decay& decay : term.decays) {
+    at::Tensor log;
+    if (decay.memory) {
+      // Rows that share a number follow one another.
+      const std::int64_t rows = program_.shape.rows / program_.shape.decays;
+      log = memory_.flat(*decay.memory)
+                .to(at::kDouble)
+                .unsqueeze(1)
+                .expand({decay.memory->size, rows})
+                .reshape({-1, 1})
+                .narrow(0, fold.rows.begin - fold.decays.begin * rows,
+                        fold.rows.size());
+    } else {
+      log = own_decay(decay.places)
+                .expand(by_row)
+                .reshape({-1, 1})
+                .narrow(0, fold.rows.begin, fold.rows.size());
+    }
+    sum = sum.defined() ? sum + log : log;
+  }
+  return sum.exp();
+}
+
+void ComposingWorker::fold_update(const Fold& fold,
+                                  const at::Tensor& target) const {
+  at::Tensor state;
+  const Fold::Term& first = fold.terms.front();
+  if (first.places.begin == 0 && !first.update && start_.defined()) {
+    state = state_rows(start_, fold.rows);
+  }
+  for (const Fold::Term& term : fold.terms) {
+    const at::Tensor before = resets(term.places) ? at::Tensor() : state;
+    compose(target, before,
+            before.defined() ? factor(fold, term) : at::Tensor(),
+            update(fold, term));
+    state = target;
+  }
+}
+
+void ComposingWorker::fold_decay(const Fold& fold,
+                                 const at::Tensor& target) const {
+  const auto [begin, end] = fold.decays;
+  at::Tensor sum;
+  for (const Fold::Decay& decay : fold.terms.front().decays) {
+    const at::Tensor log =
+        decay.memory ? memory_.flat(*decay.memory).to(at::kDouble)
+                     : own_decay(decay.places).view(-1).slice(0, begin, end);
+    sum = sum.defined() ? sum + log : log;
+  }
+  target.copy_(sum);
 }
 
 std::vector<int> scan_order(const LinearPlan& plan, schedule::Pass pass) {

@@ -13,9 +13,24 @@
 
 namespace ringweave::linear_attention {
 
-/// For summaries: runs the exchange's local work in the steps that still post
-/// something. What arrives is left where it is.
-class GatherWorker final : public comm::Worker {
+/// Runs the exchange's local work, spread over the steps that still post
+/// something: a rank that waits in a later step has done most of it by then.
+class WorkingWorker : public comm::Worker {
+ public:
+  /// The arguments must outlive it.
+  WorkingWorker(const Exchange& exchange,
+                const schedule::ExchangeProgram& program);
+
+  void compute(int step) final;
+
+ private:
+  const Exchange& exchange_;
+  int steps_ = 1;
+  std::size_t done_ = 0;
+};
+
+/// For summaries. What arrives is left where it is.
+class GatherWorker final : public WorkingWorker {
  public:
   /// Packs own summaries. All arguments must outlive it.
   GatherWorker(const LinearPlan& plan, const Exchange& exchange,
@@ -23,12 +38,6 @@ class GatherWorker final : public comm::Worker {
                const ExchangeMemory& memory);
 
   void arrived(int) override {}
-  void compute(int step) override;
-
- private:
-  const Exchange& exchange_;
-  int steps_ = 1;
-  std::size_t done_ = 0;
 };
 
 /// The decays of an exchange's segments as factors, in fp64.
@@ -48,32 +57,38 @@ class Decays {
   at::Tensor factors_;
 };
 
-/// For composed states: composes each own segment's state as soon as the one
-/// before it is there, and passes it on. As this rank may have to wait before
-/// it posts, local work comes first.
-class ComposingWorker final : public comm::Worker {
+/// Makes the program's blocks as soon as what they are made of is there.
+class ComposingWorker final : public WorkingWorker {
  public:
-  /// Composes what needs no message. All arguments must outlive it; fills in
-  /// `result` while it runs.
+  /// Makes those that need no message. All arguments must outlive it.
   ComposingWorker(const LinearPlan& plan, const Exchange& exchange,
                   const schedule::ExchangeProgram& program,
-                  const ExchangeMemory& memory, Exchanged& result);
+                  const ExchangeMemory& memory);
 
-  void arrived(int step) override;
-  void compute(int step) override;
+  void arrived(int step) override { make_blocks(step); }
+  /// Once all messages are there: own states and the end into `result`, and
+  /// decays that arrived into the exchange's.
+  void finish(Exchanged& result);
 
  private:
-  void compose_from(std::size_t step, at::Tensor state);
-  std::size_t step_of(const schedule::BlockId& block) const;
-  at::Tensor packed(int place) const;
+  using Fold = schedule::Fold;
+
+  void make_blocks(int step);
+  void fold_update(const Fold& fold, const at::Tensor& target) const;
+  void fold_decay(const Fold& fold, const at::Tensor& target) const;
+  int segment(std::int64_t place) const { return order_[place]; }
+  bool resets(const Range& places) const;
+  at::Tensor update(const Fold& fold, const Fold::Term& term) const;
+  at::Tensor own_decay(const Range& places) const;
+  at::Tensor factor(const Fold& fold, const Fold::Term& term) const;
+  at::Tensor state_rows(const at::Tensor& x, const Range& rows) const;
 
   const LinearPlan& plan_;
   const Exchange& exchange_;
   const schedule::ExchangeProgram& program_;
   const ExchangeMemory& memory_;
-  Exchanged& result_;
-  const Decays decays_;
-  std::vector<int> order_;  // places of segments, as they follow
+  std::vector<int> order_;  // segments, in the order of the pass
+  at::Tensor start_;
 };
 
 /// The places of the segments in the order in which states pass them.

@@ -155,7 +155,7 @@ const std::vector<SplitNames>& splits() {
   static const std::vector<SplitNames> all = {
       {"zigzag", "multi_ring", "all_gather"},
       {"contiguous", "direct", "chain"},
-      {"zigzag", "ring", "chain"},
+      {"zigzag", "ring", "pipelined_chain"},
       {"contiguous", "all_gather", "all_gather:multi_ring"},
   };
   return all;

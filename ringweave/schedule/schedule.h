@@ -42,8 +42,8 @@ inline constexpr std::size_t kPayloads = 5;
 
 /// What the receiver does with it. copy: it is the slot's content. add: it lies
 /// in a staging slot (Transfer::slot) and is added to the gradient that the
-/// receiver has of that block (sum_slot() says where). compose: it is the
-/// incoming state of the receiver's next segment.
+/// receiver has of that block (sum_slot() says where). compose: of summaries,
+/// the receiver composes it with what it has.
 enum class Action { copy, add, compose };
 
 /// A slot number that means the rank's own packed block.

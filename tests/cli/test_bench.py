@@ -91,7 +91,7 @@ class Bench(cli.CliTest):
                               "backward")
 
     def test_linear(self):
-        names = ["chain", "all_gather", "all_gather:ring"]
+        names = ["chain", "pipelined_chain", "all_gather", "all_gather:ring"]
         for decay in ("none", "constant", "per_head", "per_key"):
             got = self.results("bench", "linear", "--json", "--ranks", 3,
                                "--dtype", "float64", "--exchange",

@@ -63,9 +63,9 @@ class BenchExchange(cli.CliTest):
 
     def test_states(self):
         cases = self.cases("--topology", "mesh:ranks=4", "--exchange",
-                           "chain,all_gather,all_gather:ring",
+                           "chain,pipelined_chain,all_gather,all_gather:ring",
                            size="--state-bytes")
-        self.assertEqual(len(cases), 6)
+        self.assertEqual(len(cases), 8)
         for (name, step), case in cases.items():
             # Every rank but the last one's state is needed; on a ring that of
             # the first rank passes two others.
@@ -77,6 +77,9 @@ class BenchExchange(cli.CliTest):
             if name == "chain":
                 self.assertAlmostEqual(case["predicted_seconds"],
                                        3 * SIZE / 1e9, delta=1e-9)
+            if name == "pipelined_chain":  # 3 hops, 7 strands behind the first
+                self.assertAlmostEqual(case["predicted_seconds"],
+                                       (3 + 7) / 8 * SIZE / 1e9, delta=1e-9)
             self.assertAlmostEqual(case["cost_model_seconds"],
                                    case["predicted_seconds"],
                                    delta=0.05 * case["predicted_seconds"])

@@ -210,7 +210,8 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
       ->default_str(kDecay);
   CLI::Option* exchange =
       command->add_option("--exchange", bench->exchange_list,
-                          "How states travel, with commas: chain, all_gather, "
+                          "How states travel, with commas: chain, "
+                          "pipelined_chain, pipelined_chain:16, all_gather, "
                           "all_gather:ring, ...");
   exchange->type_name("NAME,...")->capture_default_str();
   command

@@ -10,7 +10,10 @@
 namespace ringweave::planner {
 namespace {
 
-constexpr int kPieces[] = {1, 2, 4, 8, 16, 32, 64};
+/// Of the name of an exchange, what its parameters follow.
+std::string kind_of(const std::string& name) {
+  return name.substr(0, name.find(':'));
+}
 
 /// The three stages of a pass on one rank.
 struct Stages {
@@ -45,15 +48,52 @@ class ExchangeModel {
         loads_(loads),
         stages_(stages(linear, device, backward)) {}
 
-  double hop(const Load& load, double bytes, double messages = 1) const {
-    return messages * linear_.message_overhead_seconds + loads_.latency() +
-           load.seconds() * bytes;
+  /// nullopt: there is no formula.
+  std::optional<PassCost> pass(const schedule::StateExchange& exchange) const {
+    const std::string kind = kind_of(exchange.name());
+    if (kind == "chain" || kind == "pipelined_chain") {
+      return chain(exchange.strands(loads_.ranks()));
+    }
+    return exchange.strategy() ? gather(*exchange.strategy()) : std::nullopt;
+  }
+
+  /// Of a rank at the peak.
+  double buffer_bytes(const schedule::StateExchange& exchange) const {
+    const double own = linear_.rank_bytes();
+    return exchange.strategy() ? loads_.ranks() * own : 2 * own;
   }
 
   PassCost overlapped(double exchange, const Load& load, double bytes) const {
     return {stages_.summary + std::max(exchange, stages_.within) +
                 stages_.correction,
             stages_.all(), (load * bytes).bytes, load.seconds() * bytes};
+  }
+
+  // All to all of slices of the heads' summaries, a scan, and back.
+  PassCost sharded_scan() const {
+    const int n = loads_.ranks();
+    const Load all = loads_.pairs(n);
+    const double bytes = linear_.rank_bytes() / n;
+    return overlapped(2 * hop(all, bytes, n - 1), all, 2 * bytes);
+  }
+
+  // Composed states to the rank 2^i further on.
+  PassCost log_step() const {
+    const int n = loads_.ranks();
+    double exchange = 0;
+    Load load;
+    for (int distance = 1; distance < n; distance *= 2) {
+      const Load shift = loads_.shift(distance, n);
+      exchange += hop(shift, linear_.rank_bytes());
+      load += shift;
+    }
+    return overlapped(exchange, load, linear_.rank_bytes());
+  }
+
+ private:
+  double hop(const Load& load, double bytes, double messages = 1) const {
+    return messages * linear_.message_overhead_seconds + loads_.latency() +
+           load.seconds() * bytes;
   }
 
   // One state per hop; a hop waits for the one before, all but the first also
@@ -88,37 +128,6 @@ class ExchangeModel {
     return cost;
   }
 
-  // All to all of slices of the heads' summaries, a scan, and back.
-  PassCost sharded_scan() const {
-    const int n = loads_.ranks();
-    const Load all = loads_.pairs(n);
-    const double bytes = linear_.rank_bytes() / n;
-    return overlapped(2 * hop(all, bytes, n - 1), all, 2 * bytes);
-  }
-
-  // Composed states to the rank 2^i further on.
-  PassCost log_step() const {
-    const int n = loads_.ranks();
-    double exchange = 0;
-    Load load;
-    for (int distance = 1; distance < n; distance *= 2) {
-      const Load shift = loads_.shift(distance, n);
-      exchange += hop(shift, linear_.rank_bytes());
-      load += shift;
-    }
-    return overlapped(exchange, load, linear_.rank_bytes());
-  }
-
-  PassCost pipelined() const {
-    PassCost best = chain(1);
-    for (const int pieces : kPieces) {
-      PassCost cost = chain(pieces);
-      if (cost.seconds < best.seconds) best = std::move(cost);
-    }
-    return best;
-  }
-
- private:
   Load one_route() const { return loads_.shift(1, loads_.ranks()); }
 
   const LinearCase& linear_;
@@ -140,7 +149,6 @@ std::vector<ExchangeCost> exchange_costs(
   const ExchangeModel forward(linear, loads, device, false);
   const ExchangeModel backward(linear, loads, device, true);
   const int n = loads.ranks();
-  const double state = linear.summary_bytes();
   std::vector<ExchangeCost> costs;
   if (n == 1) {
     costs.push_back({schedule::kDefaultStateExchange, true,
@@ -152,24 +160,16 @@ std::vector<ExchangeCost> exchange_costs(
     ExchangeCost cost{.name = exchange->name(), .forward = {}, .backward = {}};
     if (auto reason = exchange->why_not(n)) {
       cost.why_not = std::move(*reason);
-    } else if (exchange->arrival() ==
-               schedule::StateExchange::Arrival::composed) {
-      cost.forward = forward.chain(1);
-      cost.backward = backward.chain(1);
-      cost.buffer_bytes = 2 * linear.rank_bytes();
-    } else if (const schedule::Strategy* strategy = exchange->strategy();
-               auto pass =
-                   strategy ? forward.gather(*strategy) : std::nullopt) {
-      cost.forward = std::move(*pass);
-      cost.backward = *backward.gather(*strategy);
-      cost.buffer_bytes = n * linear.rank_bytes();
     } else {
-      continue;  // no formula
+      auto ahead = forward.pass(*exchange);
+      auto back = backward.pass(*exchange);
+      if (!ahead || !back) continue;
+      cost.forward = std::move(*ahead);
+      cost.backward = std::move(*back);
+      cost.buffer_bytes = forward.buffer_bytes(*exchange);
     }
     costs.push_back(std::move(cost));
   }
-  costs.push_back({"pipelined_chain", false, forward.pipelined(),
-                   backward.pipelined(), 2 * state});
   costs.push_back({"sharded_scan", false, forward.sharded_scan(),
                    backward.sharded_scan(), 2 * linear.rank_bytes()});
   costs.push_back({"log_step", false, forward.log_step(), backward.log_step(),

@@ -34,9 +34,8 @@ struct ExchangeCost {
   std::string why_not = {};  ///< not empty: impossible, and nothing above holds
 };
 
-/// Of `exchanges` that have a formula, which are composed states passed along
-/// the segments and summaries gathered by a strategy; then of the modelled
-/// ones. As they are run: every segment's summary travels, also where documents
+/// Of `exchanges` that have a formula, which are those of schedule/exchange/;
+/// then of the modelled ones. As they are run: every segment's summary travels, also where documents
 /// start so that nobody needs it.
 ///
 /// A pass is: summaries, then the output within chunks while states travel,

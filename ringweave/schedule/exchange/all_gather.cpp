@@ -17,7 +17,6 @@ class AllGather final : public StateExchange {
     const std::string strategy = schedule::name(strategy_);
     return strategy == kind ? kind : kind + ":" + strategy;
   }
-  Arrival arrival() const override { return Arrival::summaries; }
   int strands(int ranks) const override {
     return strand_count(strategy_, ranks);
   }

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "ringweave/base/error.h"
+#include "ringweave/schedule/exchange/chain_schedule.h"
 #include "ringweave/schedule/exchange/state_exchange.h"
 
 namespace ringweave::schedule {
@@ -10,11 +11,14 @@ namespace {
 class Chain final : public StateExchange {
  public:
   std::string name() const override { return "chain"; }
-  Arrival arrival() const override { return Arrival::composed; }
   int strands(int) const override { return 1; }
+  std::unique_ptr<const ScanDemand> scan(
+      const StateDemand& states) const override {
+    return std::make_unique<ChainDemand>(states, 1);
+  }
   Schedule schedule(const StateDemand& states,
                     std::optional<Rank> rank) const override {
-    return chain_schedule(chain_demand(states), rank);
+    return chain_schedule(ChainDemand(states, 1), rank);
   }
 };
 
@@ -24,10 +28,7 @@ StateExchangeKind chain() {
   return {.name = "chain",
           .make =
               [](const std::string& parameters) {
-                require(parameters.empty(),
-                        "[exchange] got \"chain:{}\"; want chain, which has no "
-                        "parameters",
-                        parameters);
+                check_no_parameters("chain", parameters);
                 return std::make_shared<Chain>();
               },
           .candidates =

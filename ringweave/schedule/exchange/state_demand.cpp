@@ -21,6 +21,7 @@ SummaryDemand::SummaryDemand(const StateDemand& states)
   } else {
     readers_ = states.pass == Pass::forward ? Readers::later : Readers::earlier;
   }
+  if (states.pass == Pass::backward) shape_.decays = 0;
   for (std::size_t place = 0; place < states.segments.size(); ++place) {
     places_[states.segments[place].rank].push_back(static_cast<int>(place));
   }
@@ -45,14 +46,6 @@ bool SummaryDemand::needs(Rank rank, Rank owner, int part) const {
   const int place = places_[owner][part - segments];
   return readers_ == Readers::later ? places_[rank].back() > place
                                     : places_[rank].front() < place;
-}
-
-ChainDemand chain_demand(const StateDemand& states) {
-  return ChainDemand({.ranks = states.ranks,
-                      .segments = states.segments,
-                      .size = states.summary.rows * states.summary.width,
-                      .reverse = states.pass == Pass::backward,
-                      .broadcast = states.end_everywhere || !states.causal});
 }
 
 }  // namespace ringweave::schedule

@@ -7,7 +7,6 @@
 
 #include "ringweave/schedule/demand.h"
 #include "ringweave/schedule/schedule.h"
-#include "ringweave/schedule/strategy/chain_schedule.h"
 
 namespace ringweave::schedule {
 
@@ -16,7 +15,7 @@ namespace ringweave::schedule {
 struct SummaryShape {
   std::int64_t rows = 1;    ///< batch · heads · key_dim
   std::int64_t width = 1;   ///< value_dim
-  std::int64_t decays = 0;  ///< 0: all ranks know the decay
+  std::int64_t decays = 0;  ///< a divisor of rows; 0: all ranks know the decay
   friend auto operator<=>(const SummaryShape&, const SummaryShape&) = default;
 };
 
@@ -25,9 +24,16 @@ struct SummaryShape {
 Range strand_rows(std::int64_t rows, int strand, int strands);
 
 struct StateDemand {
+  /// Which rank holds it, and its index among that rank's segments.
+  struct Segment {
+    Rank rank = 0;
+    int part = 0;
+    friend bool operator==(const Segment&, const Segment&) = default;
+  };
+
   int ranks = 1;
   /// Of all ranks, in the order of the sequence.
-  std::vector<ChainSpec::Segment> segments;
+  std::vector<Segment> segments;
   /// Forward a segment needs the state after those before it, backward the
   /// gradient after those behind it.
   Pass pass = Pass::forward;
@@ -38,9 +44,9 @@ struct StateDemand {
 
 /// Which rank needs which summary. An owner with m segments has the parts
 /// 0 … m - 1, their decays, and m … 2m - 1, their updates: what a rank needs of
-/// an owner is then one message, mostly. Every rank with segments needs every
-/// decay (backward uses them too); updates are needed by ranks with later
-/// segments, in backward with earlier ones.
+/// an owner is then one message, mostly. In forward every rank with segments
+/// needs every decay, as backward uses them too, and sends none. Updates are
+/// needed by ranks with later segments, in backward with earlier ones.
 class SummaryDemand final : public Demand {
  public:
   explicit SummaryDemand(const StateDemand& states);
@@ -54,10 +60,13 @@ class SummaryDemand final : public Demand {
   /// Whether `rank` needs the part, all strands of it.
   bool needs(Rank rank, Rank owner, int part) const;
 
-  int decay_part(const ChainSpec::Segment& segment) const {
+  /// Numbers of decay that travel with an update.
+  std::int64_t decays() const { return shape_.decays; }
+
+  int decay_part(const StateDemand::Segment& segment) const {
     return segment.part;
   }
-  int update_part(const ChainSpec::Segment& segment) const {
+  int update_part(const StateDemand::Segment& segment) const {
     return parts(segment.rank) / 2 + segment.part;
   }
 
@@ -73,8 +82,5 @@ class SummaryDemand final : public Demand {
   Readers readers_;
   std::vector<std::vector<int>> places_;  // [rank]: of its segments, in order
 };
-
-/// The same for composed states, which pass from one segment to the next.
-ChainDemand chain_demand(const StateDemand& states);
 
 }  // namespace ringweave::schedule

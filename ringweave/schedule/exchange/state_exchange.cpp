@@ -12,6 +12,7 @@ namespace {
 std::vector<StateExchangeKind>& kinds() {
   static std::vector<StateExchangeKind> all = {
       chain(),
+      pipelined_chain(),
       all_gather(),
   };
   return all;
@@ -64,6 +65,13 @@ void add_state_exchange(StateExchangeKind kind) {
             "[exchange] got a second \"{}\"; want another name", kind.name);
   }
   kinds().push_back(std::move(kind));
+}
+
+void check_no_parameters(const std::string& kind,
+                         const std::string& parameters) {
+  require(parameters.empty(),
+          "[exchange] got \"{0}:{1}\"; want {0}, which has no parameters", kind,
+          parameters);
 }
 
 }  // namespace ringweave::schedule

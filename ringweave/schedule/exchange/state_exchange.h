@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "ringweave/schedule/exchange/scan_demand.h"
 #include "ringweave/schedule/exchange/state_demand.h"
 #include "ringweave/schedule/schedule.h"
 #include "ringweave/schedule/strategy/strategy.h"
@@ -22,23 +23,23 @@ namespace ringweave::schedule {
 /// One way. Immutable.
 class StateExchange {
  public:
-  enum class Arrival {
-    summaries,  ///< of single segments; the receiver composes them
-    composed    ///< the state after all segments so far
-  };
-
   virtual ~StateExchange() = default;
 
   /// What state_exchange_from_name() makes it of again.
   virtual std::string name() const = 0;
-  virtual Arrival arrival() const = 0;
-  /// Strands that a summary is cut into; composed states are not cut. Throws
-  /// InvalidArgument or NoSolution if it can't run on so many ranks.
+  /// Strands that a summary is cut into. Throws InvalidArgument or NoSolution
+  /// if it can't run on so many ranks.
   virtual int strands(int ranks) const = 0;
+  /// What its blocks are if ranks compose and pass on what they composed.
+  /// nullptr: what travels are the summaries of single segments, for
+  /// SummaryDemand(states), and the receiver composes them in the end.
+  virtual std::unique_ptr<const ScanDemand> scan(
+      const StateDemand& states) const {
+    return nullptr;
+  }
   /// What `rank` sends and receives, or all ranks. A schedule of the forward
-  /// pass with payload summary and no tiles. Summaries: for
-  /// SummaryDemand(states), as rank_part_of_summaries() makes it. Composed: for
-  /// chain_demand(states), as chain_schedule() does.
+  /// pass with payload summary and no tiles, which retains all that arrives.
+  /// validate_scan() says what it must do.
   virtual Schedule schedule(const StateDemand& states,
                             std::optional<Rank> rank) const = 0;
   /// By which strategy summaries travel, for those who predict it; nullptr: by
@@ -63,7 +64,8 @@ struct StateExchangeKind {
 /// What is taken where nothing is said.
 inline constexpr const char* kDefaultStateExchange = "all_gather";
 
-/// "chain"; "all_gather" (direct, one strand), "all_gather:ring",
+/// "chain"; "pipelined_chain" (8 strands), "pipelined_chain:16", …;
+/// "all_gather" (direct, one strand), "all_gather:ring",
 /// "all_gather:multi_ring", "all_gather:direct", …
 StateExchangePtr state_exchange_from_name(const std::string& name);
 
@@ -74,8 +76,13 @@ std::vector<StateExchangePtr> all_exchanges(int nodes);
 /// there is a kind of that name.
 void add_state_exchange(StateExchangeKind kind);
 
+/// Throws InvalidArgument unless they are empty: of a kind that has none.
+void check_no_parameters(const std::string& kind,
+                         const std::string& parameters);
+
 /// The kinds of this folder, each in the file of its name.
 StateExchangeKind chain();
+StateExchangeKind pipelined_chain();
 StateExchangeKind all_gather();
 
 }  // namespace ringweave::schedule

@@ -7,8 +7,8 @@
 #pragma once
 
 #include "ringweave/schedule/demand.h"
+#include "ringweave/schedule/exchange/scan_demand.h"
 #include "ringweave/schedule/schedule.h"
-#include "ringweave/schedule/strategy/chain_schedule.h"
 
 namespace ringweave::schedule {
 
@@ -32,9 +32,12 @@ void validate_form(const Schedule& schedule, const Demand& demand, int strands);
 /// retains all that it receives.
 void validate_scan(const Schedule& schedule, const Demand& demand, int strands);
 
-/// Ordered scan (linear, chain): the state after each segment is sent exactly
-/// once to the rank of the next segment, after the state before it has arrived;
-/// the final state, if it is broadcast, to every other rank.
-void validate_scan(const Schedule& schedule, const ChainDemand& demand);
+/// Scan (linear; chains and all others in which ranks compose): the same, and a
+/// rank sends a block of its own only when it can compose it of its own
+/// segments and of what has arrived by then, with the decays that this takes.
+/// In the end every rank can compose its results (ScanDemand::results()).
+/// Action copy is for the state after all segments, with which the receiver
+/// composes nothing.
+void validate_scan(const Schedule& schedule, const ScanDemand& demand);
 
 }  // namespace ringweave::schedule

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -134,28 +133,41 @@ class SummaryPlayer {
   std::vector<Use> uses_;  // by rank, then block part
 };
 
-// The transfers bring every state where it is needed, once; this checks that
-// each is sent only after the one before it has arrived.
-void check_order(const Schedule& schedule, const ChainDemand& demand) {
-  const int count = static_cast<int>(demand.order().size());
-  // ready[j]: first step in which the state after segment j can be sent.
-  std::vector<int> arrives(count, 0);
-  for (const Transfer& t : schedule.transfers) {
-    const int place = *demand.place(t.block);
-    const bool hop = place + 1 < count;
-    if (hop != (t.action == Action::compose) || t.source_slot != kOwn) {
-      fail("impossible", &t,
-           "want states composed from segment to segment, and the final one "
-           "copied, from the own slot");
+std::string text(const Composed& what) {
+  return fmt::format("{}segments {} … {}, slice {}",
+                     what.decay ? "the decay of " : "", what.places.begin,
+                     what.places.end - 1, what.slice);
+}
+
+// The transfers bring every block where it is needed, once; this checks that
+// ranks can compose what they send, when they send it, and what they need.
+void check_composing(const Schedule& schedule, const ScanDemand& demand) {
+  std::vector<Holdings> held;
+  for (Rank rank = 0; rank < schedule.ranks; ++rank) {
+    held.emplace_back(demand, rank);
+  }
+  for (const auto& [step, events] : events_by_step(schedule)) {
+    for (const int i : events.waits) {
+      held[schedule.transfers[i].to].add(schedule.transfers[i].block);
     }
-    if (hop) arrives[place + 1] = t.wait_step;
+    for (const int i : events.posts) {
+      const Transfer& t = schedule.transfers[i];
+      const Composed what = demand.composed(t.block);
+      if (t.action != demand.action(what)) {
+        fail("impossible", &t,
+             "want the state after all segments copied, and all else composed");
+      }
+      if (t.source_slot == kOwn && !held[t.from].pieces(what)) {
+        fail("impossible", &t,
+             "of what it is composed, something has not arrived by then");
+      }
+    }
   }
-  for (int place = 1; place < count; ++place) {
-    arrives[place] = std::max(arrives[place], arrives[place - 1]);
-  }
-  for (const Transfer& t : schedule.transfers) {
-    if (t.post_step < arrives[*demand.place(t.block)]) {
-      fail("impossible", &t, "the state before it has not arrived by then");
+  for (Rank rank = 0; rank < schedule.ranks; ++rank) {
+    for (const Composed& what : demand.results(rank)) {
+      if (held[rank].pieces(what)) continue;
+      fail("missing", "transfer",
+           fmt::format("rank {} can't compose {}", rank, text(what)));
     }
   }
 }
@@ -167,16 +179,18 @@ void validate_scan(const Schedule& schedule, const Demand& demand,
   SummaryPlayer player(schedule, demand, strands);
   for (const Transfer& t : schedule.transfers) {
     if (t.action == Action::compose) {
-      fail("impossible", &t, "only a chain composes");
+      fail("impossible", &t, "summaries are composed where they are needed");
     }
   }
   player.play();
   player.check_all_retained();
 }
 
-void validate_scan(const Schedule& schedule, const ChainDemand& demand) {
-  SummaryPlayer(schedule, demand, 1).play();
-  check_order(schedule, demand);
+void validate_scan(const Schedule& schedule, const ScanDemand& demand) {
+  SummaryPlayer player(schedule, demand, demand.strands());
+  player.play();
+  player.check_all_retained();
+  check_composing(schedule, demand);
 }
 
 }  // namespace ringweave::schedule
