@@ -254,6 +254,13 @@ TEST(LinearAttention, BytesSent) {
   };
   EXPECT_THAT(sent("chain"),
               testing::ElementsAre(kState, 2 * kState, 2 * kState, kState));
+  // A quarter of each summary but the last to 3 ranks, with its decay but for
+  // the first; then a quarter of the state before it to each rank but the
+  // first.
+  EXPECT_THAT(
+      sent("sharded_scan"),
+      testing::ElementsAre(8 * kState / 4, (10 * kState + 3 * kDecay) / 4,
+                           (10 * kState + 3 * kDecay) / 4, 8 * kState / 4));
   // Every decay goes to 3 ranks; updates to the ranks above, then below.
   EXPECT_THAT(sent("all_gather"), testing::Each(3 * kDecay + 3 * kState));
 }

@@ -35,9 +35,13 @@ inline constexpr double kExact = 1e-10;
 inline constexpr Decay kDecays[] = {Decay::none, Decay::constant,
                                     Decay::per_head, Decay::per_key};
 inline constexpr int kRanks[] = {1, 2, 3, 4, 5, 7, 8};
-inline const std::vector<std::string> kExchanges = {
-    "chain",           "pipelined_chain:5",     "all_gather",
-    "all_gather:ring", "all_gather:multi_ring", "all_gather:direct"};
+inline const std::vector<std::string> kExchanges = {"chain",
+                                                    "pipelined_chain:5",
+                                                    "sharded_scan",
+                                                    "all_gather",
+                                                    "all_gather:ring",
+                                                    "all_gather:multi_ring",
+                                                    "all_gather:direct"};
 
 struct Heads {
   std::int64_t q = kHeads, k = kHeads, v = kHeads, gates = kHeads;

@@ -157,6 +157,7 @@ const std::vector<SplitNames>& splits() {
       {"contiguous", "direct", "chain"},
       {"zigzag", "ring", "pipelined_chain"},
       {"contiguous", "all_gather", "all_gather:multi_ring"},
+      {"zigzag", "direct", "sharded_scan"},
   };
   return all;
 }

@@ -16,7 +16,7 @@ class BenchExchange(cli.CliTest):
     def test_bytes_bounds_and_predictions(self):
         cases = self.cases("--topology", "mesh:ranks=4",
                            "--strategy", "ring,multi_ring,direct,all_gather")
-        self.assertEqual(len(cases), 8)
+        self.assertEqual(len(cases), 10)
         # Shards that the busiest link carries. In backward gradients are summed on
         # a ring of 2n - 3 steps, and straight to their owners by direct.
         links = {("ring", "forward"): 3, ("ring", "backward"): 5,
@@ -63,13 +63,15 @@ class BenchExchange(cli.CliTest):
 
     def test_states(self):
         cases = self.cases("--topology", "mesh:ranks=4", "--exchange",
-                           "chain,pipelined_chain,all_gather,all_gather:ring",
+                           "chain,pipelined_chain,sharded_scan,all_gather,"
+                           "all_gather:ring",
                            size="--state-bytes")
         self.assertEqual(len(cases), 8)
         for (name, step), case in cases.items():
             # Every rank but the last one's state is needed; on a ring that of
-            # the first rank passes two others.
-            wanted = 3 * SIZE if name == "all_gather:ring" else SIZE
+            # the first rank passes two others. A sharded scan sends a quarter
+            # of a state there and one back.
+            wanted = {"all_gather:ring": 3, "sharded_scan": 0.5}.get(name, 1) * SIZE
             self.assertEqual(case["busiest_link_bytes"], wanted, case)
             # Three links of 1 GB/s lead into each rank.
             self.assertAlmostEqual(case["bound_seconds"], SIZE / 3e9,

@@ -83,7 +83,7 @@ class Figures(PlanTest):
 
     def test_what_can_not_run_yet_is_marked(self):
         for layers, names in ((self.softmax, ["ulysses", "pass_q"]),
-                              (self.linear, ["sharded_scan", "log_step"])):
+                              (self.linear, ["log_step"])):
             for name in names:
                 found = self.named(layers, name)
                 self.assertEqual(found["verdict"], "not executable")

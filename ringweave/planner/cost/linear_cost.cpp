@@ -54,12 +54,15 @@ class ExchangeModel {
     if (kind == "chain" || kind == "pipelined_chain") {
       return chain(exchange.strands(loads_.ranks()));
     }
+    if (kind == "sharded_scan") return sharded_scan();
     return exchange.strategy() ? gather(*exchange.strategy()) : std::nullopt;
   }
 
   /// Of a rank at the peak.
   double buffer_bytes(const schedule::StateExchange& exchange) const {
     const double own = linear_.rank_bytes();
+    // Slices of summaries and of states, own ones and those that arrive.
+    if (kind_of(exchange.name()) == "sharded_scan") return 4 * own;
     return exchange.strategy() ? loads_.ranks() * own : 2 * own;
   }
 
@@ -67,14 +70,6 @@ class ExchangeModel {
     return {stages_.summary + std::max(exchange, stages_.within) +
                 stages_.correction,
             stages_.all(), (load * bytes).bytes, load.seconds() * bytes};
-  }
-
-  // All to all of slices of the heads' summaries, a scan, and back.
-  PassCost sharded_scan() const {
-    const int n = loads_.ranks();
-    const Load all = loads_.pairs(n);
-    const double bytes = linear_.rank_bytes() / n;
-    return overlapped(2 * hop(all, bytes, n - 1), all, 2 * bytes);
   }
 
   // Composed states to the rank 2^i further on.
@@ -128,6 +123,14 @@ class ExchangeModel {
     return cost;
   }
 
+  // All to all of slices of the heads' summaries, a scan, and back.
+  PassCost sharded_scan() const {
+    const int n = loads_.ranks();
+    const Load all = loads_.pairs(n);
+    const double bytes = linear_.rank_bytes() / n;
+    return overlapped(2 * hop(all, bytes, n - 1), all, 2 * bytes);
+  }
+
   Load one_route() const { return loads_.shift(1, loads_.ranks()); }
 
   const LinearCase& linear_;
@@ -170,8 +173,6 @@ std::vector<ExchangeCost> exchange_costs(
     }
     costs.push_back(std::move(cost));
   }
-  costs.push_back({"sharded_scan", false, forward.sharded_scan(),
-                   backward.sharded_scan(), 2 * linear.rank_bytes()});
   costs.push_back({"log_step", false, forward.log_step(), backward.log_step(),
                    2 * linear.rank_bytes()});
   return costs;

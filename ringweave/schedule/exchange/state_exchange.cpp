@@ -13,6 +13,7 @@ std::vector<StateExchangeKind>& kinds() {
   static std::vector<StateExchangeKind> all = {
       chain(),
       pipelined_chain(),
+      sharded_scan(),
       all_gather(),
   };
   return all;

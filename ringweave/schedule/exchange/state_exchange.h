@@ -65,7 +65,7 @@ struct StateExchangeKind {
 inline constexpr const char* kDefaultStateExchange = "all_gather";
 
 /// "chain"; "pipelined_chain" (8 strands), "pipelined_chain:16", …;
-/// "all_gather" (direct, one strand), "all_gather:ring",
+/// "sharded_scan"; "all_gather" (direct, one strand), "all_gather:ring",
 /// "all_gather:multi_ring", "all_gather:direct", …
 StateExchangePtr state_exchange_from_name(const std::string& name);
 
@@ -83,6 +83,7 @@ void check_no_parameters(const std::string& kind,
 /// The kinds of this folder, each in the file of its name.
 StateExchangeKind chain();
 StateExchangeKind pipelined_chain();
+StateExchangeKind sharded_scan();
 StateExchangeKind all_gather();
 
 }  // namespace ringweave::schedule

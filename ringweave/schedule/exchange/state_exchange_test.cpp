@@ -17,6 +17,7 @@ const std::vector<std::string> kNames = {
     "chain",
     "pipelined_chain",
     "pipelined_chain:3",
+    "sharded_scan",
     "all_gather",
     "all_gather:ring",
     "all_gather:multi_ring",
@@ -57,7 +58,7 @@ TEST(StateExchange, NamesAreReadBack) {
   for (const char* name :
        {"ring", "", "chain:ring", "all_gather:", "all_gather:rings",
         "all_gather:chain", "pipelined_chain:0", "pipelined_chain:x",
-        "pipelined_chain:4097"}) {
+        "pipelined_chain:4097", "sharded_scan:2"}) {
     EXPECT_THROW(state_exchange_from_name(name), InvalidArgument) << name;
   }
 }
@@ -201,6 +202,52 @@ TEST(StateExchange, ChainsReceiveAStatePerSegmentButTheFirst) {
         }
       }
     }
+  }
+}
+
+/// Each rank gets its n-th part of the other ranks' summaries, but for the
+/// last one, and of the first one's decay, which nobody needs; then the other
+/// ranks' parts of the states before its segments.
+TEST(StateExchange, ShardedScanReceivesSlicesOfSummariesAndOfStates) {
+  for (const int ranks : {2, 4, 8}) {
+    for (const bool zigzag : {false, true}) {
+      const int last = zigzag ? 2 * ranks - 2 : ranks - 1;
+      for (const Pass pass : {Pass::forward, Pass::backward}) {
+        const auto got = received("sharded_scan", ranks, zigzag, pass);
+        for (Rank rank = 0; rank < ranks; ++rank) {
+          std::int64_t want = 0;
+          for (Rank owner = 0; owner < ranks; ++owner) {
+            for (auto place : places_of(owner, ranks, zigzag)) {
+              if (pass == Pass::backward) place = last - place;
+              if (owner == rank) {
+                if (place > 0) want += kUpdate * (ranks - 1) / ranks;
+                continue;
+              }
+              if (place < last) want += kUpdate / ranks;
+              if (place < last && place > 0 && pass == Pass::forward) {
+                want += kDecays / ranks;
+              }
+            }
+          }
+          EXPECT_EQ(got[rank], want) << ranks << " ranks, rank " << rank;
+        }
+      }
+    }
+  }
+}
+
+/// A decay per head, of which slices of rows share one.
+TEST(StateExchange, SlicesOfRowsThatShareADecayGetItAll) {
+  StateDemand states = demand_of(4, Pass::forward, true, true);
+  states.summary = {.rows = 15, .width = 2, .decays = 3};
+  const auto exchange = state_exchange_from_name("sharded_scan");
+  const auto demand = exchange->scan(states);
+  EXPECT_NO_THROW(
+      validate_scan(exchange->schedule(states, std::nullopt), *demand));
+  // Rows 0 … 3, 4 … 7, 8 … 11 and 12 … 14, of which five share a number.
+  const std::vector<Range> want = {{0, 1}, {0, 2}, {1, 3}, {2, 3}};
+  for (int slice = 0; slice < 4; ++slice) {
+    EXPECT_EQ(demand->decays(slice), want[slice]) << slice;
   }
 }
 
