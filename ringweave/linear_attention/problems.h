@@ -38,6 +38,7 @@ inline constexpr int kRanks[] = {1, 2, 3, 4, 5, 7, 8};
 inline const std::vector<std::string> kExchanges = {"chain",
                                                     "pipelined_chain:5",
                                                     "sharded_scan",
+                                                    "log_step",
                                                     "all_gather",
                                                     "all_gather:ring",
                                                     "all_gather:multi_ring",

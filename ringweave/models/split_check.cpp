@@ -158,6 +158,7 @@ const std::vector<SplitNames>& splits() {
       {"zigzag", "ring", "pipelined_chain"},
       {"contiguous", "all_gather", "all_gather:multi_ring"},
       {"zigzag", "direct", "sharded_scan"},
+      {"zigzag", "ring_reverse", "log_step"},
   };
   return all;
 }

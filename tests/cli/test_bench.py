@@ -91,7 +91,8 @@ class Bench(cli.CliTest):
                               "backward")
 
     def test_linear(self):
-        names = ["chain", "pipelined_chain", "sharded_scan", "all_gather",
+        names = ["chain", "pipelined_chain", "sharded_scan", "log_step",
+                 "all_gather",
                  "all_gather:ring"]
         for decay in ("none", "constant", "per_head", "per_key"):
             got = self.results("bench", "linear", "--json", "--ranks", 3,

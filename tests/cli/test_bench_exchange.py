@@ -16,7 +16,7 @@ class BenchExchange(cli.CliTest):
     def test_bytes_bounds_and_predictions(self):
         cases = self.cases("--topology", "mesh:ranks=4",
                            "--strategy", "ring,multi_ring,direct,all_gather")
-        self.assertEqual(len(cases), 10)
+        self.assertEqual(len(cases), 12)
         # Shards that the busiest link carries. In backward gradients are summed on
         # a ring of 2n - 3 steps, and straight to their owners by direct.
         links = {("ring", "forward"): 3, ("ring", "backward"): 5,
@@ -63,7 +63,7 @@ class BenchExchange(cli.CliTest):
 
     def test_states(self):
         cases = self.cases("--topology", "mesh:ranks=4", "--exchange",
-                           "chain,pipelined_chain,sharded_scan,all_gather,"
+                           "chain,pipelined_chain,sharded_scan,log_step,all_gather,"
                            "all_gather:ring",
                            size="--state-bytes")
         self.assertEqual(len(cases), 8)

@@ -84,7 +84,7 @@ def plain_linear(q, k, v, g):
 layout = ringweave.layout("zigzag", tokens, ranks)
 inputs = [make(2, tokens, heads, dim) for _ in range(3)]
 inputs.append(-make(2, tokens, heads).abs())
-for exchange in ("chain", "all_gather"):
+for exchange in ("chain", "sharded_scan", "log_step", "all_gather"):
     compare(exchange,
             lambda q, k, v, g: ringweave.linear_attention(
                 q, k, v, gates=g, layout=layout, exchange=exchange),

@@ -320,7 +320,9 @@ class Program:
         decay = self.random.choice(("none", "constant", "per_head", "per_key"))
         layout = self.layout(ranks, tokens, runs_only=True)
         mask, truth = self.mask(tokens, linear=True, gated=decay != "none")
-        exchange = self.random.choice(("chain", "all_gather", "all_gather:ring"))
+        exchange = self.random.choice(
+            ("chain", "pipelined_chain:3", "sharded_scan", "log_step", "all_gather",
+             "all_gather:ring"))
         scale = self.random.choice((1.0, 0.3, -0.7, 0.0))
         wants_state = self.random.random() < 0.5
         self.say(f"linear over {members}: {batch} {tokens} {heads} {states} "

@@ -206,7 +206,8 @@ void add_bench_exchange(CLI::App& bench, Context& context) {
   CLI::Option* exchange = command->add_option(
       "--exchange", options->exchange_list,
       "Let states of linear layers travel instead, with commas: chain, "
-      "pipelined_chain, sharded_scan, all_gather, all_gather:multi_ring, ...");
+      "pipelined_chain, sharded_scan, log_step, all_gather, "
+      "all_gather:multi_ring, ...");
   exchange->type_name("NAME,...")->excludes(strategy)->excludes(shards);
   sizes("--state-bytes", options->state_bytes,
         "Bytes of one state, with commas", "1048576")

@@ -208,11 +208,12 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
                    "with --plan: its layers'")
       ->check(one_of(schedule::decay_names()))
       ->default_str(kDecay);
-  CLI::Option* exchange = command->add_option(
-      "--exchange", bench->exchange_list,
-      "How states travel, with commas: chain, "
-      "pipelined_chain, pipelined_chain:16, sharded_scan, all_gather, "
-      "all_gather:ring, ...");
+  CLI::Option* exchange =
+      command->add_option("--exchange", bench->exchange_list,
+                          "How states travel, with commas: chain, "
+                          "pipelined_chain, pipelined_chain:16, sharded_scan, "
+                          "log_step, all_gather, "
+                          "all_gather:ring, ...");
   exchange->type_name("NAME,...")->capture_default_str();
   command
       ->add_option("--plan", bench->plan_file,

@@ -1,6 +1,7 @@
 #include "ringweave/planner/cost/linear_cost.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -55,14 +56,18 @@ class ExchangeModel {
       return chain(exchange.strands(loads_.ranks()));
     }
     if (kind == "sharded_scan") return sharded_scan();
+    if (kind == "log_step") return log_step();
     return exchange.strategy() ? gather(*exchange.strategy()) : std::nullopt;
   }
 
   /// Of a rank at the peak.
   double buffer_bytes(const schedule::StateExchange& exchange) const {
     const double own = linear_.rank_bytes();
+    const std::string kind = kind_of(exchange.name());
     // Slices of summaries and of states, own ones and those that arrive.
-    if (kind_of(exchange.name()) == "sharded_scan") return 4 * own;
+    if (kind == "sharded_scan") return 4 * own;
+    // What is sent and what arrives in each round.
+    if (kind == "log_step") return 2 * rounds() * own;
     return exchange.strategy() ? loads_.ranks() * own : 2 * own;
   }
 
@@ -70,19 +75,6 @@ class ExchangeModel {
     return {stages_.summary + std::max(exchange, stages_.within) +
                 stages_.correction,
             stages_.all(), (load * bytes).bytes, load.seconds() * bytes};
-  }
-
-  // Composed states to the rank 2^i further on.
-  PassCost log_step() const {
-    const int n = loads_.ranks();
-    double exchange = 0;
-    Load load;
-    for (int distance = 1; distance < n; distance *= 2) {
-      const Load shift = loads_.shift(distance, n);
-      exchange += hop(shift, linear_.rank_bytes());
-      load += shift;
-    }
-    return overlapped(exchange, load, linear_.rank_bytes());
   }
 
  private:
@@ -131,6 +123,23 @@ class ExchangeModel {
     return overlapped(2 * hop(all, bytes, n - 1), all, 2 * bytes);
   }
 
+  int rounds() const {
+    return std::bit_width(static_cast<unsigned>(loads_.ranks()) - 1);
+  }
+
+  // Composed states to the rank 2^i further on.
+  PassCost log_step() const {
+    const int n = loads_.ranks();
+    double exchange = 0;
+    Load load;
+    for (int distance = 1; distance < n; distance *= 2) {
+      const Load shift = loads_.shift(distance, n);
+      exchange += hop(shift, linear_.rank_bytes());
+      load += shift;
+    }
+    return overlapped(exchange, load, linear_.rank_bytes());
+  }
+
   Load one_route() const { return loads_.shift(1, loads_.ranks()); }
 
   const LinearCase& linear_;
@@ -173,8 +182,6 @@ std::vector<ExchangeCost> exchange_costs(
     }
     costs.push_back(std::move(cost));
   }
-  costs.push_back({"log_step", false, forward.log_step(), backward.log_step(),
-                   2 * linear.rank_bytes()});
   return costs;
 }
 

@@ -11,10 +11,7 @@ namespace {
 /// One line per kind.
 std::vector<StateExchangeKind>& kinds() {
   static std::vector<StateExchangeKind> all = {
-      chain(),
-      pipelined_chain(),
-      sharded_scan(),
-      all_gather(),
+      chain(), pipelined_chain(), sharded_scan(), log_step(), all_gather(),
   };
   return all;
 }

@@ -65,8 +65,8 @@ struct StateExchangeKind {
 inline constexpr const char* kDefaultStateExchange = "all_gather";
 
 /// "chain"; "pipelined_chain" (8 strands), "pipelined_chain:16", …;
-/// "sharded_scan"; "all_gather" (direct, one strand), "all_gather:ring",
-/// "all_gather:multi_ring", "all_gather:direct", …
+/// "sharded_scan"; "log_step"; "all_gather" (direct, one strand),
+/// "all_gather:ring", "all_gather:multi_ring", "all_gather:direct", …
 StateExchangePtr state_exchange_from_name(const std::string& name);
 
 /// The candidates of all kinds.
@@ -84,6 +84,7 @@ void check_no_parameters(const std::string& kind,
 StateExchangeKind chain();
 StateExchangeKind pipelined_chain();
 StateExchangeKind sharded_scan();
+StateExchangeKind log_step();
 StateExchangeKind all_gather();
 
 }  // namespace ringweave::schedule

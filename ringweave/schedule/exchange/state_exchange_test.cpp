@@ -18,6 +18,7 @@ const std::vector<std::string> kNames = {
     "pipelined_chain",
     "pipelined_chain:3",
     "sharded_scan",
+    "log_step",
     "all_gather",
     "all_gather:ring",
     "all_gather:multi_ring",
@@ -58,7 +59,7 @@ TEST(StateExchange, NamesAreReadBack) {
   for (const char* name :
        {"ring", "", "chain:ring", "all_gather:", "all_gather:rings",
         "all_gather:chain", "pipelined_chain:0", "pipelined_chain:x",
-        "pipelined_chain:4097", "sharded_scan:2"}) {
+        "pipelined_chain:4097", "sharded_scan:2", "log_step:2"}) {
     EXPECT_THROW(state_exchange_from_name(name), InvalidArgument) << name;
   }
 }
@@ -233,6 +234,50 @@ TEST(StateExchange, ShardedScanReceivesSlicesOfSummariesAndOfStates) {
         }
       }
     }
+  }
+}
+
+/// In round i each segment gets the segments p - 2^(i+1) + 1 … p - 2^i, with
+/// their decay unless they reach back to the first one.
+TEST(StateExchange, LogStepReceivesComposedSegmentsInEachRound) {
+  for (const int ranks : {2, 4, 8}) {
+    for (const bool zigzag : {false, true}) {
+      const int last = zigzag ? 2 * ranks - 2 : ranks - 1;
+      std::vector<Rank> holders(last + 1);
+      for (Rank rank = 0; rank < ranks; ++rank) {
+        for (const auto place : places_of(rank, ranks, zigzag)) {
+          holders[place] = rank;
+        }
+      }
+      for (const Pass pass : {Pass::forward, Pass::backward}) {
+        if (pass == Pass::backward) std::ranges::reverse(holders);
+        std::vector<std::int64_t> want(ranks);
+        for (int place = 0; place <= last; ++place) {
+          for (int distance = 1; distance <= place; distance *= 2) {
+            if (holders[place - distance] == holders[place]) continue;
+            want[holders[place]] += kUpdate;
+            if (place >= 2 * distance) want[holders[place]] += kDecays;
+          }
+        }
+        EXPECT_EQ(received("log_step", ranks, zigzag, pass), want)
+            << ranks << " ranks";
+      }
+    }
+  }
+}
+
+TEST(StateExchange, LogStepTakesLogarithmicallyManySteps) {
+  for (const auto& [ranks, steps] :
+       {std::pair{1, 1}, {2, 2}, {3, 3}, {4, 3}, {5, 4}, {8, 4}, {9, 5}}) {
+    StateDemand states{.ranks = ranks, .segments = {}};
+    for (Rank rank = 0; rank < ranks; ++rank) {
+      states.segments.push_back({rank, 0});
+    }
+    // The last step only waits, or sends the state after all segments.
+    EXPECT_EQ(state_exchange_from_name("log_step")
+                  ->schedule(states, std::nullopt)
+                  .steps,
+              steps);
   }
 }
 
