@@ -46,8 +46,11 @@ TEST(LinearAttention, EveryLayout) {
     const Everything want = by_recurrence(p);
     for (const int ranks : {2, 5}) {
       for (const Layout& layout : layouts(37, ranks)) {
-        check(p, want, layout, "chain");
-        check(p, want, layout, "all_gather");
+        for (const char* exchange :
+             {"chain", "pipelined_chain:5", "sharded_scan", "log_step",
+              "all_gather"}) {
+          check(p, want, layout, exchange);
+        }
       }
     }
   }

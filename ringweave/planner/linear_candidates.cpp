@@ -1,6 +1,7 @@
 #include "ringweave/planner/linear_candidates.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -31,16 +32,26 @@ bool states_travel(const std::vector<schedule::Segment>& segments,
 }
 
 Candidate candidate_of(ExchangeCost cost, double own_bytes) {
-  Candidate candidate{
-      .name = std::move(cost.name),
-      .verdict = cost.executable ? Verdict::slower : Verdict::not_executable,
-      .reason = cost.why_not,
-      .forward = std::move(cost.forward),
-      .backward = std::move(cost.backward),
-      .memory_bytes = own_bytes + cost.buffer_bytes,
-      .by_formula = true};
+  Candidate candidate{.name = std::move(cost.name),
+                      .reason = cost.why_not,
+                      .forward = std::move(cost.forward),
+                      .backward = std::move(cost.backward),
+                      .memory_bytes = own_bytes + cost.buffer_bytes,
+                      .by_formula = true};
   if (!cost.why_not.empty()) candidate.verdict = Verdict::impossible;
   return candidate;
+}
+
+/// Pipelined chains differ in their strands alone: leaves the fastest.
+void keep_one_pipelined_chain(std::vector<Candidate>& candidates) {
+  const auto others =
+      std::ranges::stable_partition(candidates, [](const Candidate& candidate) {
+        return !candidate.name.starts_with("pipelined_chain");
+      });
+  if (others.empty()) return;
+  const auto best = std::ranges::min_element(others, {}, &Candidate::seconds);
+  std::iter_swap(others.begin(), best);
+  candidates.erase(std::next(others.begin()), candidates.end());
 }
 
 }  // namespace
@@ -55,6 +66,7 @@ LayerPlan linear_candidates(const PlanRequest& request,
       .shape = shape,
       .tokens = longest_shard(request.layout),
       .segments = most_of_a_rank(segments, request.layout.ranks()),
+      .places = static_cast<int>(segments.size()),
       .message_overhead_seconds = request.message_overhead_seconds};
   const Loads& loads = machine.loads();
   const double in = states_travel(segments, request.mask)
@@ -70,6 +82,7 @@ LayerPlan linear_candidates(const PlanRequest& request,
                       loads, request.device)) {
     plan.candidates.push_back(candidate_of(std::move(cost), plan.own_bytes));
   }
+  keep_one_pipelined_chain(plan.candidates);
   return plan;
 }
 

@@ -7,18 +7,22 @@
 namespace ringweave::planner {
 namespace {
 
+PlanRequest request_of(const schedule::Layout& layout,
+                       const schedule::Mask& mask) {
+  return {.machine = load_machine("mesh:ranks=4,rate=1e9"),
+          .shape = {.layers = 1,
+                    .pattern = "L",
+                    .heads = 8,
+                    .kv_heads = 8,
+                    .head_dim = 64},
+          .layout = layout,
+          .mask = mask,
+          .device = load_device("h100")};
+}
+
 LayerPlan linear_plan(const schedule::Layout& layout,
                       const schedule::Mask& mask) {
-  return make_plan({.machine = load_machine("mesh:ranks=4,rate=1e9"),
-                    .shape = {.layers = 1,
-                              .pattern = "L",
-                              .heads = 8,
-                              .kv_heads = 8,
-                              .head_dim = 64},
-                    .layout = layout,
-                    .mask = mask,
-                    .device = load_device("h100")})
-      .linear;
+  return make_plan(request_of(layout, mask)).linear;
 }
 
 // 8 heads of 64 x 64 fp32 numbers over 3 links of 1e9 B/s.
@@ -39,6 +43,27 @@ TEST(LinearCandidates, BoundOfOneStateIntoTheBestConnectedRank) {
       }
     }
   }
+}
+
+/// 7 segments, so 6 hops, of which strands of a state follow each other.
+TEST(LinearCandidates, ThePipelinedChainWithTheBestStrands) {
+  const auto pipelined = [](double overhead) {
+    PlanRequest request =
+        request_of(schedule::Layout::zigzag(400, 4), schedule::Mask::causal());
+    request.message_overhead_seconds = overhead;
+    std::vector<Candidate> found;
+    for (const Candidate& c : make_plan(request).linear.candidates) {
+      if (c.name.starts_with("pipelined_chain")) found.push_back(c);
+    }
+    EXPECT_EQ(found.size(), 1u);
+    return found.at(0);
+  };
+  EXPECT_EQ(pipelined(0).name, "pipelined_chain:64");
+  EXPECT_EQ(pipelined(1).name, "pipelined_chain:2");
+  // 8 heads of 64 x 64 fp32 numbers over one link of 1e9 B/s.
+  const double state = 8 * 64 * 64 * 4 / 1e9;
+  EXPECT_NEAR(pipelined(0).forward.seconds, (6 + 63) / 64.0 * state,
+              0.01 * state);
 }
 
 TEST(LinearCandidates, NoStateWhereEverySegmentStartsADocument) {

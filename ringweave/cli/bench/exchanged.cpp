@@ -177,6 +177,7 @@ class States final : public Exchanged {
     planner::LinearCase layer;
     layer.shape.type = ElementType::float32;
     layer.shape.state = {1, states_.summary.rows, states_.summary.width};
+    layer.places = static_cast<int>(states_.segments.size());
     return layer;
   }
 

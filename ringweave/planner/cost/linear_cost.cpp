@@ -47,7 +47,8 @@ class ExchangeModel {
                 const Device& device, bool backward)
       : linear_(linear),
         loads_(loads),
-        stages_(stages(linear, device, backward)) {}
+        stages_(stages(linear, device, backward)),
+        brought_(backward ? 0 : linear.decay_bytes()) {}
 
   /// nullopt: there is no formula.
   std::optional<PassCost> pass(const schedule::StateExchange& exchange) const {
@@ -83,27 +84,27 @@ class ExchangeModel {
            load.seconds() * bytes;
   }
 
-  // One state per hop; a hop waits for the one before, all but the first also
+  // One strand per hop; a hop waits for the one before, all but the first also
   // for the work within the chunks.
-  PassCost chain(int pieces) const {
-    const int n = loads_.ranks();
-    const double hops = n * linear_.segments - 1;
+  PassCost chain(int strands) const {
+    const double hops = linear_.places - 1;
+    if (hops < 1) return overlapped(0, {}, 0);
     // One message at a time uses one route; the slowest stands for all.
-    const double bytes = linear_.summary_bytes() / pieces;
-    const double piece_hop = hop(one_route(), bytes);
-    const double rest = (hops - 1 + pieces - 1) * piece_hop;
+    const Load route = loads_.shift(1, loads_.ranks());
+    const double strand_hop = hop(route, linear_.state_bytes() / strands);
+    const double rest = (hops - 1 + strands - 1) * strand_hop;
     PassCost cost;
-    cost.seconds = stages_.summary + std::max(piece_hop, stages_.within) +
-                   std::max(rest, 0.0) + stages_.correction;
+    cost.seconds = stages_.summary + std::max(strand_hop, stages_.within) +
+                   rest + stages_.correction;
     cost.compute_seconds = stages_.all();
-    const Load load = loads_.shift(1, n) * (linear_.summary_bytes() * hops / n);
+    const Load load = route * (linear_.state_bytes() * hops / loads_.ranks());
     cost.bytes = load.bytes;
     cost.link_seconds = load.seconds();
     return cost;
   }
 
   std::optional<PassCost> gather(const schedule::Strategy& strategy) const {
-    const double bytes = linear_.rank_bytes();
+    const double bytes = linear_.segments * (linear_.state_bytes() + brought_);
     const BalancedPass pass{
         .kv_bytes = bytes,
         .message_overhead_seconds = linear_.message_overhead_seconds};
@@ -115,43 +116,58 @@ class ExchangeModel {
     return cost;
   }
 
-  // All to all of slices of the heads' summaries, a scan, and back.
+  // All to all of slices of summaries, a scan, and slices of states back.
   PassCost sharded_scan() const {
     const int n = loads_.ranks();
     const Load all = loads_.pairs(n);
-    const double bytes = linear_.rank_bytes() / n;
-    return overlapped(2 * hop(all, bytes, n - 1), all, 2 * bytes);
+    const double back = linear_.segments * linear_.state_bytes() / n;
+    const double there = back + linear_.segments * brought_ / n;
+    return overlapped(hop(all, there, n - 1) + hop(all, back, n - 1), all,
+                      there + back);
+  }
+
+  // Composed segments to the one 2^i further on.
+  PassCost log_step() const {
+    double exchange = 0;
+    Load all;
+    for (int round = 0; round < rounds(); ++round) {
+      const Load load = log_step_load(1 << round);
+      exchange += hop(load, linear_.summary_bytes(), linear_.segments);
+      all += load;
+    }
+    return overlapped(exchange, all, linear_.summary_bytes());
   }
 
   int rounds() const {
-    return std::bit_width(static_cast<unsigned>(loads_.ranks()) - 1);
+    return std::bit_width(
+        static_cast<unsigned>(std::max(linear_.places, 1) - 1));
   }
 
-  // Composed states to the rank 2^i further on.
-  PassCost log_step() const {
+  // Zigzag: places n and later go the other way round. What passes the turn
+  // crosses the machine.
+  Load log_step_load(int distance) const {
     const int n = loads_.ranks();
-    double exchange = 0;
-    Load load;
-    for (int distance = 1; distance < n; distance *= 2) {
-      const Load shift = loads_.shift(distance, n);
-      exchange += hop(shift, linear_.rank_bytes());
-      load += shift;
-    }
-    return overlapped(exchange, load, linear_.rank_bytes());
+    const int back = linear_.segments / 2;
+    if (distance >= n) return loads_.shift(n / 2, n) * std::max(back, 1);
+    Load load = loads_.shift(distance, n) * (linear_.segments - back);
+    if (back > 0) load += loads_.shift(n - distance, n) * back;
+    return load;
   }
-
-  Load one_route() const { return loads_.shift(1, loads_.ranks()); }
 
   const LinearCase& linear_;
   const Loads& loads_;
   Stages stages_;
+  double brought_;  // of a decay that travels with an update, in bytes
 };
 
 }  // namespace
 
-double LinearCase::summary_bytes() const {
-  return static_cast<double>((shape.state_numbers() + shape.decay_numbers()) *
-                             shape.sum_bytes());
+double LinearCase::state_bytes() const {
+  return static_cast<double>(shape.state_numbers() * shape.sum_bytes());
+}
+
+double LinearCase::decay_bytes() const {
+  return static_cast<double>(shape.decay_numbers() * shape.sum_bytes());
 }
 
 std::vector<ExchangeCost> exchange_costs(
@@ -163,7 +179,7 @@ std::vector<ExchangeCost> exchange_costs(
   const int n = loads.ranks();
   std::vector<ExchangeCost> costs;
   if (n == 1) {
-    costs.push_back({schedule::kDefaultStateExchange, true,
+    costs.push_back({schedule::kDefaultStateExchange,
                      forward.overlapped(0, {}, 0),
                      backward.overlapped(0, {}, 0), 0});
     return costs;
@@ -188,10 +204,8 @@ std::vector<ExchangeCost> exchange_costs(
 double linear_bound(const LinearCase& linear, const Device& device,
                     double in_bytes_per_second, bool backward) {
   const Stages all = stages(linear, device, backward);
-  const auto state = static_cast<double>(linear.shape.state_numbers() *
-                                         linear.shape.sum_bytes());
   // The state that arrives first is of the correction only.
-  return std::max(all.all(), state / in_bytes_per_second);
+  return std::max(all.all(), linear.state_bytes() / in_bytes_per_second);
 }
 
 }  // namespace ringweave::planner

@@ -1,5 +1,4 @@
-// Predicts how long a linear layer's exchange of states takes, by formula, for
-// every way; those that no code here runs yet are marked.
+// Predicts how long a linear layer's exchange of states takes, by formula.
 #pragma once
 
 #include <optional>
@@ -18,25 +17,28 @@ struct LinearCase {
   ModelShape shape;
   std::int64_t tokens = 0;  ///< of the longest shard
   int segments = 1;         ///< the most of a rank (layout.h, Segment)
+  int places = 1;           ///< segments of all ranks
   double message_overhead_seconds = 0;
 
-  /// Of one segment's summary in bytes, and what all of a rank's weigh.
-  double summary_bytes() const;
+  /// Of one segment in bytes: its update, or a state; its decay, as far as that
+  /// travels; both; and both of all of a rank's.
+  double state_bytes() const;
+  double decay_bytes() const;
+  double summary_bytes() const { return state_bytes() + decay_bytes(); }
   double rank_bytes() const { return segments * summary_bytes(); }
 };
 
 struct ExchangeCost {
   std::string name;  ///< "chain", "all_gather:direct:1", …
-  bool executable = true;
   PassCost forward;
   PassCost backward;
   double buffer_bytes = 0;   ///< of a rank, at the peak
   std::string why_not = {};  ///< not empty: impossible, and nothing above holds
 };
 
-/// Of `exchanges` that have a formula, which are those of schedule/exchange/;
-/// then of the modelled ones. As they are run: every segment's summary travels, also where documents
-/// start so that nobody needs it.
+/// Of `exchanges` that have a formula, which are those of schedule/exchange/.
+/// As they are run: every segment's summary travels, also where documents start
+/// so that nobody needs it.
 ///
 /// A pass is: summaries, then the output within chunks while states travel,
 /// then the correction by the incoming state. Only the chain's first hop hides.

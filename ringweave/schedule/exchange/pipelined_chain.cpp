@@ -57,7 +57,11 @@ StateExchangePtr make(const std::string& parameters) {
 
 StateExchangeKind pipelined_chain() {
   return {.name = kName, .make = make, .candidates = [](int) {
-            return std::vector<StateExchangePtr>{make({})};
+            std::vector<StateExchangePtr> all;
+            for (const int strands : {2, 4, 8, 16, 32, 64}) {
+              all.push_back(std::make_shared<PipelinedChain>(strands));
+            }
+            return all;
           }};
 }
 
