@@ -62,11 +62,11 @@ TrainConfig config_of_checkpoint(const std::string& folder) {
 
 ModelSource find_model(const std::string& path) {
   if (const auto checkpoint = checkpoint::find_checkpoint(path)) {
-    TrainConfig run = config_of_checkpoint(*checkpoint);
+    const TrainConfig run = config_of_checkpoint(*checkpoint);
     return {.folder = *checkpoint,
             .file = state_file(*checkpoint),
             .model = run.model,
-            .run = std::move(run)};
+            .run = run};
   }
   const std::string file = path + "/" + kFile;
   std::error_code error;
