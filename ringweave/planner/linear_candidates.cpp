@@ -44,14 +44,18 @@ Candidate candidate_of(ExchangeCost cost, double own_bytes) {
 
 /// Pipelined chains differ in their strands alone: leaves the fastest.
 void keep_one_pipelined_chain(std::vector<Candidate>& candidates) {
-  const auto others =
-      std::ranges::stable_partition(candidates, [](const Candidate& candidate) {
+  // With iterators: clang 14 can't read libstdc++'s subranges.
+  const auto chains = std::stable_partition(
+      candidates.begin(), candidates.end(), [](const Candidate& candidate) {
         return !candidate.name.starts_with("pipelined_chain");
       });
-  if (others.empty()) return;
-  const auto best = std::ranges::min_element(others, {}, &Candidate::seconds);
-  std::iter_swap(others.begin(), best);
-  candidates.erase(std::next(others.begin()), candidates.end());
+  if (chains == candidates.end()) return;
+  const auto best = std::min_element(
+      chains, candidates.end(), [](const Candidate& a, const Candidate& b) {
+        return a.seconds() < b.seconds();
+      });
+  std::iter_swap(chains, best);
+  candidates.erase(std::next(chains), candidates.end());
 }
 
 }  // namespace

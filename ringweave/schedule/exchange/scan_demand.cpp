@@ -89,9 +89,10 @@ std::vector<Holdings::Piece> Holdings::starting_at(const Composed& what) const {
   const auto found = held_.find({slice, decay, places.begin});
   std::vector<Piece> all;
   if (found != held_.end()) {
-    std::ranges::copy_if(
-        found->second, std::back_inserter(all),
-        [&](const Piece& piece) { return piece.places.end <= places.end; });
+    std::ranges::copy_if(found->second, std::back_inserter(all),
+                         [&](const Piece& piece) {
+                           return piece.places.end <= what.places.end;
+                         });
   }
   const auto place = static_cast<int>(places.begin);
   if (decay ? demand_.knows_decay(rank_, place, slice)
