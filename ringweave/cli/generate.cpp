@@ -50,6 +50,7 @@ struct GenerateFlags {
   std::string softmax = config::ParallelConfig().softmax;
   std::string linear = config::ParallelConfig().linear;
   std::string compute;
+  std::int64_t seed = 0;
   int threads = 0;
   std::string load_cache;
   std::string save_cache;
@@ -229,6 +230,28 @@ void generate_job(const GenerateFlags& flags, const Work& work,
   });
 }
 
+/// Bytes of the weights and of the keys of all sequences, in this process.
+double least_memory(const Work& work, const Context& context) {
+  const config::ModelConfig& model = work.folder->model();
+  double tokens = 0;
+  for (const Request& request : work.requests) {
+    for (const generate::Tokens& prompt : request.prompts) {
+      tokens += static_cast<double>(prompt.size()) +
+                static_cast<double>(work.options.max_tokens);
+    }
+  }
+  double unlimited = 0;  // layers that see all tokens
+  for (std::int64_t i = 0; i < model.layers; ++i) {
+    if (!model.is_linear(i) && model.sliding_window(i) == 0) ++unlimited;
+  }
+  const double keys = tokens * unlimited * 2 *
+                      static_cast<double>(model.kv_heads * model.head_dim *
+                                          element_bytes(work.compute));
+  return config::weight_count(model) *
+             static_cast<double>(element_bytes(accumulate_type(work.compute))) +
+         keys * context.engine.ranks_here(work.ranks) / work.ranks;
+}
+
 Work make_work(const GenerateFlags& flags, const Context& context) {
   Work work;
   work.folder = std::make_shared<const weights::ModelFolder>(flags.checkpoint);
@@ -262,14 +285,16 @@ Work make_work(const GenerateFlags& flags, const Context& context) {
             work.requests.size(), flags.load_cache, before.size());
   }
   check(model, work.requests, work.options, before);
-  require_memory(
-      config::weight_count(model) *
-          static_cast<double>(element_bytes(accumulate_type(work.compute))),
-      "[generate] got a model");
+  require_memory(least_memory(work, context), "[generate] got a model");
   return work;
 }
 
 void prepare(const std::shared_ptr<GenerateFlags>& flags, Context& context) {
+  require(flags->seed >= 0, "[seed] got {}; want 0 or more", flags->seed);
+  require(flags->threads >= 0,
+          "[threads] got {}; want at least 1, or 0 for cores / ranks",
+          flags->threads);
+  flags->options.sampling.seed = static_cast<std::uint64_t>(flags->seed);
   require(!(flags->json && flags->json_lines),
           "[generate] got --json and --json-lines; want one of them");
   const auto work = std::make_shared<const Work>(make_work(*flags, context));
@@ -342,7 +367,7 @@ void add_generate(CLI::App& app, Context& context) {
                    "probability (1)")
       ->type_name("P");
   command
-      ->add_option("--seed", sampling.seed,
+      ->add_option("--seed", flags->seed,
                    "Of the draws, which depend on it and on a token's place "
                    "alone (0)")
       ->type_name("N");
