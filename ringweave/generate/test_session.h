@@ -20,19 +20,9 @@ namespace ringweave::generate::test {
 
 inline config::ModelConfig tiny(const std::string& kind,
                                 const std::string& pattern) {
-  config::ModelConfig config;
+  config::ModelConfig config = models::test::tiny(kind, pattern);
   config.vocab_size = 13;
-  config.hidden = 12;
-  config.intermediate = 10;
   config.layers = 3;
-  config.heads = 4;
-  config.kv_heads = 2;
-  config.head_dim = 6;
-  config.pattern = pattern;
-  config.linear = config::LinearConfig(kind);
-  if (kind == "gla") config.linear.set("gate_rank", 3);
-  if (kind == "based" || kind == "rebased") config.linear.set("feature_dim", 4);
-  if (kind == "mamba2") config.linear.set("state_dim", 5);
   return config;
 }
 

@@ -128,6 +128,7 @@ Context make_context(const ModelConfig& config, ElementType compute,
 Context behind(const Context& context, const ModelConfig& config,
                ElementType compute, std::int64_t past) {
   Context result = context;
+  if (past == 0) return result;
   std::vector<std::int64_t> positions =
       context.layout().positions(context.communicator->rank());
   for (std::int64_t& position : positions) position += past;

@@ -90,20 +90,17 @@ Mamba2::Mamba2(const ModelConfig& config, const std::string& prefix,
 at::Tensor Mamba2::forward(const at::Tensor& x, const Context& context) const {
   // Steps and decays, the skip and the gated norm are in fp32 under bfloat16.
   const at::ScalarType type = norm_.scalar_type();
-  const auto of_heads = [](const at::Tensor& y, std::int64_t heads) {
-    return y.view({y.size(0), y.size(1), heads, y.size(2) / heads});
-  };
   const at::Tensor projected = project(x, at::cat({values_, keys_, queries_}));
   const std::vector<at::Tensor> parts =
       at::silu(short_convolution(projected, convolution_.squeeze(1),
                                  convolution_bias_, context))
           .split_with_sizes({values_.size(0), state_dim_, state_dim_}, 2);
-  const at::Tensor in = of_heads(parts[0], config_.heads).to(type);
+  const at::Tensor in = split_heads(parts[0], config_.heads).to(type);
   const at::Tensor step = at::softplus(project(x, step_).to(type) + step_bias_);
   // The step multiplies the value, not the key: the same product, and the key
   // stays one for all heads.
   const at::Tensor out = linear_attention(
-      of_heads(parts[2], 1), of_heads(parts[1], 1),
+      split_heads(parts[2], 1), split_heads(parts[1], 1),
       (in * step.unsqueeze(3)).to(x.scalar_type()),
       linear_attention::Decay::per_head, -step * log_decay_.exp(), context);
   const at::Tensor skipped = out.to(type) + in * skip_.unsqueeze(1);

@@ -69,9 +69,12 @@ Projections make_projections(const ModelConfig& config,
 
 at::Tensor project_heads(const at::Tensor& x, const at::Tensor& weight,
                          std::int64_t head_dim) {
-  // The number of heads is spelled out: -1 can't be inferred without tokens.
-  return project(x, weight).view(
-      {x.size(0), x.size(1), weight.size(0) / head_dim, head_dim});
+  return split_heads(project(x, weight), weight.size(0) / head_dim);
+}
+
+at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
+  // Both sizes are spelled out: -1 can't be inferred without tokens.
+  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads});
 }
 
 at::Tensor join_heads(const at::Tensor& x) {

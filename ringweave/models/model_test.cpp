@@ -143,18 +143,21 @@ TEST(Model, TiedEmbeddingsAreExact) {
   EXPECT_EQ(model.parameters().back().name, "model.norm.weight");
 }
 
+void expect_near_in_lower_precision(const ModelConfig& config) {
+  const Result want = reference(config, 13);
+  for (const int ranks : {1, 3}) {
+    expect_near(split(config, 13, ranks, splits()[0], ElementType::float32),
+                want, config, 2e-5);
+    const Result rough =
+        split(config, 13, ranks, splits()[0], ElementType::bfloat16);
+    EXPECT_NEAR(rough.loss, want.loss, 0.05);
+    EXPECT_LE(relative_error(rough.gradients, want.gradients), 0.1);
+  }
+}
+
 TEST(Model, LowerPrecisionIsNearTheReference) {
   for (const char* kind : {"basic", "lightning", "gla"}) {
-    const ModelConfig config = tiny(kind);
-    const Result want = reference(config, 13);
-    for (const int ranks : {1, 3}) {
-      expect_near(split(config, 13, ranks, splits()[0], ElementType::float32),
-                  want, config, 2e-5);
-      const Result rough =
-          split(config, 13, ranks, splits()[0], ElementType::bfloat16);
-      EXPECT_NEAR(rough.loss, want.loss, 0.05);
-      EXPECT_LE(relative_error(rough.gradients, want.gradients), 0.1);
-    }
+    expect_near_in_lower_precision(tiny(kind));
   }
 }
 
@@ -163,15 +166,7 @@ TEST(Model, ConvolutionsInLowerPrecisionAreNearTheReference) {
     ModelConfig config = tiny(kind, "LN");
     config.layers = 2;
     config.linear.set("convolution", 4);
-    const Result want = reference(config, 13);
-    for (const int ranks : {1, 3}) {
-      expect_near(split(config, 13, ranks, splits()[0], ElementType::float32),
-                  want, config, 2e-5);
-      const Result rough =
-          split(config, 13, ranks, splits()[0], ElementType::bfloat16);
-      EXPECT_NEAR(rough.loss, want.loss, 0.05);
-      EXPECT_LE(relative_error(rough.gradients, want.gradients), 0.1);
-    }
+    expect_near_in_lower_precision(config);
   }
 }
 

@@ -40,13 +40,10 @@ at::Tensor make_convolution(const std::string& name, at::IntArrayRef shape,
 
 Qkv project_qkv(const at::Tensor& x, const LinearProjections& weights,
                 const ModelConfig& config, const Context& context) {
-  const auto of_heads = [](const at::Tensor& y, std::int64_t heads) {
-    return y.view({y.size(0), y.size(1), heads, y.size(2) / heads});
-  };
   if (weights.convolutions.empty()) {
-    return {of_heads(project(x, weights.q), config.heads),
-            of_heads(project(x, weights.k), config.kv_heads),
-            of_heads(project(x, weights.v), config.kv_heads)};
+    return {split_heads(project(x, weights.q), config.heads),
+            split_heads(project(x, weights.k), config.kv_heads),
+            split_heads(project(x, weights.v), config.kv_heads)};
   }
   const at::Tensor projected =
       project(x, at::cat({weights.q, weights.k, weights.v}));
@@ -55,8 +52,9 @@ Qkv project_qkv(const at::Tensor& x, const LinearProjections& weights,
       at::silu(short_convolution(projected, kernels, {}, context))
           .split_with_sizes(
               {weights.q.size(0), weights.k.size(0), weights.v.size(0)}, 2);
-  return {of_heads(parts[0], config.heads), of_heads(parts[1], config.kv_heads),
-          of_heads(parts[2], config.kv_heads)};
+  return {split_heads(parts[0], config.heads),
+          split_heads(parts[1], config.kv_heads),
+          split_heads(parts[2], config.kv_heads)};
 }
 
 }  // namespace ringweave::models

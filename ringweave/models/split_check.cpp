@@ -31,22 +31,6 @@ double difference(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-ModelConfig tiny(const std::string& kind, const std::string& pattern) {
-  ModelConfig config;
-  config.vocab_size = 11;
-  config.hidden = 12;
-  config.intermediate = 10;
-  config.heads = 4;
-  config.kv_heads = 2;
-  config.head_dim = 6;
-  config.pattern = pattern;
-  config.linear = config::LinearConfig(kind);
-  if (kind == "gla") config.linear.set("gate_rank", 3);
-  if (kind == "based" || kind == "rebased") config.linear.set("feature_dim", 4);
-  if (kind == "mamba2") config.linear.set("state_dim", 5);
-  return config;
-}
-
 Result reference(const ModelConfig& config, std::int64_t tokens,
                  const std::vector<Borders>& borders) {
   const Model model(config, ElementType::float64, kSeed);

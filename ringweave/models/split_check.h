@@ -8,12 +8,9 @@
 #include <ATen/core/Tensor.h>
 
 #include "ringweave/models/model.h"
+#include "ringweave/models/test_weights.h"
 
 namespace ringweave::models::test {
-
-/// Four layers that a plain reference computes quickly, two query heads to a
-/// key head.
-ModelConfig tiny(const std::string& kind, const std::string& pattern = "LLLN");
 
 struct SplitNames {
   std::string layout;
