@@ -54,13 +54,14 @@ Session::Session(const std::string& checkpoint,
         object.string("compute", name(folder.compute())));
     object.done();
     model_ = std::make_unique<const models::Model>(folder.load(compute));
-    weights_ = weights::hash_of(*model_);
     end_tokens_ = folder.end_tokens();
     return wanted;
   };
   const generate::SessionOptions wanted =
       communicator().or_refuse("Session", make);
-  weights::check_equal(weights_, checkpoint, communicator());
+  if (group_) {
+    weights::check_equal(weights::hash_of(*model_), checkpoint, communicator());
+  }
   session_ =
       std::make_unique<generate::Session>(*model_, wanted, communicator());
 }
@@ -104,7 +105,7 @@ std::vector<std::int64_t> Session::tokens() const {
 }
 
 void Session::save(const std::string& folder) const {
-  generate::save_cache(*session_, weights_, folder);
+  generate::save_cache(*session_, weights::hash_of(*model_), folder);
 }
 
 void Session::load(const std::string& folder) {
@@ -112,7 +113,7 @@ void Session::load(const std::string& folder) {
                               [](std::int64_t n) { return n == 0; }),
           "[session] got load() with tokens that are there; want a new "
           "session");
-  generate::load_cache(folder, weights_, *session_);
+  generate::load_cache(folder, weights::hash_of(*model_), *session_);
 }
 
 }  // namespace ringweave::python

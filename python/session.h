@@ -48,7 +48,6 @@ class Session : public torch::CustomClassHolder {
   std::shared_ptr<GroupState> group_;          ///< or
   std::unique_ptr<comm::Communicator> alone_;  ///< this process is all
   std::unique_ptr<const models::Model> model_;
-  std::string weights_;  ///< their hash
   std::vector<std::int64_t> end_tokens_;
   std::unique_ptr<generate::Session> session_;
 };

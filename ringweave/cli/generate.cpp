@@ -1,5 +1,4 @@
 // ringweave generate: a model goes on with prompts.
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -7,17 +6,16 @@
 #include <optional>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
+#include "ringweave/cli/bench/spread.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/progress.h"
@@ -29,6 +27,7 @@
 #include "ringweave/generate/generation.h"
 #include "ringweave/generate/session.h"
 #include "ringweave/tensor/allocated.h"
+#include "ringweave/tensor/threads.h"
 #include "ringweave/weights/model_folder.h"
 
 namespace ringweave::cli {
@@ -133,12 +132,10 @@ class Writer {
   std::size_t prompt_ = 0;
 };
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle =
-      values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::ranges::nth_element(values, middle);
-  return *middle;
+/// The median; 0 of no steps.
+double step_seconds(const Generated& generated) {
+  return generated.step_seconds.empty() ? 0
+                                        : spread(generated.step_seconds).median;
 }
 
 Json to_json(const Generated& generated, const std::vector<Json>& memory,
@@ -160,7 +157,7 @@ Json to_json(const Generated& generated, const std::vector<Json>& memory,
           {"prompt_tokens", generated.prompt_tokens},
           {"prefill_seconds", generated.prefill_seconds},
           {"steps", generated.step_seconds.size()},
-          {"seconds_per_step", median(generated.step_seconds)},
+          {"seconds_per_step", step_seconds(generated)},
           {"sequences", std::move(sequences)},
           {"memory", memory}};
 }
@@ -171,7 +168,7 @@ std::string summary(const Generated& generated, int ranks) {
   return fmt::format(
       "{} tokens read in {} on {} rank{}; {} per token of each reply\n",
       generated.prompt_tokens, time_text(prefill), ranks, ranks == 1 ? "" : "s",
-      time_text(median(generated.step_seconds)));
+      time_text(step_seconds(generated)));
 }
 
 /// What one rank's session holds.
@@ -187,12 +184,12 @@ Json memory_of(const generate::Session& session,
 
 void generate_job(const GenerateFlags& flags, const Work& work,
                   const Context& context) {
-  const int cores =
-      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  at::set_num_threads(flags.threads > 0 ? flags.threads
-                                        : std::max(1, cores / work.ranks));
+  tensor::set_threads(flags.threads, work.ranks);
   const models::Model model = work.folder->load(work.compute);
-  const std::string hash = weights::hash_of(model);
+  // Reads all weights once more: threads of one process share them.
+  const bool compared = context.engine.is_group() ||
+                        !flags.load_cache.empty() || !flags.save_cache.empty();
+  const std::string hash = compared ? weights::hash_of(model) : "";
   Writer writer(work.folder->reads_bytes(), flags.json_lines,
                 work.requests.size() == 1);
   const bool streams = flags.json_lines || !flags.json;

@@ -14,6 +14,11 @@ namespace ringweave::comm {
 /// which is named unless all have the same. A collective of the communicator.
 std::string first_fault(const std::string& fault, Communicator& communicator);
 
+/// To be called by every rank before all throw the same. A rank that ends makes
+/// the waits of the others fail: this returns once all know why, or one is
+/// known to.
+void before_common_error(Communicator& communicator);
+
 /// Calls `work` on this rank, and throws the first rank's fault, as a `Fault`,
 /// on all of them. Every rank must call it. A CommError is thrown on as it is.
 template <typename Fault, typename Work>

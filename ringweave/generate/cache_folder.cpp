@@ -1,7 +1,6 @@
 #include "ringweave/generate/cache_folder.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <utility>
@@ -17,11 +16,11 @@
 #include "ringweave/comm/first_fault.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
+#include "ringweave/weights/tensors.h"
 
 namespace ringweave::generate {
 namespace {
 
-using checkpoint::DataType;
 using checkpoint::NamedTensor;
 using checkpoint::SafetensorsFile;
 
@@ -37,12 +36,6 @@ std::string place(std::size_t layer, std::size_t sequence) {
   return fmt::format("layers.{}.sequences.{}.", layer, sequence);
 }
 
-DataType data_type(at::ScalarType type) {
-  return type == at::kLong
-             ? DataType::int64
-             : checkpoint::data_type(tensor::element_type(type).value());
-}
-
 /// One rank's tensors; what they view lives in `held`.
 struct OwnTensors {
   std::vector<NamedTensor> tensors;
@@ -50,13 +43,7 @@ struct OwnTensors {
 
   void add(const std::string& name, const at::Tensor& tensor) {
     held.push_back(tensor.contiguous());
-    const at::Tensor& x = held.back();
-    tensors.push_back(
-        {.name = name,
-         .type = data_type(x.scalar_type()),
-         .shape = x.sizes().vec(),
-         .data = {static_cast<const std::byte*>(x.const_data_ptr()),
-                  x.nbytes()}});
+    tensors.push_back(weights::named(name, held.back()));
   }
 };
 
@@ -131,16 +118,6 @@ Description read_description(const std::string& folder) {
   return result;
 }
 
-at::ScalarType torch_type(DataType type, const std::string& path) {
-  for (const at::ScalarType known :
-       {at::kDouble, at::kFloat, at::kBFloat16, at::kLong}) {
-    if (data_type(known) == type) return known;
-  }
-  throw InvalidArgument(fmt::format(
-      "[{}] got a tensor of {}; want int64, float64, float32 or bfloat16", path,
-      checkpoint::name(type)));
-}
-
 /// The files of all ranks that wrote a cache.
 class Files {
  public:
@@ -161,16 +138,18 @@ class Files {
     }
   }
 
-  /// Copies of the tensors of that name, of all files that have one.
+  /// Copies of the tensors of that name, of all files that have one, each of
+  /// which must be of this type.
   std::vector<std::pair<std::size_t, at::Tensor>> all(
-      const std::string& name) const {
+      const std::string& name, at::ScalarType type) const {
     std::vector<std::pair<std::size_t, at::Tensor>> found;
     for (std::size_t i = 0; i < files_.size(); ++i) {
-      for (const NamedTensor& tensor : files_[i].tensors()) {
-        if (tensor.name == name) {
-          found.emplace_back(i, copy_of(tensor, files_[i].path()));
-        }
-      }
+      const NamedTensor* tensor = find(i, name);
+      if (!tensor) continue;
+      require(tensor->type == weights::data_type(type),
+              "[{}] got tensor {} as {}; want {}", files_[i].path(), name,
+              describe(*tensor), checkpoint::name(weights::data_type(type)));
+      found.emplace_back(i, weights::read(*tensor));
     }
     return found;
   }
@@ -178,26 +157,23 @@ class Files {
   at::Tensor one(std::size_t file, const std::string& name,
                  const std::vector<std::int64_t>& shape,
                  at::ScalarType type) const {
-    for (const NamedTensor& tensor : files_[file].tensors()) {
-      if (tensor.name != name) continue;
-      require(tensor.shape == shape && tensor.type == data_type(type),
-              "[{}] got tensor {} as {}; want {}", files_[file].path(), name,
-              describe(tensor),
-              checkpoint::describe(
-                  {.name = name, .type = data_type(type), .shape = shape}));
-      return copy_of(tensor, files_[file].path());
-    }
-    throw InvalidArgument(fmt::format("[{}] got no tensor {}; want one",
-                                      files_[file].path(), name));
+    const std::string& path = files_[file].path();
+    const NamedTensor* tensor = find(file, name);
+    require(tensor != nullptr, "[{}] got no tensor {}; want one", path, name);
+    const NamedTensor wanted{
+        .name = name, .type = weights::data_type(type), .shape = shape};
+    require(tensor->shape == shape && tensor->type == wanted.type,
+            "[{}] got tensor {} as {}; want {}", path, name, describe(*tensor),
+            describe(wanted));
+    return weights::read(*tensor);
   }
 
  private:
-  static at::Tensor copy_of(const NamedTensor& tensor,
-                            const std::string& path) {
-    at::Tensor copy = at::empty(tensor.shape, torch_type(tensor.type, path));
-    std::memcpy(copy.mutable_data_ptr(), tensor.data.data(),
-                tensor.data.size());
-    return copy;
+  /// Null: the file has none of that name.
+  const NamedTensor* find(std::size_t file, const std::string& name) const {
+    const std::vector<NamedTensor>& tensors = files_[file].tensors();
+    const auto found = std::ranges::find(tensors, name, &NamedTensor::name);
+    return found == tensors.end() ? nullptr : &*found;
   }
 
   std::vector<SafetensorsFile> files_;
@@ -223,7 +199,8 @@ void load_keys(const Files& files, std::size_t layer, std::size_t sequence,
   };
   std::vector<Key> keys;
   std::vector<std::pair<at::Tensor, at::Tensor>> parts;
-  for (const auto& [file, positions] : files.all(name + "positions")) {
+  for (const auto& [file, positions] :
+       files.all(name + "positions", at::kLong)) {
     const std::vector<std::int64_t> shape = {positions.numel(), model.kv_heads,
                                              model.head_dim};
     parts.emplace_back(files.one(file, name + "k", shape, type),
@@ -257,7 +234,7 @@ void load_row(const Files& files, const std::string& name,
               std::vector<std::int64_t> shape, ElementType type,
               std::size_t sequence, const models::Cache& cache,
               at::Tensor& all) {
-  const auto found = files.all(name);
+  const auto found = files.all(name, tensor::scalar_type(type));
   require(found.size() == 1 && found[0].second.sizes() == shape,
           "[cache] got {} tensors {}{}; want one of {}", found.size(), name,
           found.size() == 1 ? " of another shape" : "",

@@ -122,7 +122,7 @@ Checkpoints::Checkpoints(const config::TrainConfig& config,
   // Rank 0 leaves a word, which the others must find.
   const std::string path = saving.run + "/ranks-look-here";
   std::string word;
-  together<Error>([&] {
+  comm::together<Error>(communicator_, [&] {
     if (!leads()) return;
     folder_.remove_partial();
     word = fmt::format("{:08x}", std::random_device()());
@@ -130,7 +130,7 @@ Checkpoints::Checkpoints(const config::TrainConfig& config,
     checkpoint::write_durable(path, word);
   });
   word = communicator_.all_gather(word)[0];
-  together<InvalidArgument>([&] {
+  comm::together<InvalidArgument>(communicator_, [&] {
     const std::string wanted =
         "the run folder of rank 0: one file system for "
         "all ranks";
@@ -141,16 +141,11 @@ Checkpoints::Checkpoints(const config::TrainConfig& config,
   if (leads()) std::filesystem::remove(path, ignored);
 }
 
-template <typename Fault>
-void Checkpoints::together(const std::function<void()>& work) {
-  comm::together<Fault>(communicator_, work);
-}
-
 void Checkpoints::load(std::int64_t step, const models::Model& model,
                        AdamW& optimizer) {
   const std::string folder = folder_.path_of(step);
   int parts = 0;
-  together<InvalidArgument>([&] {
+  comm::together<InvalidArgument>(communicator_, [&] {
     const auto manifest = checkpoint::read_manifest(folder);
     parts = checkpoint::read_state(folder).parts;
     std::vector<std::string> needed = {checkpoint::kWeightsFile,
@@ -170,7 +165,7 @@ void Checkpoints::load(std::int64_t step, const models::Model& model,
       }
     }
   });
-  together<InvalidArgument>([&] {
+  comm::together<InvalidArgument>(communicator_, [&] {
     read_weights(folder + "/" + checkpoint::kWeightsFile, model);
     for (int part = 0; part < parts; ++part) {
       read_moments(folder + "/" + optimizer_file(part, parts), model, optimizer,
@@ -185,12 +180,12 @@ void Checkpoints::save(std::int64_t step, const models::Model& model,
   const int rank = communicator_.rank();
   const int parts = communicator_.size();
   const std::string partial = folder_.partial_path_of(step);
-  together<Error>([&] {
+  comm::together<Error>(communicator_, [&] {
     if (leads()) folder_.begin(step);
   });
   Manifest sums;
   try {
-    together<Error>([&] {
+    comm::together<Error>(communicator_, [&] {
       const std::string file = optimizer_file(rank, parts);
       sums[file] = checkpoint::write_safetensors(
           partial + "/" + file, own_moments(model, optimizer, rank, parts));
@@ -212,7 +207,7 @@ void Checkpoints::save(std::int64_t step, const models::Model& model,
          communicator_.all_gather(checkpoint::to_json(sums).dump())) {
       sums.merge(checkpoint::manifest_from_json(Json::parse(theirs), partial));
     }
-    together<Error>([&] {
+    comm::together<Error>(communicator_, [&] {
       if (!leads()) return;
       checkpoint::write_manifest(partial, sums);
       folder_.complete(step);
@@ -224,7 +219,7 @@ void Checkpoints::save(std::int64_t step, const models::Model& model,
     if (leads()) std::filesystem::remove_all(partial, ignored);
     throw;
   }
-  together<Error>([&] {
+  comm::together<Error>(communicator_, [&] {
     if (leads()) {
       folder_.keep(config_.checkpoint.keep_last, config_.checkpoint.keep_every);
     }

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,9 +51,6 @@ class Checkpoints {
             const AdamW& optimizer);
 
  private:
-  /// Calls `work` on this rank, and throws Fault on all if it threw on one.
-  template <typename Fault>
-  void together(const std::function<void()>& work);
   bool leads() const { return communicator_.rank() == 0; }
 
   const config::TrainConfig& config_;

@@ -6,11 +6,9 @@
 #include <cstddef>
 #include <numeric>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include "ringweave/base/error.h"
@@ -290,16 +288,6 @@ class Trainer {
   AdamW optimizer_;
 };
 
-/// Processes of a launcher may share this machine; how many do is not known
-/// here, so 0 threads means an equal share among all ranks.
-void set_threads(const TrainConfig& config) {
-  const int cores =
-      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  at::set_num_threads(config.threads > 0
-                          ? config.threads
-                          : std::max(1, cores / config.parallel.ranks));
-}
-
 }  // namespace
 
 std::map<std::string, std::string> facts(const TrainConfig& config,
@@ -411,7 +399,7 @@ TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
                    const weights::InitialWeights* initial) {
   check_run(config);
   const int ranks = config.parallel.ranks;
-  set_threads(config);
+  tensor::set_threads(config.threads, ranks);
   check_memory(config, engine.ranks_here(ranks));
   TrainReport report;
   engine.run(ranks, time_outs(config), [&](comm::Communicator& communicator) {

@@ -7,6 +7,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/hash.h"
 #include "ringweave/checkpoint/manifest.h"
+#include "ringweave/comm/first_fault.h"
 #include "ringweave/weights/layer_names.h"
 #include "ringweave/weights/tensors.h"
 
@@ -116,12 +117,7 @@ void check_equal(const std::string& hash, const std::string& folder,
   const auto all = communicator.all_gather(hash);
   const auto other = std::ranges::adjacent_find(all, std::not_equal_to());
   if (other == all.end()) return;
-  // A rank that ends makes the waits of the others fail: none may do so before
-  // all know why.
-  try {
-    communicator.barrier();
-  } catch (const CommError&) {  // a peer was through the barrier earlier
-  }
+  comm::before_common_error(communicator);
   require(false,
           "[{}] got other weights on rank {} than on rank {}; want the same "
           "files on all ranks",

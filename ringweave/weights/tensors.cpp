@@ -24,6 +24,7 @@ at::ScalarType scalar_type(DataType type) {
     case DataType::float16:
       return at::kHalf;
     case DataType::int64:
+      return at::kLong;
     case DataType::uint32:
     case DataType::uint16:
       break;
@@ -31,10 +32,15 @@ at::ScalarType scalar_type(DataType type) {
   throw InternalError("bug in ringweave: weights of " + name(type));
 }
 
+DataType data_type(at::ScalarType type) {
+  return type == at::kLong
+             ? DataType::int64
+             : checkpoint::data_type(tensor::element_type(type).value());
+}
+
 NamedTensor described(const std::string& name, const at::Tensor& tensor) {
   return {.name = name,
-          .type = checkpoint::data_type(
-              tensor::element_type(tensor.scalar_type()).value()),
+          .type = data_type(tensor.scalar_type()),
           .shape = tensor.sizes().vec()};
 }
 

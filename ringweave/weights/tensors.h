@@ -9,8 +9,10 @@
 
 namespace ringweave::weights {
 
-/// Of the types of weights.
+/// Of the types of weights, and int64. Another one is an InternalError.
 at::ScalarType scalar_type(checkpoint::DataType type);
+/// The reverse, of those that something here computes in, and int64.
+checkpoint::DataType data_type(at::ScalarType type);
 
 /// Name, type and shape, without data.
 checkpoint::NamedTensor described(const std::string& name,
