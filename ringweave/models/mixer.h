@@ -76,7 +76,8 @@ Projections make_projections(const ModelConfig& config,
 /// x · weightᵀ as (batch, tokens, heads, head_dim).
 at::Tensor project_heads(const at::Tensor& x, const at::Tensor& weight,
                          std::int64_t head_dim);
-/// (batch, tokens, heads · head_dim) → (batch, tokens, heads, head_dim), a view.
+/// (batch, tokens, heads · head_dim) → (batch, tokens, heads, head_dim), a
+/// view.
 at::Tensor split_heads(const at::Tensor& x, std::int64_t heads);
 /// The reverse.
 at::Tensor join_heads(const at::Tensor& x);
