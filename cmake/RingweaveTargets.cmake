@@ -1,14 +1,14 @@
-# ringweave_layer(name [TORCH] SOURCES ... DEPS ... [LIBRARIES ...] TESTS ...
-#                 [TEST_DEPS ...])
+# ringweave_layer(name [TORCH] SOURCES ... [HOT ...] DEPS ... [LIBRARIES ...]
+#                 TESTS ... [TEST_DEPS ...])
 #
 # A folder is a target is a namespace. Makes the static library
 # ringweave_<name> and, from TESTS, the test program ringweave_<name>_test.
 # DEPS are the layers that it may include, TEST_DEPS those that only its tests
 # may (tools/check_layers holds the same lists against the #include lines);
-# TORCH: needs libtorch.
+# TORCH: needs libtorch. HOT: more sources, which the preset dev optimises too.
 function(ringweave_layer name)
   cmake_parse_arguments(arg "TORCH" ""
-    "SOURCES;DEPS;LIBRARIES;TESTS;TEST_DEPS" ${ARGN})
+    "SOURCES;HOT;DEPS;LIBRARIES;TESTS;TEST_DEPS" ${ARGN})
   set(target ringweave_${name})
   add_library(${target} STATIC ${arg_SOURCES})
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
@@ -16,6 +16,15 @@ function(ringweave_layer name)
   target_link_libraries(${target} PUBLIC ${layers} ${arg_LIBRARIES})
   if(arg_TORCH)
     target_link_libraries(${target} PUBLIC torch::torch)
+  endif()
+  if(arg_HOT)
+    # Objects of their own, without the precompiled header, which is made with
+    # another -O: g++ 12 does not refuse it, and crashes.
+    add_library(${target}_hot OBJECT ${arg_HOT})
+    target_compile_options(${target}_hot PRIVATE "$<$<CONFIG:Dev>:-O2>")
+    target_link_libraries(${target}_hot PUBLIC ${layers} ${arg_LIBRARIES})
+    target_include_directories(${target}_hot PUBLIC ${PROJECT_SOURCE_DIR})
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_hot>)
   endif()
   if(arg_TESTS)
     ringweave_test(${name} SOURCES ${arg_TESTS}

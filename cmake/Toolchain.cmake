@@ -4,8 +4,7 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 # The Python op library links the same static libraries. Set as an option, not
 # by CMAKE_POSITION_INDEPENDENT_CODE, which compiles programs with -fPIE: the
-# precompiled header serves both only if the flags are equal. So sources with an -O
-# of their own skip it: g++ 12 does not refuse it, and crashes.
+# precompiled header serves both only if the flags are equal.
 add_compile_options(-fPIC)
 
 # "Dev": optimised, because parsing the headers takes most of the build time
@@ -14,6 +13,8 @@ set(CMAKE_CXX_FLAGS_DEV "-O1 -g1")
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 
 add_compile_options(-Wall -Wextra -Wpedantic -Wno-unused-parameter)
+# A new kind of strategy must not be forgotten in a switch.
+add_compile_options(-Werror=switch)
 
 if(RINGWEAVE_SANITIZE)
   add_compile_options(-fsanitize=${RINGWEAVE_SANITIZE} -fno-omit-frame-pointer

@@ -135,11 +135,11 @@ class Attend {
 };
 
 /// One call on one rank.
-class Call final : public comm::Questions {
+class CachedCall final : public comm::Questions {
  public:
-  Call(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-       const CachedQueries& queries, std::span<KvCache> caches,
-       const CachedOptions& options, Rank rank)
+  CachedCall(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+             const CachedQueries& queries, std::span<KvCache> caches,
+             const CachedOptions& options, Rank rank)
       : q_(q.contiguous()),
         k_(k),
         v_(v),
@@ -313,7 +313,7 @@ Partial attention_to_caches(const at::Tensor& q, const at::Tensor& k,
                             const CachedOptions& options,
                             comm::Communicator& communicator) {
   tensor::take_over_thread_count();
-  Call call(q, k, v, queries, caches, options, communicator.rank());
+  CachedCall call(q, k, v, queries, caches, options, communicator.rank());
   communicator.call(
       kCachedAttention, 0,
       [&] {

@@ -55,7 +55,7 @@ std::pair<at::Tensor, at::Tensor> plain(const at::Tensor& query,
   return {at::stack(out), at::stack(lse)};
 }
 
-struct Case {
+struct CachedCase {
   Int past;     ///< tokens that are kept
   Int queries;  ///< of the tokens behind them
   Int window;
@@ -64,7 +64,7 @@ struct Case {
 
 /// Keys of `past` tokens lie on ranks by position, but some ranks have none;
 /// queries are dealt out the other way round.
-void run_case(const Case& it, int ranks) {
+void run_case(const CachedCase& it, int ranks) {
   at::set_num_threads(1);
   const at::Tensor k = random(it.past, kKvHeads, 1);
   const at::Tensor v = random(it.past, kKvHeads, 2);
@@ -119,8 +119,9 @@ void run_case(const Case& it, int ranks) {
 
 TEST(CachedAttention, IsThePlainSoftmax) {
   for (int ranks = 1; ranks <= 8; ++ranks) {
-    for (const Case& it : {Case{23, 9, 0, 1}, Case{23, 9, 5}, Case{3, 2, 0, 7},
-                           Case{1, 1, 1}, Case{40, 30, 20}, Case{7, 12, 3}}) {
+    for (const CachedCase& it :
+         {CachedCase{23, 9, 0, 1}, CachedCase{23, 9, 5}, CachedCase{3, 2, 0, 7},
+          CachedCase{1, 1, 1}, CachedCase{40, 30, 20}, CachedCase{7, 12, 3}}) {
       SCOPED_TRACE(testing::Message()
                    << ranks << " ranks, " << it.past << " + " << it.queries
                    << ", window " << it.window);

@@ -10,7 +10,7 @@ namespace ringweave::attention {
 namespace {
 
 /// Numbers of a row that are worth a thread of their own.
-constexpr std::int64_t kGrainNumbers = 1 << 14;
+constexpr std::int64_t kMergeGrain = 1 << 14;
 
 /// A tensor's data and strides; `out` is (batch, rows, heads, head_dim) with a
 /// last stride of 1, `lse` (batch, heads, rows).
@@ -67,7 +67,7 @@ void merge_on_cpu(const Partial& total, const Partial& part) {
   const std::int64_t heads = total.out.size(2);
   const std::int64_t dim = total.out.size(3);
   at::parallel_for(0, total.out.size(0) * rows,
-                   std::max<std::int64_t>(1, kGrainNumbers / (heads * dim)),
+                   std::max<std::int64_t>(1, kMergeGrain / (heads * dim)),
                    [&](std::int64_t begin, std::int64_t end) {
                      for (std::int64_t i = begin; i < end; ++i) {
                        const std::int64_t batch = i / rows;

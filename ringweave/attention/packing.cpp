@@ -18,7 +18,7 @@ using schedule::Program;
 using schedule::Run;
 
 /// Numbers that are worth a thread of their own.
-constexpr std::int64_t kGrainNumbers = 1 << 15;
+constexpr std::int64_t kPackingGrain = 1 << 15;
 
 /// To the wire layout, in place of what is there or added to it; or from it.
 enum class Move { put, add, take };
@@ -95,7 +95,7 @@ void move_on_cpu(const KvPair& ours, const std::vector<Program::Packed>& runs,
   const Mover<Ours, Wire, kMove> mover(ours, wire);
   for (const Program::Packed& run : runs) {
     at::parallel_for(0, run.local.length,
-                     std::max<std::int64_t>(1, kGrainNumbers / mover.unit()),
+                     std::max<std::int64_t>(1, kPackingGrain / mover.unit()),
                      [&](std::int64_t begin, std::int64_t end) {
                        for (std::int64_t i = begin; i < end; ++i) {
                          mover.token(run.local.at(i), run.begin + i);

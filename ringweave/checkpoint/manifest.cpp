@@ -5,8 +5,8 @@
 namespace ringweave::checkpoint {
 namespace {
 
-constexpr const char* kFormat = "ringweave.manifest";
-constexpr int kVersion = 1;
+constexpr const char* kManifestFormat = "ringweave.manifest";
+constexpr int kManifestVersion = 1;
 
 std::string file_in(const std::string& folder, const std::string& name) {
   return folder + "/" + name;
@@ -20,12 +20,14 @@ Json to_json(const Manifest& manifest) {
     files.push_back(
         {{"name", name}, {"bytes", sum.bytes}, {"xxh128", sum.xxh128}});
   }
-  return {{"format", kFormat}, {"version", kVersion}, {"files", files}};
+  return {{"format", kManifestFormat},
+          {"version", kManifestVersion},
+          {"files", files}};
 }
 
 Manifest manifest_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
-  check_format(object, kFormat, kVersion);
+  check_format(object, kManifestFormat, kManifestVersion);
   const Json& files = object.value("files");
   object.done();
   require(files.is_array(), "[{}.files] got {}; want a list", path,

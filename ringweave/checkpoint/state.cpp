@@ -10,8 +10,8 @@
 namespace ringweave::checkpoint {
 namespace {
 
-constexpr const char* kFormat = "ringweave.checkpoint";
-constexpr int kVersion = 1;
+constexpr const char* kStateFormat = "ringweave.checkpoint";
+constexpr int kStateVersion = 1;
 
 /// Whether a run may go on with another value of the field, written as a JSON
 /// pointer.
@@ -35,7 +35,7 @@ std::string dotted(std::string field) {
 }  // namespace
 
 Json to_json(const State& state) {
-  return {{"format", kFormat},      {"version", kVersion},
+  return {{"format", kStateFormat}, {"version", kStateVersion},
           {"step", state.step},     {"samples", state.samples},
           {"parts", state.parts},   {"data", state.data},
           {"config", state.config}, {"versions", state.versions}};
@@ -43,7 +43,7 @@ Json to_json(const State& state) {
 
 State state_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
-  check_format(object, kFormat, kVersion);
+  check_format(object, kStateFormat, kStateVersion);
   State state;
   state.step = object.integer("step", 0);
   state.samples = object.integer("samples", 0);

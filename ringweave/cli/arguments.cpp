@@ -42,7 +42,7 @@ constexpr NumberType kNumbers[] = {
     {"LIMIT", is_number<double>, "a number of seconds, such as 60"},
 };
 
-void check_values(CLI::Option& option) {
+void check_value(CLI::Option& option) {
   if (option.get_items_expected_max() == 0) return;  // a flag
   const std::string type = option.get_type_name();
   std::string wanted = fmt::format("a value ({})", type);
@@ -94,7 +94,7 @@ std::string unknown(const CLI::App& app, const std::string& argument) {
 }  // namespace
 
 void check_values(CLI::App& app) {
-  for (CLI::Option* option : app.get_options()) check_values(*option);
+  for (CLI::Option* option : app.get_options()) check_value(*option);
   for (CLI::App* command : app.get_subcommands({})) check_values(*command);
 }
 

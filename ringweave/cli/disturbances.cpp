@@ -13,15 +13,13 @@ namespace {
 
 using topology::Topology;
 
-constexpr const char* kWhere = "[simulate]";
-
 /// What "A,B=X" and the like are cut into.
 std::pair<std::string, std::string> cut_at(const std::string& text, char mark,
                                            const char* flag,
                                            const char* wanted) {
   const std::size_t at = text.rfind(mark);
   require(at != std::string::npos && at > 0 && at + 1 < text.size(),
-          "{} got {} {}; want {}", kWhere, flag, text, wanted);
+          "{} got {} {}; want {}", kSimulateWhere, flag, text, wanted);
   return {text.substr(0, at), text.substr(at + 1)};
 }
 
@@ -37,8 +35,8 @@ std::optional<Number> number(const std::string& text) {
 double factor(const std::string& text, const char* flag) {
   const auto value = number<double>(text);
   require(value && std::isfinite(*value) && *value > 0,
-          "{} got {} with a factor of {}; want a positive number", kWhere, flag,
-          text);
+          "{} got {} with a factor of {}; want a positive number",
+          kSimulateWhere, flag, text);
   return *value;
 }
 
@@ -50,7 +48,7 @@ int vertex(const Topology& topology, const std::string& text) {
   const auto index = number<int>(text);
   require(index && *index >= 0 && *index < topology.vertices(),
           "{} got {}; want the name of a vertex of {}, or a number 0 … {}",
-          kWhere, text, topology.name(), topology.vertices() - 1);
+          kSimulateWhere, text, topology.name(), topology.vertices() - 1);
   return *index;
 }
 
@@ -76,18 +74,19 @@ sim::SimulationOptions simulation_options(const Disturbances& options,
   for (const std::string& text : options.stragglers) {
     const auto [name, value] = cut_at(text, '=', "--straggler", "RANK=FACTOR");
     const auto rank = number<int>(name);
-    require(rank.has_value(), "{} got --straggler {}; want RANK=FACTOR", kWhere,
-            text);
+    require(rank.has_value(), "{} got --straggler {}; want RANK=FACTOR",
+            kSimulateWhere, text);
     const bool is_new =
         result.stragglers.emplace(*rank, factor(value, "--straggler")).second;
-    require(is_new, "{} got two --straggler for rank {}; want one", kWhere,
-            *rank);
+    require(is_new, "{} got two --straggler for rank {}; want one",
+            kSimulateWhere, *rank);
   }
   for (const std::string& text : options.slow_links) {
     const auto [ends, value] = cut_at(text, '=', "--slow-link", "A,B=FACTOR");
     const auto [from, to] = link(topology, ends, "--slow-link");
     require(!contains(result.slow_links, from, to),
-            "{} got two --slow-link for the link {}; want one", kWhere, ends);
+            "{} got two --slow-link for the link {}; want one", kSimulateWhere,
+            ends);
     result.slow_links.push_back({from, to, factor(value, "--slow-link")});
   }
   for (const std::string& text : options.fail_links) {
@@ -95,9 +94,10 @@ sim::SimulationOptions simulation_options(const Disturbances& options,
     const auto [from, to] = link(topology, ends, "--fail-link");
     const auto seconds = number<double>(value);
     require(seconds.has_value(), "{} got --fail-link {}; want A,B@SECONDS",
-            kWhere, text);
+            kSimulateWhere, text);
     require(!contains(result.failing_links, from, to),
-            "{} got two --fail-link for the link {}; want one", kWhere, ends);
+            "{} got two --fail-link for the link {}; want one", kSimulateWhere,
+            ends);
     result.failing_links.push_back({from, to, *seconds});
   }
   return result;

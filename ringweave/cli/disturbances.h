@@ -11,6 +11,9 @@
 
 namespace ringweave::cli {
 
+/// Begins every error of the command.
+inline constexpr const char* kSimulateWhere = "[simulate]";
+
 struct Disturbances {
   double jitter = 0;
   std::optional<std::uint64_t> seed;

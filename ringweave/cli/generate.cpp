@@ -138,7 +138,7 @@ double step_seconds(const Generated& generated) {
                                         : spread(generated.step_seconds).median;
 }
 
-Json to_json(const Generated& generated, const std::vector<Json>& memory,
+Json as_json(const Generated& generated, const std::vector<Json>& memory,
              const Work& work) {
   Json sequences = Json::array();
   for (const std::vector<Reply>& replies : generated.replies) {
@@ -217,7 +217,7 @@ void generate_job(const GenerateFlags& flags, const Work& work,
     if (!leads) return;
     if (flags.json || flags.json_lines) {
       fmt::print("{}\n",
-                 to_json(generated, memory, work)
+                 as_json(generated, memory, work)
                      .dump(-1, ' ', false, Json::error_handler_t::replace));
       return;
     }

@@ -32,9 +32,9 @@ void apply_override(Json& config, const std::string& assignment) {
   *at = Json::accept(text) ? parse_json(text, "--set " + path) : Json(text);
 }
 
-Json read_json_file(const std::string& path,
-                    const std::vector<std::string>& assignments) {
-  Json json = ringweave::read_json_file(path);
+Json read_json_file_with(const std::string& path,
+                         const std::vector<std::string>& assignments) {
+  Json json = read_json_file(path);
   for (const std::string& assignment : assignments) {
     apply_override(json, assignment);
   }

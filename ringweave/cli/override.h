@@ -15,7 +15,7 @@ namespace ringweave::cli {
 void apply_override(Json& config, const std::string& assignment);
 
 /// What a file says, with assignments over it. Throws as both.
-Json read_json_file(const std::string& path,
-                    const std::vector<std::string>& assignments);
+Json read_json_file_with(const std::string& path,
+                         const std::vector<std::string>& assignments);
 
 }  // namespace ringweave::cli

@@ -122,7 +122,7 @@ std::string choice(const std::string& kind, const LayerPlan& plan) {
       time_text(plan.bound()));
 }
 
-Json to_json(const planner::PassCost& cost) {
+Json as_json(const planner::PassCost& cost) {
   Json bytes = Json::object();
   for (const auto& [name, of_class] : cost.bytes) {
     bytes[name] = {{"total", of_class.total}, {"busiest", of_class.busiest}};
@@ -133,16 +133,16 @@ Json to_json(const planner::PassCost& cost) {
           {"link_bytes", std::move(bytes)}};
 }
 
-Json to_json(const LayerPlan& plan) {
+Json as_json(const LayerPlan& plan) {
   Json candidates = Json::array();
   for (const Candidate& candidate : plan.candidates) {
     Json json = {{"name", candidate.name},
                  {"verdict", planner::name(candidate.verdict)},
                  {"reason", candidate.reason}};
     if (candidate.verdict != Verdict::impossible) {
-      json["forward"] = to_json(candidate.forward);
+      json["forward"] = as_json(candidate.forward);
       json["backward"] = candidate.backward.seconds > 0
-                             ? to_json(candidate.backward)
+                             ? as_json(candidate.backward)
                              : Json(nullptr);
       json["memory_bytes"] = candidate.memory_bytes;
       json["by_formula"] = candidate.by_formula;
@@ -197,8 +197,8 @@ Json to_json(const PlanReport& report) {
           {"layout", report.layout},
           {"mask", request.mask.to_json()},
           {"device", request.device.name},
-          {"softmax", to_json(report.planned.softmax)},
-          {"linear", to_json(report.planned.linear)},
+          {"softmax", as_json(report.planned.softmax)},
+          {"linear", as_json(report.planned.linear)},
           {"step_seconds", report.planned.step_seconds}};
 }
 

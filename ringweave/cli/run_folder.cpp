@@ -15,9 +15,9 @@
 namespace ringweave::cli {
 namespace {
 
-constexpr const char* kWhere = "[run folder]";
-constexpr const char* kFormat = "ringweave.run";
-constexpr int kVersion = 1;
+constexpr const char* kRunFolderWhere = "[run folder]";
+constexpr const char* kRunFormat = "ringweave.run";
+constexpr int kRunVersion = 1;
 constexpr const char* kRunFile = "run.json";
 constexpr const char* kLockFile = "run.lock";
 constexpr const char* kMetricsFile = "metrics.jsonl";
@@ -35,8 +35,8 @@ void replace_file(const std::string& folder, const std::string& name,
   checkpoint::write_durable(aside, text);
   fs::rename(aside, path, error);
   if (error) {
-    throw Error(
-        fmt::format("{} can't write {}: {}", kWhere, path, error.message()));
+    throw Error(fmt::format("{} can't write {}: {}", kRunFolderWhere, path,
+                            error.message()));
   }
   checkpoint::sync_folder(folder);
 }
@@ -44,7 +44,8 @@ void replace_file(const std::string& folder, const std::string& name,
 bool is_there(const std::string& path) {
   std::error_code error;
   const bool there = fs::exists(path, error);
-  require(!error, "{} can't look at {}: {}", kWhere, path, error.message());
+  require(!error, "{} can't look at {}: {}", kRunFolderWhere, path,
+          error.message());
   return there;
 }
 
@@ -55,7 +56,7 @@ bool is_run(const std::string& path) {
   if (!is_there(file)) return is_there(path + "/" + kLockFile);
   const Json json = read_json_file(file);
   JsonObject object(json, file);
-  check_format(object, kFormat, kVersion);
+  check_format(object, kRunFormat, kRunVersion);
   return true;
 }
 
@@ -123,9 +124,9 @@ RunLock::RunLock(const std::string& path) {
   require(reason != EWOULDBLOCK,
           "{} got {}, in which another process trains; want a run that has "
           "ended",
-          kWhere, path);
-  throw InvalidArgument(fmt::format("{} can't write {}: {}", kWhere, file,
-                                    std::strerror(reason)));
+          kRunFolderWhere, path);
+  throw InvalidArgument(fmt::format("{} can't write {}: {}", kRunFolderWhere,
+                                    file, std::strerror(reason)));
 }
 
 RunLock::~RunLock() { close(file_); }
@@ -140,14 +141,16 @@ void RunFolder::check(const std::string& path) {
     empty = empty && at->path().filename() == kLockFile;
   }
   require(empty && !error,
-          "{} got {}, which exists; want a new or empty folder", kWhere, path);
+          "{} got {}, which exists; want a new or empty folder",
+          kRunFolderWhere, path);
 }
 
 void RunFolder::make(const std::string& path) {
   check(path);
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  require(!error, "{} can't make {}: {}", kWhere, path, error.message());
+  require(!error, "{} can't make {}: {}", kRunFolderWhere, path,
+          error.message());
 }
 
 RunFolder::RunFolder(const RunPlace& place, const Json& config,
@@ -160,8 +163,8 @@ RunFolder::RunFolder(const RunPlace& place, const Json& config,
   }
   const std::string metrics = place.step ? metrics_until(*place.step) : "";
   replace_file(path_, "config.json", config.dump(2) + "\n");
-  const Json run = {{"format", kFormat},
-                    {"version", kVersion},
+  const Json run = {{"format", kRunFormat},
+                    {"version", kRunVersion},
                     {"versions", versions},
                     {"seed", seed}};
   replace_file(path_, kRunFile, run.dump(2) + "\n");
@@ -201,7 +204,7 @@ void RunFolder::add(const Json& line) {
   const std::string file = metrics_path();
   std::error_code ignored;
   std::filesystem::resize_file(file, size_, ignored);  // no torn line
-  throw Error(fmt::format("{} can't write {}: {}", kWhere, file,
+  throw Error(fmt::format("{} can't write {}: {}", kRunFolderWhere, file,
                           std::strerror(reason)));
 }
 

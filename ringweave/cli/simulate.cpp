@@ -24,8 +24,6 @@
 namespace ringweave::cli {
 namespace {
 
-constexpr const char* kWhere = "[simulate]";
-
 /// Of keys and values, or in backward of their gradients.
 double transfer_bound(const SimulateInput& input, schedule::Pass pass) {
   const bool forward = pass == schedule::Pass::forward;
@@ -50,20 +48,22 @@ planner::Workload workload_of(const SimulateInput& input,
 
 /// Before any work.
 void check_files(const SimulateOptions& options) {
-  if (!options.trace.empty()) check_writable(options.trace, "--trace", kWhere);
+  if (!options.trace.empty())
+    check_writable(options.trace, "--trace", kSimulateWhere);
   if (options.save_prefix.empty()) return;
-  check_schedules_writable(chosen_passes(options), options.save_prefix, kWhere);
+  check_schedules_writable(chosen_passes(options), options.save_prefix,
+                           kSimulateWhere);
 }
 
 void write_files(const SimulateOptions& options, const SimulateInput& input,
                  const std::vector<sim::Timeline>& timelines) {
   if (!options.trace.empty()) {
     write_file(options.trace, sim::chrome_trace(timelines, input.topology),
-               kWhere);
+               kSimulateWhere);
   }
   if (options.save_prefix.empty()) return;
   for (const SimulateInput::Pass& pass : input.passes) {
-    save_schedule(pass.schedule, options.save_prefix, kWhere);
+    save_schedule(pass.schedule, options.save_prefix, kSimulateWhere);
   }
 }
 
@@ -91,7 +91,7 @@ void check_ends(const std::vector<sim::Timeline>& timelines) {
     if (timeline.complete()) continue;
     throw NoSolution(
         fmt::format("{} the {} pass never ends: {} of {} ranks wait for ever",
-                    kWhere, schedule::name(timeline.pass),
+                    kSimulateWhere, schedule::name(timeline.pass),
                     timeline.stuck.size(), timeline.ranks.size()));
   }
 }

@@ -19,46 +19,48 @@ namespace {
 
 using topology::Topology;
 
-constexpr const char* kWhere = "[simulate]";
-
 void check(const SimulateOptions& options) {
   const int sources = (options.plan.empty() ? 0 : 1) +
                       (options.strategy.empty() ? 0 : 1) +
                       (options.schedules.empty() ? 0 : 1);
   require(sources == 1,
-          "{} got {} of --strategy, --schedule and --plan; want one", kWhere,
-          sources);
+          "{} got {} of --strategy, --schedule and --plan; want one",
+          kSimulateWhere, sources);
   require(!options.topology.empty() || !options.plan.empty(),
-          "{} got neither --topology nor --plan; want one of them", kWhere);
+          "{} got neither --topology nor --plan; want one of them",
+          kSimulateWhere);
   require(options.save_prefix.empty() || options.schedules.empty(),
-          "{} got --save-schedules and --schedule; want one of them", kWhere);
+          "{} got --save-schedules and --schedule; want one of them",
+          kSimulateWhere);
   require(!options.transfers_only ||
               (!options.schedules.empty() && options.no_compute),
-          "{} got --transfers-only without {}; want both", kWhere,
+          "{} got --transfers-only without {}; want both", kSimulateWhere,
           options.schedules.empty() ? "--schedule" : "--no-compute");
   const int computes = (options.device.empty() ? 0 : 1) +
                        (options.flops ? 1 : 0) + (options.no_compute ? 1 : 0);
   require(computes == 1,
-          "{} got {} of --device, --flops and --no-compute; want one", kWhere,
-          computes);
+          "{} got {} of --device, --flops and --no-compute; want one",
+          kSimulateWhere, computes);
   constexpr double kMaxFlops = 1e30;
   require(
       !options.flops || (*options.flops >= 1 && *options.flops <= kMaxFlops),
-      "{} got --flops {}; want 1 … {}", kWhere, options.flops.value_or(0),
-      kMaxFlops);
+      "{} got --flops {}; want 1 … {}", kSimulateWhere,
+      options.flops.value_or(0), kMaxFlops);
   require(!options.forward_only || !options.backward_only,
-          "{} got --forward-only and --backward; want one of them", kWhere);
+          "{} got --forward-only and --backward; want one of them",
+          kSimulateWhere);
   require(options.schedules.empty() ||
               (!options.forward_only && !options.backward_only),
           "{} got --schedule and {}; want one of them, since a schedule's file "
           "says which pass it is of",
-          kWhere, options.forward_only ? "--forward-only" : "--backward");
+          kSimulateWhere,
+          options.forward_only ? "--forward-only" : "--backward");
   const Disturbances& disturbances = options.disturbances;
   require(disturbances.jitter > 0 || !disturbances.seed,
-          "{} got --seed without --jitter; want both", kWhere);
+          "{} got --seed without --jitter; want both", kSimulateWhere);
   require(!options.no_compute ||
               (disturbances.jitter == 0 && disturbances.stragglers.empty()),
-          "{} got --no-compute and {}; want one of them", kWhere,
+          "{} got --no-compute and {}; want one of them", kSimulateWhere,
           disturbances.jitter > 0 ? "--jitter" : "--straggler");
 }
 
@@ -68,7 +70,7 @@ Plan plan_of(const SimulateOptions& options) {
   if (options.plan.empty()) return std::nullopt;
   planner::PlanFile plan = planner::read_plan_file(options.plan);
   require(plan.softmax.has_value(), "{} got {}, a plan without softmax layers",
-          kWhere, options.plan);
+          kSimulateWhere, options.plan);
   return plan;
 }
 
@@ -108,7 +110,8 @@ std::string layout_of(const SimulateOptions& options, const Plan& plan) {
 schedule::Mask mask_of(const SimulateOptions& options, const Plan& plan) {
   if (options.mask.empty() && plan) return plan->mask;
   return mask_from_option(
-      options.mask.empty() ? AttentionDefaults::kMask : options.mask, kWhere);
+      options.mask.empty() ? AttentionDefaults::kMask : options.mask,
+      kSimulateWhere);
 }
 
 /// A schedule file, if it does the demand's work on the topology's ranks, or
@@ -120,13 +123,13 @@ schedule::Schedule load_schedule(const std::string& path,
   schedule::Schedule schedule =
       schedule::schedule_from_json(read_json_file(path), path);
   require(schedule.ranks == topology.ranks(),
-          "{} got {} for {} ranks; {} has {}", kWhere, path, schedule.ranks,
-          topology.name(), topology.ranks());
+          "{} got {} for {} ranks; {} has {}", kSimulateWhere, path,
+          schedule.ranks, topology.name(), topology.ranks());
   for (const schedule::Transfer& transfer : schedule.transfers) {
     require(transfer.payload == schedule::Payload::kv ||
                 transfer.payload == schedule::Payload::kv_grad,
-            "{} got {} with a transfer of {}; want {} and {} alone", kWhere,
-            path, schedule::name(transfer.payload),
+            "{} got {} with a transfer of {}; want {} and {} alone",
+            kSimulateWhere, path, schedule::name(transfer.payload),
             schedule::name(schedule::Payload::kv),
             schedule::name(schedule::Payload::kv_grad));
   }
@@ -138,7 +141,7 @@ schedule::Schedule load_schedule(const std::string& path,
     require(block.size == size,
             "{} got {} with {} tokens in part {} of strand {} of rank {}; "
             "{} tokens in this layout have {} there",
-            kWhere, path, block.size, part, strand, owner,
+            kSimulateWhere, path, block.size, part, strand, owner,
             demand.kv_layout().tokens(), size);
   }
   try {
@@ -146,17 +149,17 @@ schedule::Schedule load_schedule(const std::string& path,
         schedule, demand, strands);
   } catch (const InvalidArgument& error) {
     throw InvalidArgument(
-        fmt::format("{} got {}: {}", kWhere, path, error.what()));
+        fmt::format("{} got {}: {}", kSimulateWhere, path, error.what()));
   }
   return schedule;
 }
 
-using Pass = SimulateInput::Pass;
+using PassInput = SimulateInput::Pass;
 
-std::vector<Pass> passes_of_files(const SimulateOptions& options,
-                                  const schedule::AttentionDemand& demand,
-                                  const Topology& topology) {
-  std::vector<Pass> passes;
+std::vector<PassInput> passes_of_files(const SimulateOptions& options,
+                                       const schedule::AttentionDemand& demand,
+                                       const Topology& topology) {
+  std::vector<PassInput> passes;
   for (const std::string& path : options.schedules) {
     schedule::Schedule schedule =
         load_schedule(path, demand, topology, options.transfers_only);
@@ -166,10 +169,10 @@ std::vector<Pass> passes_of_files(const SimulateOptions& options,
   return passes;
 }
 
-std::vector<Pass> passes_of(const schedule::Strategy& strategy,
-                            const schedule::AttentionDemand& demand,
-                            const SimulateOptions& options) {
-  std::vector<Pass> passes;
+std::vector<PassInput> passes_of(const schedule::Strategy& strategy,
+                                 const schedule::AttentionDemand& demand,
+                                 const SimulateOptions& options) {
+  std::vector<PassInput> passes;
   const int strands = schedule::strand_count(strategy, demand.ranks());
   for (const schedule::Pass pass : chosen_passes(options)) {
     passes.push_back(
@@ -194,7 +197,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   Topology topology = topology_of(options, plan);
   const std::int64_t seq_len = options.seq_len.value_or(
       plan ? plan->seq_len : AttentionDefaults::kSeqLen);
-  require(seq_len >= 1, "{} got --seq-len {}; want at least 1", kWhere,
+  require(seq_len >= 1, "{} got --seq-len {}; want at least 1", kSimulateWhere,
           seq_len);
   const planner::ModelShape shape = shape_of(options, plan, seq_len);
   const std::string layout_name = layout_of(options, plan);
@@ -212,7 +215,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
   const auto layout =
       schedule::Layout::named(layout_name, seq_len, topology.ranks());
   schedule::AttentionDemand demand(layout, layout, mask);
-  std::vector<Pass> passes;
+  std::vector<PassInput> passes;
   std::string name = options.strategy;
   if (!options.schedules.empty()) {
     passes = passes_of_files(options, demand, topology);

@@ -30,7 +30,7 @@ namespace {
 using discovery::Classification;
 using discovery::Measurements;
 
-constexpr const char* kWhere = "[topology probe]";
+constexpr const char* kProbeWhere = "[topology probe]";
 constexpr int kRanks = 4;
 
 struct ProbeFlags {
@@ -124,7 +124,7 @@ void probe_job(ProbeFlags flags, int ranks, const comm::Engine& engine,
       frame ? fit_frame(numbers, *frame) : classify(numbers);
   const std::string file = file_of(found, origin).dump(2) + "\n";
   if (!flags.save.empty()) {
-    write_file(flags.save, file, kWhere);
+    write_file(flags.save, file, kProbeWhere);
   }
   fmt::print("{}", flags.json ? file : summary(numbers, found));
 }
@@ -157,7 +157,7 @@ void prepare(const ProbeFlags& flags, Context& context) {
     frame = discovery::load_machine(flags.frame);
     if (flags.emulate.empty()) ranks = frame->ranks();
   }
-  ranks = context.ranks(flags.ranks, ranks, kWhere);
+  ranks = context.ranks(flags.ranks, ranks, kProbeWhere);
   require(!frame || frame->ranks() == ranks,
           "[topology probe] got --frame {} of {} rank{} for {} that measure; "
           "want as many",
@@ -172,7 +172,7 @@ void prepare(const ProbeFlags& flags, Context& context) {
           "process; want at most {}",
           largest, ranks, most);
   if (context.leads() && !flags.save.empty()) {
-    check_writable(flags.save, "--save", kWhere);
+    check_writable(flags.save, "--save", kProbeWhere);
   }
   context.facts = {
       {"command", "topology probe"},

@@ -30,7 +30,7 @@ extern char** environ;
 namespace ringweave::cli {
 namespace {
 
-constexpr const char* kWhere = "[topology show]";
+constexpr const char* kShowWhere = "[topology show]";
 
 using topology::Link;
 using topology::Topology;
@@ -249,7 +249,8 @@ void draw_svg(const std::string& drawing, const std::string& path) {
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    throw Error(fmt::format("{} Graphviz could not write {}", kWhere, path));
+    throw Error(
+        fmt::format("{} Graphviz could not write {}", kShowWhere, path));
   }
 }
 
@@ -329,13 +330,13 @@ Topology load(const ShowOptions& options) {
 }
 
 void check_files(const ShowOptions& options) {
-  if (!options.save.empty()) check_writable(options.save, "--save", kWhere);
-  if (!options.svg.empty()) check_writable(options.svg, "--svg", kWhere);
+  if (!options.save.empty()) check_writable(options.save, "--save", kShowWhere);
+  if (!options.svg.empty()) check_writable(options.svg, "--svg", kShowWhere);
 }
 
 void show(const ShowOptions& options, const Topology& topology) {
   if (!options.save.empty()) {
-    write_file(options.save, to_json(topology).dump(2) + "\n", kWhere);
+    write_file(options.save, to_json(topology).dump(2) + "\n", kShowWhere);
     fmt::print(stderr, "wrote {}\n", options.save);
   }
   if (!options.svg.empty()) draw_svg(dot(topology), options.svg);

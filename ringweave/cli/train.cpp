@@ -62,7 +62,7 @@ config::TrainConfig resolve(const TrainFlags& flags, const RunPlace& place,
           "begun");
   const std::string path =
       flags.config.empty() ? place.path + "/config.json" : flags.config;
-  Json json = read_json_file(path, flags.set);
+  Json json = read_json_file_with(path, flags.set);
   set_init(flags, json);
   // A run that goes on by its own config has all fields, and needs no folder.
   if (!place.step || !flags.config.empty()) {
@@ -94,7 +94,7 @@ void add(Json& json, const train::SpentByAll& spent) {
   shares("optimizer_share", spent.optimizer);
 }
 
-Json to_json(const train::StepReport& report) {
+Json as_json(const train::StepReport& report) {
   Json json = {{"kind", "step"},
                {"step", report.step},
                {"loss", report.loss},
@@ -105,20 +105,20 @@ Json to_json(const train::StepReport& report) {
   return json;
 }
 
-Json to_json(const train::ValidationReport& report) {
+Json as_json(const train::ValidationReport& report) {
   return {{"kind", "validation"},
           {"step", report.step},
           {"loss", report.loss},
           {"tokens", report.tokens}};
 }
 
-Json to_json(const train::CheckpointReport& report) {
+Json as_json(const train::CheckpointReport& report) {
   return {{"kind", "checkpoint"},
           {"step", report.step},
           {"seconds", report.seconds}};
 }
 
-Json to_json(const Warning& warning) {
+Json as_json(const Warning& warning) {
   return {{"kind", name(warning.kind)},
           {"step", warning.step},
           {"value", warning.value},
@@ -129,7 +129,7 @@ Json optional_number(const std::optional<double>& number) {
   return number ? Json(*number) : Json(nullptr);
 }
 
-Json to_json(const train::TrainReport& report,
+Json as_json(const train::TrainReport& report,
              const std::vector<double>& losses) {
   Json json = {{"parameters", report.start.parameters},
                {"train_tokens", report.start.train_tokens},
@@ -247,23 +247,23 @@ class Observer {
     }
     callbacks.step = [this](const train::StepReport& report) {
       losses_.push_back(report.loss);
-      if (folder_) folder_->add(to_json(report));
+      if (folder_) folder_->add(as_json(report));
       progress_.update(report.step, facts(report));
       for (const Warning& warning :
            watch_.look(report.step, report.loss, report.spent.seconds)) {
         progress_.note(text(warning));
-        if (folder_) folder_->add(to_json(warning));
+        if (folder_) folder_->add(as_json(warning));
       }
       if (!saves_) check_interrupted();
     };
     callbacks.validation = [this](const train::ValidationReport& report) {
-      if (folder_) folder_->add(to_json(report));
+      if (folder_) folder_->add(as_json(report));
       progress_.note(fmt::format("validation after {} steps: loss {:.4f}",
                                  report.step, report.loss));
       if (!saves_) check_interrupted();
     };
     callbacks.checkpoint = [this](const train::CheckpointReport& report) {
-      if (folder_) folder_->add(to_json(report));
+      if (folder_) folder_->add(as_json(report));
       progress_.note(fmt::format("checkpoint after {} steps, in {:.2f} s",
                                  report.step, report.seconds));
     };
@@ -342,7 +342,7 @@ void train_job(const TrainFlags& flags, const config::TrainConfig& config,
   }
   if (report.spent.stop != 0) throw Interrupted(report.spent.stop);
   if (!leads) return;
-  fmt::print("{}", flags.json ? to_json(report, losses).dump() + "\n"
+  fmt::print("{}", flags.json ? as_json(report, losses).dump() + "\n"
                               : summary(report, config.parallel.ranks));
 }
 

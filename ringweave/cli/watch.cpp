@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kRemembered = 50;
 constexpr std::size_t kFewest = 10;  ///< steps that make a median
-constexpr double kSlow = 10;
+constexpr double kSlowFactor = 10;
 constexpr double kSpikeDistances = 10;
 constexpr double kSpikeShare = 0.1;
 
@@ -54,7 +54,7 @@ std::vector<Warning> Watch::look(std::int64_t step, double loss,
   std::vector<Warning> warnings;
   if (losses_.size() >= kFewest) {
     const double usual = median(seconds_);
-    if (seconds > kSlow * usual) {
+    if (seconds > kSlowFactor * usual) {
       warnings.push_back({Warning::Kind::slow_step, step, seconds, usual});
     }
     const double middle = median(losses_);

@@ -16,7 +16,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const TimeOuts kTimeOuts{.start = 20s, .step = 20s};
+const TimeOuts kEngineTimeOuts{.start = 20s, .step = 20s};
 
 TEST(Engine, RunsRanksAsThreads) {
   const Engine engine;
@@ -25,13 +25,13 @@ TEST(Engine, RunsRanksAsThreads) {
   EXPECT_EQ(engine.group_size(), 0);
   EXPECT_EQ(engine.ranks_here(3), 3);
   std::atomic<int> sum{0};
-  engine.run(3, kTimeOuts, [&](Communicator& communicator) {
+  engine.run(3, kEngineTimeOuts, [&](Communicator& communicator) {
     EXPECT_EQ(communicator.size(), 3);
     communicator.barrier();
     sum += communicator.rank();
   });
   EXPECT_EQ(sum, 3);
-  EXPECT_THROW(engine.run(2, kTimeOuts,
+  EXPECT_THROW(engine.run(2, kEngineTimeOuts,
                           [](Communicator& communicator) {
                             if (communicator.rank() == 1) {
                               throw std::runtime_error("one fell over");
@@ -50,7 +50,7 @@ TEST(Engine, WrapsTheThreadsTransports) {
     for (auto& rank : ranks) rank = std::make_shared<Slow>(rank);
     return ranks;
   });
-  engine.run(2, kTimeOuts, [](Communicator& communicator) {
+  engine.run(2, kEngineTimeOuts, [](Communicator& communicator) {
     communicator.barrier();
     EXPECT_EQ(communicator.transport().seconds(), 7);
   });
@@ -59,7 +59,7 @@ TEST(Engine, WrapsTheThreadsTransports) {
 TEST(Engine, IsARankOfAGroup) {
   const LocalWorld world(2);
   std::jthread other(
-      [&] { Communicator(world.transport(0), kTimeOuts).barrier(); });
+      [&] { Communicator(world.transport(0), kEngineTimeOuts).barrier(); });
   const Engine engine(world.transport(1));
   EXPECT_TRUE(engine.is_group());
   EXPECT_EQ(engine.rank(), 1);
@@ -67,14 +67,15 @@ TEST(Engine, IsARankOfAGroup) {
   EXPECT_EQ(engine.ranks_here(2), 1);
   int calls = 0;
   const auto here = std::this_thread::get_id();
-  engine.run(2, kTimeOuts, [&](Communicator& communicator) {
+  engine.run(2, kEngineTimeOuts, [&](Communicator& communicator) {
     ++calls;
     EXPECT_EQ(std::this_thread::get_id(), here);
     EXPECT_EQ(communicator.rank(), 1);
     communicator.barrier();
   });
   EXPECT_EQ(calls, 1);
-  EXPECT_THROW(engine.run(3, kTimeOuts, [](Communicator&) {}), InternalError);
+  EXPECT_THROW(engine.run(3, kEngineTimeOuts, [](Communicator&) {}),
+               InternalError);
 }
 
 }  // namespace

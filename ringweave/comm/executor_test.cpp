@@ -27,7 +27,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 using Int = std::int64_t;
-const TimeOuts kTimeOuts{.start = 20s, .step = 20s};
+const TimeOuts kExecutorTimeOuts{.start = 20s, .step = 20s};
 
 /// Runs forward and backward of one case on all ranks, and checks everything.
 void run_case(const schedule::Strategy& strategy,
@@ -39,7 +39,7 @@ void run_case(const schedule::Strategy& strategy,
   run_ranks(
       demand.ranks(),
       [&](Rank, auto transport) {
-        Communicator communicator(std::move(transport), kTimeOuts);
+        Communicator communicator(std::move(transport), kExecutorTimeOuts);
         check_exchange(strategy, demand, communicator);
       },
       faults);
@@ -232,7 +232,7 @@ TEST(Executor, ComputesWhileItsTransfersAreUnderWay) {
 
 TEST(Executor, AFailingWorkerIsNamedToTheOthers) {
   const auto errors = rank_outcomes(3, [](Rank rank, auto transport) {
-    Communicator communicator(std::move(transport), kTimeOuts);
+    Communicator communicator(std::move(transport), kExecutorTimeOuts);
     RingWorker worker(rank == 2 ? 0 : -1);
     RingMemory memory;
     execute(program_of_three(rank), memory(), worker, communicator, "test");

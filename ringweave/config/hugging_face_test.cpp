@@ -39,13 +39,13 @@ constexpr const char* kLlama3 = R"("rope_type": "llama3", "factor": 8.0,
   "low_freq_factor": 1.0, "high_freq_factor": 4.0,
   "original_max_position_embeddings": 1024)";
 
-ModelConfig read(const Json& json) {
+ModelConfig imported(const Json& json) {
   return model_config_from_hugging_face(json, "F/config.json");
 }
 
-std::string refusal(const Json& json) {
+std::string refused_import(const Json& json) {
   try {
-    read(json);
+    imported(json);
   } catch (const InvalidArgument& error) {
     return error.what();
   }
@@ -53,11 +53,11 @@ std::string refusal(const Json& json) {
 }
 
 TEST(HuggingFace, BothVersionsSayTheSame) {
-  const ModelConfig four =
-      read(with(sizes(), fmt::format(R"({{"rope_theta": 500000.0, "torch_dtype":
+  const ModelConfig four = imported(
+      with(sizes(), fmt::format(R"({{"rope_theta": 500000.0, "torch_dtype":
         "bfloat16", "rope_scaling": {{{}}}}})",
-                                     kLlama3)));
-  const ModelConfig five = read(
+                                kLlama3)));
+  const ModelConfig five = imported(
       with(sizes(), fmt::format(R"({{"dtype": "bfloat16", "rope_parameters":
         {{"rope_theta": 500000.0, {}}}}})",
                                 kLlama3)));
@@ -78,14 +78,14 @@ TEST(HuggingFace, WhatIsAbsentOrNullIsTheDefault) {
   Json json = with(sizes(), R"({"num_key_value_heads": null, "head_dim": null,
     "rope_scaling": null, "sliding_window": null, "hidden_act": null})");
   json.erase("tie_word_embeddings");
-  const ModelConfig model = read(json);
+  const ModelConfig model = imported(json);
   EXPECT_EQ(model.kv_heads, 6);
   EXPECT_EQ(model.head_dim, 8);
   EXPECT_EQ(model.rope_theta, 10000);
   EXPECT_FALSE(model.rope_scaling.has_value());
   EXPECT_FALSE(model.tie_embeddings);
   // As older versions wrote it.
-  EXPECT_EQ(read(with(json, R"({"rope_scaling": {"type": "default"}})")),
+  EXPECT_EQ(imported(with(json, R"({"rope_scaling": {"type": "default"}})")),
             model);
 }
 
@@ -121,40 +121,40 @@ TEST(HuggingFace, WhatCannotBeHonouredIsRefusedByName) {
   };
   for (const auto& [fields, name, word] : cases) {
     EXPECT_THAT(
-        refusal(with(sizes(), fields)),
+        refused_import(with(sizes(), fields)),
         AllOf(HasSubstr("F/config.json"), HasSubstr(name), HasSubstr(word)))
         << fields;
   }
-  EXPECT_THAT(refusal(Json::array()), HasSubstr("want an object"));
-  EXPECT_EQ(refusal(sizes()), "accepted");
+  EXPECT_THAT(refused_import(Json::array()), HasSubstr("want an object"));
+  EXPECT_EQ(refused_import(sizes()), "accepted");
 }
 
 TEST(HuggingFace, MistralHasAWindow) {
   const Json json = with(sizes(), R"({"model_type": "mistral",
     "sliding_window": 64, "layer_types": ["sliding_attention"]})");
-  EXPECT_EQ(read(json).sliding_windows, std::vector<std::int64_t>{64});
-  EXPECT_TRUE(read(with(sizes(), R"({"model_type": "mistral",
+  EXPECT_EQ(imported(json).sliding_windows, std::vector<std::int64_t>{64});
+  EXPECT_TRUE(imported(with(sizes(), R"({"model_type": "mistral",
     "sliding_window": null})"))
                   .sliding_windows.empty());
   // Transformers would take 4096.
-  EXPECT_THAT(refusal(with(sizes(), R"({"model_type": "mistral"})")),
+  EXPECT_THAT(refused_import(with(sizes(), R"({"model_type": "mistral"})")),
               HasSubstr("sliding_window] got none"));
 }
 
 TEST(HuggingFace, WhatIsWrittenIsRead) {
-  ModelConfig model = read(sizes());
+  ModelConfig model = imported(sizes());
   for (const std::vector<std::int64_t>& windows :
        {std::vector<std::int64_t>{}, {64}, {64, 64}}) {
     model.sliding_windows = windows;
     const Json json = to_hugging_face(model, "float32", 100);
     EXPECT_EQ(json["torch_dtype"], "float32");
-    ModelConfig again = read(json);
+    ModelConfig again = imported(json);
     if (!windows.empty()) again.sliding_windows = windows;
     EXPECT_EQ(again, model) << json.dump();
   }
   model.sliding_windows = {};
   model.rope_scaling = RopeScaling{.factor = 2};
-  EXPECT_EQ(read(to_hugging_face(model, "float32", 100)), model);
+  EXPECT_EQ(imported(to_hugging_face(model, "float32", 100)), model);
   model.max_position_embeddings = 0;
   EXPECT_EQ(to_hugging_face(model, "float32", 100)["max_position_embeddings"],
             100);
@@ -169,7 +169,7 @@ TEST(HuggingFace, WhatTransformersLacksIsNotWritten) {
     }
     return "accepted";
   };
-  ModelConfig model = read(sizes());
+  ModelConfig model = imported(sizes());
   model.sliding_windows = {64, 0};
   EXPECT_THAT(refused(model), HasSubstr("64 and 0"));
   model.sliding_windows = {};

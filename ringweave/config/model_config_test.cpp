@@ -10,13 +10,13 @@ namespace {
 
 using ::testing::HasSubstr;
 
-ModelConfig read(const std::string& text) {
+ModelConfig read_model(const std::string& text) {
   return model_config_from_json(parse_json(text, "t"), "config.model");
 }
 
-std::string refusal(const std::string& text) {
+std::string refused_model(const std::string& text) {
   try {
-    read(text);
+    read_model(text);
   } catch (const InvalidArgument& error) {
     return error.what();
   }
@@ -25,7 +25,7 @@ std::string refusal(const std::string& text) {
 }
 
 TEST(ModelConfig, DefaultsFollowFromHeadsAndHidden) {
-  const ModelConfig config = read(R"({"hidden": 96, "heads": 6})");
+  const ModelConfig config = read_model(R"({"hidden": 96, "heads": 6})");
   EXPECT_EQ(config.kv_heads, 6);
   EXPECT_EQ(config.head_dim, 16);
   EXPECT_EQ(config.pattern, "LLLN");
@@ -37,7 +37,7 @@ TEST(ModelConfig, SurvivesJson) {
         R"({"kind": "lightning"})",
         R"({"kind": "gla", "gate_rank": 8, "gate_divisor": 4})",
         R"({"kind": "based", "convolution": 4})"}) {
-    const ModelConfig config = read(fmt::format(
+    const ModelConfig config = read_model(fmt::format(
         R"({{"vocab_size": 300, "hidden": 48, "intermediate": 7, "layers": 5,
              "heads": 6, "kv_heads": 3, "head_dim": 10, "pattern": "LN",
              "rope_theta": 5e5, "norm_eps": 1e-6, "tie_embeddings": true,
@@ -60,11 +60,11 @@ TEST(ModelConfig, RopeScalingIsLlama3s) {
     scaling.merge_patch(parse_json(changes, "t"));
     return Json({{"rope_scaling", scaling}}).dump();
   };
-  const ModelConfig config = read(with("{}"));
+  const ModelConfig config = read_model(with("{}"));
   EXPECT_EQ(config.rope_scaling,
             (RopeScaling{.factor = 8, .original_max_position_embeddings = 64}));
   EXPECT_EQ(model_config_from_json(to_json(config), "again"), config);
-  EXPECT_FALSE(to_json(read("{}")).contains("rope_scaling"));
+  EXPECT_FALSE(to_json(read_model("{}")).contains("rope_scaling"));
   for (const auto& [changes, word] :
        {std::pair(R"({"rope_type": "yarn"})", "rope_type] got \"yarn\""),
         std::pair(R"({"rope_type": null})", "rope_type"),
@@ -72,66 +72,68 @@ TEST(ModelConfig, RopeScalingIsLlama3s) {
         std::pair(R"({"low_freq_factor": 0})", "low_freq_factor] got 0"),
         std::pair(R"({"high_freq_factor": 1})", "high_freq_factor] got 1"),
         std::pair(R"({"beta": 1})", "beta")}) {
-    EXPECT_THAT(refusal(with(changes)), HasSubstr(word)) << changes;
+    EXPECT_THAT(refused_model(with(changes)), HasSubstr(word)) << changes;
   }
 }
 
 TEST(ModelConfig, ThePatternRepeats) {
-  const ModelConfig config = read(R"({"pattern": "LLN", "layers": 7})");
+  const ModelConfig config = read_model(R"({"pattern": "LLN", "layers": 7})");
   std::string kinds;
   for (std::int64_t i = 0; i < 7; ++i) kinds += config.is_linear(i) ? 'L' : 'N';
   EXPECT_EQ(kinds, "LLNLLNL");
   EXPECT_TRUE(config.has_linear());
   EXPECT_TRUE(config.has_softmax());
   // The first layers alone count, not the whole pattern.
-  EXPECT_FALSE(read(R"({"layers": 3})").has_softmax());
-  EXPECT_FALSE(read(R"({"pattern": "N"})").has_linear());
+  EXPECT_FALSE(read_model(R"({"layers": 3})").has_softmax());
+  EXPECT_FALSE(read_model(R"({"pattern": "N"})").has_linear());
 }
 
 TEST(ModelConfig, EachFaultIsOneClearError) {
-  EXPECT_THAT(refusal(R"({"hiden": 8})"),
+  EXPECT_THAT(refused_model(R"({"hiden": 8})"),
               HasSubstr("[config.model] got the unknown key \"hiden\"; want "
                         "\"hidden\"?"));
-  EXPECT_THAT(refusal(R"({"heads": 4, "kv_heads": 3})"),
+  EXPECT_THAT(refused_model(R"({"heads": 4, "kv_heads": 3})"),
               HasSubstr("[config.model.heads] got 4 heads and 3 kv_heads; want "
                         "a multiple of kv_heads"));
-  EXPECT_THAT(refusal(R"({"hidden": 10, "heads": 4})"),
+  EXPECT_THAT(refused_model(R"({"hidden": 10, "heads": 4})"),
               HasSubstr("hidden 10 does not divide by 4 heads"));
-  EXPECT_THAT(refusal(R"({"head_dim": 7})"),
+  EXPECT_THAT(refused_model(R"({"head_dim": 7})"),
               HasSubstr("[config.model.head_dim] got 7; want an even number"));
-  EXPECT_NO_THROW(read(R"({"head_dim": 7, "pattern": "L"})"));
-  EXPECT_THAT(refusal(R"({"pattern": "LLXN"})"),
+  EXPECT_NO_THROW(read_model(R"({"head_dim": 7, "pattern": "L"})"));
+  EXPECT_THAT(refused_model(R"({"pattern": "LLXN"})"),
               HasSubstr("got the letter 'X' at place 3 of \"LLXN\""));
-  EXPECT_THAT(refusal(R"({"pattern": ""})"), HasSubstr("empty pattern"));
-  EXPECT_THAT(refusal(R"({"layers": 0})"),
+  EXPECT_THAT(refused_model(R"({"pattern": ""})"), HasSubstr("empty pattern"));
+  EXPECT_THAT(refused_model(R"({"layers": 0})"),
               HasSubstr("[config.model.layers] got 0; want an integer ≥ 1"));
-  EXPECT_THAT(refusal(R"({"hidden": 128.0})"),
+  EXPECT_THAT(refused_model(R"({"hidden": 128.0})"),
               HasSubstr("[config.model.hidden] got 128.0"));
-  EXPECT_THAT(refusal(R"({"norm_eps": 0})"),
+  EXPECT_THAT(refused_model(R"({"norm_eps": 0})"),
               HasSubstr("[config.model.norm_eps] got 0"));
-  EXPECT_THAT(refusal(R"({"rope_theta": -1})"),
+  EXPECT_THAT(refused_model(R"({"rope_theta": -1})"),
               HasSubstr("[config.model.rope_theta] got -1"));
-  EXPECT_THAT(refusal("[]"), HasSubstr("want an object"));
+  EXPECT_THAT(refused_model("[]"), HasSubstr("want an object"));
 }
 
 TEST(ModelConfig, FieldsOfAnotherKindAreUnknown) {
-  EXPECT_THAT(refusal(R"({"linear": {"kind": "glaa"}})"),
+  EXPECT_THAT(refused_model(R"({"linear": {"kind": "glaa"}})"),
               HasSubstr("want one of \"gla\""));
   EXPECT_THAT(
-      refusal(R"({"linear": {"kind": "gla", "feature_map": "elu1"}})"),
+      refused_model(R"({"linear": {"kind": "gla", "feature_map": "elu1"}})"),
       HasSubstr("[config.model.linear] got the unknown key \"feature_map\""));
-  EXPECT_THAT(refusal(R"({"linear": {"gate_rank": 8}})"),
+  EXPECT_THAT(refused_model(R"({"linear": {"gate_rank": 8}})"),
               HasSubstr("unknown key \"gate_rank\""));
-  EXPECT_THAT(refusal(R"({"linear": {"kind": "gla", "gate_divisor": 0}})"),
-              HasSubstr("[config.model.linear.gate_divisor] got 0; want a "
-                        "finite number above 0"));
-  EXPECT_THAT(refusal(R"({"linear": {"kind": "gla", "gate_rank": 0}})"),
+  EXPECT_THAT(
+      refused_model(R"({"linear": {"kind": "gla", "gate_divisor": 0}})"),
+      HasSubstr("[config.model.linear.gate_divisor] got 0; want a "
+                "finite number above 0"));
+  EXPECT_THAT(refused_model(R"({"linear": {"kind": "gla", "gate_rank": 0}})"),
               HasSubstr("[config.model.linear.gate_rank] got 0"));
-  EXPECT_THAT(refusal(R"({"linear": {"kind": "gla", "gate_rank": "two"}})"),
-              HasSubstr("[config.model.linear.gate_rank] got \"two\""));
-  EXPECT_THAT(refusal(R"({"linear": {"kind": "gla", "gate_rnk": 2}})"),
+  EXPECT_THAT(
+      refused_model(R"({"linear": {"kind": "gla", "gate_rank": "two"}})"),
+      HasSubstr("[config.model.linear.gate_rank] got \"two\""));
+  EXPECT_THAT(refused_model(R"({"linear": {"kind": "gla", "gate_rnk": 2}})"),
               HasSubstr("want \"gate_rank\"?"));
-  EXPECT_THAT(refusal(R"({"linear": {"feature_map": "elu"}})"),
+  EXPECT_THAT(refused_model(R"({"linear": {"feature_map": "elu"}})"),
               HasSubstr("want one of \"elu1\", \"identity\""));
 }
 
@@ -146,10 +148,10 @@ TEST(LinearConfig, EveryFamilyMayHaveAConvolution) {
     }
   }
   EXPECT_EQ(LinearConfig("gla").convolution(), 0);
-  EXPECT_THAT(refusal(R"({"linear": {"convolution": 1}})"),
+  EXPECT_THAT(refused_model(R"({"linear": {"convolution": 1}})"),
               HasSubstr("[config.model.linear.convolution] got 1; want 0 for "
                         "none, or at least 2"));
-  EXPECT_THAT(refusal(R"({"linear": {"convolution": 9}})"),
+  EXPECT_THAT(refused_model(R"({"linear": {"convolution": 9}})"),
               HasSubstr("want at most 8"));
 }
 
@@ -172,7 +174,8 @@ TEST(LinearConfig, HasTheFieldsOfItsFamilyAndNoOthers) {
 }
 
 TEST(LinearFamily, StatesAreOfTheHeadsThatTheRowSays) {
-  ModelConfig config = read(R"({"heads": 6, "kv_heads": 2, "head_dim": 10})");
+  ModelConfig config =
+      read_model(R"({"heads": 6, "kv_heads": 2, "head_dim": 10})");
   EXPECT_EQ(config.linear.family().state(config), (StateShape{2, 10, 11}));
   config.linear.set("feature_map", "identity");
   EXPECT_EQ(config.linear.family().state(config), (StateShape{2, 10, 10}));
@@ -186,7 +189,8 @@ TEST(LinearFamily, AConvolutionHasItsKernelPerChannel) {
   for (const auto& [kind, channels] :
        {std::pair("gla", 4 * 10 + 2 * 2 * 10),
         std::pair("based", (4 + 2) * 16 + 2 * 10)}) {
-    ModelConfig config = read(R"({"heads": 4, "kv_heads": 2, "head_dim": 10,
+    ModelConfig config =
+        read_model(R"({"heads": 4, "kv_heads": 2, "head_dim": 10,
                                   "layers": 8})");
     config.linear = LinearConfig(kind);
     const double without = weight_count(config);
@@ -202,7 +206,7 @@ TEST(LinearFamily, ASecondOfANameIsRefused) {
   add_linear_family(family);
   EXPECT_EQ(linear_family_names().back(), "model_config_test");
   const ModelConfig config =
-      read(R"({"linear": {"kind": "model_config_test"}})");
+      read_model(R"({"linear": {"kind": "model_config_test"}})");
   EXPECT_EQ(model_config_from_json(to_json(config), "again"), config);
   EXPECT_EQ(config.linear.family().decay, schedule::Decay::constant);
 }

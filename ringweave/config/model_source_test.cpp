@@ -60,7 +60,7 @@ std::string write_state(const std::string& run, std::int64_t step,
   return folder.path_of(step);
 }
 
-std::string refusal(const std::string& path) {
+std::string refused_source(const std::string& path) {
   try {
     find_model(path);
   } catch (const InvalidArgument& error) {
@@ -99,30 +99,31 @@ TEST(ModelSource, OfHuggingFaceItIsTheFolder) {
 TEST(ModelSource, OtherFoldersAreRefused) {
   const TestFolder folder("model-source");
   const std::string none = "neither a checkpoint nor a config.json; want";
-  EXPECT_THAT(refusal(folder.path()),
+  EXPECT_THAT(refused_source(folder.path()),
               AllOf(HasSubstr("[" + folder.path() + "]"), HasSubstr(none)));
-  EXPECT_THAT(refusal(folder.file("absent")), HasSubstr(none));
-  EXPECT_THAT(refusal(""), HasSubstr(none));
-  EXPECT_THAT(refusal(folder.write("file", "x")), HasSubstr(none));
+  EXPECT_THAT(refused_source(folder.file("absent")), HasSubstr(none));
+  EXPECT_THAT(refused_source(""), HasSubstr(none));
+  EXPECT_THAT(refused_source(folder.write("file", "x")), HasSubstr(none));
 
   folder.write("config.json", to_json(run_config()).dump());
-  EXPECT_THAT(refusal(folder.path()),
+  EXPECT_THAT(refused_source(folder.path()),
               HasSubstr("got a run without a checkpoint; want"));
   for (const auto& [text, word] :
        {std::pair("[]", "want an object"), std::pair("{", "config.json"),
         std::pair(R"({"model_type": "gpt2"})", "model_type"),
         std::pair(R"({"format": 3})", "model_type")}) {
     checkpoint::overwrite(folder.file("config.json"), text);
-    EXPECT_THAT(refusal(folder.path()), HasSubstr(word)) << text;
+    EXPECT_THAT(refused_source(folder.path()), HasSubstr(word)) << text;
   }
 
   const TestFolder run("model-source-run");
   const std::string step = CheckpointFolder(run.path()).path_of(4);
-  EXPECT_THAT(refusal(step), HasSubstr(step + "/state.json"));
+  EXPECT_THAT(refused_source(step), HasSubstr(step + "/state.json"));
   write_state(run.path(), 4, {{"format", "ringweave.config"}, {"version", 2}});
-  EXPECT_THAT(refusal(run.path()), HasSubstr(step + "/state.json.config"));
+  EXPECT_THAT(refused_source(run.path()),
+              HasSubstr(step + "/state.json.config"));
   checkpoint::overwrite(step + "/state.json", "{}");
-  EXPECT_THAT(refusal(step), HasSubstr(step + "/state.json"));
+  EXPECT_THAT(refused_source(step), HasSubstr(step + "/state.json"));
 }
 
 /// What a config takes of a folder.

@@ -11,7 +11,7 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-RunToPlan read(const std::string& text) {
+RunToPlan read_run(const std::string& text) {
   return run_to_plan_from_json(Json::parse(text), "f");
 }
 
@@ -20,7 +20,7 @@ std::string with(const std::string& fields) {
 }
 
 TEST(RunToPlan, ReadsAConfigOfTrain) {
-  const RunToPlan run = read(with(
+  const RunToPlan run = read_run(with(
       R"("compute": "float64", "steps": 5, "data": {"batch": 3},
          "model": {"layers": 6, "hidden": 64, "heads": 4, "kv_heads": 2,
                    "pattern": "LLN", "linear": {"kind": "gla"}},
@@ -38,11 +38,11 @@ TEST(RunToPlan, ReadsAConfigOfTrain) {
 }
 
 TEST(RunToPlan, DefaultsOfTrainAreNothingThatTheFileSays) {
-  const RunToPlan silent = read(with(R"("model": {"heads": 2})"));
+  const RunToPlan silent = read_run(with(R"("model": {"heads": 2})"));
   EXPECT_EQ(silent.seq_len, std::nullopt);
   EXPECT_EQ(silent.ranks, std::nullopt);
   EXPECT_EQ(silent.layout, std::nullopt);
-  const RunToPlan run = read(with(R"("data": {"seq_len": 1024},
+  const RunToPlan run = read_run(with(R"("data": {"seq_len": 1024},
       "parallel": {"ranks": 1, "layout": "zigzag"})"));
   EXPECT_EQ(run.seq_len, 1024);
   EXPECT_EQ(run.ranks, 1);
@@ -51,7 +51,7 @@ TEST(RunToPlan, DefaultsOfTrainAreNothingThatTheFileSays) {
 }
 
 TEST(RunToPlan, ReadsAModelObjectWithTrainsDefaults) {
-  const RunToPlan run = read(R"({"hidden": 128})");
+  const RunToPlan run = read_run(R"({"hidden": 128})");
   EXPECT_EQ(run.model, ModelConfig{});
   EXPECT_EQ(run.compute, ElementType::bfloat16);
   EXPECT_EQ(run.batch, 1);
@@ -60,7 +60,7 @@ TEST(RunToPlan, ReadsAModelObjectWithTrainsDefaults) {
 
 TEST(RunToPlan, UnknownKeysAreErrorsNamingTheNearest) {
   const auto fails = [](const std::string& text, const char* words) {
-    EXPECT_THAT([&] { read(text); },
+    EXPECT_THAT([&] { read_run(text); },
                 ThrowsMessage<InvalidArgument>(HasSubstr(words)))
         << text;
   };
@@ -73,14 +73,14 @@ TEST(RunToPlan, UnknownKeysAreErrorsNamingTheNearest) {
   fails(with(R"("data": {"bach": 8})"), R"("batch"?)");
   fails(with(R"("optimizer": {"epsilon": 8})"), R"("eps"?)");
   EXPECT_NO_THROW(
-      read(with(R"("parallel": {"ranks": 2}, "threads": 1, "seed": 7,
+      read_run(with(R"("parallel": {"ranks": 2}, "threads": 1, "seed": 7,
               "model": {"vocab_size": 300, "norm_eps": 1e-6,
                         "linear": {"kind": "gla", "gate_rank": 4}})")));
 }
 
 TEST(RunToPlan, NamesTheFieldThatIsWrong) {
   const auto fails = [](const char* text, const char* words) {
-    EXPECT_THAT([&] { read(text); },
+    EXPECT_THAT([&] { read_run(text); },
                 ThrowsMessage<InvalidArgument>(HasSubstr(words)));
   };
   fails(R"({"heads": 3, "hidden": 64})", "f.head_dim");

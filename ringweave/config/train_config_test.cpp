@@ -11,16 +11,16 @@ namespace {
 using ::testing::HasSubstr;
 
 /// A config from the fields that stand after the format.
-TrainConfig read(const std::string& fields) {
+TrainConfig read_train(const std::string& fields) {
   const std::string text = R"({"format": "ringweave.config", "version": 1)" +
                            (fields.empty() ? "" : ", " + fields) + "}";
   return config_from_json(parse_json(text, "t"), "config");
 }
 
 /// The text of what reading and checking throws; a file is given.
-std::string refusal(const std::string& fields) {
+std::string refused_train(const std::string& fields) {
   try {
-    TrainConfig config = read(fields);
+    TrainConfig config = read_train(fields);
     if (config.data.files.empty()) config.data.files = {"text"};
     check(config);
   } catch (const Error& error) {
@@ -31,7 +31,7 @@ std::string refusal(const std::string& fields) {
 }
 
 TEST(TrainConfig, EverythingButTheFormatHasADefault) {
-  TrainConfig config = read("");
+  TrainConfig config = read_train("");
   EXPECT_EQ(config, TrainConfig{});
   EXPECT_THROW(check(config), InvalidArgument);  // no text
   config.data.files = {"text"};
@@ -40,7 +40,7 @@ TEST(TrainConfig, EverythingButTheFormatHasADefault) {
 }
 
 TEST(TrainConfig, TheResolvedConfigReadsBackAsItself) {
-  const TrainConfig config = read(R"(
+  const TrainConfig config = read_train(R"(
       "model": {"hidden": 64, "heads": 2, "pattern": "LN",
                 "linear": {"kind": "gla"}},
       "data": {"files": ["a", "b"], "validation_files": ["c"],
@@ -65,17 +65,21 @@ TEST(TrainConfig, TheResolvedConfigReadsBackAsItself) {
 }
 
 TEST(TrainConfig, UnknownKeysNameTheNearestInEverySection) {
-  EXPECT_THAT(refusal(R"("modle": {})"),
+  EXPECT_THAT(refused_train(R"("modle": {})"),
               HasSubstr("[config] got the unknown key \"modle\"; want "
                         "\"model\"?"));
-  EXPECT_THAT(refusal(R"("model": {"layer": 3})"), HasSubstr("\"layers\"?"));
-  EXPECT_THAT(refusal(R"("data": {"seqlen": 3})"), HasSubstr("\"seq_len\"?"));
-  EXPECT_THAT(refusal(R"("optimizer": {"learning-rate": 3})"),
+  EXPECT_THAT(refused_train(R"("model": {"layer": 3})"),
+              HasSubstr("\"layers\"?"));
+  EXPECT_THAT(refused_train(R"("data": {"seqlen": 3})"),
+              HasSubstr("\"seq_len\"?"));
+  EXPECT_THAT(refused_train(R"("optimizer": {"learning-rate": 3})"),
               HasSubstr("[config.optimizer] got the unknown key "
                         "\"learning-rate\"; want \"learning_rate\"?"));
-  EXPECT_THAT(refusal(R"("parallel": {"rank": 3})"), HasSubstr("\"ranks\"?"));
-  EXPECT_THAT(refusal(R"("validation": {"evry": 3})"), HasSubstr("\"every\"?"));
-  EXPECT_THAT(refusal(R"("time_outs": {"step": 3})"),
+  EXPECT_THAT(refused_train(R"("parallel": {"rank": 3})"),
+              HasSubstr("\"ranks\"?"));
+  EXPECT_THAT(refused_train(R"("validation": {"evry": 3})"),
+              HasSubstr("\"every\"?"));
+  EXPECT_THAT(refused_train(R"("time_outs": {"step": 3})"),
               HasSubstr("\"step_seconds\"?"));
 }
 
@@ -134,10 +138,10 @@ TEST(TrainConfig, EachFaultIsOneClearError) {
       {R"("seed": -1)", "[config.seed] got -1"},
   };
   for (const auto& [fields, text] : cases) {
-    EXPECT_THAT(refusal(fields), HasSubstr(text)) << fields;
+    EXPECT_THAT(refused_train(fields), HasSubstr(text)) << fields;
   }
   EXPECT_NO_THROW(check([] {
-    TrainConfig config = read(R"("parallel": {"layout": "striped"},
+    TrainConfig config = read_train(R"("parallel": {"layout": "striped"},
                                  "model": {"pattern": "N"})");
     config.data.files = {"text"};
     return config;
@@ -157,8 +161,8 @@ TEST(TrainConfig, ExamplesOfTheProjectAreValid) {
 TEST(TrainConfig, RanksAreGroupsOfRanks) {
   const auto ranks = [](const std::string& parallel) {
     const ParallelConfig config =
-        read(R"("data": {"files": ["a"], "batch": 12}, "parallel": )" +
-             parallel)
+        read_train(R"("data": {"files": ["a"], "batch": 12}, "parallel": )" +
+                   parallel)
             .parallel;
     return std::vector{config.ranks, config.sequence_ranks(), config.data};
   };

@@ -98,7 +98,7 @@ at::Tensor indices(const std::vector<std::int64_t>& values) {
 }
 
 /// Two lists that become a RowCopy.
-struct Rows {
+struct RowList {
   std::vector<std::int64_t> from, to;
 
   void add(std::int64_t a, std::int64_t b) {
@@ -125,8 +125,8 @@ TablePlan table_plan(const ConvolutionSpec& spec, const Tables& tables,
   TablePlan plan;
   plan.rows = tables.rows_of(rank, final_state);
   const std::vector<Need> needs = tables.needs_of(rank, final_state);
-  Rows initial, own;
-  std::map<Rank, Rows> received;
+  RowList initial, own;
+  std::map<Rank, RowList> received;
   const auto messages = asked(tables, rank, needs);
   for (const auto& [row, position] : needs) {
     if (position < 0) {

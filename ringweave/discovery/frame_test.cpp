@@ -7,10 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/local_ranks.h"
 #include "ringweave/discovery/machine_table.h"
-#include "ringweave/discovery/probe.h"
-#include "ringweave/emulation/emulated_links.h"
+#include "ringweave/discovery/measured_on.h"
 #include "ringweave/topology/builtin.h"
 #include "ringweave/topology/topology_file.h"
 
@@ -21,24 +19,6 @@ using testing::HasSubstr;
 using topology::builtin;
 using topology::Topology;
 
-/// What the ranks measure on a model of `links`, in no time.
-Measurements on(const Topology& links) {
-  Measurements result;
-  comm::run_ranks(
-      links.ranks(),
-      [&](Rank rank, auto transport) {
-        comm::Communicator communicator(std::move(transport));
-        Measurements numbers =
-            probe(communicator, {.sizes = {1000, 100'000}, .repeats = 3});
-        if (rank == 0) result = std::move(numbers);
-      },
-      {},
-      [&](comm::Transports ranks) {
-        return emulation::emulated_links(std::move(ranks), links);
-      });
-  return result;
-}
-
 void expect_near(double got, double wanted) {
   EXPECT_NEAR(got / wanted, 1, 0.02) << got << " for " << wanted;
 }
@@ -46,7 +26,7 @@ void expect_near(double got, double wanted) {
 TEST(Frame, FindsTheRatesOfAnIrregularMachine) {
   const std::string rates = "dgx-1:nvlink=20e6,pcie=6e6,qpi=9e6,latency=6e-6";
   const Topology machine = builtin(rates);
-  const Classification got = fit_frame(on(machine), builtin("dgx-1"));
+  const Classification got = fit_frame(measured_on(machine), builtin("dgx-1"));
   EXPECT_FALSE(got.kind);
   EXPECT_THAT(got.reason, HasSubstr("of the links of dgx-1"));
   ASSERT_EQ(got.topology.links().size(), machine.links().size());
@@ -65,7 +45,8 @@ TEST(Frame, ARegularFabricStaysOne) {
   for (const char* kind : {"mesh", "switch"}) {
     const Topology frame = builtin(fmt::format("{}:ranks=4,rate=1e9", kind));
     const Classification got = fit_frame(
-        on(builtin(fmt::format("{}:ranks=4,rate=20e6,latency=4e-5", kind))),
+        measured_on(
+            builtin(fmt::format("{}:ranks=4,rate=20e6,latency=4e-5", kind))),
         frame);
     ASSERT_TRUE(got.topology.fabric()) << got.reason;
     EXPECT_EQ(got.kind, frame.fabric()->kind);
@@ -76,8 +57,9 @@ TEST(Frame, ARegularFabricStaysOne) {
 
 TEST(Frame, NodesStayNodes) {
   const Classification got = fit_frame(
-      on(builtin("two_level:ranks=6,nodes=2,rate=20e6,nic=4e6,latency=4e-5,"
-                 "nic_latency=4e-4,nics=1")),
+      measured_on(
+          builtin("two_level:ranks=6,nodes=2,rate=20e6,nic=4e6,latency=4e-5,"
+                  "nic_latency=4e-4,nics=1")),
       builtin("two_level:ranks=6,nodes=2,rate=400e9,nic=50e9,nics=1"));
   ASSERT_TRUE(got.topology.fabric()) << got.reason;
   EXPECT_EQ(got.topology.fabric()->nics_per_node, 1);
@@ -100,7 +82,7 @@ Topology uneven(double rate) {
 
 TEST(Frame, ASlowLinkKeepsItsOwnRate) {
   const Classification got =
-      fit_frame(on(uneven(5e6)), builtin("mesh:ranks=3,rate=1e9"));
+      fit_frame(measured_on(uneven(5e6)), builtin("mesh:ranks=3,rate=1e9"));
   EXPECT_FALSE(got.kind);
   const Topology& machine = got.topology;
   expect_near(machine.links()[*machine.link(0, 1)].bytes_per_second, 5e6);
@@ -109,7 +91,7 @@ TEST(Frame, ASlowLinkKeepsItsOwnRate) {
 
 TEST(Frame, SaysWhatItDoesNotExplain) {
   const Classification got =
-      fit_frame(on(builtin("switch:ranks=4,rate=20e6,latency=1e-6")),
+      fit_frame(measured_on(builtin("switch:ranks=4,rate=20e6,latency=1e-6")),
                 builtin("mesh:ranks=4,rate=1e9"));
   EXPECT_THAT(got.reason, HasSubstr("the links of mesh:ranks=4,rate=1e9 don't "
                                     "explain it: \""));
@@ -120,7 +102,7 @@ TEST(Frame, LinksThatNoRouteTakesKeepTheirRates) {
   const Topology frame =
       topology_from_table(table, TableKind::nvidia_smi, {}, "topo.txt");
   const Classification got =
-      fit_frame(on(builtin("mesh:ranks=2,rate=20e6")), frame);
+      fit_frame(measured_on(builtin("mesh:ranks=2,rate=20e6")), frame);
   EXPECT_THAT(got.reason,
               HasSubstr("links of PHB, SYS that no route takes keep"));
   const Topology& machine = got.topology;
@@ -133,8 +115,9 @@ TEST(Frame, LinksThatNoRouteTakesKeepTheirRates) {
 }
 
 TEST(Frame, RefusesAnotherNumberOfRanks) {
-  EXPECT_THROW(fit_frame(on(builtin("mesh:ranks=2")), builtin("mesh:ranks=3")),
-               InvalidArgument);
+  EXPECT_THROW(
+      fit_frame(measured_on(builtin("mesh:ranks=2")), builtin("mesh:ranks=3")),
+      InvalidArgument);
 }
 
 }  // namespace

@@ -34,9 +34,7 @@ bool is_of_amd(const TableLine& line) {
 }
 
 bool names_gpu(const TableLine& line) {
-  return std::ranges::any_of(line.words, [](const std::string& word) {
-    return is_numbered(word, "GPU");
-  });
+  return std::ranges::any_of(line.words, is_gpu);
 }
 
 }  // namespace

@@ -16,8 +16,6 @@ constexpr std::size_t kMostDevices = 256;
 
 using Words = std::vector<std::string>;
 
-bool is_gpu(const std::string& word) { return is_numbered(word, "GPU"); }
-
 /// The cell that `text` begins with, which is then cut off.
 std::optional<SmiCell> take_cell(std::string_view& text) {
   const auto starts = [&](std::string_view word) {

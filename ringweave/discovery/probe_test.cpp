@@ -6,9 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/local_ranks.h"
 #include "ringweave/discovery/classify.h"
-#include "ringweave/emulation/emulated_links.h"
+#include "ringweave/discovery/measured_on.h"
 #include "ringweave/topology/builtin.h"
 
 namespace ringweave::discovery {
@@ -16,34 +15,14 @@ namespace {
 
 using testing::HasSubstr;
 
-const ProbeOptions kQuick = {.sizes = {1000, 100'000}, .repeats = 3};
-
-/// What the ranks measure on a model of `links`, in no time.
-Measurements on(const topology::Topology& links,
-                ProbeOptions options = kQuick) {
-  Measurements result;
-  comm::run_ranks(
-      links.ranks(),
-      [&](Rank rank, auto transport) {
-        comm::Communicator communicator(std::move(transport));
-        Measurements numbers = probe(communicator, options);
-        if (rank == 0) result = std::move(numbers);
-      },
-      {},
-      [&](comm::Transports ranks) {
-        return emulation::emulated_links(std::move(ranks), links);
-      });
-  return result;
-}
-
 Classification found(const std::string& name) {
-  return classify(on(topology::builtin(name)));
+  return classify(measured_on(topology::builtin(name)));
 }
 
 TEST(Probe, MeasuresWhatTheLinksGive) {
   const Measurements got =
-      on(topology::builtin("switch:ranks=4,rate=1e8,latency=1e-5"),
-         {.sizes = {1'000'000, 1000, 1000}, .repeats = 3});
+      measured_on(topology::builtin("switch:ranks=4,rate=1e8,latency=1e-5"),
+                  {.sizes = {1'000'000, 1000, 1000}, .repeats = 3});
   EXPECT_EQ(got.ranks, 4);
   EXPECT_EQ(got.rounds, 3);
   EXPECT_EQ(got.sizes, (std::vector<std::int64_t>{1000, 1'000'000}));
@@ -95,7 +74,8 @@ TEST(Probe, FindsNodes) {
                                       .nic_bytes_per_second = 5e6,
                                       .nic_latency_seconds = 5e-5,
                                       .nics_per_node = nics};
-        const Classification got = classify(on(topology::expand(wanted)));
+        const Classification got =
+            classify(measured_on(topology::expand(wanted)));
         ASSERT_EQ(got.kind, topology::FabricKind::two_level) << got.reason;
         const topology::Fabric& fabric = got.topology.fabric().value();
         EXPECT_EQ(fabric.nodes, nodes);
@@ -131,22 +111,21 @@ TEST(Probe, OtherMachinesAreAMatrix) {
 TEST(Probe, RoundsThatDoNotFitAreLeftOut) {
   const auto links = topology::builtin("mesh:ranks=3");
   try {
-    on(links, {.seconds = 1e-9});
+    measured_on(links, {.seconds = 1e-9});
     ADD_FAILURE() << "measured in no time";
   } catch (const InvalidArgument& error) {
     EXPECT_THAT(error.what(), HasSubstr("1e-09 s"));
   }
-  EXPECT_EQ(on(links, {.sizes = {100}, .repeats = 1}).rounds, 1);
+  EXPECT_EQ(measured_on(links, {.sizes = {100}, .repeats = 1}).rounds, 1);
 }
 
 TEST(Probe, ItsCallerCanEndIt) {
-  EXPECT_THROW(
-      on(topology::builtin("mesh:ranks=3"), {.poll =
-                                                 [calls = 0]() mutable {
-                                                   if (++calls == 5)
-                                                     throw NoSolution("enough");
-                                                 }}),
-      NoSolution);
+  EXPECT_THROW(measured_on(topology::builtin("mesh:ranks=3"),
+                           {.poll =
+                                [calls = 0]() mutable {
+                                  if (++calls == 5) throw NoSolution("enough");
+                                }}),
+               NoSolution);
 }
 
 TEST(Probe, ChecksItsOptions) {

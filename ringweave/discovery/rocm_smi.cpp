@@ -41,8 +41,6 @@ struct Tables {
   const Table& any() const { return weights ? *weights : *types; }
 };
 
-bool is_gpu(const std::string& word) { return is_numbered(word, "GPU"); }
-
 /// Of a title, "=== Weight between two GPUs ===", the words; empty if it is
 /// none.
 std::string title_of(const Words& words) {

@@ -167,4 +167,6 @@ bool is_numbered(const std::string& word, std::string_view prefix) {
                      [](unsigned char c) { return std::isdigit(c); });
 }
 
+bool is_gpu(const std::string& word) { return is_numbered(word, "GPU"); }
+
 }  // namespace ringweave::discovery

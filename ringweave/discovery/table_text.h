@@ -23,4 +23,7 @@ std::vector<TableLine> table_lines(std::string_view bytes);
 /// Whether `word` is `prefix` and a number below 10000, such as "GPU0".
 bool is_numbered(const std::string& word, std::string_view prefix);
 
+/// Whether `word` names a GPU, as vendors' tables do: "GPU0".
+bool is_gpu(const std::string& word);
+
 }  // namespace ringweave::discovery

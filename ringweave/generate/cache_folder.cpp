@@ -25,8 +25,8 @@ using checkpoint::NamedTensor;
 using checkpoint::SafetensorsFile;
 
 constexpr const char* kFile = "cache.json";
-constexpr const char* kFormat = "ringweave.cache";
-constexpr int kVersion = 1;
+constexpr const char* kCacheFormat = "ringweave.cache";
+constexpr int kCacheVersion = 1;
 
 std::string rank_file(int rank) {
   return fmt::format("rank-{:05}.safetensors", rank);
@@ -74,8 +74,8 @@ OwnTensors own_tensors(const models::Cache& cache, Rank rank) {
 }
 
 Json description(const Session& session, const std::string& weights) {
-  return {{"format", kFormat},
-          {"version", kVersion},
+  return {{"format", kCacheFormat},
+          {"version", kCacheVersion},
           {"model", config::to_json(session.model().config())},
           {"compute", name(session.model().compute())},
           {"weights", weights},
@@ -100,7 +100,7 @@ Description read_description(const std::string& folder) {
   checkpoint::check_file(folder, kFile, sum->second);
   const Json json = read_json_file(path);
   JsonObject object(json, path);
-  check_format(object, kFormat, kVersion);
+  check_format(object, kCacheFormat, kCacheVersion);
   Description result;
   result.model =
       config::model_config_from_json(object.value("model"), path + ".model");

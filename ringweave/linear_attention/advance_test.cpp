@@ -16,12 +16,12 @@ at::Tensor random(at::IntArrayRef shape, std::uint64_t seed) {
   return at::randn(shape, generator, at::kDouble);
 }
 
-struct Heads {
+struct HeadCounts {
   std::int64_t q, k, v, gates;
 };
 
 /// The definition, head by head.
-void expect_recurrence(Decay decay, const Heads& heads) {
+void expect_recurrence(Decay decay, const HeadCounts& heads) {
   const at::Tensor q = random({kSequences, heads.q, kKeyDim}, 1);
   const at::Tensor k = random({kSequences, heads.k, kKeyDim}, 2);
   const at::Tensor v = random({kSequences, heads.v, kValueDim}, 3);
@@ -80,9 +80,10 @@ void expect_recurrence(Decay decay, const Heads& heads) {
 TEST(Advance, IsTheRecurrence) {
   for (const Decay decay :
        {Decay::none, Decay::constant, Decay::per_head, Decay::per_key}) {
-    for (const Heads& heads :
-         {Heads{2, 2, 2, 2}, Heads{4, 2, 2, 2}, Heads{6, 1, 3, 2},
-          Heads{2, 4, 4, 1}, Heads{4, 2, 2, 4}}) {
+    for (const HeadCounts& heads :
+         {HeadCounts{2, 2, 2, 2}, HeadCounts{4, 2, 2, 2},
+          HeadCounts{6, 1, 3, 2}, HeadCounts{2, 4, 4, 1},
+          HeadCounts{4, 2, 2, 4}}) {
       SCOPED_TRACE(testing::Message() << schedule::name(decay) << " " << heads.q
                                       << " " << heads.gates);
       expect_recurrence(decay, heads);

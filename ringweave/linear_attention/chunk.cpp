@@ -276,11 +276,11 @@ at::Tensor with_dims(const at::Tensor& x) {
 
 /// How heads of x and state heads belong together: common · group are those of
 /// x, common · sharing the state heads.
-struct Heads {
+struct SharedHeads {
   std::int64_t common, sharing, group;
 };
 
-Heads heads_of(const at::Tensor& x, std::int64_t state_heads) {
+SharedHeads heads_of(const at::Tensor& x, std::int64_t state_heads) {
   const std::int64_t common = std::min(x.size(2), state_heads);
   return {common, state_heads / common, x.size(2) / common};
 }
@@ -291,7 +291,7 @@ at::Tensor to_chunks(const at::Tensor& x, std::int64_t heads,
                      std::int64_t first, std::int64_t tokens,
                      std::int64_t chunk, at::ScalarType type) {
   const at::Tensor source = with_dims(x);
-  const Heads of = heads_of(source, heads);
+  const SharedHeads of = heads_of(source, heads);
   const std::int64_t chunks = (tokens + chunk - 1) / chunk;
   const std::int64_t full = tokens / chunk;
   const std::int64_t rest = tokens - full * chunk;
@@ -321,7 +321,7 @@ at::Tensor to_chunks(const at::Tensor& x, std::int64_t heads,
 void from_chunks(const at::Tensor& chunks, const at::Tensor& x,
                  std::int64_t first, std::int64_t tokens, std::int64_t chunk) {
   const at::Tensor target = with_dims(x);
-  const Heads of = heads_of(target, chunks.size(2));
+  const SharedHeads of = heads_of(target, chunks.size(2));
   // (chunks, batch, common, chunk, group, dims)
   at::Tensor source = by_token(chunks, chunk);
   if (of.sharing > 1) {

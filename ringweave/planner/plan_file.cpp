@@ -8,7 +8,7 @@
 namespace ringweave::planner {
 namespace {
 
-constexpr const char* kFormat = "ringweave.plan";
+constexpr const char* kPlanFormat = "ringweave.plan";
 
 Json to_json(const PassSeconds& seconds) {
   return {{"forward_seconds", seconds.forward},
@@ -55,7 +55,7 @@ PlanFile plan_file(const PlanRequest& request, const std::string& layout,
 }
 
 Json to_json(const PlanFile& plan) {
-  Json json = {{"format", kFormat},
+  Json json = {{"format", kPlanFormat},
                {"version", 1},
                {"topology",
                 {{"name", plan.topology_name},
@@ -85,7 +85,7 @@ Json to_json(const PlanFile& plan) {
 
 PlanFile plan_file_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
-  check_format(object, kFormat, 1);
+  check_format(object, kPlanFormat, 1);
   PlanFile plan;
   JsonObject topology = object.object("topology");
   plan.topology_name = topology.string("name");

@@ -10,8 +10,8 @@
 namespace ringweave::schedule {
 namespace {
 
-constexpr int kVersion = 1;
-constexpr const char* kFormat = "ringweave.schedule";
+constexpr int kScheduleVersion = 1;
+constexpr const char* kScheduleFormat = "ringweave.schedule";
 
 const std::vector<std::string> kPassNames = {"forward", "backward"};
 const std::vector<std::string> kPayloadNames = {"kv", "kv_grad", "q", "out_lse",
@@ -258,20 +258,16 @@ Json to_json(const Schedule& schedule) {
                         {"block", id_json(kept.block)},
                         {"slot", kept.slot}});
   }
-  return {{"format", kFormat},
-          {"version", kVersion},
-          {"ranks", schedule.ranks},
-          {"pass", name(schedule.pass)},
-          {"steps", schedule.steps},
-          {"blocks", std::move(blocks)},
-          {"transfers", std::move(transfers)},
-          {"tiles", std::move(tiles)},
+  return {{"format", kScheduleFormat},         {"version", kScheduleVersion},
+          {"ranks", schedule.ranks},           {"pass", name(schedule.pass)},
+          {"steps", schedule.steps},           {"blocks", std::move(blocks)},
+          {"transfers", std::move(transfers)}, {"tiles", std::move(tiles)},
           {"retained", std::move(retained)}};
 }
 
 Schedule schedule_from_json(const Json& json, const std::string& name) {
   JsonObject object(json, name);
-  check_format(object, kFormat, kVersion);
+  check_format(object, kScheduleFormat, kScheduleVersion);
   Schedule schedule;
   schedule.ranks = read_int(object, "ranks", 1);
   schedule.pass = read_enum<Pass>(object, "pass", kPassNames);

@@ -39,7 +39,7 @@ class SegmentDemand final : public Demand {
   std::vector<int> parts_;
 };
 
-std::vector<SegmentDemand> demands(int ranks) {
+std::vector<SegmentDemand> segment_demands(int ranks) {
   std::vector<SegmentDemand> all;
   std::vector<std::int64_t> gaps;
   for (Rank rank = 0; rank < ranks; ++rank) gaps.push_back(rank % 2 * 3);
@@ -55,7 +55,7 @@ TEST(Summaries, ReachAllThatNeedThem) {
   for (int ranks = 1; ranks <= 8; ++ranks) {
     for (const Strategy& strategy : test_strategies(ranks)) {
       const int strands = strand_count(strategy, ranks);
-      for (const SegmentDemand& demand : demands(ranks)) {
+      for (const SegmentDemand& demand : segment_demands(ranks)) {
         SCOPED_TRACE(name(strategy));
         const Schedule all = whole_of_summaries(strategy, demand);
         ASSERT_NO_THROW(validate_scan(all, demand, strands));

@@ -16,7 +16,7 @@ constexpr double kSimultaneous = 1e-12;
 /// Rates that differ by less, relatively, are the same.
 constexpr double kTie = 1e-9;
 
-struct Event {
+struct RateEvent {
   double seconds = 0;
   int message = 0;
   bool starts = false;
@@ -35,7 +35,7 @@ class Replay {
       routes_.push_back(capacities_of(i));
       add_events(i, messages[i]);
     }
-    std::ranges::stable_sort(events_, {}, &Event::seconds);
+    std::ranges::stable_sort(events_, {}, &RateEvent::seconds);
   }
 
   std::vector<std::vector<RateChange>> run() {
@@ -97,7 +97,7 @@ class Replay {
     if (message.end_seconds == kNever) ends_unseen_.push_back(index);
   }
 
-  void handle(const Event& event) {
+  void handle(const RateEvent& event) {
     if (!event.starts) return end(event.message);
     const int index = event.message;
     share_.start(index, routes_[index], 1);
@@ -169,7 +169,7 @@ class Replay {
   const Platform& platform_;
   planner::FairShare share_;
   std::vector<std::vector<int>> routes_;  ///< in capacities, by message
-  std::vector<Event> events_;
+  std::vector<RateEvent> events_;
   std::vector<int> ends_unseen_;  ///< messages, ascending
   std::vector<Open> open_;
   std::vector<std::vector<int>> under_way_;  ///< messages, by link

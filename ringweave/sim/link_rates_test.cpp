@@ -18,7 +18,7 @@ namespace {
 using Changes = std::vector<std::pair<double, double>>;
 
 // 10 bytes a unit.
-const planner::Workload kPlain{
+const planner::Workload kTenBytes{
     .unit_bytes = {{schedule::Payload::kv, 10},
                    {schedule::Payload::kv_grad, 20}}};
 
@@ -67,8 +67,8 @@ schedule::Schedule messages(const std::vector<std::array<int, 3>>& wanted) {
 TEST(LinkRates, TwoMessagesThatShareALink) {
   SimulationOptions options;
   options.link_rates = true;
-  const Timeline timeline =
-      simulate(messages({{0, 2, 1}, {1, 2, 1}}), star(0.25), kPlain, options);
+  const Timeline timeline = simulate(messages({{0, 2, 1}, {1, 2, 1}}),
+                                     star(0.25), kTenBytes, options);
   ASSERT_EQ(timeline.rates.size(), 4);
   // Rank 0's is alone until 0.25 s, rank 1's from 1.75 s on.
   expect_changes(timeline.rates[0], {{0, 1000}, {0.25, 500}, {1.75, 0}});
@@ -78,7 +78,8 @@ TEST(LinkRates, TwoMessagesThatShareALink) {
 }
 
 TEST(LinkRates, AreNotWorkedOutUnasked) {
-  EXPECT_TRUE(simulate(messages({{0, 2, 1}}), star(0), kPlain).rates.empty());
+  EXPECT_TRUE(
+      simulate(messages({{0, 2, 1}}), star(0), kTenBytes).rates.empty());
 }
 
 TEST(LinkRates, EndAtAFailureAndWhereNobodySeesTheEnd) {
@@ -88,7 +89,7 @@ TEST(LinkRates, EndAtAFailureAndWhereNobodySeesTheEnd) {
   // All wait for ever for what goes to rank 2; rank 0's message to rank 1 would
   // be waited for in step 2 only.
   const Timeline timeline = simulate(
-      messages({{0, 2, 1}, {1, 2, 1}, {0, 1, 2}}), star(0), kPlain, options);
+      messages({{0, 2, 1}, {1, 2, 1}, {0, 1, 2}}), star(0), kTenBytes, options);
   EXPECT_EQ(timeline.stuck.size(), 3);
   expect_changes(timeline.rates[0], {{0, 1000}, {1.25, 0}});
   expect_changes(timeline.rates[1], {{0, 500}, {0.5, 0}});
@@ -114,7 +115,7 @@ TEST(LinkRates, AddUpToTheBytesOfEveryLink) {
         options.link_rates = true;
         const Timeline timeline = simulate(
             schedule::whole(schedule::strategy_from_name(name), demand, pass),
-            machine, kPlain, options);
+            machine, kTenBytes, options);
         for (const LinkUse& use : timeline.links) {
           const auto& changes = timeline.rates[use.link];
           double bytes = 0;

@@ -18,7 +18,7 @@ using schedule::Outline;
 using topology::Link;
 using topology::Topology;
 
-constexpr const char* kWhere = "[simulate]";
+constexpr const char* kSimulateWhere = "[simulate]";
 /// Of a straggler or a slow link. Beyond, times could lose all precision.
 constexpr double kMinFactor = 1e-6, kMaxFactor = 1e6;
 constexpr double kMaxOverheadSeconds = 1;
@@ -38,10 +38,10 @@ int find_link(const Topology& topology, int from, int to) {
   const int count = topology.vertices();
   require(from >= 0 && from < count && to >= 0 && to < count,
           "{} got a link from vertex {} to vertex {}; want vertices 0 … {}",
-          kWhere, from, to, count - 1);
+          kSimulateWhere, from, to, count - 1);
   const std::optional<int> link = topology.link(from, to);
-  require(link.has_value(), "{} got a link from {} to {}; {} has none", kWhere,
-          topology.vertex(from).name, topology.vertex(to).name,
+  require(link.has_value(), "{} got a link from {} to {}; {} has none",
+          kSimulateWhere, topology.vertex(from).name, topology.vertex(to).name,
           topology.name());
   return *link;
 }
@@ -63,14 +63,14 @@ Platform platform_of(const Topology& topology,
   }
   for (const SlowLink& slow : options.slow_links) {
     require(slow.factor >= kMinFactor && slow.factor <= kMaxFactor,
-            "{} got a factor of {} for a link; want {} … {}", kWhere,
+            "{} got a factor of {} for a link; want {} … {}", kSimulateWhere,
             slow.factor, kMinFactor, kMaxFactor);
     const int link = find_link(topology, slow.from, slow.to);
     platform.bytes_per_second[platform.capacity[link]] *= slow.factor;
   }
   for (const FailingLink& failing : options.failing_links) {
     require(std::isfinite(failing.seconds) && failing.seconds >= 0,
-            "{} got a link that fails at {} s; want at least 0", kWhere,
+            "{} got a link that fails at {} s; want at least 0", kSimulateWhere,
             failing.seconds);
     const int link = find_link(topology, failing.from, failing.to);
     platform.failures.push_back({platform.capacity[link], failing.seconds});
@@ -86,15 +86,15 @@ class Compute {
       : workload_(workload), options_(options) {
     require(std::isfinite(options.jitter) && options.jitter >= 0 &&
                 options.jitter < 1,
-            "{} got a jitter of {}; want 0 to less than 1", kWhere,
+            "{} got a jitter of {}; want 0 to less than 1", kSimulateWhere,
             options.jitter);
     for (const auto& [rank, factor] : options.stragglers) {
       require(rank >= 0 && rank < ranks,
-              "{} got a straggler {}; want a rank 0 … {}", kWhere, rank,
+              "{} got a straggler {}; want a rank 0 … {}", kSimulateWhere, rank,
               ranks - 1);
       require(factor >= kMinFactor && factor <= kMaxFactor,
-              "{} got a factor of {} for rank {}; want {} … {}", kWhere, factor,
-              rank, kMinFactor, kMaxFactor);
+              "{} got a factor of {} for rank {}; want {} … {}", kSimulateWhere,
+              factor, rank, kMinFactor, kMaxFactor);
     }
   }
 
@@ -130,15 +130,15 @@ class Compute {
       const double work = workload_.tile_work ? workload_.tile_work(tile) : 0;
       require(std::isfinite(work) && work >= 0,
               "{} got a work of {} for a tile of rank {}; want at least 0",
-              kWhere, work, tile.rank);
+              kSimulateWhere, work, tile.rank);
       seconds.push_back(work);
       sum += work;
     }
     if (sum == 0) return seconds;
     const double all = workload_.seconds(sum);
     require(std::isfinite(all) && all >= 0,
-            "{} got {} seconds for a step's tiles; want at least 0", kWhere,
-            all);
+            "{} got {} seconds for a step's tiles; want at least 0",
+            kSimulateWhere, all);
     for (double& each : seconds) each *= all / sum;
     return seconds;
   }
@@ -158,7 +158,7 @@ std::int64_t bytes_of(const schedule::Message& message,
                       const planner::Workload& workload) {
   const auto found = workload.unit_bytes.find(message.first.payload);
   require(found != workload.unit_bytes.end() && found->second > 0,
-          "{} got no bytes of a unit of {}", kWhere,
+          "{} got no bytes of a unit of {}", kSimulateWhere,
           schedule::name(message.first.payload));
   return message.size * found->second;
 }
@@ -176,7 +176,7 @@ void add_messages(const std::vector<Outline>& outlines, const Routes& routes,
       require(!route.empty(),
               "{} got a transfer from rank {} to rank {}; {} has no route "
               "between them{}",
-              kWhere, from, to, topology.name(),
+              kSimulateWhere, from, to, topology.name(),
               topology.ranks_forward() ? "" : " but through other ranks");
       const std::int64_t bytes = bytes_of(message, workload);
       result.script.messages.push_back({from, to, bytes, &route});
@@ -322,11 +322,11 @@ Timeline simulate(const schedule::Schedule& schedule, const Topology& topology,
                   const planner::Workload& workload,
                   const SimulationOptions& options) {
   require(schedule.ranks == topology.ranks(),
-          "{} got a schedule for {} ranks; {} has {}", kWhere, schedule.ranks,
-          topology.name(), topology.ranks());
+          "{} got a schedule for {} ranks; {} has {}", kSimulateWhere,
+          schedule.ranks, topology.name(), topology.ranks());
   require(workload.message_overhead_seconds >= 0 &&
               workload.message_overhead_seconds <= kMaxOverheadSeconds,
-          "{} got a message overhead of {} s; want 0 … {}", kWhere,
+          "{} got a message overhead of {} s; want 0 … {}", kSimulateWhere,
           workload.message_overhead_seconds, kMaxOverheadSeconds);
   const Platform platform = platform_of(topology, options);
   const Routes routes = routes_of(topology);

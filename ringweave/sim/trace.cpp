@@ -23,7 +23,7 @@ constexpr std::pair<Group, const char*> kGroups[] = {
     {kRates, "bytes/s of links"},
     {kMessages, "messages on links"}};
 
-struct Event {
+struct TraceEvent {
   Group group = kPass;
   int row = 0;
   double start_seconds = 0;
@@ -102,7 +102,7 @@ class LinkRows {
 };
 
 void add_messages(const Part& part, const Topology& topology, LinkRows& rows,
-                  std::vector<Event>& events) {
+                  std::vector<TraceEvent>& events) {
   std::vector<const MessageTimes*> messages;
   for (const MessageTimes& message : part.timeline.messages) {
     if (message.end_seconds != kNever) messages.push_back(&message);
@@ -133,7 +133,7 @@ void add_messages(const Part& part, const Topology& topology, LinkRows& rows,
 }
 
 /// Tiles that take no time are left out: viewers would nest them.
-void add_ranks(const Part& part, std::vector<Event>& events) {
+void add_ranks(const Part& part, std::vector<TraceEvent>& events) {
   for (const TileTimes& times : part.timeline.tiles) {
     const schedule::Tile& tile = times.tile;
     if (times.end_seconds == kNever ||
@@ -159,7 +159,7 @@ void add_ranks(const Part& part, std::vector<Event>& events) {
 /// A counter has a name and no row. Names begin with the link's place, since
 /// viewers sort them by name.
 void add_rates(const Part& part, const Topology& topology,
-               const std::vector<int>& order, std::vector<Event>& events) {
+               const std::vector<int>& order, std::vector<TraceEvent>& events) {
   if (part.timeline.rates.empty()) return;
   const std::size_t width = fmt::format("{}", order.size() - 1).size();
   for (std::size_t place = 0; place < order.size(); ++place) {
@@ -193,7 +193,7 @@ double known_end(const Timeline& timeline) {
   return end;
 }
 
-void add_pass(const Part& part, std::vector<Event>& events) {
+void add_pass(const Part& part, std::vector<TraceEvent>& events) {
   const bool ends = part.timeline.complete();
   const double seconds =
       ends ? part.timeline.seconds : known_end(part.timeline);
@@ -247,7 +247,7 @@ std::vector<std::string> rows_text(const Topology& topology,
   return lines;
 }
 
-std::string event_text(const Event& event) {
+std::string event_text(const TraceEvent& event) {
   const double start = event.start_seconds * 1e6;
   const bool counts = event.group == kRates;
   Json json = {{"ph", counts ? "C" : "X"},
@@ -266,7 +266,7 @@ std::string event_text(const Event& event) {
 
 std::string chrome_trace(const std::vector<Timeline>& passes,
                          const Topology& topology) {
-  std::vector<Event> events;
+  std::vector<TraceEvent> events;
   const std::vector<int> order = shown_order(topology);
   LinkRows rows(topology.links().size());
   double offset = 0;
@@ -279,10 +279,10 @@ std::string chrome_trace(const std::vector<Timeline>& passes,
     if (!timeline.complete()) break;
     offset += timeline.seconds;
   }
-  std::ranges::stable_sort(events, {}, &Event::start_seconds);
+  std::ranges::stable_sort(events, {}, &TraceEvent::start_seconds);
 
   std::vector<std::string> lines = rows_text(topology, order, rows);
-  for (const Event& event : events) lines.push_back(event_text(event));
+  for (const TraceEvent& event : events) lines.push_back(event_text(event));
   return fmt::format(
       "{{\"displayTimeUnit\": \"ns\", \"traceEvents\": [\n{}\n]}}\n",
       fmt::join(lines, ",\n"));

@@ -17,7 +17,7 @@
 namespace ringweave::topology {
 namespace {
 
-constexpr const char* kWhere = "[topology]";
+constexpr const char* kBuiltinWhere = "[topology]";
 
 /// The options of "name:a=1,b=2". Getters are asked for every option there is,
 /// then done() refuses the others.
@@ -39,7 +39,7 @@ class Options {
     if (!text) return fallback;
     const auto value = whole(*text);
     require(value.has_value(), "{} got {}={} for {}; want a whole number",
-            kWhere, key, *text, name_);
+            kBuiltinWhere, key, *text, name_);
     return *value;
   }
 
@@ -51,8 +51,8 @@ class Options {
     const char* end = text->data() + text->size();
     const auto [stop, error] = std::from_chars(text->data(), end, value);
     require(error == std::errc() && stop == end && std::isfinite(value),
-            "{} got {}={} for {}; want a number such as 48e9", kWhere, key,
-            *text, name_);
+            "{} got {}={} for {}; want a number such as 48e9", kBuiltinWhere,
+            key, *text, name_);
     return value;
   }
 
@@ -61,7 +61,7 @@ class Options {
     const auto text = find(key);
     if (!text) return words.front();
     require(std::find(words.begin(), words.end(), *text) != words.end(),
-            "{} got {}={} for {}; want {}", kWhere, key, *text, name_,
+            "{} got {}={} for {}; want {}", kBuiltinWhere, key, *text, name_,
             fmt::join(words, " or "));
     return *text;
   }
@@ -78,7 +78,7 @@ class Options {
       require(side.has_value(),
               "{} got {}={} for {}; want whole numbers with an x between them, "
               "such as 4x4x2",
-              kWhere, key, *text, name_);
+              kBuiltinWhere, key, *text, name_);
       values.push_back(*side);
       begin = end + 1;
     }
@@ -92,7 +92,7 @@ class Options {
       }
       const auto near = nearest(key, known_);
       throw InvalidArgument(fmt::format(
-          "{} got option {} for {}; {}it has {}", kWhere, key, name_,
+          "{} got option {} for {}; {}it has {}", kBuiltinWhere, key, name_,
           near ? fmt::format("did you mean {}? ", *near) : std::string(),
           fmt::join(known_, ", ")));
     }
@@ -102,10 +102,12 @@ class Options {
   void add(const std::string& item) {
     const std::size_t equals = item.find('=');
     require(equals != std::string::npos && equals > 0,
-            "{} got option \"{}\" for {}; want key=value", kWhere, item, name_);
+            "{} got option \"{}\" for {}; want key=value", kBuiltinWhere, item,
+            name_);
     const std::string key = item.substr(0, equals);
     require(values_.emplace(key, item.substr(equals + 1)).second,
-            "{} got option {} twice for {}; want it once", kWhere, key, name_);
+            "{} got option {} twice for {}; want it once", kBuiltinWhere, key,
+            name_);
   }
 
   std::optional<std::string> find(const std::string& key) {
@@ -176,7 +178,7 @@ Fabric nodes_of_8(Options& options, FabricKind inside, double rate,
   fabric.nodes = options.integer("nodes", 1);
   constexpr int kMost = 1 << 20;
   require(fabric.nodes >= 1 && fabric.nodes <= kMost,
-          "{} got {} nodes; want 1 to {}", kWhere, fabric.nodes, kMost);
+          "{} got {} nodes; want 1 to {}", kBuiltinWhere, fabric.nodes, kMost);
   fabric.ranks = 8 * fabric.nodes;
   fabric.link_bytes_per_second = options.number("rate", rate);
   fabric.link_latency_seconds = options.number("latency", 0);
@@ -346,7 +348,7 @@ Chosen choose(const std::string& text) {
   }
   const auto near = nearest(name, names);
   throw InvalidArgument(fmt::format(
-      "{} got \"{}\"; {}want a file or one of {}", kWhere, name,
+      "{} got \"{}\"; {}want a file or one of {}", kBuiltinWhere, name,
       near ? fmt::format("did you mean {}? ", *near) : std::string(),
       fmt::join(names, ", ")));
 }

@@ -39,7 +39,8 @@ double out_of(const Topology& topology, int vertex) {
   return sum;
 }
 
-std::vector<std::string> passed(const Topology& topology, Rank from, Rank to) {
+std::vector<std::string> names_passed(const Topology& topology, Rank from,
+                                      Rank to) {
   std::vector<std::string> names;
   for (const int link : topology.route(from, to)) {
     names.push_back(topology.vertex(topology.links()[link].to).name);
@@ -119,7 +120,7 @@ TEST(Builtin, RingAndTorusForwardInRanks) {
   EXPECT_THAT(builtin("ring:ranks=1").links(), SizeIs(0));
   const Topology ring = builtin("ring:ranks=7");
   EXPECT_THAT(ring.links(), SizeIs(14));
-  EXPECT_THAT(passed(ring, 0, 5), ElementsAre("rank6", "rank5"));
+  EXPECT_THAT(names_passed(ring, 0, 5), ElementsAre("rank6", "rank5"));
   // 3 × 4: each rank has 4 links; a side of 2 has one cable.
   EXPECT_THAT(builtin("torus:dimensions=3x4").links(), SizeIs(48));
   const Topology torus = builtin("torus:dimensions=2x3x4,rate=2");
@@ -135,15 +136,16 @@ TEST(Builtin, TwoLevelsShareNics) {
   EXPECT_EQ(count(own, VertexKind::nic), 6);
   EXPECT_EQ(total(own, "link"), 2 * 6 * 4);
   EXPECT_EQ(total(own, "nic"), 2 * 6);
-  EXPECT_THAT(passed(own, 0, 4), ElementsAre("nic0", "spine", "nic4", "rank4"));
-  EXPECT_THAT(passed(own, 0, 2), ElementsAre("rank2"));
+  EXPECT_THAT(names_passed(own, 0, 4),
+              ElementsAre("nic0", "spine", "nic4", "rank4"));
+  EXPECT_THAT(names_passed(own, 0, 2), ElementsAre("rank2"));
   const Topology shared =
       builtin("two_level:ranks=8,nodes=2,nics=2,nic=3,inside=switch");
   EXPECT_EQ(count(shared, VertexKind::nic), 4);
   EXPECT_EQ(total(shared, "nic"), 2 * 4 * 3);
-  EXPECT_THAT(passed(shared, 1, 6),
+  EXPECT_THAT(names_passed(shared, 1, 6),
               ElementsAre("nic0", "spine", "nic3", "rank6"));
-  EXPECT_THAT(passed(shared, 0, 3), ElementsAre("switch0", "rank3"));
+  EXPECT_THAT(names_passed(shared, 0, 3), ElementsAre("switch0", "rank3"));
   EXPECT_EQ(shared.vertex(8).name, "switch0");
 }
 
@@ -189,18 +191,19 @@ TEST(Builtin, Dgx1IsAHybridCubeMesh) {
       EXPECT_EQ(dgx.link(a, b).has_value(), dgx.link(a + 4, b + 4).has_value());
     }
   }
-  EXPECT_THAT(passed(dgx, 0, 3), ElementsAre("gpu3"));
-  EXPECT_THAT(passed(dgx, 0, 5),
+  EXPECT_THAT(names_passed(dgx, 0, 3), ElementsAre("gpu3"));
+  EXPECT_THAT(names_passed(dgx, 0, 5),
               ElementsAre("pcie0", "cpu0", "cpu1", "pcie2", "gpu5"));
 }
 
 TEST(Builtin, PcieBoxHasTwoSockets) {
-  EXPECT_THAT(passed(builtin("pcie-2x4"), 3, 4),
+  EXPECT_THAT(names_passed(builtin("pcie-2x4"), 3, 4),
               ElementsAre("cpu0", "cpu1", "gpu4"));
-  EXPECT_THAT(passed(builtin("pcie-2x4"), 0, 3), ElementsAre("cpu0", "gpu3"));
+  EXPECT_THAT(names_passed(builtin("pcie-2x4"), 0, 3),
+              ElementsAre("cpu0", "gpu3"));
   const Topology behind = builtin("pcie-2x4:attach=switch");
-  EXPECT_THAT(passed(behind, 0, 3), ElementsAre("pcie0", "gpu3"));
-  EXPECT_THAT(passed(behind, 3, 4),
+  EXPECT_THAT(names_passed(behind, 0, 3), ElementsAre("pcie0", "gpu3"));
+  EXPECT_THAT(names_passed(behind, 3, 4),
               ElementsAre("pcie0", "cpu0", "cpu1", "pcie1", "gpu4"));
   EXPECT_DOUBLE_EQ(total(behind, "pcie"), 2 * 10 * 31.5e9);
 }

@@ -133,9 +133,9 @@ std::vector<Row> zigzag_rows(const std::vector<Rank>& rank) {
   return rows;
 }
 
-class Search {
+class FamilySearch {
  public:
-  Search(int ranks, std::uint64_t seed)
+  FamilySearch(int ranks, std::uint64_t seed)
       : ranks_(ranks), zigzag_(ranks > kShiftedRanks), random_(seed) {
     rows_ = zigzag_ ? zigzag_rows(shuffled(ranks)) : shift_rows(ranks);
     // Exchanges between two rows keep the number of odd rows modulo 2: n/2 at
@@ -231,7 +231,7 @@ std::vector<Ring> link_disjoint_rings(int ranks) {
   const int iterations = ranks > 64 ? 250'000 : 50'000;
   constexpr int kSeeds = 20;
   for (int seed = 0; seed < kSeeds; ++seed) {
-    Search search(ranks, seed);
+    FamilySearch search(ranks, seed);
     if (!search.run(iterations)) continue;
     std::vector<Ring> rings;
     for (const Row& row : search.rows()) rings.push_back(to_ring(row));

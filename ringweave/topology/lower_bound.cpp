@@ -21,28 +21,28 @@
 namespace ringweave::topology {
 namespace {
 
-constexpr const char* kWhere = "[lower_bound]";
+constexpr const char* kLowerBoundWhere = "[lower_bound]";
 
 void check_demand(const Topology& topology, const DemandBytes& demand) {
   const auto ranks = static_cast<std::size_t>(topology.ranks());
   require(demand.size() == ranks,
-          "{} got demands of {} ranks; want {}, one row for each", kWhere,
-          demand.size(), ranks);
+          "{} got demands of {} ranks; want {}, one row for each",
+          kLowerBoundWhere, demand.size(), ranks);
   for (std::size_t to = 0; to < ranks; ++to) {
     require(demand[to].size() == ranks,
-            "{} got demands of rank {} on {} ranks; want {}", kWhere, to,
-            demand[to].size(), ranks);
+            "{} got demands of rank {} on {} ranks; want {}", kLowerBoundWhere,
+            to, demand[to].size(), ranks);
     for (std::size_t from = 0; from < ranks; ++from) {
       require(std::isfinite(demand[to][from]) && demand[to][from] >= 0,
-              "{} got {} bytes of rank {} for rank {}; want at least 0", kWhere,
-              demand[to][from], from, to);
+              "{} got {} bytes of rank {} for rank {}; want at least 0",
+              kLowerBoundWhere, demand[to][from], from, to);
     }
   }
 }
 
-class Search {
+class BoundSearch {
  public:
-  Search(const Topology& topology, const DemandBytes& demand)
+  BoundSearch(const Topology& topology, const DemandBytes& demand)
       : topology_(topology),
         demand_(demand),
         source_(topology.vertices()),
@@ -105,7 +105,7 @@ class Search {
     require(bound.bytes_per_second > 0,
             "{} rank {} needs data that no path brings; want a topology that "
             "joins all ranks",
-            kWhere, to);
+            kLowerBoundWhere, to);
     bound.seconds = bound.bytes / bound.bytes_per_second;
     return bound;
   }
@@ -182,12 +182,12 @@ int torus_links(const Fabric& fabric) {
 
 LowerBound lower_bound(const Topology& topology, const DemandBytes& demand) {
   check_demand(topology, demand);
-  return Search(topology, demand).run();
+  return BoundSearch(topology, demand).run();
 }
 
 LowerBound ingress_bound(const Topology& topology, const DemandBytes& demand) {
   check_demand(topology, demand);
-  return Search(topology, demand).run_ingress();
+  return BoundSearch(topology, demand).run_ingress();
 }
 
 std::optional<double> closed_form_bound(const Fabric& fabric,

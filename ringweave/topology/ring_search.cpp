@@ -25,7 +25,7 @@
 namespace ringweave::topology {
 namespace {
 
-constexpr const char* kWhere = "[disjoint_rings]";
+constexpr const char* kRingSearchWhere = "[disjoint_rings]";
 constexpr int kMaxRings = 128;
 constexpr std::size_t kMaxRates = 64;
 
@@ -134,10 +134,10 @@ Row take_matching(std::vector<std::vector<int>>& hops, Random& random) {
   return row;
 }
 
-class Search {
+class RingSearch {
  public:
-  Search(const std::vector<std::vector<const Route*>>& routes,
-         const Units& units, std::vector<Row> rows, std::uint64_t seed)
+  RingSearch(const std::vector<std::vector<const Route*>>& routes,
+             const Units& units, std::vector<Row> rows, std::uint64_t seed)
       : routes_(routes),
         units_(units),
         ranks_(static_cast<int>(routes.size())),
@@ -449,8 +449,8 @@ RingSet search(const Topology& topology, const std::vector<Route>& routes,
     if (!hops) hops = regular_hops(ranks, routes, alone, rings);
     if (!hops) continue;
     for (int seed = 0; seed < seeds; ++seed) {
-      Search search(table, plan.units, first_rows(table, *hops, rings, seed),
-                    seed);
+      RingSearch search(table, plan.units,
+                        first_rows(table, *hops, rings, seed), seed);
       search.run(iterations);
       std::vector<Ring> found = search.rings();
       if (found.size() > best.rings.size()) best.rings = std::move(found);
@@ -465,8 +465,8 @@ RingSet search(const Topology& topology, const std::vector<Route>& routes,
 
 RingSet disjoint_rings(const Topology& topology) {
   require(topology.ranks() <= kMaxSearchedRanks,
-          "{} got {} ranks; want at most {}", kWhere, topology.ranks(),
-          kMaxSearchedRanks);
+          "{} got {} ranks; want at most {}", kRingSearchWhere,
+          topology.ranks(), kMaxSearchedRanks);
   topology.check_connected();
   if (topology.ranks() == 1) return {};
   const std::vector<Route> hops = hop_routes(topology);
@@ -483,7 +483,7 @@ RingSet disjoint_rings(const Topology& topology) {
   }
   if (best.rings.empty()) {
     throw NoSolution(fmt::format("{} found no ring through all ranks of {}",
-                                 kWhere, topology.name()));
+                                 kRingSearchWhere, topology.name()));
   }
   return best;
 }

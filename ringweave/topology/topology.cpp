@@ -13,25 +13,25 @@
 namespace ringweave::topology {
 namespace {
 
-constexpr const char* kWhere = "[topology]";
+constexpr const char* kTopologyWhere = "[topology]";
 
 void check_link(const Topology::Spec& spec, const Link& link) {
   const int count = static_cast<int>(spec.vertices.size());
   require(
       link.from >= 0 && link.from < count && link.to >= 0 && link.to < count,
-      "{} got a link from vertex {} to vertex {}; want vertices 0 … {}", kWhere,
-      link.from, link.to, count - 1);
+      "{} got a link from vertex {} to vertex {}; want vertices 0 … {}",
+      kTopologyWhere, link.from, link.to, count - 1);
   const std::string& from = spec.vertices[link.from].name;
   const std::string& to = spec.vertices[link.to].name;
-  require(link.from != link.to, "{} got a link from {} to itself", kWhere,
-          from);
+  require(link.from != link.to, "{} got a link from {} to itself",
+          kTopologyWhere, from);
   require(is_rate(link.bytes_per_second),
-          "{} got {} bytes per second from {} to {}; want {} … {}", kWhere,
-          link.bytes_per_second, from, to, kMinBytesPerSecond,
+          "{} got {} bytes per second from {} to {}; want {} … {}",
+          kTopologyWhere, link.bytes_per_second, from, to, kMinBytesPerSecond,
           kMaxBytesPerSecond);
   require(is_latency(link.latency_seconds),
-          "{} got a latency of {} seconds from {} to {}; want 0 … {}", kWhere,
-          link.latency_seconds, from, to, kMaxLatencySeconds);
+          "{} got a latency of {} seconds from {} to {}; want 0 … {}",
+          kTopologyWhere, link.latency_seconds, from, to, kMaxLatencySeconds);
 }
 
 /// How a vertex is best reached, compared field by field. Links all count as
@@ -106,9 +106,9 @@ Topology::Topology(Spec spec) : spec_(std::move(spec)) {
   const auto first_other =
       std::find_if_not(vertices.begin(), vertices.end(), is_rank);
   ranks_ = static_cast<int>(first_other - vertices.begin());
-  require(ranks_ >= 1, "{} got no rank; want at least 1", kWhere);
+  require(ranks_ >= 1, "{} got no rank; want at least 1", kTopologyWhere);
   require(std::none_of(first_other, vertices.end(), is_rank),
-          "{} got a rank after a {}; want the ranks first", kWhere,
+          "{} got a rank after a {}; want the ranks first", kTopologyWhere,
           first_other == vertices.end() ? "rank"
                                         : topology::name(first_other->kind));
   out_.resize(vertices.size());
@@ -120,7 +120,7 @@ Topology::Topology(Spec spec) : spec_(std::move(spec)) {
     require(seen.emplace(link.from, link.to).second,
             "{} got two links from {} to {}; want one with the sum of their "
             "rates",
-            kWhere, vertices[link.from].name, vertices[link.to].name);
+            kTopologyWhere, vertices[link.from].name, vertices[link.to].name);
     out_[link.from].push_back(static_cast<int>(i));
     in_[link.to].push_back(static_cast<int>(i));
   }
@@ -161,7 +161,7 @@ void Topology::check_connected() const {
       require(reach[to].reached(),
               "{} no path from {} to {}; want every rank reachable from every "
               "other",
-              kWhere, vertex(from).name, vertex(to).name);
+              kTopologyWhere, vertex(from).name, vertex(to).name);
     }
   }
 }

@@ -14,8 +14,8 @@
 namespace ringweave::topology {
 namespace {
 
-constexpr const char* kFormat = "ringweave.topology";
-constexpr int kVersion = 1;
+constexpr const char* kTopologyFormat = "ringweave.topology";
+constexpr int kTopologyVersion = 1;
 
 // ---- writing ----
 
@@ -303,7 +303,7 @@ struct Head {
 
 Head read_head(JsonObject& object) {
   Head head;
-  check_format(object, kFormat, kVersion);
+  check_format(object, kTopologyFormat, kTopologyVersion);
   head.name = object.name("name");
   head.source = object.line("source", "");
   if (object.has("measured")) {
@@ -347,8 +347,8 @@ Json read_topology_json(const std::string& path) {
 }  // namespace
 
 Json to_json(const Topology& topology) {
-  Json json = {{"format", kFormat},
-               {"version", kVersion},
+  Json json = {{"format", kTopologyFormat},
+               {"version", kTopologyVersion},
                {"name", topology.name()},
                {"source", topology.source()}};
   if (!topology.measured().is_null()) json["measured"] = topology.measured();

@@ -31,7 +31,7 @@ Topology::Spec graph(int ranks, int switches, std::vector<Link> links) {
   return spec;
 }
 
-std::vector<int> passed(const Topology& topology, Rank from, Rank to) {
+std::vector<int> vertices_passed(const Topology& topology, Rank from, Rank to) {
   std::vector<int> vertices;
   for (const int link : topology.route(from, to)) {
     vertices.push_back(topology.links()[link].to);
@@ -65,16 +65,18 @@ TEST(Topology, RoutesTakeFewestHopsThenTheWidest) {
                                  {0, 4, 99, 0, ""},
                                  {4, 5, 99, 0, ""},
                                  {5, 1, 99, 0, ""}}));
-  EXPECT_THAT(passed(topology, 0, 1), ElementsAre(3, 1));
+  EXPECT_THAT(vertices_passed(topology, 0, 1), ElementsAre(3, 1));
 }
 
 TEST(Topology, RoutesThenPreferLowLatencyThenLowNumbers) {
   std::vector<Link> links = {{0, 2, 5, 2, ""}, {2, 1, 5, 0, ""},
                              {0, 3, 5, 0, ""}, {3, 1, 5, 1, ""},
                              {0, 4, 5, 1, ""}, {4, 1, 5, 0, ""}};
-  EXPECT_THAT(passed(Topology(graph(2, 3, links)), 0, 1), ElementsAre(3, 1));
+  EXPECT_THAT(vertices_passed(Topology(graph(2, 3, links)), 0, 1),
+              ElementsAre(3, 1));
   for (Link& link : links) link.latency_seconds = 0;
-  EXPECT_THAT(passed(Topology(graph(2, 3, links)), 0, 1), ElementsAre(2, 1));
+  EXPECT_THAT(vertices_passed(Topology(graph(2, 3, links)), 0, 1),
+              ElementsAre(2, 1));
 }
 
 TEST(Topology, RoutesPassThroughRanksOnlyWhereTheyForward) {
@@ -84,10 +86,10 @@ TEST(Topology, RoutesPassThroughRanksOnlyWhereTheyForward) {
                                {0, 3, 1, 0, ""},
                                {3, 4, 1, 0, ""},
                                {4, 2, 1, 0, ""}});
-  EXPECT_THAT(passed(Topology(spec), 0, 2), ElementsAre(3, 4, 2));
+  EXPECT_THAT(vertices_passed(Topology(spec), 0, 2), ElementsAre(3, 4, 2));
   spec.ranks_forward = true;
   const Topology topology(spec);
-  EXPECT_THAT(passed(topology, 0, 2), ElementsAre(1, 2));
+  EXPECT_THAT(vertices_passed(topology, 0, 2), ElementsAre(1, 2));
   EXPECT_THAT(topology.route(2, 0), IsEmpty());
   EXPECT_THAT(topology.route(1, 1), IsEmpty());
   const auto routes = topology.routes(0);

@@ -29,8 +29,6 @@
 namespace ringweave::cli {
 namespace {
 
-constexpr const char* kWhere = "[bench attention]";
-
 /// Name of the case whose schedules come from files.
 constexpr const char* kFromFile = "schedule";
 
@@ -243,7 +241,7 @@ void run(const AttentionBench& bench, const Context& context) {
   if (!bench.device_table.empty()) {
     require(!context.engine.is_group(),
             "{} got --save-device-table under a launcher; want one process",
-            kWhere);
+            kBenchAttentionWhere);
     return save_device_table(bench.options, bench.kv_heads, bench.device_table);
   }
   if (!bench.save_prefix.empty() && context.leads()) save_schedules(bench);
@@ -270,12 +268,13 @@ void run(const AttentionBench& bench, const Context& context) {
 /// Before any work.
 void check_files(const AttentionBench& bench) {
   if (!bench.device_table.empty()) {
-    check_writable(bench.device_table, "--save-device-table", kWhere);
+    check_writable(bench.device_table, "--save-device-table",
+                   kBenchAttentionWhere);
   }
   if (!bench.save_prefix.empty()) {
     std::vector<schedule::Pass> passes = {schedule::Pass::forward};
     if (!bench.options.forward_only) passes.push_back(schedule::Pass::backward);
-    check_schedules_writable(passes, bench.save_prefix, kWhere);
+    check_schedules_writable(passes, bench.save_prefix, kBenchAttentionWhere);
   }
 }
 
@@ -284,7 +283,7 @@ void check_real(const AttentionBench& bench) {
   const auto check = [&](const char* flag, const std::string& value) {
     require(value.empty(),
             "{} got {} {} with --compute real; want --compute emulate with it",
-            kWhere, flag, value);
+            kBenchAttentionWhere, flag, value);
   };
   check("--device", bench.emulation.device);
   check("--topology", bench.emulation.topology);
@@ -295,7 +294,7 @@ void prepare_emulation(AttentionBench& bench, const Context& context) {
               bench.save_prefix.empty(),
           "{} got --compute emulate with --schedule, --save-schedules or "
           "--save-device-table; want none of them",
-          kWhere);
+          kBenchAttentionWhere);
   bench.emulated = std::make_shared<const EmulatedAttention>(prepare_emulated(
       bench.options, bench.kv_heads, bench.emulation, bench.strategies,
       bench.planned, context.engine.ranks_here(bench.options.ranks)));
@@ -313,7 +312,7 @@ std::map<std::string, std::string> prepare(AttentionBench& bench,
           "divide the heads",
           bench.options.heads, bench.kv_heads);
   bench.strategies = schedule::split_strategy_names(bench.strategy_list);
-  check_distinct(bench.strategies, "--strategy", kWhere);
+  check_distinct(bench.strategies, "--strategy", kBenchAttentionWhere);
   std::map<std::string, std::string> facts;
   if (!bench.plan_file.empty()) {
     read_plan(bench);
@@ -334,7 +333,7 @@ std::map<std::string, std::string> prepare(AttentionBench& bench,
       plan_of(bench, strategy, 0);
     } catch (const InvalidArgument& error) {
       if (bench.schedule_files.empty()) throw;
-      throw InvalidArgument(fmt::format("{} got {}: {}", kWhere,
+      throw InvalidArgument(fmt::format("{} got {}: {}", kBenchAttentionWhere,
                                         fmt::join(bench.schedule_files, ", "),
                                         error.what()));
     }

@@ -31,7 +31,7 @@ using Seconds = std::chrono::duration<double>;
 /// milliseconds; the next measurement waits until they sleep.
 constexpr std::chrono::milliseconds kCalm{20};
 
-double seconds_of(const std::function<void()>& work) {
+double seconds_for(const std::function<void()>& work) {
   const auto begin = std::chrono::steady_clock::now();
   work();
   return Seconds(std::chrono::steady_clock::now() - begin).count();
@@ -76,7 +76,7 @@ struct Findings {
   std::optional<BenchReport::Buffers> buffers;
 };
 
-Json to_json(const Findings& findings) {
+Json as_json(const Findings& findings) {
   Json links = Json::array();
   for (const BenchReport::Link& link : findings.links) {
     links.push_back({link.from, link.to, link.sent_bytes, link.planned_bytes});
@@ -92,7 +92,7 @@ Json to_json(const Findings& findings) {
 /// In rank order.
 void gather(const Findings& mine, comm::Communicator& communicator,
             BenchReport& report) {
-  for (const Json& json : comm::all_gather_json(to_json(mine), communicator)) {
+  for (const Json& json : comm::all_gather_json(as_json(mine), communicator)) {
     report.max_error = std::max(report.max_error, json[0].get<double>());
     for (const Json& link : json[1]) {
       report.links.push_back({.from = link[0].get<Rank>(),
@@ -155,7 +155,7 @@ BenchReport run_rank(const BenchOptions& options, const BenchCase& bench_case,
     BenchReport::Pair pair;
     if (leads) std::this_thread::sleep_for(kCalm);
     communicator.barrier();
-    pair.split_seconds = seconds_of([&] {
+    pair.split_seconds = seconds_for([&] {
       split.operation();
       communicator.barrier();
     });
@@ -163,7 +163,7 @@ BenchReport run_rank(const BenchOptions& options, const BenchCase& bench_case,
       check_interrupted();
       // The other ranks sleep in the barrier meanwhile.
       at::set_num_threads(options.ranks * options.threads);
-      pair.whole_seconds = seconds_of([&] { whole(); });
+      pair.whole_seconds = seconds_for([&] { whole(); });
       at::set_num_threads(options.threads);
       report.pairs.push_back(pair);
     }

@@ -16,12 +16,10 @@
 namespace ringweave::cli {
 namespace {
 
-constexpr const char* kWhere = "[bench attention]";
-
 std::optional<topology::Topology> load(const std::string& name, int ranks) {
   if (name.empty()) return std::nullopt;
   topology::Topology topology = topology::load_topology(name);
-  check_ranks(topology, name, ranks, kWhere);
+  check_ranks(topology, name, ranks, kBenchAttentionWhere);
   return topology;
 }
 
@@ -34,11 +32,11 @@ EmulatedAttention prepare_emulated(
   require(!emulated.device.empty(),
           "{} got --compute emulate without --device; want the device whose "
           "times ranks wait for",
-          kWhere);
+          kBenchAttentionWhere);
   require(options.threads == 1,
           "{} got --threads {} with --compute emulate; want none, as nothing "
           "is computed",
-          kWhere, options.threads);
+          kBenchAttentionWhere, options.threads);
   const planner::ModelShape shape{.heads = options.heads,
                                   .kv_heads = kv_heads,
                                   .head_dim = options.head_dim,
@@ -74,7 +72,7 @@ EmulatedAttention prepare_emulated(
       add(schedule::Pass::backward, shape.grad_token_bytes());
     }
   }
-  check_memory(attention.subjects, ranks_here, kWhere);
+  check_memory(attention.subjects, ranks_here, kBenchAttentionWhere);
   return attention;
 }
 

@@ -15,6 +15,9 @@
 
 namespace ringweave::cli {
 
+/// Begins the errors of `ringweave bench attention`.
+inline constexpr const char* kBenchAttentionWhere = "[bench attention]";
+
 struct EmulatedOptions {
   std::string device;    ///< what planner::load_device takes
   std::string topology;  ///< what topology::load_topology takes; may be empty

@@ -27,7 +27,7 @@ namespace {
 
 using schedule::Pass;
 
-constexpr const char* kWhere = "[bench exchange]";
+constexpr const char* kBenchExchangeWhere = "[bench exchange]";
 
 struct Options {
   std::optional<int> ranks;
@@ -88,14 +88,15 @@ std::vector<std::int64_t> checked(const std::vector<std::uint64_t>& sizes,
                 size <= std::numeric_limits<std::int64_t>::max() &&
                 size % static_cast<std::uint64_t>(unit) == 0,
             "{} got a {} of {} bytes; want a multiple of {}, at least once",
-            kWhere, what, size, unit);
+            kBenchExchangeWhere, what, size, unit);
     const auto bytes = static_cast<std::int64_t>(size);
     constexpr double kCopies = 4;  // kept, scratch, and those of the bare one
     require_memory(kCopies * static_cast<double>(bytes) * ranks * ranks_here,
-                   fmt::format("{} got a {} of {} bytes", kWhere, what, bytes));
+                   fmt::format("{} got a {} of {} bytes", kBenchExchangeWhere,
+                               what, bytes));
     all.push_back(bytes);
   }
-  check_distinct(all, "bytes", kWhere);
+  check_distinct(all, "bytes", kBenchExchangeWhere);
   return all;
 }
 
@@ -112,7 +113,7 @@ void add_subjects(Job& job, const std::string& name,
 
 void add_keys(Job& job, int ranks_here) {
   const auto names = schedule::split_strategy_names(job.options.strategy_list);
-  check_distinct(names, "--strategy", kWhere);
+  check_distinct(names, "--strategy", kBenchExchangeWhere);
   for (const std::string& name : names) {
     const schedule::Strategy strategy =
         job.topology ? planner::strategy_on(*job.topology, name)
@@ -128,7 +129,7 @@ void add_keys(Job& job, int ranks_here) {
 
 void add_states(Job& job, int ranks_here) {
   const auto names = schedule::split_strategy_names(job.options.exchange_list);
-  check_distinct(names, "--exchange", kWhere);
+  check_distinct(names, "--exchange", kBenchExchangeWhere);
   for (const std::string& name : names) {
     const auto exchange = schedule::state_exchange_from_name(name);
     exchange->strands(job.ranks);
@@ -141,19 +142,21 @@ void add_states(Job& job, int ranks_here) {
 }
 
 void prepare(const Options& options, Context& context) {
-  check_repeat(options.repeat, kWhere);
+  check_repeat(options.repeat, kBenchExchangeWhere);
   auto job = std::make_shared<Job>();
   job->options = options;
   if (!options.topology.empty()) {
     job->topology = topology::load_topology(options.topology);
   }
-  job->ranks = context.ranks(
-      options.ranks, job->topology ? job->topology->ranks() : 2, kWhere);
+  job->ranks =
+      context.ranks(options.ranks, job->topology ? job->topology->ranks() : 2,
+                    kBenchExchangeWhere);
   if (job->topology) {
-    check_ranks(*job->topology, options.topology, job->ranks, kWhere);
+    check_ranks(*job->topology, options.topology, job->ranks,
+                kBenchExchangeWhere);
   }
   require(job->ranks >= 2, "{} got {} rank; want at least 2, which exchange",
-          kWhere, job->ranks);
+          kBenchExchangeWhere, job->ranks);
   const int ranks_here = context.engine.ranks_here(job->ranks);
   if (options.exchange_list.empty()) {
     add_keys(*job, ranks_here);

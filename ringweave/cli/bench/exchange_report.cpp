@@ -13,7 +13,7 @@ namespace ringweave::cli {
 namespace {
 
 /// A share of the median rate below which a link is named.
-constexpr double kSlow = 0.5;
+constexpr double kSlowShare = 0.5;
 
 Spread spread_of(const std::vector<ExchangeRun>& runs,
                  double ExchangeRun::*figure) {
@@ -39,10 +39,10 @@ Spread over_bare(const ExchangeReport& report) {
 std::vector<LinkRate> slow_links(const std::vector<LinkRate>& links,
                                  double median_rate) {
   std::vector<LinkRate> slow;
-  std::ranges::copy_if(links, std::back_inserter(slow),
-                       [&](const LinkRate& link) {
-                         return link.bytes_per_second < kSlow * median_rate;
-                       });
+  std::ranges::copy_if(
+      links, std::back_inserter(slow), [&](const LinkRate& link) {
+        return link.bytes_per_second < kSlowShare * median_rate;
+      });
   return slow;
 }
 
@@ -52,7 +52,7 @@ double median_rate(const std::vector<LinkRate>& links) {
   return spread(rates).median;
 }
 
-Json to_json(const ExchangeReport& report) {
+Json as_json(const ExchangeReport& report) {
   const Spread seconds = spread_of(report.runs, &ExchangeRun::seconds);
   Json links = Json::array();
   for (const ExchangeReport::Link& link : report.links) {
@@ -167,7 +167,7 @@ std::int64_t ExchangeReport::busiest_link_bytes() const {
 Json to_json(const ExchangeRuns& runs) {
   Json json = {{"cases", Json::array()}};
   for (const ExchangeReport& report : runs.reports) {
-    json["cases"].push_back(to_json(report));
+    json["cases"].push_back(as_json(report));
   }
   if (!runs.links) return json;
   const double median = median_rate(runs.links->rates);

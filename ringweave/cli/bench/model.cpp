@@ -31,7 +31,7 @@
 namespace ringweave::cli {
 namespace {
 
-constexpr const char* kWhere = "[bench model]";
+constexpr const char* kBenchModelWhere = "[bench model]";
 
 struct Options {
   std::string config;
@@ -68,7 +68,7 @@ data::Dataset random_dataset(const config::TrainConfig& config) {
 /// Without validation, checkpoints, and with a step to warm up.
 config::TrainConfig base_config(const Options& options,
                                 const Context& context) {
-  Json json = read_json_file(options.config, options.set);
+  Json json = read_json_file_with(options.config, options.set);
   // Its shapes; the weights are drawn.
   config::take_model_from_folder(json, options.config);
   config::TrainConfig config = config::config_from_json(json, options.config);
@@ -79,7 +79,7 @@ config::TrainConfig base_config(const Options& options,
     require(config.data.documents == "ignore",
             "{} got data.documents {} without --data; want ignore, or files "
             "that have documents",
-            kWhere, config.data.documents);
+            kBenchModelWhere, config.data.documents);
   }
   config.data.validation_files.clear();
   config.data.validation_fraction = 0;
@@ -88,7 +88,7 @@ config::TrainConfig base_config(const Options& options,
   config.steps = options.repeat + 1;
   if (options.threads) config.threads = *options.threads;
   config.parallel.ranks =
-      context.ranks(options.ranks, config.parallel.ranks, kWhere);
+      context.ranks(options.ranks, config.parallel.ranks, kBenchModelWhere);
   return config;
 }
 
@@ -98,10 +98,10 @@ std::vector<std::string> names(const std::string& list,
                                const std::string& otherwise, const char* flag,
                                bool used) {
   if (list.empty()) return {otherwise};
-  require(used, "{} got {} {}, and a model without such layers", kWhere, flag,
-          list);
+  require(used, "{} got {} {}, and a model without such layers",
+          kBenchModelWhere, flag, list);
   std::vector<std::string> names = schedule::split_strategy_names(list);
-  check_distinct(names, flag, kWhere);
+  check_distinct(names, flag, kBenchModelWhere);
   return names;
 }
 
@@ -216,9 +216,9 @@ std::vector<Case> make_cases(const Options& options, const Context& context) {
     throw InvalidArgument(fmt::format(
         "{} got --softmax or --linear, and a config with parallel.plan {}; "
         "want one of them",
-        kWhere, config.parallel.plan));
+        kBenchModelWhere, config.parallel.plan));
   }
-  check_distinct(options.seq_lens, "--seq-len", kWhere);
+  check_distinct(options.seq_lens, "--seq-len", kBenchModelWhere);
   std::vector<Case> cases;
   for (const std::int64_t seq_len : options.seq_lens.empty()
                                         ? std::vector{config.data.seq_len}
@@ -262,7 +262,7 @@ std::map<std::string, std::string> facts(const Options& options,
 }
 
 void prepare(const Options& options, Context& context) {
-  check_repeat(options.repeat, kWhere);
+  check_repeat(options.repeat, kBenchModelWhere);
   auto cases =
       std::make_shared<const std::vector<Case>>(make_cases(options, context));
   context.start_time_out = train::time_outs(cases->front().config).start;

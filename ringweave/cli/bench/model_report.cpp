@@ -14,7 +14,7 @@ namespace {
 
 using train::SpentByAll;
 
-double seconds_of(const SpentByAll& step) { return step.seconds; }
+double step_seconds(const SpentByAll& step) { return step.seconds; }
 
 /// A part of a step: its name in JSON and in the table, and its share of the
 /// step's time.
@@ -61,7 +61,7 @@ Spread spread_of(const ModelReport& report, const Part& part) {
 
 double tokens_per_second(const ModelReport& report) {
   return static_cast<double>(report.tokens) /
-         spread_of(report, seconds_of).median;
+         spread_of(report, step_seconds).median;
 }
 
 std::string name_or_none(const std::string& name) {
@@ -74,7 +74,7 @@ Json to_json(const ModelReport& report) {
   Json json = {{"softmax", report.softmax},
                {"linear", report.linear},
                {"seq_len", report.seq_len},
-               {"seconds", to_json(spread_of(report, seconds_of))},
+               {"seconds", to_json(spread_of(report, step_seconds))},
                {"tokens_per_second", tokens_per_second(report)},
                {"loss", report.loss},
                {"bytes_sent", report.steps.front().bytes},
@@ -97,7 +97,7 @@ std::string table(const std::vector<ModelReport>& reports) {
                       "memory", "loss", "cpu");
   bool busy = false;
   for (const ModelReport& report : reports) {
-    const Spread seconds = spread_of(report, seconds_of);
+    const Spread seconds = spread_of(report, step_seconds);
     text +=
         fmt::format("{:<24} {:<22} {:>8} {:>24}", name_or_none(report.softmax),
                     name_or_none(report.linear), report.seq_len,

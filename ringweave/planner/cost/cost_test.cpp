@@ -54,9 +54,9 @@ Workload unit_workload() {
                          {schedule::Payload::kv_grad, 2}}};
 }
 
-double seconds(const std::string& strategy, const Topology& topology,
-               std::int64_t tokens, schedule::Pass pass,
-               const Workload& workload) {
+double pass_seconds(const std::string& strategy, const Topology& topology,
+                    std::int64_t tokens, schedule::Pass pass,
+                    const Workload& workload) {
   return pass_cost(
              traffic(strategy, topology.ranks(), tokens, pass, workload),
              Network(topology),
@@ -68,8 +68,8 @@ double seconds(const std::string& strategy, const Topology& topology,
 TEST(PassCost, ForwardOnAMesh) {
   const Topology topology = mesh(8, 1);
   const auto forward = [&](const char* strategy) {
-    return seconds(strategy, topology, 560, schedule::Pass::forward,
-                   unit_workload());
+    return pass_seconds(strategy, topology, 560, schedule::Pass::forward,
+                        unit_workload());
   };
   EXPECT_DOUBLE_EQ(forward("ring"), 7 * 70);
   EXPECT_DOUBLE_EQ(forward("multi_ring"), 70);
@@ -113,19 +113,19 @@ TEST(PassCost, BackwardOnAMesh) {
   const Topology topology = mesh(8, 1);
   // The ring hops K, V six times and gradients of twice the size seven times,
   // the first K, V hop alone, the last gradient alone.
-  EXPECT_DOUBLE_EQ(
-      seconds("ring", topology, 560, schedule::Pass::backward, unit_workload()),
-      6 * 70 + 7 * 140);
-  EXPECT_DOUBLE_EQ(seconds("all_gather", topology, 560,
-                           schedule::Pass::backward, unit_workload()),
+  EXPECT_DOUBLE_EQ(pass_seconds("ring", topology, 560, schedule::Pass::backward,
+                                unit_workload()),
+                   6 * 70 + 7 * 140);
+  EXPECT_DOUBLE_EQ(pass_seconds("all_gather", topology, 560,
+                                schedule::Pass::backward, unit_workload()),
                    140);
 }
 
 TEST(PassCost, ASwitchGivesNoneMoreThanItsPort) {
   const Topology topology = star(4, 1);
   for (const char* strategy : {"ring", "multi_ring", "direct", "all_gather"}) {
-    EXPECT_NEAR(seconds(strategy, topology, 480, schedule::Pass::forward,
-                        unit_workload()),
+    EXPECT_NEAR(pass_seconds(strategy, topology, 480, schedule::Pass::forward,
+                             unit_workload()),
                 3 * 120, 1e-6)
         << strategy;
   }
@@ -137,22 +137,23 @@ TEST(PassCost, ComputeHidesBehindTransfersOrTheyBehindIt) {
   workload.tile_work = [](const schedule::Tile&) { return 4.0; };
   // 10 bytes per hop: four hops, then the last tile.
   EXPECT_DOUBLE_EQ(
-      seconds("ring", topology, 50, schedule::Pass::forward, workload),
+      pass_seconds("ring", topology, 50, schedule::Pass::forward, workload),
       4 * 10 + 4);
   workload.tile_work = [](const schedule::Tile&) { return 40.0; };
   EXPECT_DOUBLE_EQ(
-      seconds("ring", topology, 50, schedule::Pass::forward, workload), 5 * 40);
+      pass_seconds("ring", topology, 50, schedule::Pass::forward, workload),
+      5 * 40);
 }
 
 TEST(PassCost, OverheadAndLatencyPerMessage) {
   Workload workload = unit_workload();
   workload.message_overhead_seconds = 0.5;
-  EXPECT_DOUBLE_EQ(
-      seconds("ring", mesh(3, 1, 0.25), 30, schedule::Pass::forward, workload),
-      2 * (0.5 + 0.25 + 10));
+  EXPECT_DOUBLE_EQ(pass_seconds("ring", mesh(3, 1, 0.25), 30,
+                                schedule::Pass::forward, workload),
+                   2 * (0.5 + 0.25 + 10));
   // The second of two sends is posted half a second after the first.
-  EXPECT_DOUBLE_EQ(seconds("all_gather", mesh(3, 1, 0.25), 30,
-                           schedule::Pass::forward, workload),
+  EXPECT_DOUBLE_EQ(pass_seconds("all_gather", mesh(3, 1, 0.25), 30,
+                                schedule::Pass::forward, workload),
                    2 * 0.5 + 0.25 + 10);
 }
 

@@ -14,7 +14,7 @@
 namespace ringweave::planner {
 namespace {
 
-constexpr const char* kFormat = "ringweave.device_table";
+constexpr const char* kTableFormat = "ringweave.device_table";
 constexpr double kForwardFlop = 4;
 /// What is believed; what lies outside is a slip, and could make times that no
 /// double holds. FLOP/s × the least efficiency stay above 0.
@@ -207,7 +207,7 @@ Device load_device(const std::string& name_or_path) {
 
 Json to_json(const Device& device) {
   Json json = {
-      {"format", kFormat},           {"version", 1},
+      {"format", kTableFormat},      {"version", 1},
       {"device", device.name},       {"dtype", device.dtype},
       {"head_dim", device.head_dim}, {"points", to_json(device.forward)}};
   if (!device.backward.points.empty()) {
@@ -218,7 +218,7 @@ Json to_json(const Device& device) {
 
 Device device_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
-  check_format(object, kFormat, 1);
+  check_format(object, kTableFormat, 1);
   Device device{.name = object.name("device"),
                 .source = "measured",
                 .dtype = object.choice("dtype", element_type_names())};

@@ -17,7 +17,7 @@ using topology::Route;
 using topology::StepGraph;
 using topology::Topology;
 
-constexpr const char* kWhere = "[synthesise]";
+constexpr const char* kSynthesiseWhere = "[synthesise]";
 constexpr int kMaxSteps = 64;
 
 /// Seconds of a step's hops, given what each link carries.
@@ -81,7 +81,7 @@ class Search {
     throw NoSolution(fmt::format(
         "{} no trees for {}: hops between its ranks, along its routes, don't "
         "join them all",
-        kWhere, topology_.name()));
+        kSynthesiseWhere, topology_.name()));
   }
 
  private:
@@ -185,14 +185,14 @@ class Search {
 schedule::Trees synthesise(const Topology& topology,
                            const SynthesisOptions& options) {
   require(options.max_strands >= 1,
-          "{} got at most {} strands; want at least 1", kWhere,
+          "{} got at most {} strands; want at least 1", kSynthesiseWhere,
           options.max_strands);
   require(options.target_ratio >= 1,
-          "{} got a target of {} times the bound; want at least 1", kWhere,
-          options.target_ratio);
+          "{} got a target of {} times the bound; want at least 1",
+          kSynthesiseWhere, options.target_ratio);
   require(options.min_steps >= 0 && options.min_steps <= kMaxSteps,
-          "{} got at least {} steps; want 0 … {}", kWhere, options.min_steps,
-          kMaxSteps);
+          "{} got at least {} steps; want 0 … {}", kSynthesiseWhere,
+          options.min_steps, kMaxSteps);
   topology.check_connected();
   if (topology.ranks() == 1) return {.hops = {{}}};
   schedule::Trees trees = Search(topology, options).run();

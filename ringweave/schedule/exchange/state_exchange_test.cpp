@@ -42,7 +42,7 @@ StateDemand demand_of(int ranks, Pass pass, bool causal, bool end_everywhere) {
   return states;
 }
 
-std::vector<StateDemand> demands(int ranks) {
+std::vector<StateDemand> state_demands(int ranks) {
   return {demand_of(ranks, Pass::forward, true, false),
           demand_of(ranks, Pass::forward, true, true),
           demand_of(ranks, Pass::forward, false, false),
@@ -86,7 +86,7 @@ TEST(StateExchange, SchedulesAreProved) {
     SCOPED_TRACE(name);
     const auto exchange = state_exchange_from_name(name);
     for (const int ranks : {2, 4, 6}) {
-      for (const StateDemand& states : demands(ranks)) {
+      for (const StateDemand& states : state_demands(ranks)) {
         const Schedule all = exchange->schedule(states, std::nullopt);
         if (const auto demand = exchange->scan(states)) {
           EXPECT_NO_THROW(validate_scan(all, *demand));
@@ -104,7 +104,7 @@ TEST(StateExchange, TheProofFindsWhatIsMissingOrTooEarly) {
   for (const std::string& name : kNames) {
     SCOPED_TRACE(name);
     const auto exchange = state_exchange_from_name(name);
-    for (const StateDemand& states : demands(4)) {
+    for (const StateDemand& states : state_demands(4)) {
       const auto demand = exchange->scan(states);
       if (!demand) continue;
       const Schedule good = exchange->schedule(states, std::nullopt);
@@ -138,7 +138,7 @@ TEST(StateExchange, RanksHaveTheirPartsOfTheWhole) {
   for (const std::string& name : kNames) {
     SCOPED_TRACE(name);
     const auto exchange = state_exchange_from_name(name);
-    for (const StateDemand& states : demands(4)) {
+    for (const StateDemand& states : state_demands(4)) {
       const Schedule all = exchange->schedule(states, std::nullopt);
       for (Rank rank = 0; rank < 4; ++rank) {
         const Schedule part = exchange->schedule(states, rank);
@@ -311,7 +311,7 @@ TEST(ExchangeProgram, FindsAllRowsOfWhatARankNeeds) {
   for (const std::string& name : kNames) {
     SCOPED_TRACE(name);
     const auto exchange = state_exchange_from_name(name);
-    for (const StateDemand& states : demands(6)) {
+    for (const StateDemand& states : state_demands(6)) {
       if (exchange->scan(states)) continue;
       const SummaryDemand demand(states);
       for (Rank rank = 0; rank < 6; ++rank) {

@@ -11,8 +11,9 @@ namespace {
 using ::testing::ElementsAre;
 using Kind = Area::Kind;
 
-std::vector<Area> cut(const schedule::Run& queries, const schedule::Run& keys,
-                      std::int64_t left, std::int64_t right) {
+std::vector<Area> areas_of(const schedule::Run& queries,
+                           const schedule::Run& keys, std::int64_t left,
+                           std::int64_t right) {
   std::vector<Area> areas;
   add_band_areas(queries, keys, left, right, areas);
   return areas;
@@ -27,7 +28,7 @@ TEST(Area, HoldEachVisiblePairOnce) {
     for (const schedule::Run& keys : runs) {
       for (const std::int64_t left : sides) {
         for (const std::int64_t right : sides) {
-          const std::vector<Area> areas = cut(queries, keys, left, right);
+          const std::vector<Area> areas = areas_of(queries, keys, left, right);
           ASSERT_LE(areas.size(), 4u);
           std::int64_t pairs = 0;
           for (std::int64_t i = 0; i < queries.length; ++i) {
@@ -60,34 +61,34 @@ TEST(Area, HoldEachVisiblePairOnce) {
 
 TEST(Area, CausalRunsAreSquaresAndFullAreas) {
   // Of itself, before, behind, and half way.
-  EXPECT_THAT(cut({10, 8, 1}, {10, 8, 1}, kUnlimited, 0),
+  EXPECT_THAT(areas_of({10, 8, 1}, {10, 8, 1}, kUnlimited, 0),
               ElementsAre(Area{{0, 8}, {0, 8}, Kind::causal}));
-  EXPECT_THAT(cut({10, 8, 1}, {2, 8, 1}, kUnlimited, 0),
+  EXPECT_THAT(areas_of({10, 8, 1}, {2, 8, 1}, kUnlimited, 0),
               ElementsAre(Area{{0, 8}, {0, 8}}));
-  EXPECT_THAT(cut({10, 8, 1}, {18, 8, 1}, kUnlimited, 0), ElementsAre());
+  EXPECT_THAT(areas_of({10, 8, 1}, {18, 8, 1}, kUnlimited, 0), ElementsAre());
   EXPECT_THAT(
-      cut({10, 8, 1}, {6, 8, 1}, kUnlimited, 0),
+      areas_of({10, 8, 1}, {6, 8, 1}, kUnlimited, 0),
       ElementsAre(Area{{0, 4}, {0, 4}}, Area{{0, 4}, {4, 8}, Kind::causal},
                   Area{{4, 8}, {0, 8}}));
-  EXPECT_THAT(cut({5, 1, 1}, {5, 1, 1}, kUnlimited, 0),
+  EXPECT_THAT(areas_of({5, 1, 1}, {5, 1, 1}, kUnlimited, 0),
               ElementsAre(Area{{0, 1}, {0, 1}, Kind::causal}));
   // Stripes: those of an earlier rank, and those of a later one, shifted by
   // one.
-  EXPECT_THAT(cut({3, 8, 5}, {1, 8, 5}, kUnlimited, 0),
+  EXPECT_THAT(areas_of({3, 8, 5}, {1, 8, 5}, kUnlimited, 0),
               ElementsAre(Area{{0, 8}, {0, 8}, Kind::causal}));
-  EXPECT_THAT(cut({3, 8, 5}, {4, 8, 5}, kUnlimited, 0),
+  EXPECT_THAT(areas_of({3, 8, 5}, {4, 8, 5}, kUnlimited, 0),
               ElementsAre(Area{{1, 8}, {0, 7}, Kind::causal}));
 }
 
 TEST(Area, WindowsAreATriangleAndABand) {
-  EXPECT_THAT(cut({0, 9, 1}, {0, 9, 1}, 3, 0),
+  EXPECT_THAT(areas_of({0, 9, 1}, {0, 9, 1}, 3, 0),
               ElementsAre(Area{{0, 4}, {0, 4}, Kind::causal},
                           Area{{4, 9}, {1, 9}, Kind::band, {1, 1, 0, 3}}));
 }
 
 TEST(Area, StrandsOfStripesAreOneBand) {
   // Every third stripe: three rows to a step.
-  EXPECT_THAT(cut({0, 9, 2}, {1, 3, 6}, kUnlimited, 0),
+  EXPECT_THAT(areas_of({0, 9, 2}, {1, 3, 6}, kUnlimited, 0),
               ElementsAre(Area{
                   {1, 9}, {0, 3}, Kind::band, {2, 6, -kUnlimited + 1, 1}}));
 }

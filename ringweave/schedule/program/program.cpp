@@ -16,8 +16,6 @@
 namespace ringweave::schedule {
 namespace {
 
-constexpr int kNobody = Tenancies::kNobody;
-
 /// Messages, sums and memory: all that needs no mask.
 class Compiler {
  public:
@@ -176,9 +174,10 @@ class Compiler {
       const std::size_t index = transfer_index(message, i);
       const BlockId& block = part_.transfers[index].block;
       const int tenancy = tenancies_.of_sum[index];
-      append(of_message, {part_place(message, i),
-                          tenancy == kNobody ? own_.place(block)
-                                             : place_in(tenancy, block.part)});
+      append(of_message,
+             {part_place(message, i), tenancy == Tenancies::kNobody
+                                          ? own_.place(block)
+                                          : place_in(tenancy, block.part)});
     }
     sums.insert(sums.end(), of_message.begin(), of_message.end());
   }

@@ -8,8 +8,6 @@
 namespace ringweave::schedule {
 namespace {
 
-constexpr int kNobody = Tenancies::kNobody;
-
 class SlotPlayer {
  public:
   SlotPlayer(const Schedule& part, Rank rank)
@@ -17,10 +15,10 @@ class SlotPlayer {
     const std::size_t transfers = part.transfers.size();
     for (auto* list :
          {&result_.of_source, &result_.of_target, &result_.of_sum}) {
-      list->assign(transfers, kNobody);
+      list->assign(transfers, Tenancies::kNobody);
     }
     for (auto* list : {&result_.of_keys, &result_.of_gradient}) {
-      list->assign(part.tiles.size(), kNobody);
+      list->assign(part.tiles.size(), Tenancies::kNobody);
     }
     for (std::size_t i = 0; i < transfers; ++i) {
       const Transfer& transfer = part.transfers[i];
@@ -100,7 +98,8 @@ class SlotPlayer {
 
   /// The tenancy that the part enters in `step`.
   int enter(Payload payload, int slot, const BlockId& block, int step) {
-    const auto [found, first] = current_.try_emplace({payload, slot}, kNobody);
+    const auto [found, first] =
+        current_.try_emplace({payload, slot}, Tenancies::kNobody);
     int& index = found->second;
     if (first || !holds(result_.all[index], block)) {
       index = static_cast<int>(result_.all.size());

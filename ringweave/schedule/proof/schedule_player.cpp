@@ -7,7 +7,7 @@
 namespace ringweave::schedule {
 namespace {
 
-constexpr const char* kWhere = "[validate]";
+constexpr const char* kValidateWhere = "[validate]";
 
 bool in_range(Rank rank, const Schedule& schedule) {
   return rank >= 0 && rank < schedule.ranks;
@@ -18,19 +18,21 @@ void check_blocks(const Schedule& schedule, const Demand& demand, int strands,
   BlockId expected;  // the next part of the strand that must be listed
   for (std::size_t i = 0; i < schedule.blocks.size(); ++i) {
     const auto& [id, size] = schedule.blocks[i];
-    require(index.contains(id), "{} impossible {}: there is none", kWhere, id);
+    require(index.contains(id), "{} impossible {}: there is none",
+            kValidateWhere, id);
     require(i == 0 || schedule.blocks[i - 1].id < id,
-            "{} doubled or unsorted {} in the list of blocks", kWhere, id);
+            "{} doubled or unsorted {} in the list of blocks", kValidateWhere,
+            id);
     const std::int64_t want = demand.size(id, strands);
     require(size == want && size > 0,
-            "{} got size {} of {}; want {}, and no empty parts", kWhere, size,
-            id, want);
+            "{} got size {} of {}; want {}, and no empty parts", kValidateWhere,
+            size, id, want);
     const bool same =
         i > 0 && expected.owner == id.owner && expected.strand == id.strand;
     if (!same) expected = {id.owner, id.strand, 0};
     for (; expected.part < id.part; ++expected.part) {
       require(demand.size(expected, strands) == 0,
-              "{} missing {} in the list of blocks", kWhere, expected);
+              "{} missing {} in the list of blocks", kValidateWhere, expected);
     }
     ++expected.part;
   }
@@ -40,28 +42,28 @@ void check_transfer(const Transfer& transfer, const Schedule& schedule) {
   const auto& t = transfer;
   require(
       in_range(t.from, schedule) && in_range(t.to, schedule) && t.from != t.to,
-      "{} impossible {}: want two different ranks 0 … {}", kWhere, Subject(&t),
-      schedule.ranks - 1);
+      "{} impossible {}: want two different ranks 0 … {}", kValidateWhere,
+      Subject(&t), schedule.ranks - 1);
   require(t.post_step >= 0 && t.post_step < t.wait_step &&
               t.wait_step <= schedule.steps,
-          "{} impossible {}: want 0 <= post step < wait step <= {}", kWhere,
-          Subject(&t), schedule.steps);
+          "{} impossible {}: want 0 <= post step < wait step <= {}",
+          kValidateWhere, Subject(&t), schedule.steps);
   require(t.slot >= 0 && t.source_slot >= kOwn,
           "{} impossible {}: got slots {} and {}; want numbers >= 0, or {} for "
           "the sender's own block",
-          kWhere, Subject(&t), t.source_slot, t.slot, kOwn);
+          kValidateWhere, Subject(&t), t.source_slot, t.slot, kOwn);
 }
 
 void check_tile(const Tile& tile, const Schedule& schedule) {
   require(in_range(tile.rank, schedule),
-          "{} impossible {}: want a rank of 0 … {}", kWhere, Subject(&tile),
-          schedule.ranks - 1);
+          "{} impossible {}: want a rank of 0 … {}", kValidateWhere,
+          Subject(&tile), schedule.ranks - 1);
   require(tile.step >= 0 && tile.step < schedule.steps,
-          "{} impossible {}: want a step of 0 … {}", kWhere, Subject(&tile),
-          schedule.steps - 1);
+          "{} impossible {}: want a step of 0 … {}", kValidateWhere,
+          Subject(&tile), schedule.steps - 1);
   require(tile.slot >= kOwn && tile.grad_slot >= kOwn,
-          "{} impossible {}: got slots {} and {}; want numbers >= {}", kWhere,
-          Subject(&tile), tile.slot, tile.grad_slot, kOwn);
+          "{} impossible {}: got slots {} and {}; want numbers >= {}",
+          kValidateWhere, Subject(&tile), tile.slot, tile.grad_slot, kOwn);
 }
 
 std::string text(const Transfer& t) {
@@ -91,7 +93,8 @@ std::string describe(Subject subject) {
 }
 
 BlockIndex::BlockIndex(const Demand& demand, int strands) : strands_(strands) {
-  require(strands >= 1, "{} got {} strands; want at least 1", kWhere, strands);
+  require(strands >= 1, "{} got {} strands; want at least 1", kValidateWhere,
+          strands);
   for (Rank owner = 0; owner < demand.ranks(); ++owner) {
     first_.push_back(count_);
     parts_.push_back(demand.parts(owner));
@@ -120,24 +123,24 @@ BlockId BlockIndex::id(int index) const {
 void check_form(const Schedule& schedule, const Demand& demand, int strands,
                 const BlockIndex& index) {
   require(schedule.ranks == demand.ranks(),
-          "{} got a schedule of {} ranks; want {}", kWhere, schedule.ranks,
-          demand.ranks());
+          "{} got a schedule of {} ranks; want {}", kValidateWhere,
+          schedule.ranks, demand.ranks());
   // Every step costs memory in an executor. No strategy takes more than some
   // steps per block part.
   const std::int64_t most = 4 * (std::int64_t{index.count()} + strands + 1);
   require(schedule.steps >= 1 && schedule.steps <= most,
-          "{} got {} steps; want 1 … {}", kWhere, schedule.steps, most);
+          "{} got {} steps; want 1 … {}", kValidateWhere, schedule.steps, most);
   check_blocks(schedule, demand, strands, index);
 
   std::vector<char> listed(index.count(), 0);
   for (const Block& block : schedule.blocks) listed[index[block.id]] = 1;
   const auto check_listed = [&](const BlockId& id, Subject what) {
     require(index.contains(id), "{} impossible {}: there is no such block",
-            kWhere, what);
+            kValidateWhere, what);
     require(listed[index[id]],
             "{} impossible {}: the block is empty or not "
             "in the list of blocks",
-            kWhere, what);
+            kValidateWhere, what);
   };
   for (const Transfer& transfer : schedule.transfers) {
     check_transfer(transfer, schedule);
@@ -150,7 +153,7 @@ void check_form(const Schedule& schedule, const Demand& demand, int strands,
   for (const Retained& kept : schedule.retained) {
     require(in_range(kept.rank, schedule) && kept.slot >= 0,
             "{} impossible {}: want ranks 0 … {} and slots >= 0, got slot {}",
-            kWhere, Subject(&kept), schedule.ranks - 1, kept.slot);
+            kValidateWhere, Subject(&kept), schedule.ranks - 1, kept.slot);
     check_listed(kept.block, &kept);
   }
 }
@@ -214,10 +217,10 @@ PartState& SlotTable::readable(Rank rank, Payload payload, int slot_number,
   require(part && (part->present || part->arriving),
           "{} impossible {}: slot {} of {} on rank {} does not hold the block "
           "then; a transfer is missing or comes too late",
-          kWhere, what, slot_number, name(payload), rank);
+          kValidateWhere, what, slot_number, name(payload), rank);
   require(!part->arriving,
           "{} impossible {}: slot {} of {} on rank {} is being received into",
-          kWhere, what, slot_number, name(payload), rank);
+          kValidateWhere, what, slot_number, name(payload), rank);
   return *part;
 }
 
@@ -230,7 +233,7 @@ PartState& SlotTable::writable(Rank rank, Payload payload, int slot_number,
     if (same && i != part) continue;
     require(state.parts[i].readers == 0 && !state.parts[i].arriving,
             "{} impossible {}: slot {} of {} on rank {} is still in use",
-            kWhere, what, slot_number, name(payload), rank);
+            kValidateWhere, what, slot_number, name(payload), rank);
   }
   if (!same) {
     state.parts.clear();

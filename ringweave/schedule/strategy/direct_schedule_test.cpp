@@ -22,8 +22,8 @@ Schedule all_gather_schedule(const Demand& demand, Pass pass,
   return builder.finish();
 }
 
-AttentionDemand even_demand(int ranks, const Mask& mask,
-                            const std::string& layout) {
+AttentionDemand direct_demand(int ranks, const Mask& mask,
+                              const std::string& layout) {
   const Layout kv = Layout::named(layout, 24LL * ranks, ranks);
   return AttentionDemand(kv, kv, mask);
 }
@@ -65,7 +65,7 @@ TEST(DirectSchedule, TwoRanksTwoStrandsAreSpelledOut) {
 TEST(DirectSchedule, EveryLinkCarriesOneShardEachWay) {
   for (int n = 2; n <= 8; ++n) {
     for (const int strands : {1, 2, 3, 6}) {
-      const AttentionDemand demand = even_demand(n, Mask::full(), "zigzag");
+      const AttentionDemand demand = direct_demand(n, Mask::full(), "zigzag");
       for (const Pass pass : {Pass::forward, Pass::backward}) {
         const LinkTraffic traffic =
             link_traffic(direct_schedule(demand, strands, pass, {}));
@@ -83,7 +83,7 @@ TEST(DirectSchedule, EveryLinkCarriesOneShardEachWay) {
 
 TEST(DirectSchedule, BuffersShrinkWithTheNumberOfStrands) {
   const int n = 5;
-  const AttentionDemand demand = even_demand(n, Mask::full(), "contiguous");
+  const AttentionDemand demand = direct_demand(n, Mask::full(), "contiguous");
   for (const int strands : {2, 3, 6}) {
     const std::int64_t slice = 24 / strands;
     const Schedule forward =
@@ -103,7 +103,7 @@ TEST(DirectSchedule, BuffersShrinkWithTheNumberOfStrands) {
 // other ranks on average.
 TEST(DirectSchedule, SavesAllThatCausalZigzagAllows) {
   for (int n = 2; n <= 8; ++n) {
-    const AttentionDemand demand = even_demand(n, Mask::causal(), "zigzag");
+    const AttentionDemand demand = direct_demand(n, Mask::causal(), "zigzag");
     for (const Schedule& schedule :
          {direct_schedule(demand, 3, Pass::forward, {}),
           all_gather_schedule(demand, Pass::forward, {}, true)}) {
@@ -120,7 +120,7 @@ TEST(DirectSchedule, SavesAllThatCausalZigzagAllows) {
 
 TEST(AllGatherSchedule, KeepsEverythingForBackward) {
   const int n = 4;
-  const AttentionDemand demand = even_demand(n, Mask::full(), "contiguous");
+  const AttentionDemand demand = direct_demand(n, Mask::full(), "contiguous");
   const Schedule forward =
       all_gather_schedule(demand, Pass::forward, Rank{1}, true);
   EXPECT_EQ(forward.steps, 2);

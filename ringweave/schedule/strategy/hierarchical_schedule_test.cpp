@@ -24,9 +24,9 @@ Strategy hierarchical(int nodes, int slices, StrategyKind inner) {
 
 // Even shards of `slices` · (ranks_per_node - 1) units, so that every strand of
 // every inner schedule has the same size.
-AttentionDemand even_demand(int nodes, int ranks_per_node, int slices,
-                            const Mask& mask = Mask::full(),
-                            const std::string& layout = "contiguous") {
+AttentionDemand nodes_demand(int nodes, int ranks_per_node, int slices,
+                             const Mask& mask = Mask::full(),
+                             const std::string& layout = "contiguous") {
   const int ranks = nodes * ranks_per_node;
   const Layout own = Layout::named(
       layout, 2LL * ranks * slices * std::max(1, ranks_per_node - 1), ranks);
@@ -65,7 +65,7 @@ TEST(HierarchicalSchedule, BytesAreThoseOfTheFormulas) {
         const int slices = 1 + (u + m) % 3;
         const Strategy strategy = hierarchical(u, slices, inner);
         SCOPED_TRACE(testing::Message() << name(strategy) << " on " << n);
-        const AttentionDemand demand = even_demand(u, m, slices);
+        const AttentionDemand demand = nodes_demand(u, m, slices);
         const std::int64_t c = demand.kv_layout().shard_tokens(0);
         const LinkTraffic forward =
             link_traffic(whole(strategy, demand, Pass::forward));
@@ -101,7 +101,7 @@ TEST(HierarchicalSchedule, BytesAreThoseOfTheFormulas) {
 
 TEST(HierarchicalSchedule, DoubleRingIsOneSliceWithARingInside) {
   for (const Mask& mask : {Mask::full(), Mask::causal()}) {
-    const AttentionDemand demand = even_demand(3, 3, 1, mask, "zigzag");
+    const AttentionDemand demand = nodes_demand(3, 3, 1, mask, "zigzag");
     const Strategy double_ring{.kind = StrategyKind::double_ring, .nodes = 3};
     for (const Pass pass : {Pass::forward, Pass::backward}) {
       EXPECT_EQ(whole(double_ring, demand, pass),
@@ -112,7 +112,8 @@ TEST(HierarchicalSchedule, DoubleRingIsOneSliceWithARingInside) {
 
 // One node, and nodes of one rank: nothing but a spread, or a ring.
 TEST(HierarchicalSchedule, OneNodeAndNodesOfOneRankWork) {
-  const AttentionDemand demand = even_demand(1, 5, 1, Mask::causal(), "zigzag");
+  const AttentionDemand demand =
+      nodes_demand(1, 5, 1, Mask::causal(), "zigzag");
   const Schedule one_node = whole(hierarchical(1, 1, StrategyKind::ring),
                                   demand, Pass::forward, false);
   const Schedule ring =
@@ -130,7 +131,7 @@ TEST(HierarchicalSchedule, RailsAreBusyInEveryTurn) {
   for (const StrategyKind inner : kInner) {
     const int u = 3, m = 4, slices = 3;
     const Strategy strategy = hierarchical(u, slices, inner);
-    const AttentionDemand demand = even_demand(u, m, slices);
+    const AttentionDemand demand = nodes_demand(u, m, slices);
     const Schedule part = rank_part(strategy, demand, Pass::forward, 5);
     const int turn = inner == StrategyKind::direct ? 1 : m - 1;
     std::set<int> rail_steps;
@@ -157,7 +158,7 @@ TEST(HierarchicalSchedule, BackwardLeavesTheRailsTime) {
     const int u = 4, m = 3, slices = 5;
     const Strategy strategy = hierarchical(u, slices, inner);
     const Schedule part =
-        rank_part(strategy, even_demand(u, m, slices), Pass::backward, 4);
+        rank_part(strategy, nodes_demand(u, m, slices), Pass::backward, 4);
     const int turn = inner == StrategyKind::direct ? 1 : m - 1;
     int keys = 0, sums = 0, last_sums = 0;
     for (const Transfer& transfer : part.transfers) {
@@ -188,7 +189,7 @@ TEST(HierarchicalSchedule, KeepsOneShardAndAFewSlices) {
     for (const int slices : {1, 2, 4}) {
       const int u = 3, m = 4;
       const Strategy strategy = hierarchical(u, slices, inner);
-      const AttentionDemand demand = even_demand(u, m, slices);
+      const AttentionDemand demand = nodes_demand(u, m, slices);
       const std::int64_t slice = demand.kv_layout().shard_tokens(0) / slices;
       const bool direct = inner == StrategyKind::direct;
       const int lanes = direct ? m - 1 : 1;
@@ -227,7 +228,7 @@ TEST(HierarchicalSchedule, KeepsOneShardAndAFewSlices) {
 TEST(HierarchicalSchedule, MasksStopParts) {
   const int u = 4, m = 2;
   const Strategy strategy = hierarchical(u, 1, StrategyKind::direct);
-  const AttentionDemand demand = even_demand(u, m, 1, Mask::causal());
+  const AttentionDemand demand = nodes_demand(u, m, 1, Mask::causal());
   const std::int64_t c = demand.kv_layout().shard_tokens(0);
   const LinkTraffic forward =
       link_traffic(whole(strategy, demand, Pass::forward));
@@ -276,7 +277,7 @@ TEST(HierarchicalSchedule, IsValidForManyRanks) {
         std::tuple{4, 1, StrategyKind::ring}}) {
     const Strategy strategy = hierarchical(nodes, slices, inner);
     const AttentionDemand demand =
-        even_demand(nodes, 64 / nodes, slices, Mask::causal(), "zigzag");
+        nodes_demand(nodes, 64 / nodes, slices, Mask::causal(), "zigzag");
     for (const Pass pass : {Pass::forward, Pass::backward}) {
       EXPECT_NO_THROW(validate(whole(strategy, demand, pass), demand,
                                strand_count(strategy, 64)))

@@ -9,7 +9,7 @@
 namespace ringweave::schedule {
 namespace {
 
-constexpr const char* kWhere = "[trees]";
+constexpr const char* kTreesWhere = "[trees]";
 
 void check_tree(const Trees& trees, Rank owner, int strand) {
   const std::vector<Hop>& hops = trees.hops[owner * trees.strands + strand];
@@ -21,7 +21,7 @@ void check_tree(const Trees& trees, Rank owner, int strand) {
     const auto complain = [&](const char* why) {
       throw InvalidArgument(fmt::format(
           "{} owner {}, strand {}: impossible hop from {} to {} in step {}: {}",
-          kWhere, owner, strand, hop.from, hop.to, hop.step, why));
+          kTreesWhere, owner, strand, hop.from, hop.to, hop.step, why));
     };
     const auto in_range = [&](Rank rank) {
       return rank >= 0 && rank < trees.ranks;
@@ -40,7 +40,7 @@ void check_tree(const Trees& trees, Rank owner, int strand) {
   for (Rank rank = 0; rank < trees.ranks; ++rank) {
     require(there[rank] != kNever,
             "{} owner {}, strand {}: no hop brings the block to rank {}",
-            kWhere, owner, strand, rank);
+            kTreesWhere, owner, strand, rank);
   }
 }
 
@@ -49,12 +49,12 @@ void check_tree(const Trees& trees, Rank owner, int strand) {
 void check(const Trees& trees) {
   require(trees.ranks >= 1 && trees.strands >= 1 && trees.steps >= 0,
           "{} got {} ranks, {} strands, {} steps; want at least 1, 1, 0",
-          kWhere, trees.ranks, trees.strands, trees.steps);
+          kTreesWhere, trees.ranks, trees.strands, trees.steps);
   const std::size_t want = std::size_t{1} * trees.ranks * trees.strands;
   require(
       trees.hops.size() == want,
       "{} got hops of {} blocks; want {}, one list for each owner and strand",
-      kWhere, trees.hops.size(), want);
+      kTreesWhere, trees.hops.size(), want);
   for (Rank owner = 0; owner < trees.ranks; ++owner) {
     for (int strand = 0; strand < trees.strands; ++strand) {
       check_tree(trees, owner, strand);

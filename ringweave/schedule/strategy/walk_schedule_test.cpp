@@ -17,7 +17,7 @@ Schedule walk_schedule(const Walks& walks, const Demand& demand, Pass pass,
 }
 
 // Even shards: every strand of every strategy has the same size.
-AttentionDemand even_demand(int ranks, const Mask& mask,
+AttentionDemand walk_demand(int ranks, const Mask& mask,
                             const std::string& layout) {
   const std::int64_t tokens = 4LL * ranks * std::max(1, ranks - 1);
   const Layout kv = Layout::named(layout, tokens, ranks);
@@ -73,7 +73,7 @@ TEST(WalkSchedule, RingOfThreeIsSpelledOut) {
 TEST(WalkSchedule, BytesOfARingAreThoseOfTheFormulas) {
   for (int n = 2; n <= 9; ++n) {
     for (const bool reverse : {false, true}) {
-      const AttentionDemand demand = even_demand(n, Mask::full(), "contiguous");
+      const AttentionDemand demand = walk_demand(n, Mask::full(), "contiguous");
       const std::int64_t c = demand.kv_layout().shard_tokens(0);
       const Walks walks = ring_walks(n, reverse);
       const LinkTraffic forward =
@@ -99,7 +99,7 @@ TEST(WalkSchedule, BytesOfARingAreThoseOfTheFormulas) {
 
 TEST(WalkSchedule, MultiRingsLoadEveryLinkAlike) {
   for (int n = 2; n <= 9; ++n) {
-    const AttentionDemand demand = even_demand(n, Mask::full(), "zigzag");
+    const AttentionDemand demand = walk_demand(n, Mask::full(), "zigzag");
     const std::int64_t c = demand.kv_layout().shard_tokens(0);
     const Walks walks = multi_ring_walks(n);
     const LinkTraffic forward =
@@ -129,7 +129,7 @@ std::int64_t slots(const Schedule& schedule, Rank rank, Payload payload) {
 TEST(WalkSchedule, KeepsOneShardAndTwoOnTheWay) {
   for (const int n : {2, 3, 5, 8}) {
     for (const Walks& walks : {ring_walks(n, false), multi_ring_walks(n)}) {
-      const AttentionDemand demand = even_demand(n, Mask::full(), "contiguous");
+      const AttentionDemand demand = walk_demand(n, Mask::full(), "contiguous");
       const std::int64_t c = demand.kv_layout().shard_tokens(0);
       for (Rank rank = 0; rank < n; ++rank) {
         const Schedule forward =
@@ -155,7 +155,7 @@ TEST(WalkSchedule, KeepsOneShardAndTwoOnTheWay) {
 // the owner its back part.
 TEST(WalkSchedule, SavesWhatCausalMasksAllow) {
   for (int n = 2; n <= 9; ++n) {
-    const AttentionDemand demand = even_demand(n, Mask::causal(), "zigzag");
+    const AttentionDemand demand = walk_demand(n, Mask::causal(), "zigzag");
     const std::int64_t chunk = demand.kv_layout().shard_tokens(0) / 2;
     const auto sent = [&](const Walks& walks) {
       return total(
@@ -178,7 +178,7 @@ TEST(WalkSchedule, SavesWhatCausalMasksAllow) {
 
 // What the mask cuts short is not kept, but sent again by its owner.
 TEST(WalkSchedule, SendsShortWalksAgainInBackward) {
-  const AttentionDemand demand = even_demand(4, Mask::causal(), "contiguous");
+  const AttentionDemand demand = walk_demand(4, Mask::causal(), "contiguous");
   const Walks walks = ring_walks(4, false);
   const Schedule backward =
       walk_schedule(walks, demand, Pass::backward, {}, true);
@@ -200,7 +200,7 @@ TEST(WalkSchedule, SendsShortWalksAgainInBackward) {
 // A window: block o is needed by its neighbours only.
 TEST(WalkSchedule, KeysStopAtTheirLastUser) {
   const AttentionDemand demand =
-      even_demand(6, Mask::causal().with_window({1, {}}), "contiguous");
+      walk_demand(6, Mask::causal().with_window({1, {}}), "contiguous");
   const LinkTraffic forward = link_traffic(
       walk_schedule(ring_walks(6, false), demand, Pass::forward, {}, true));
   const std::int64_t c = demand.kv_layout().shard_tokens(0);
