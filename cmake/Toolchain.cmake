@@ -15,6 +15,10 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 add_compile_options(-Wall -Wextra -Wpedantic -Wno-unused-parameter)
 # A new kind of strategy must not be forgotten in a switch.
 add_compile_options(-Werror=switch)
+if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # It takes sources that are put together for headers.
+  add_compile_options(-Wno-subobject-linkage)
+endif()
 
 if(RINGWEAVE_SANITIZE)
   add_compile_options(-fsanitize=${RINGWEAVE_SANITIZE} -fno-omit-frame-pointer
