@@ -165,6 +165,10 @@ std::vector<std::int64_t> end_tokens_from_hugging_face(
 
 Json to_hugging_face(const ModelConfig& model, const std::string& dtype,
                      std::int64_t longest) {
+  require(
+      model.causal,
+      "[export] got an encoder; want a model with causal true: Transformers' "
+      "classes of these layers have a causal mask");
   require(!model.has_linear(),
           "[export] got the pattern {}; want softmax layers (N) alone: "
           "Transformers has no class with linear layers",

@@ -11,6 +11,23 @@ namespace {
 
 constexpr const char* kLlama3 = "llama3";
 
+/// What an encoder can't have: all that tells tokens before from those behind.
+void check_encoder(const ModelConfig& config, const std::string& path) {
+  require(config.sliding_windows.empty(),
+          "[{}.sliding_windows] got {} of them with causal false; want none: "
+          "they are of tokens before a query",
+          path, config.sliding_windows.size());
+  if (!config.has_linear()) return;
+  require(config.linear.family().decay == schedule::Decay::none,
+          "[{}.linear.kind] got {} with causal false; want a family without "
+          "decay: basic, based or rebased",
+          path, config.linear.kind());
+  require(config.linear.convolution() == 0,
+          "[{}.linear.convolution] got {} with causal false; want 0: they are "
+          "of tokens before each",
+          path, config.linear.convolution());
+}
+
 }  // namespace
 
 LinearConfig::LinearConfig(const std::string& kind) : kind_(kind) {
@@ -110,13 +127,17 @@ schedule::Mask with_sliding_window(const schedule::Mask& mask,
                      : mask.with_window({.left = window - 1, .right = {}});
 }
 
+schedule::Mask whole_mask(const ModelConfig& config) {
+  return config.causal ? schedule::Mask::causal() : schedule::Mask::full();
+}
+
 schedule::Mask planned_mask(const ModelConfig& config) {
   std::int64_t widest = 0;
   for (const std::int64_t window : config.sliding_windows) {
-    if (window == 0) return schedule::Mask::causal();
+    if (window == 0) return whole_mask(config);
     widest = std::max(widest, window);
   }
-  return with_sliding_window(schedule::Mask::causal(), widest);
+  return with_sliding_window(whole_mask(config), widest);
 }
 
 ModelConfig model_config_from_json(const Json& json, const std::string& path) {
@@ -136,6 +157,7 @@ ModelConfig model_config_from_json(const Json& json, const std::string& path) {
   }
   config.head_dim = object.integer("head_dim", 1, config.hidden / config.heads);
   config.pattern = object.string("pattern", config.pattern);
+  config.causal = object.boolean("causal", config.causal);
   config.rope_theta = object.number("rope_theta", 0, config.rope_theta);
   if (object.has("rope_scaling")) {
     config.rope_scaling = rope_scaling_from_json(object.object("rope_scaling"));
@@ -162,6 +184,7 @@ Json to_json(const ModelConfig& config) {
                {"kv_heads", config.kv_heads},
                {"head_dim", config.head_dim},
                {"pattern", config.pattern},
+               {"causal", config.causal},
                {"rope_theta", config.rope_theta},
                {"max_position_embeddings", config.max_position_embeddings},
                {"norm_eps", config.norm_eps},
@@ -205,6 +228,7 @@ void check(const ModelConfig& config, const std::string& path) {
           path, config.sliding_windows.size(), config.softmax_layers());
   above_zero("rope_theta", config.rope_theta);
   above_zero("norm_eps", config.norm_eps);
+  if (!config.causal) check_encoder(config, path);
 }
 
 std::int64_t softmax_layers(const std::string& pattern, std::int64_t layers) {

@@ -79,6 +79,10 @@ struct ModelConfig {
                               ///< and value head serves heads / kv_heads
   std::int64_t head_dim = 32;
   std::string pattern = "LLLN";
+  /// false: an encoder. All tokens see each other, and the model predicts
+  /// tokens that were masked, not the next ones. Then there are no sliding
+  /// windows, no short convolutions, and no decays.
+  bool causal = true;
   double rope_theta = 10000.0;
   std::optional<RopeScaling> rope_scaling{};
   /// Tokens of the longest sequence that the model is for; 0: nobody said.
@@ -119,8 +123,10 @@ void check(const ModelConfig& config, const std::string& path = "model");
 /// The mask with a window of so many tokens, as in sliding_windows.
 schedule::Mask with_sliding_window(const schedule::Mask& mask,
                                    std::int64_t window);
-/// The causal mask of the softmax layers that see most: what plans are for. Of
-/// a config that was checked.
+/// The mask of layers without a window.
+schedule::Mask whole_mask(const ModelConfig& config);
+/// The mask of the softmax layers that see most: what plans are for. Of a
+/// config that was checked.
 schedule::Mask planned_mask(const ModelConfig& config);
 
 /// Of the first `layers` layers; in time that does not depend on them.

@@ -35,6 +35,12 @@ DataConfig data_from_json(JsonObject object) {
     config.end_token = object.integer("end_token", 0);
   config.documents =
       object.choice("documents", {"ignore", "reset"}, config.documents);
+  if (object.has("mask_token")) {
+    config.mask_token = object.integer("mask_token", 0);
+  }
+  if (object.has("mask_fraction")) {
+    config.mask_fraction = object.number("mask_fraction", 0);
+  }
   config.seq_len = object.integer("seq_len", 1, config.seq_len);
   config.batch = object.integer("batch", 1, config.batch);
   object.done();
@@ -138,6 +144,8 @@ Json to_json(const DataConfig& config) {
                {"batch", config.batch}};
   if (config.text_field) json["text_field"] = *config.text_field;
   if (config.end_token) json["end_token"] = *config.end_token;
+  if (config.mask_token) json["mask_token"] = *config.mask_token;
+  if (config.mask_fraction) json["mask_fraction"] = *config.mask_fraction;
   return json;
 }
 
@@ -187,6 +195,32 @@ void check_data(const DataConfig& config) {
   require(config.validation_fraction >= 0 && config.validation_fraction < 1,
           "[data.validation_fraction] got {}; want 0 or more and less than 1",
           config.validation_fraction);
+}
+
+/// The fields of data that belong to encoders alone, or to the others.
+void check_objective(const TrainConfig& config) {
+  const DataConfig& data = config.data;
+  if (config.model.causal) {
+    require(!data.mask_token && !data.mask_fraction,
+            "[data] got {} in a model with causal true; want it in encoders "
+            "alone, whose model.causal is false",
+            data.mask_token ? "mask_token" : "mask_fraction");
+    return;
+  }
+  require(
+      data.documents == "ignore",
+      "[data.documents] got {} in an encoder; want \"ignore\": its tokens see "
+      "the whole sequence",
+      data.documents);
+  const double fraction = data.mask_fraction.value_or(kMasked);
+  require(fraction > 0 && fraction <= 1,
+          "[data.mask_fraction] got {}; want more than 0 and at most 1",
+          fraction);
+  const std::int64_t mask = data.mask_token.value_or(kMaskOfBytes);
+  require(mask >= 0 && mask < config.model.vocab_size,
+          "[model.vocab_size] got {}; want more than {}, the token in place of "
+          "masked ones (data.mask_token)",
+          config.model.vocab_size, mask);
 }
 
 void check_optimizer(const OptimizerConfig& config) {
@@ -305,6 +339,7 @@ void check(const TrainConfig& config) {
           "whose tensors to skip",
           config.init.skip.size());
   check_data(config.data);
+  check_objective(config);
   const std::int64_t longest = config.model.max_position_embeddings;
   require(longest == 0 || config.data.seq_len <= longest,
           "[data.seq_len] got {}; want at most {}, which is "

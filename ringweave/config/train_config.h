@@ -16,6 +16,10 @@
 
 namespace ringweave::config {
 
+/// Stands for a masked token in encoders of bytes, behind the 256 of these and
+/// data::kEndOfBytes.
+inline constexpr std::int64_t kMaskOfBytes = 257;
+
 /// `format` of a config's file.
 inline constexpr const char* kConfigFormat = "ringweave.config";
 
@@ -34,10 +38,17 @@ struct DataConfig {
   /// "reset": tokens see their own document alone. "ignore": a sequence is one
   /// document.
   std::string documents = "ignore";
+  /// Of encoders. The token in place of masked ones; none: kMaskOfBytes, where
+  /// tokens are bytes.
+  std::optional<std::int64_t> mask_token{};
+  std::optional<double> mask_fraction{};  ///< of all tokens; none: kMasked
   std::int64_t seq_len = 1024;  ///< tokens per sequence; any length >= 1
   std::int64_t batch = 4;       ///< sequences per step
   friend bool operator==(const DataConfig&, const DataConfig&) = default;
 };
+
+/// Of the tokens that encoders read: how many they have to predict.
+inline constexpr double kMasked = 0.15;
 
 /// "auto", "text", "json_lines", "tokens", "uint16", "uint32".
 const std::vector<std::string>& data_formats();

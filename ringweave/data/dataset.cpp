@@ -134,7 +134,7 @@ bool reads_bytes(const DataConfig& config, std::int64_t vocab_size) {
     std::error_code error;
     const bool told = path.has_extension() ||
                       std::filesystem::is_regular_file(path, error) ||
-                      vocab_size <= kEndOfBytes + 1;
+                      vocab_size <= config::kMaskOfBytes + 1;
     return told && reads_bytes(name, config.format);
   };
   return std::ranges::all_of(config.files, [&](const std::string& path) {

@@ -63,7 +63,7 @@ Dataset open_dataset(const DataConfig& config, std::int64_t vocab_size);
 /// Whether the tokens of a run with this config are bytes: by data.format, and
 /// of "auto" by the names of the files, which need not be there any more. A
 /// folder or a pattern that names no files any more counts by its own name;
-/// what has no extension then, as a text if the vocabulary is one of bytes: 257
+/// what has no extension then, as a text if the vocabulary is one of bytes: 258
 /// tokens at most.
 bool reads_bytes(const DataConfig& config, std::int64_t vocab_size);
 

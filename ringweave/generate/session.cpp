@@ -38,12 +38,19 @@ at::Tensor as_tensor(const std::vector<std::int64_t>& values) {
 
 }  // namespace
 
+void check_causal(const config::ModelConfig& model) {
+  require(model.causal,
+          "[generate] got an encoder (model.causal false); want a model that "
+          "predicts the next token");
+}
+
 Session::Session(const models::Model& model, const SessionOptions& options,
                  comm::Communicator& communicator)
     : model_(model),
       options_(options),
       communicator_(communicator),
       cache_(model.config().layers, options.sequences, communicator.size()) {
+  check_causal(model.config());
   require(options.sequences > 0, "[generate] got 0 sequences; want at least 1");
   require(options.chunk >= 0,
           "[generate] got chunks of {} tokens; want at "

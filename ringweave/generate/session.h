@@ -34,6 +34,9 @@ struct SessionOptions {
   schedule::StateExchangePtr linear = {};
 };
 
+/// Throws InvalidArgument for an encoder, which predicts no next tokens.
+void check_causal(const config::ModelConfig& model);
+
 /// Logits of the token behind the last one, of those sequences that this rank
 /// owns.
 struct Logits {

@@ -19,7 +19,7 @@ std::set<std::int64_t> sliding_windows(const ModelConfig& config) {
   return windows;
 }
 
-/// `documents`: a causal mask with the documents of the rows.
+/// `documents`: the mask, with the documents of the rows.
 std::shared_ptr<const attention::AttentionPlan> attention_plan(
     const Split& split, const schedule::Mask& documents, std::int64_t window,
     Rank rank) {
@@ -110,16 +110,15 @@ Context make_context(const ModelConfig& config, ElementType compute,
                   .cache = nullptr};
   context.attention_options.grad_payload_in_compute_type =
       split.grad_payload_in_compute_type;
-  const schedule::Mask causal = schedule::Mask::causal();
+  const schedule::Mask mask = config::whole_mask(config);
   for (const std::int64_t window : sliding_windows(config)) {
-    context.plans.attention[window] =
-        attention_plan(split, causal, window, rank);
+    context.plans.attention[window] = attention_plan(split, mask, window, rank);
   }
   context.rope = rope_tables(config, compute, positions);
   if (config.has_linear()) {
-    context.plans.linear = linear_plan(split, causal, rank);
+    context.plans.linear = linear_plan(split, mask, rank);
     if (const std::int64_t width = config.linear.convolution(); width > 0) {
-      context.plans.convolution = convolution_plan(split, causal, width, rank);
+      context.plans.convolution = convolution_plan(split, mask, width, rank);
     }
   }
   return context;

@@ -77,8 +77,9 @@ Context at_positions(const ModelConfig& config, ElementType compute,
                      comm::Communicator& communicator);
 
 /// The context of a batch in which row i has documents with borders[i]: tokens
-/// see their own document alone. Every rank must use the same. Throws
-/// InvalidArgument for borders that are not sorted or not within the sequence.
+/// see their own document alone. Of a causal model. Every rank must use the
+/// same. Throws InvalidArgument for borders that are not sorted or not within
+/// the sequence.
 Context with_documents(const Context& context, std::vector<Borders> borders);
 
 }  // namespace ringweave::models

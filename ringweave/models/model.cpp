@@ -119,6 +119,16 @@ Shard shard_sequences(const at::Tensor& sequences, const Context& context) {
           labels.index_select(1, context.positions)};
 }
 
+Shard shard_labelled(const at::Tensor& tokens, const at::Tensor& labels,
+                     const Context& context) {
+  require(tokens.dim() == 2 && tokens.size(1) == context.layout().tokens() &&
+              tokens.sizes() == labels.sizes(),
+          "[model] got {} tokens and {} labels; want (batch, {}) of each",
+          tokens.numel(), labels.numel(), context.layout().tokens());
+  return {tokens.index_select(1, context.positions),
+          labels.index_select(1, context.positions)};
+}
+
 at::Tensor loss(const at::Tensor& logits, const at::Tensor& labels,
                 std::int64_t global_labels) {
   const std::int64_t vocab = logits.size(2);

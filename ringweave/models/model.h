@@ -76,11 +76,12 @@ class Model {
   at::Tensor head_;  ///< (vocab_size, hidden); the embedding if tied
 };
 
-/// In place of a label that is of another document than its token.
+/// In place of a label that is of another document than its token, or, in an
+/// encoder, of a token that is not to be predicted.
 inline constexpr std::int64_t kNoLabel = -100;
 
-/// A rank's tokens and, for each, the token that follows it in its document:
-/// (batch, tokens of this rank) each.
+/// A rank's tokens and, for each, its label: the token that follows it in its
+/// document. (batch, tokens of this rank) each.
 struct Shard {
   at::Tensor tokens;
   at::Tensor labels;
@@ -88,6 +89,11 @@ struct Shard {
 
 /// sequences: (batch, layout().tokens() + 1) int64, the same on all ranks.
 Shard shard_sequences(const at::Tensor& sequences, const Context& context);
+
+/// The same of an encoder's tokens and their labels, (batch, layout().tokens())
+/// int64 each.
+Shard shard_labelled(const at::Tensor& tokens, const at::Tensor& labels,
+                     const Context& context);
 
 /// Cross entropy in fp32 (fp64), summed over this rank's labels and divided by
 /// `global_labels`: over all ranks these sum to the mean loss. A scalar with a

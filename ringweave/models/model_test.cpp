@@ -68,6 +68,25 @@ INSTANTIATE_TEST_SUITE_P(Kinds, ModelSplit,
                          ::testing::ValuesIn(config::linear_family_names()),
                          [](const auto& info) { return info.param; });
 
+// All tokens see each other. Whatever the labels: here the next tokens.
+TEST(Model, EncodersAreExact) {
+  for (const char* kind : {"basic", "based", "rebased"}) {
+    for (const char* pattern : {"L", "LN"}) {
+      ModelConfig config = tiny(kind, pattern);
+      config.layers = 2;
+      config.causal = false;
+      expect_exact(config, 13, {1, 2, 3, 5}, splits());
+      expect_exact(config, 4, {5}, splits());
+    }
+  }
+  ModelConfig config = tiny("basic", "N");
+  config.causal = false;
+  expect_exact(config, 13, {1, 2, 3, 4}, splits());
+  config.pattern = "L";
+  config.linear.set("feature_map", "identity");
+  expect_exact(config, 11, {1, 3}, splits());
+}
+
 TEST(Model, IdentityFeaturesAreExact) {
   ModelConfig config = tiny("basic", "LN");
   config.linear.set("feature_map", "identity");

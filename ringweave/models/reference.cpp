@@ -73,10 +73,10 @@ Tensor rotated(const Tensor& x, const ModelConfig& config) {
 
 /// `window`: ModelConfig::sliding_window().
 Tensor softmax_attention(const Tensor& q, const Tensor& k, const Tensor& v,
-                         std::int64_t window) {
+                         bool causal, std::int64_t window) {
   const std::int64_t tokens = q.size(2);
   const Tensor all = at::ones({tokens, tokens}, q.options().dtype(at::kBool));
-  Tensor unseen = all.triu(1);
+  Tensor unseen = causal ? all.triu(1) : all.logical_not();
   if (window > 0) unseen = unseen.logical_or(all.tril(-window));
   const Tensor logits = at::matmul(q, k.transpose(2, 3)) / std::sqrt(q.size(3));
   return at::matmul(
@@ -90,18 +90,24 @@ Tensor zero_gate(const Tensor& q) {
   return at::zeros({1, 1, 1, 1}, q.options());
 }
 
+/// Without decay.
+Tensor summed(const Tensor& q, const Tensor& k, const Tensor& v, bool causal) {
+  return causal ? recurrence(q, k, v, zero_gate(q))
+                : at::matmul(q, at::matmul(k.transpose(2, 3), v));
+}
+
 Tensor basic(const ReferenceInput& x) {
   const ModelConfig& config = x.config;
   if (config.linear.word("feature_map") == "identity") {
     return norm(
-        recurrence(x.q / std::sqrt(config.head_dim), x.k, x.v, zero_gate(x.q)),
+        summed(x.q / std::sqrt(config.head_dim), x.k, x.v, config.causal),
         x.weight("o_norm.weight"), config.norm_eps);
   }
   const Tensor phi_q = at::where(x.q > 0, x.q + 1, x.q.exp());
   const Tensor phi_k = at::where(x.k > 0, x.k + 1, x.k.exp());
-  const Tensor sums = recurrence(phi_q, phi_k, x.v, zero_gate(x.q));
-  const Tensor denominators =
-      (phi_q * phi_k.cumsum(2)).sum(3, true) + config.norm_eps;
+  const Tensor sums = summed(phi_q, phi_k, x.v, config.causal);
+  const Tensor keys = config.causal ? phi_k.cumsum(2) : phi_k.sum(2, true);
+  const Tensor denominators = (phi_q * keys).sum(3, true) + config.norm_eps;
   return sums / denominators;
 }
 
@@ -162,16 +168,16 @@ Tensor retention(const ReferenceInput& x) {
          at::sigmoid(gate);
 }
 
-/// Of a kernel of each query and each key before it, (…, queries, keys).
-Tensor of_kernel(const Tensor& kernel, const Tensor& v) {
-  const Tensor seen = kernel.tril();
+/// Of a kernel of each query and each key that it sees, (…, queries, keys).
+Tensor of_kernel(const Tensor& kernel, const Tensor& v, bool causal) {
+  const Tensor seen = causal ? kernel.tril() : kernel;
   return at::matmul(seen, v) / (seen.sum(3, true) + 1e-6);
 }
 
 Tensor based(const ReferenceInput& x) {
   const Tensor s =
       at::matmul(x.q, x.k.transpose(2, 3)) / std::sqrt(x.q.size(3));
-  return of_kernel(1 + s + s * s / 2, x.v);
+  return of_kernel(1 + s + s * s / 2, x.v, x.config.causal);
 }
 
 Tensor rebased(const ReferenceInput& x) {
@@ -183,7 +189,7 @@ Tensor rebased(const ReferenceInput& x) {
   };
   return of_kernel(
       at::matmul(mapped(x.q), mapped(x.k).transpose(2, 3)).pow(2) / x.q.size(3),
-      x.v);
+      x.v, x.config.causal);
 }
 
 /// By its own projections: x.q, x.k and x.v are not there.
@@ -256,11 +262,12 @@ Tensor mixed(const ModelConfig& config, const Weights& weights,
                              .q = heads("q", config.heads),
                              .k = heads("k", config.kv_heads),
                              .v = heads("v", config.kv_heads)};
-  const Tensor out = config.is_linear(layer)
-                         ? references().at(config.linear.kind())(input)
-                         : softmax_attention(rotated(input.q, config),
-                                             rotated(input.k, config), input.v,
-                                             config.sliding_window(layer));
+  const Tensor out =
+      config.is_linear(layer)
+          ? references().at(config.linear.kind())(input)
+          : softmax_attention(rotated(input.q, config),
+                              rotated(input.k, config), input.v, config.causal,
+                              config.sliding_window(layer));
   return at::matmul(out.transpose(1, 2).flatten(2),
                     weights.at(prefix + "o_proj.weight").t());
 }

@@ -1,5 +1,5 @@
-// What a run promises, for every family of linear layers: pure and hybrid
-// models, with short convolutions.
+// What a run promises, for every family of linear layers, pure and hybrid, with
+// short convolutions, and for encoders.
 #include <string>
 #include <tuple>
 #include <vector>
@@ -15,6 +15,31 @@ namespace {
 
 using checkpoint::TestFolder;
 using ::testing::Lt;
+
+void expect_alike(const Log& got, const Log& want) {
+  ASSERT_EQ(got.steps.size(), want.steps.size());
+  for (std::size_t i = 0; i < want.steps.size(); ++i) {
+    EXPECT_NEAR(got.steps[i].loss, want.steps[i].loss, 1e-9) << i;
+    EXPECT_NEAR(got.steps[i].grad_norm / want.steps[i].grad_norm, 1, 1e-9) << i;
+  }
+  ASSERT_EQ(got.validations.size(), want.validations.size());
+  for (std::size_t i = 0; i < want.validations.size(); ++i) {
+    EXPECT_NEAR(got.validations[i].loss, want.validations[i].loss, 1e-9);
+    EXPECT_EQ(got.validations[i].tokens, want.validations[i].tokens);
+  }
+}
+
+/// Six steps in one go, and stopped after the fourth.
+void expect_goes_on(TrainConfig config, const TestFolder& run) {
+  config.steps = 6;
+  Saving saving{.run = run.path(), .resume = {}, .data = "d", .versions = {}};
+  const std::vector<double> whole = train(config).losses();
+  std::vector<double> parts = train(config, saving, 4).losses();
+  saving.resume = 4;
+  const std::vector<double> rest = train(config, saving).losses();
+  parts.insert(parts.end(), rest.begin(), rest.end());
+  EXPECT_EQ(parts, whole);
+}
 
 class Families
     : public ::testing::TestWithParam<std::tuple<std::string, bool>> {
@@ -32,29 +57,45 @@ class Families
 
 TEST_P(Families, FourRanksFollowOne) {
   const Log one = train(config(1));
-  const Log four = train(config(4));
   ASSERT_EQ(one.steps.size(), 50u);
-  ASSERT_EQ(four.steps.size(), 50u);
-  for (std::size_t i = 0; i < one.steps.size(); ++i) {
-    EXPECT_NEAR(four.steps[i].loss, one.steps[i].loss, 1e-9) << i;
-    EXPECT_NEAR(four.steps[i].grad_norm / one.steps[i].grad_norm, 1, 1e-9) << i;
-  }
+  expect_alike(train(config(4)), one);
   EXPECT_THAT(one.steps.back().loss, Lt(one.steps.front().loss - 0.3));
 }
 
 TEST_P(Families, GoOnWithTheSameBits) {
   const TestFolder run("families");
-  TrainConfig config = Families::config(3);
-  config.steps = 6;
-  const Saving saving = {
-      .run = run.path(), .resume = {}, .data = "d", .versions = {}};
-  const std::vector<double> whole = train(config).losses();
-  std::vector<double> parts = train(config, saving, 4).losses();
-  Saving again = saving;
-  again.resume = 4;
-  const std::vector<double> rest = train(config, again).losses();
-  parts.insert(parts.end(), rest.begin(), rest.end());
-  EXPECT_EQ(parts, whole);
+  expect_goes_on(config(3), run);
+}
+
+// However unevenly masked tokens fall on ranks.
+TEST(Encoder, FollowsOneRankAndGoesOnWithTheSameBits) {
+  for (const char* pattern : {"L", "LN", "N"}) {
+    SCOPED_TRACE(pattern);
+    TrainConfig config = tiny(1, ElementType::float64);
+    config.model.layers = 2;
+    config.model.pattern = pattern;
+    config.model.linear = config::LinearConfig("basic");
+    config.model.causal = false;
+    config.model.vocab_size = 258;
+    config.validation = {.every = 20, .batches = 3};
+    const Log one = train(config);
+    ASSERT_EQ(one.steps.size(), 50u);
+    EXPECT_THAT(one.steps.back().loss, Lt(one.steps.front().loss - 0.5));
+
+    config.parallel.ranks = 4;
+    expect_alike(train(config), one);
+    config.parallel.layout = "contiguous";
+    config.parallel.ranks = 3;
+    config.parallel.data = 3;
+    expect_alike(train(config), one);
+    config.parallel.data = 1;
+    config.parallel.accumulation = 3;
+    config.parallel.shard_optimizer = true;
+    expect_alike(train(config), one);
+
+    const TestFolder run("encoder");
+    expect_goes_on(config, run);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -19,6 +19,7 @@
 #include "ringweave/tensor/out_of_memory.h"
 #include "ringweave/tensor/threads.h"
 #include "ringweave/train/gradient_sums.h"
+#include "ringweave/train/masking.h"
 #include "ringweave/train/optimizer.h"
 #include "ringweave/train/parallel.h"
 #include "ringweave/train/spent.h"
@@ -136,9 +137,9 @@ class Trainer {
     report.learning_rate =
         learning_rate(config_.optimizer, step, config_.steps);
     gradients_.zero();
-    const auto indices = training_indices(dataset_, config_, step - 1);
-    const std::int64_t labels = count_labels(dataset_.train, indices);
-    for_own_parts(dataset_.train, indices, [&](Part& part) {
+    const Rows rows = training_rows(step);
+    const std::int64_t labels = count_labels(rows);
+    for_own_parts(rows, [&](Part& part) {
       if (part.last) {
         sums_.start();
         part.context.layer_done = [this](std::int64_t layer) {
@@ -188,11 +189,11 @@ class Trainer {
     report.step = step;
     double sum = 0;
     for (std::int64_t i = 0; i < batches(); ++i) {
-      const auto indices = validation_indices(dataset_, config_, i);
-      for_own_parts(dataset_.validation, indices, [&](const Part& part) {
+      const Rows rows = validation_rows(i);
+      for_own_parts(rows, [&](const Part& part) {
         sum += own_loss(part, 1).item<double>();
       });
-      report.tokens += count_labels(dataset_.validation, indices);
+      report.tokens += count_labels(rows);
     }
     communicator_.all_reduce_sum(std::span(&sum, 1));
     report.loss =
@@ -218,10 +219,36 @@ class Trainer {
                : all;
   }
 
+  /// Sequences of a batch.
+  struct Rows {
+    const data::Sequences& sequences;
+    std::vector<std::int64_t> indices;
+    std::int64_t first;  ///< number of the first among all that are read so
+    Masking::Use use;
+  };
+
+  Rows training_rows(std::int64_t step) const {
+    return {dataset_.train, training_indices(dataset_, config_, step - 1),
+            (step - 1) * config_.data.batch, Masking::Use::training};
+  }
+  Rows validation_rows(std::int64_t batch) const {
+    return {dataset_.validation, validation_indices(dataset_, config_, batch),
+            batch * config_.data.batch, Masking::Use::validation};
+  }
+
+  std::int64_t count_labels(const Rows& rows) const {
+    if (config_.model.causal) {
+      return train::count_labels(rows.sequences, rows.indices);
+    }
+    return Masking(config_, rows.use)
+        .count(rows.first, static_cast<std::int64_t>(rows.indices.size()));
+  }
+
   /// What goes through the model at a time. Lives until its backward is done,
   /// which may use the context.
   struct Part {
-    at::Tensor sequences;
+    at::Tensor tokens;  ///< of a causal model sequences, which are labels too
+    at::Tensor labels;  ///< of an encoder
     models::Context context;
     bool last;  ///< of the step
   };
@@ -229,32 +256,39 @@ class Trainer {
   /// Calls `use` for the parts of the sequences that this rank's group takes,
   /// one after the other. Ranks of a group get the same.
   template <typename Use>
-  void for_own_parts(const data::Sequences& sequences,
-                     const std::vector<std::int64_t>& indices,
-                     const Use& use) const {
+  void for_own_parts(const Rows& rows, const Use& use) const {
     const ParallelConfig& parallel = config_.parallel;
-    const Range own = cut({0, static_cast<std::int64_t>(indices.size())},
+    const Range own = cut({0, static_cast<std::int64_t>(rows.indices.size())},
                           group_.index(), parallel.data);
     for (int i = 0; i < parallel.accumulation; ++i) {
       const Range range = cut(own, i, parallel.accumulation);
       if (range.empty()) continue;
-      const auto part =
-          std::span(indices).subspan(static_cast<std::size_t>(range.begin),
-                                     static_cast<std::size_t>(range.size()));
-      const Batch batch = read_batch(sequences, part);
-      Part own_part{batch.sequences,
-                    batch.borders.empty()
-                        ? context_
-                        : models::with_documents(context_, batch.borders),
-                    i + 1 == parallel.accumulation};
-      use(own_part);
+      const Batch batch = read_batch(
+          rows.sequences, std::span(rows.indices)
+                              .subspan(static_cast<std::size_t>(range.begin),
+                                       static_cast<std::size_t>(range.size())));
+      Part part{.tokens = batch.sequences,
+                .labels = {},
+                .context = batch.borders.empty() ? context_
+                                                 : models::with_documents(
+                                                       context_, batch.borders),
+                .last = i + 1 == parallel.accumulation};
+      if (!config_.model.causal) {
+        const auto masked = Masking(config_, rows.use)
+                                .apply(part.tokens, rows.first + range.begin);
+        part.tokens = masked.tokens;
+        part.labels = masked.labels;
+      }
+      use(part);
     }
   }
 
   /// Of this rank's labels, divided by `labels`.
   at::Tensor own_loss(const Part& part, std::int64_t labels) const {
     const models::Shard shard =
-        models::shard_sequences(part.sequences, part.context);
+        part.labels.defined()
+            ? models::shard_labelled(part.tokens, part.labels, part.context)
+            : models::shard_sequences(part.tokens, part.context);
     return models::loss(model_.forward(shard.tokens, part.context),
                         shard.labels, labels);
   }
@@ -398,6 +432,7 @@ TrainReport run_on(const comm::Engine& engine, const TrainConfig& config,
                    const Callbacks& callbacks, const Saving& saving,
                    const weights::InitialWeights* initial) {
   check_run(config);
+  check_mask_token(config, dataset);
   const int ranks = config.parallel.ranks;
   tensor::set_threads(config.threads, ranks);
   check_memory(config, engine.ranks_here(ranks));
