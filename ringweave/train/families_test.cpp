@@ -20,7 +20,8 @@ void expect_alike(const Log& got, const Log& want) {
   ASSERT_EQ(got.steps.size(), want.steps.size());
   for (std::size_t i = 0; i < want.steps.size(); ++i) {
     EXPECT_NEAR(got.steps[i].loss, want.steps[i].loss, 1e-9) << i;
-    EXPECT_NEAR(got.steps[i].grad_norm / want.steps[i].grad_norm, 1, 1e-9) << i;
+    // Their scale; the small normalisers of rebased make rounding larger.
+    EXPECT_NEAR(got.steps[i].grad_norm / want.steps[i].grad_norm, 1, 1e-7) << i;
   }
   ASSERT_EQ(got.validations.size(), want.validations.size());
   for (std::size_t i = 0; i < want.validations.size(); ++i) {

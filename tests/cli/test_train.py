@@ -99,6 +99,22 @@ class Results(TrainTest):
         got = self.train(steps=30, compute="float32")
         self.assertLess(got["last_loss"], got["first_loss"] - 0.5)
 
+    def test_an_encoder(self):
+        encoder = {"model.causal": False, "model.vocab_size": 258,
+                   "model.linear": {"kind": "basic"}}
+        one = self.train("--ranks", 1, **encoder)
+        run = self.folder / "run"
+        three = self.train("--ranks", 3, "--run-dir", run, **encoder)
+        for a, b in zip(one["losses"] + [one["validation_loss"]],
+                        three["losses"] + [three["validation_loss"]]):
+            self.assertAlmostEqual(a, b, delta=1e-9)
+        self.assert_fault(
+            cli.run("generate", "--checkpoint", run, "--prompt", "All"),
+            "[generate] got an encoder", "causal")
+        self.assert_fault(
+            cli.run("export", run, "--out", self.folder / "x"),
+            "[export] got an encoder", "causal")
+
     def test_text_output(self):
         done = cli.run(*self.arguments())
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -80,6 +80,10 @@ config::TrainConfig base_config(const Options& options,
             "{} got data.documents {} without --data; want ignore, or files "
             "that have documents",
             kBenchModelWhere, config.data.documents);
+    // Of random numbers each may stand for a masked one.
+    if (!config.model.causal && !config.data.mask_token) {
+      config.data.mask_token = config.model.vocab_size - 1;
+    }
   }
   config.data.validation_files.clear();
   config.data.validation_fraction = 0;
