@@ -29,7 +29,8 @@ class NoWork final : public comm::Worker {
 comm::ProgramMemory memory_of(const Exchanged::Part& part,
                               const schedule::UnitBytes& units) {
   comm::ProgramMemory memory;
-  for (const auto& [payload, unit] : units) {
+  for (const auto& [payload, unit_bytes] : units) {
+    const std::int64_t unit = unit_bytes;  // clang 14 captures no binding
     const auto allocate = [&](std::int64_t size) {
       return comm::allocate_buffer(static_cast<std::size_t>(size * unit));
     };
