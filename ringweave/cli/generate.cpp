@@ -253,7 +253,6 @@ Work make_work(const GenerateFlags& flags, const Context& context) {
   Work work;
   work.folder = std::make_shared<const weights::ModelFolder>(flags.checkpoint);
   const weights::ModelFolder& folder = *work.folder;
-  generate::check_causal(folder.model());
   work.compute = flags.compute.empty() ? folder.compute()
                                        : element_type_from_name(flags.compute);
   work.ranks = context.ranks(flags.ranks, 1, "[generate]");

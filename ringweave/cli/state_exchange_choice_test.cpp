@@ -7,9 +7,8 @@
 
 #include <gtest/gtest.h>
 
-#include "ringweave/cli/bench/exchanged.h"
+#include "ringweave/cli/bench/exchange_runs.h"
 #include "ringweave/comm/all_gather_json.h"
-#include "ringweave/comm/executor.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/emulation/emulated_links.h"
 #include "ringweave/topology/topology_file.h"
@@ -26,25 +25,6 @@ class NoWork final : public comm::Worker {
   void compute(int) override {}
 };
 
-comm::ProgramMemory memory_of(const Exchanged::Part& part,
-                              const schedule::UnitBytes& units) {
-  comm::ProgramMemory memory;
-  for (const auto& [payload, unit_bytes] : units) {
-    const std::int64_t unit = unit_bytes;  // clang 14 captures no binding
-    const auto allocate = [&](std::int64_t size) {
-      return comm::allocate_buffer(static_cast<std::size_t>(size * unit));
-    };
-    const auto scratch = part.program.scratch_size.find(payload);
-    memory[payload] = {
-        .unit_bytes = static_cast<std::size_t>(unit),
-        .packed = allocate(part.program.packed_size),
-        .scratch = allocate(
-            scratch == part.program.scratch_size.end() ? 0 : scratch->second),
-        .kept = allocate(part.kept_size)};
-  }
-  return memory;
-}
-
 /// Of the slowest rank, by the links' clock.
 double measured_seconds(const Exchanged& exchanged, const Topology& machine) {
   double slowest = 0;
@@ -54,7 +34,7 @@ double measured_seconds(const Exchanged& exchanged, const Topology& machine) {
         comm::Communicator communicator(std::move(transport));
         const Exchanged::Part part = exchanged.part(rank);
         const comm::ProgramMemory memory =
-            memory_of(part, exchanged.unit_bytes());
+            zeroed_memory(part, exchanged.unit_bytes());
         NoWork worker;
         communicator.barrier();
         const double start = communicator.transport().seconds();

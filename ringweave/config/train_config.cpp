@@ -212,15 +212,13 @@ void check_objective(const TrainConfig& config) {
       "[data.documents] got {} in an encoder; want \"ignore\": its tokens see "
       "the whole sequence",
       data.documents);
-  const double fraction = data.mask_fraction.value_or(kMasked);
-  require(fraction > 0 && fraction <= 1,
+  require(data.masked() > 0 && data.masked() <= 1,
           "[data.mask_fraction] got {}; want more than 0 and at most 1",
-          fraction);
-  const std::int64_t mask = data.mask_token.value_or(kMaskOfBytes);
-  require(mask >= 0 && mask < config.model.vocab_size,
+          data.masked());
+  require(data.mask() >= 0 && data.mask() < config.model.vocab_size,
           "[model.vocab_size] got {}; want more than {}, the token in place of "
           "masked ones (data.mask_token)",
-          config.model.vocab_size, mask);
+          config.model.vocab_size, data.mask());
 }
 
 void check_optimizer(const OptimizerConfig& config) {

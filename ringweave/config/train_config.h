@@ -41,14 +41,15 @@ struct DataConfig {
   /// Of encoders. The token in place of masked ones; none: kMaskOfBytes, where
   /// tokens are bytes.
   std::optional<std::int64_t> mask_token{};
-  std::optional<double> mask_fraction{};  ///< of all tokens; none: kMasked
+  std::optional<double> mask_fraction{};  ///< of all tokens; none: 0.15
   std::int64_t seq_len = 1024;  ///< tokens per sequence; any length >= 1
   std::int64_t batch = 4;       ///< sequences per step
+
+  // What holds in an encoder.
+  std::int64_t mask() const { return mask_token.value_or(kMaskOfBytes); }
+  double masked() const { return mask_fraction.value_or(0.15); }
   friend bool operator==(const DataConfig&, const DataConfig&) = default;
 };
-
-/// Of the tokens that encoders read: how many they have to predict.
-inline constexpr double kMasked = 0.15;
 
 /// "auto", "text", "json_lines", "tokens", "uint16", "uint32".
 const std::vector<std::string>& data_formats();

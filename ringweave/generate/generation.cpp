@@ -251,6 +251,7 @@ void check(const config::ModelConfig& model,
            const std::vector<Request>& requests,
            const GenerationOptions& options,
            const std::vector<std::int64_t>& before) {
+  check_causal(model);
   check(options.sampling);
   require(options.max_tokens >= 0, "[max_tokens] got {}; want at least 0",
           options.max_tokens);

@@ -56,9 +56,9 @@ using OnToken = std::function<void(std::size_t request, std::size_t prompt,
                                    std::int64_t token)>;
 
 /// Throws InvalidArgument if the requests and options can't be honoured, by
-/// `model`: no prompts, an empty prompt, ids beyond the vocabulary, more tokens
-/// than max_position_embeddings; `before`: tokens of each request's sequence
-/// that are there already, or empty.
+/// `model`: an encoder, no prompts, an empty prompt, ids beyond the vocabulary,
+/// more tokens than max_position_embeddings; `before`: tokens of each request's
+/// sequence that are there already, or empty.
 void check(const config::ModelConfig& model,
            const std::vector<Request>& requests,
            const GenerationOptions& options,

@@ -99,6 +99,7 @@ Context make_context(const ModelConfig& config, ElementType compute,
   const auto positions = split.layout.positions(rank);
   Context context{.split = split,
                   .communicator = &communicator,
+                  .mask = config::whole_mask(config),
                   .positions = at::tensor(positions, at::kLong),
                   .rope = {},
                   .plans = {},
@@ -110,7 +111,7 @@ Context make_context(const ModelConfig& config, ElementType compute,
                   .cache = nullptr};
   context.attention_options.grad_payload_in_compute_type =
       split.grad_payload_in_compute_type;
-  const schedule::Mask mask = config::whole_mask(config);
+  const schedule::Mask& mask = context.mask;
   for (const std::int64_t window : sliding_windows(config)) {
     context.plans.attention[window] = attention_plan(split, mask, window, rank);
   }
@@ -143,6 +144,7 @@ Context at_positions(const ModelConfig& config, ElementType compute,
                     .linear = {},
                     .backward = false},
           .communicator = &communicator,
+          .mask = config::whole_mask(config),
           .positions = at::tensor(positions, at::kLong),
           .rope = rope_tables(config, compute, positions),
           .plans = {},
@@ -170,8 +172,7 @@ Context with_documents(const Context& context, std::vector<Borders> borders) {
         {.rows = {row, row + 1},
          .plans = whole ? context.plans
                         : make_plans(context,
-                                     schedule::Mask::causal().with_documents(
-                                         offsets))});
+                                     context.mask.with_documents(offsets))});
     last = offsets;
   }
   result.borders = std::move(borders);

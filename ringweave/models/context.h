@@ -37,10 +37,12 @@ struct Split {
 /// sequences are one document each.
 struct Context {
   Split split;
-  comm::Communicator* communicator = nullptr;  ///< outlives the context and
-                                               ///< every autograd graph
-  at::Tensor positions;                        ///< (tokens of this rank) int64
-  RopeTables rope;                             ///< undefined if no layer turns
+  comm::Communicator* communicator = nullptr;      ///< outlives the context and
+                                                   ///< every autograd graph
+  schedule::Mask mask = schedule::Mask::causal();  ///< of rows that are one
+                                                   ///< document
+  at::Tensor positions;          ///< (tokens of this rank) int64
+  RopeTables rope;               ///< undefined if no layer turns
   Plans plans;                   ///< of rows that are one document
   std::vector<RowPlans> rows;    ///< empty: all rows are
   std::vector<Borders> borders;  ///< of each row; empty: none has any
@@ -77,9 +79,9 @@ Context at_positions(const ModelConfig& config, ElementType compute,
                      comm::Communicator& communicator);
 
 /// The context of a batch in which row i has documents with borders[i]: tokens
-/// see their own document alone. Of a causal model. Every rank must use the
-/// same. Throws InvalidArgument for borders that are not sorted or not within
-/// the sequence.
+/// see their own document alone. Every rank must use the same. Throws
+/// InvalidArgument for borders that are not sorted or not within the sequence,
+/// and for documents in the linear layers of an encoder.
 Context with_documents(const Context& context, std::vector<Borders> borders);
 
 }  // namespace ringweave::models

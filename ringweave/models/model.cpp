@@ -115,8 +115,7 @@ Shard shard_sequences(const at::Tensor& sequences, const Context& context) {
       }
     }
   }
-  return {sequences.index_select(1, context.positions),
-          labels.index_select(1, context.positions)};
+  return shard_labelled(sequences.narrow(1, 0, tokens), labels, context);
 }
 
 Shard shard_labelled(const at::Tensor& tokens, const at::Tensor& labels,

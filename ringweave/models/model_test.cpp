@@ -82,7 +82,14 @@ TEST(Model, EncodersAreExact) {
   ModelConfig config = tiny("basic", "N");
   config.causal = false;
   expect_exact(config, 13, {1, 2, 3, 4}, splits());
+  expect_exact(config, 13, {3}, {splits()[0]}, {{1, 5, 6}, {9, 13}});
   config.pattern = "L";
+  EXPECT_THAT(
+      [&] {
+        split(config, 13, 1, splits()[0], ElementType::float64, {{5}, {5}});
+      },
+      testing::ThrowsMessage<InvalidArgument>(
+          testing::HasSubstr("documents with a full mask")));
   config.linear.set("feature_map", "identity");
   expect_exact(config, 11, {1, 3}, splits());
 }

@@ -1,5 +1,6 @@
 #include "ringweave/models/reference.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -272,10 +273,11 @@ Tensor mixed(const ModelConfig& config, const Weights& weights,
                     weights.at(prefix + "o_proj.weight").t());
 }
 
-/// Of sequences (batch, tokens + 1): summed over all labels.
+/// Of sequences (batch, labels + 1), whose first `tokens` the model reads:
+/// summed over all labels.
 Tensor sum_of_losses(const ModelConfig& config, const Weights& weights,
-                     const Tensor& sequences) {
-  const std::int64_t tokens = sequences.size(1) - 1;
+                     const Tensor& sequences, std::int64_t tokens) {
+  const std::int64_t count = sequences.size(1) - 1;
   const Tensor embedding = weights.at("model.embed_tokens.weight");
   Tensor x = embedding.index({sequences.narrow(1, 0, tokens)});
   for (std::int64_t i = 0; i < config.layers; ++i) {
@@ -297,8 +299,10 @@ Tensor sum_of_losses(const ModelConfig& config, const Weights& weights,
       config.tie_embeddings ? embedding : weights.at("lm_head.weight");
   const Tensor logits = at::matmul(
       norm(x, weights.at("model.norm.weight"), config.norm_eps), head.t());
-  const Tensor labels = sequences.narrow(1, 1, tokens).unsqueeze(2);
-  return -at::log(at::softmax(logits, -1)).gather(2, labels).sum();
+  const Tensor labels = sequences.narrow(1, 1, count).unsqueeze(2);
+  return -at::log(at::softmax(logits.narrow(1, 0, count), -1))
+              .gather(2, labels)
+              .sum();
 }
 
 }  // namespace
@@ -337,11 +341,14 @@ at::Tensor reference_loss(const ModelConfig& config,
     ends.push_back(sequences.size(1));
     std::int64_t begin = 0;
     for (const std::int64_t end : ends) {
-      // The last token has no label of its own document.
+      // The last token has no label of its own document; of the last document
+      // it is not even read.
       if (end - begin > 1) {
+        const std::int64_t read = std::min(end, sequences.size(1) - 1) - begin;
         sum = sum + sum_of_losses(config, weights,
                                   sequences.narrow(0, row, 1).narrow(
-                                      1, begin, end - begin));
+                                      1, begin, end - begin),
+                                  read);
         labels += end - begin - 1;
       }
       begin = end;

@@ -25,8 +25,8 @@ Masking::Masking(const TrainConfig& config, Use use)
                        (use == Use::training ? 1 : 2) * kSplitMixStep)),
       seq_len_(config.data.seq_len),
       vocab_size_(config.model.vocab_size),
-      mask_token_(config.data.mask_token.value_or(config::kMaskOfBytes)),
-      fraction_(config.data.mask_fraction.value_or(config::kMasked)) {}
+      mask_token_(config.data.mask()),
+      fraction_(config.data.masked()) {}
 
 std::uint64_t Masking::draw(std::int64_t number, std::int64_t place) const {
   return splitmix64(splitmix64(seed_ + static_cast<std::uint64_t>(number)) +
@@ -53,9 +53,11 @@ Masking::Masked Masking::apply(const at::Tensor& sequences,
   ensure(sequences.dim() == 2 && sequences.size(1) == seq_len_ + 1,
          "sequences of {} tokens to mask; want {}", sequences.size(-1),
          seq_len_ + 1);
-  Masked masked{.tokens = sequences.narrow(1, 0, seq_len_).contiguous().clone(),
-                .labels = at::full({sequences.size(0), seq_len_},
-                                   models::kNoLabel, at::kLong)};
+  Masked masked{
+      .tokens =
+          sequences.narrow(1, 0, seq_len_).clone(at::MemoryFormat::Contiguous),
+      .labels =
+          at::full({sequences.size(0), seq_len_}, models::kNoLabel, at::kLong)};
   auto* token = masked.tokens.mutable_data_ptr<std::int64_t>();
   auto* label = masked.labels.mutable_data_ptr<std::int64_t>();
   for (std::int64_t row = 0; row < sequences.size(0); ++row) {

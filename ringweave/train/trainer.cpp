@@ -247,8 +247,7 @@ class Trainer {
   /// What goes through the model at a time. Lives until its backward is done,
   /// which may use the context.
   struct Part {
-    at::Tensor tokens;  ///< of a causal model sequences, which are labels too
-    at::Tensor labels;  ///< of an encoder
+    models::Shard shard;
     models::Context context;
     bool last;  ///< of the step
   };
@@ -267,30 +266,32 @@ class Trainer {
           rows.sequences, std::span(rows.indices)
                               .subspan(static_cast<std::size_t>(range.begin),
                                        static_cast<std::size_t>(range.size())));
-      Part part{.tokens = batch.sequences,
-                .labels = {},
+      Part part{.shard = {},
                 .context = batch.borders.empty() ? context_
                                                  : models::with_documents(
                                                        context_, batch.borders),
                 .last = i + 1 == parallel.accumulation};
-      if (!config_.model.causal) {
-        const auto masked = Masking(config_, rows.use)
-                                .apply(part.tokens, rows.first + range.begin);
-        part.tokens = masked.tokens;
-        part.labels = masked.labels;
-      }
+      part.shard = shard(batch.sequences, rows.use, rows.first + range.begin,
+                         part.context);
       use(part);
     }
   }
 
+  /// `first`: the number of the first sequence.
+  models::Shard shard(const at::Tensor& sequences, Masking::Use use,
+                      std::int64_t first,
+                      const models::Context& context) const {
+    if (config_.model.causal) {
+      return models::shard_sequences(sequences, context);
+    }
+    const auto masked = Masking(config_, use).apply(sequences, first);
+    return models::shard_labelled(masked.tokens, masked.labels, context);
+  }
+
   /// Of this rank's labels, divided by `labels`.
   at::Tensor own_loss(const Part& part, std::int64_t labels) const {
-    const models::Shard shard =
-        part.labels.defined()
-            ? models::shard_labelled(part.tokens, part.labels, part.context)
-            : models::shard_sequences(part.tokens, part.context);
-    return models::loss(model_.forward(shard.tokens, part.context),
-                        shard.labels, labels);
+    return models::loss(model_.forward(part.shard.tokens, part.context),
+                        part.shard.labels, labels);
   }
 
   void update(const StepReport& report) {

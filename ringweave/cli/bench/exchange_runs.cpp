@@ -35,7 +35,6 @@ struct Sample {
 /// The largest sleep until somebody may interrupt.
 constexpr std::chrono::milliseconds kNap{50};
 
-/// Memory of zeros, so that sums stay 0.
 comm::Buffer zeros(std::int64_t bytes) {
   comm::Buffer buffer = comm::allocate_buffer(static_cast<std::size_t>(bytes));
   std::fill_n(buffer.data, buffer.size, std::byte{0});
@@ -61,15 +60,9 @@ Sizes sizes_of(const Exchanged::Part& part, Payload payload) {
 class Transfers final : public comm::Worker {
  public:
   Transfers(const Exchanged::Part& part, const schedule::UnitBytes& units)
-      : program_(part.program), compute_seconds_(part.compute_seconds) {
-    for (const auto& [payload, unit] : units) {
-      memory_[payload].unit_bytes = static_cast<std::size_t>(unit);
-      const Sizes sizes = sizes_of(part, payload);
-      memory_[payload].packed = zeros(unit * sizes.packed);
-      memory_[payload].kept = zeros(unit * sizes.kept);
-      memory_[payload].scratch = zeros(unit * sizes.scratch);
-    }
-  }
+      : program_(part.program),
+        compute_seconds_(part.compute_seconds),
+        memory_(zeroed_memory(part, units)) {}
 
   const comm::ProgramMemory& memory() const { return memory_; }
 
@@ -307,6 +300,19 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
 }
 
 }  // namespace
+
+comm::ProgramMemory zeroed_memory(const Exchanged::Part& part,
+                                  const schedule::UnitBytes& units) {
+  comm::ProgramMemory memory;
+  for (const auto& [payload, unit] : units) {
+    const Sizes sizes = sizes_of(part, payload);
+    memory[payload] = {.unit_bytes = static_cast<std::size_t>(unit),
+                       .packed = zeros(unit * sizes.packed),
+                       .scratch = zeros(unit * sizes.scratch),
+                       .kept = zeros(unit * sizes.kept)};
+  }
+  return memory;
+}
 
 void check_ranks(const topology::Topology& topology, const std::string& name,
                  int ranks, const char* where) {
