@@ -116,12 +116,24 @@ def parser():
 def parsed(arguments):
     """(options, lab); ends with a line of error if there is no program."""
     options = arguments.parse_args()
-    if shutil.which(options.program) is None:
-        arguments.error(
-            f"no program {options.program}; want a path of one: build the "
-            "preset release first (cmake --preset release && cmake --build "
-            "build/release --target ringweave), or give PROGRAM")
+    need_program(arguments, options.program, "give PROGRAM")
     return options, Lab(options.program)
+
+
+def need_program(arguments, program, otherwise):
+    """Ends with a line of error if there is no such program."""
+    if shutil.which(program) is None:
+        arguments.error(
+            f"no program {program}; want a path of one: build the preset release "
+            "first (cmake --preset release && cmake --build build/release "
+            f"--target ringweave), or {otherwise}")
+
+
+def program_of(arguments):
+    """What RINGWEAVE_BINARY names, or the release build's program."""
+    program = os.environ.get("RINGWEAVE_BINARY", str(DEFAULT_BINARY))
+    need_program(arguments, program, "set RINGWEAVE_BINARY")
+    return program
 
 
 def main(report):

@@ -12,19 +12,15 @@ or RINGWEAVE_BINARY and RINGWEAVE_LIBRARY name another.
 """
 
 import argparse
-import hashlib
-import json
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
-from lab import DEFAULT_BINARY, ROOT, table
+from lab import ROOT, program_of, table
+from machines import MESH_4, Bench, Fabric, ms
 
-RELEASE = ROOT / "build/release"
 # The largest error of a prediction that needs no explanation.
 EXPLAIN = 0.10
 # How far from the fastest strategy the planner's may be.
@@ -33,94 +29,11 @@ NEAR = 0.05
 HOPELESS = 1.5
 
 
-class Machine:
-    """A fabric: its name in the tables, topology, and options of tools/fabric.
-    `small`: for messages of less than a megabyte, of which a link that was idle
-    lets a part through at once.
-    """
-
-    def __init__(self, title, topology, ranks, link_mbit, *options, small=False):
-        self.title = title
-        self.topology = topology
-        self.ranks = ranks
-        self.link_mbit = link_mbit
-        self.links = options
-        self.options = ["--link-mbit", str(link_mbit), *options]
-        self.room = ["--small-messages"] if small else []
-        self.bytes_per_second = link_mbit * 1e6 / 8
-
-    def for_small_messages(self):
-        return Machine(self.title, self.topology, self.ranks, self.link_mbit,
-                       *self.links, small=True)
-
-
-MESH_4 = Machine("mesh of 4, 400 Mbit/s", "mesh:ranks=4", 4, 400)
-MESH_8 = Machine("mesh of 8, 100 Mbit/s", "mesh:ranks=8", 8, 100)
-NODES = Machine("2 nodes of 4, 400 Mbit/s inside, NICs of 100 Mbit/s",
+MESH_8 = Fabric("mesh of 8, 100 Mbit/s", "mesh:ranks=8", 8, 100)
+NODES = Fabric("2 nodes of 4, 400 Mbit/s inside, NICs of 100 Mbit/s",
                 "two_level:ranks=8,nodes=2,rate=4e9,nic=1e9", 8, 400)
-SLOW = Machine("mesh of 4, 400 Mbit/s, one link at a quarter", "mesh:ranks=4",
+SLOW = Fabric("mesh of 4, 400 Mbit/s, one link at a quarter", "mesh:ranks=4",
                4, 400, "--slow", "0-1=0.25")
-
-
-class Bench:
-    """Runs commands on fabrics; keeps what they print."""
-
-    def __init__(self, folder, repeat):
-        self.folder = pathlib.Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.repeat = repeat
-        self.environment = dict(os.environ)
-        self.environment.setdefault(
-            "RINGWEAVE_BINARY", str(DEFAULT_BINARY))
-        self.environment.setdefault(
-            "RINGWEAVE_LIBRARY", str(RELEASE / "python/libringweave_ops.so"))
-        self.environment["PYTHONPATH"] = str(ROOT / "python")
-
-    def _json(self, *command):
-        done = subprocess.run(list(map(str, command)), text=True,
-                              stdout=subprocess.PIPE, env=self.environment)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(map(str, command))}: exit code "
-                             f"{done.returncode}")
-        return json.loads(done.stdout)
-
-    def topology(self, machine):
-        """The path of the file that says what the fabric is."""
-        made = self._json(sys.executable, ROOT / "tools/fabric", "topology",
-                          machine.topology, *machine.options)
-        path = self.folder / f"{_hash(made)}.topology.json"
-        path.write_text(json.dumps(made))
-        return path
-
-    def bench(self, machine, *arguments, topology=True):
-        """`ringweave bench arguments…` with a rank per namespace."""
-        words = ["bench", *arguments, "--repeat", self.repeat, "--json"]
-        if topology:
-            words += ["--topology", self.topology(machine)]
-        words = list(map(str, words))
-        key = [machine.topology, machine.options + machine.room, words]
-        path = self.folder / f"{_hash(key)}.json"
-        if not path.exists():
-            print("measuring:", machine.title, *words, file=sys.stderr)
-            got = self._json(sys.executable, ROOT / "tools/fabric", "run",
-                             machine.topology, *machine.options,
-                             *machine.room, "--",
-                             sys.executable, "-m", "ringweave", *words)
-            path.write_text(json.dumps(got))
-        return json.loads(path.read_text())
-
-    def plan(self, machine, *arguments):
-        return self._json(self.environment["RINGWEAVE_BINARY"], "plan",
-                          "--topology", self.topology(machine), "--json",
-                          *arguments)
-
-
-def _hash(value):
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
-def ms(spread):
-    return f"{1e3 * spread['median']:.0f}"
 
 
 # --- transfers alone -------------------------------------------------------------
@@ -245,7 +158,7 @@ def overlap(bench):
 GQA = ["--kv-heads", "1"]
 FULL = ["--mask", "full"]
 WINDOW = ["--mask", '{"kind": "causal", "window": {"left": 2047}}']
-SWITCH = Machine("switch of 4, 400 Mbit/s", "switch:ranks=4", 4, 400)
+SWITCH = Fabric("switch of 4, 400 Mbit/s", "switch:ranks=4", 4, 400)
 SHAPES = [
     ("causal, little computing", MESH_4, 8192, 0.1, []),
     ("causal, computing as long", MESH_4, 8192, 1, []),
@@ -388,8 +301,9 @@ def main():
     for part in arguments.parts:
         if part not in PARTS:
             parser.error(f"got {part}; want {', '.join(PARTS)}")
+    binary = program_of(parser)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(arguments.save or folder, arguments.repeat)
+        bench = Bench(arguments.save or folder, arguments.repeat, binary)
         for part in arguments.parts or PARTS:
             print(PARTS[part](bench), flush=True)
 
