@@ -7,12 +7,18 @@ A job is {"do": "write", "folder", "config", "dtype", "shard"}, which writes a
 random Llama, or {"do": "logits", "folder", "tokens", "out", "dtype"}.
 """
 
+import contextlib
 import json
+import pathlib
 import sys
 
 import safetensors.torch
 import torch
 import transformers
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))  # tests/
+
+from in_double import in_double  # noqa: E402
 
 
 def write(job):
@@ -28,18 +34,6 @@ def write(job):
     model.to(dtype).save_pretrained(job["folder"], max_shard_size=job["shard"])
 
 
-def in_double(compute):
-    """The result of `compute`, in which each float32 that Transformers names is
-    a float64: for norms and RoPE it knows no other type."""
-    saved = torch.float, torch.float32, torch.Tensor.float
-    torch.float = torch.float32 = torch.float64
-    torch.Tensor.float = torch.Tensor.double
-    try:
-        return compute()
-    finally:
-        torch.float, torch.float32, torch.Tensor.float = saved
-
-
 def logits(job):
     dtype = getattr(torch, job["dtype"])
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
@@ -47,13 +41,11 @@ def logits(job):
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     tokens = safetensors.torch.load_file(job["tokens"])["tokens"]
 
-    def compute():
+    with (in_double() if dtype == torch.float64 else contextlib.nullcontext(),
+          torch.no_grad()):
         rope = model.model.rotary_emb
         model.model.rotary_emb = type(rope)(model.config)  # its frequencies
-        with torch.no_grad():
-            return model.eval()(tokens).logits
-
-    got = in_double(compute) if dtype == torch.float64 else compute()
+        got = model.eval()(tokens).logits
     assert got.dtype == dtype, got.dtype
     safetensors.torch.save_file({"logits": got.contiguous()}, job["out"])
 
