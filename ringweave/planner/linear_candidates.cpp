@@ -71,6 +71,7 @@ LayerPlan linear_candidates(const PlanRequest& request,
       .tokens = longest_shard(request.layout),
       .segments = most_of_a_rank(segments, request.layout.ranks()),
       .places = static_cast<int>(segments.size()),
+      .causal = request.mask.is_causal(),
       .message_overhead_seconds = request.message_overhead_seconds};
   const Loads& loads = machine.loads();
   const double in = states_travel(segments, request.mask)

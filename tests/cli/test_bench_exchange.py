@@ -86,6 +86,18 @@ class BenchExchange(cli.CliTest):
                                    case["predicted_seconds"],
                                    delta=0.05 * case["predicted_seconds"])
 
+    def test_states_under_a_full_mask(self):
+        # All ranks need the sum of four states over links of 1 GB/s: a chain of 3
+        # hops and one to all; 2 rounds and one to all; a quarter there and back.
+        wanted = {"chain": 4, "log_step": 3, "sharded_scan": 0.5, "all_gather": 1}
+        cases = self.cases("--topology", "mesh:ranks=4", "--mask", "full",
+                           "--exchange", ",".join(wanted), size="--state-bytes")
+        self.assertEqual(len(cases), 8)
+        for (name, step), case in cases.items():
+            for model in ("predicted", "cost_model"):
+                self.assertAlmostEqual(case[f"{model}_seconds"],
+                                       wanted[name] * SIZE / 1e9, delta=1e-9)
+
     def test_table(self):
         done = cli.run("bench", "exchange", "--ranks", 2, "--repeat", 1,
                        "--shard-bytes", "64KiB,1MiB", "--strategy", "direct")
@@ -107,6 +119,8 @@ class BenchExchange(cli.CliTest):
                 (("--exchange", "chain", "--strategy", "ring"),
                  ("--strategy", "--exchange")),
                 (("--state-bytes", 1024), ("--exchange",)),
+                (("--mask", "full"), ("--exchange",)),
+                (("--exchange", "chain", "--mask", "striped"), ("striped",)),
                 (("--shard-bytes", "1000GiB"), ("this machine's memory",)),
                 (("--ranks", 1), ("1 rank", "at least 2")),
                 (("--repeat", 0), ("--repeat 0",)),

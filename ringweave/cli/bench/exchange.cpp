@@ -35,6 +35,7 @@ struct Options {
   std::vector<std::uint64_t> shard_bytes = {8 << 20};
   std::string exchange_list;  ///< instead of strategies; may be empty
   std::vector<std::uint64_t> state_bytes = {1 << 20};
+  std::string mask = "causal";  ///< of linear layers
   std::string topology;
   std::string only;  ///< "forward", "backward"; empty: both
   int repeat = 5;
@@ -74,6 +75,7 @@ void run(const Job& job, const Context& context) {
                {"processes", context.engine.is_group()},
                {"topology", job.options.topology},
                {"repeat", job.options.repeat}};
+  if (!job.options.exchange_list.empty()) json["mask"] = job.options.mask;
   json.update(to_json(runs));
   fmt::print("{}\n", json.dump());
 }
@@ -136,7 +138,8 @@ void add_states(Job& job, int ranks_here) {
     const auto sizes = checked(job.options.state_bytes, kStateRowBytes, "state",
                                job.ranks, ranks_here);
     add_subjects(job, name, sizes, [&](Pass pass, std::int64_t bytes) {
-      return exchanged_states(exchange, job.ranks, pass, bytes);
+      return exchanged_states(exchange, job.ranks, job.options.mask == "causal",
+                              pass, bytes);
     });
   }
 }
@@ -169,6 +172,7 @@ void prepare(const Options& options, Context& context) {
       {"shard bytes", fmt::format("{}", fmt::join(options.shard_bytes, " "))},
       {"exchanges", options.exchange_list},
       {"state bytes", fmt::format("{}", fmt::join(options.state_bytes, " "))},
+      {"mask", options.mask},
       {"only", options.only},
       {"repeat", fmt::format("{}", options.repeat)},
       {"topology",
@@ -214,6 +218,14 @@ void add_bench_exchange(CLI::App& bench, Context& context) {
   exchange->type_name("NAME,...")->excludes(strategy)->excludes(shards);
   sizes("--state-bytes", options->state_bytes,
         "Bytes of one state, with commas", "1048576")
+      ->needs(exchange);
+  command
+      ->add_option("--mask", options->mask,
+                   "Of linear layers: causal, or full, where all ranks need "
+                   "the sum of all states")
+      ->check(CLI::IsMember({"causal", "full"}))
+      ->type_name("MASK")
+      ->capture_default_str()
       ->needs(exchange);
   command
       ->add_option("--topology", options->topology,

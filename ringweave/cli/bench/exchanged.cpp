@@ -131,10 +131,11 @@ class States final : public Exchanged {
   static constexpr std::int64_t kNumberBytes = 4;
   static constexpr std::int64_t kWidth = kStateRowBytes / kNumberBytes;
 
-  States(schedule::StateExchangePtr exchange, int ranks, Pass pass,
+  States(schedule::StateExchangePtr exchange, int ranks, bool causal, Pass pass,
          std::int64_t rows)
       : exchange_(std::move(exchange)) {
     states_.ranks = ranks;
+    states_.causal = causal;
     states_.pass = pass;
     states_.summary = {.rows = rows, .width = kWidth, .decays = 0};
     for (Rank rank = 0; rank < ranks; ++rank) {
@@ -178,6 +179,7 @@ class States final : public Exchanged {
     layer.shape.type = ElementType::float32;
     layer.shape.state = {1, states_.summary.rows, states_.summary.width};
     layer.places = static_cast<int>(states_.segments.size());
+    layer.causal = states_.causal;
     return layer;
   }
 
@@ -205,9 +207,9 @@ std::unique_ptr<const Exchanged> exchanged_attention(
 }
 
 std::unique_ptr<const Exchanged> exchanged_states(
-    schedule::StateExchangePtr exchange, int ranks, Pass pass,
+    schedule::StateExchangePtr exchange, int ranks, bool causal, Pass pass,
     std::int64_t state_bytes) {
-  return std::make_unique<States>(std::move(exchange), ranks, pass,
+  return std::make_unique<States>(std::move(exchange), ranks, causal, pass,
                                   state_bytes / kStateRowBytes);
 }
 

@@ -66,10 +66,10 @@ std::unique_ptr<const Exchanged> exchanged_attention(
     const schedule::Mask& mask, schedule::Pass pass,
     const planner::ModelShape& shape, const planner::Device& device);
 
-/// States of a linear layer under a causal mask, with one segment per rank and
-/// without decays, `state_bytes` each. A multiple of kStateRowBytes.
+/// States of a linear layer under a causal or a full mask, with one segment per
+/// rank and without decays, `state_bytes` each. A multiple of kStateRowBytes.
 std::unique_ptr<const Exchanged> exchanged_states(
-    schedule::StateExchangePtr exchange, int ranks, schedule::Pass pass,
-    std::int64_t state_bytes);
+    schedule::StateExchangePtr exchange, int ranks, bool causal,
+    schedule::Pass pass, std::int64_t state_bytes);
 
 }  // namespace ringweave::cli

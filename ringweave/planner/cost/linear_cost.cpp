@@ -37,7 +37,9 @@ Stages stages(const LinearCase& linear, const Device& device, bool backward) {
   // Products k vᵀ per state; per query head q kᵀ and (q kᵀ) v under a causal
   // mask of a chunk, then qᵀ S.
   return {seconds(shape.state.heads, 2 * keys * values),
-          seconds(shape.heads, schedule::kLinearChunk * (keys + values)),
+          linear.causal
+              ? seconds(shape.heads, schedule::kLinearChunk * (keys + values))
+              : 0,
           seconds(shape.heads, 2 * keys * values)};
 }
 
@@ -84,6 +86,11 @@ class ExchangeModel {
            load.seconds() * bytes;
   }
 
+  // The last rank sends the sum to all.
+  double spread(double bytes) const {
+    return hop(loads_.from_last(), bytes, loads_.ranks() - 1);
+  }
+
   // One strand per hop; a hop waits for the one before, all but the first also
   // for the work within the chunks.
   PassCost chain(int strands) const {
@@ -97,7 +104,13 @@ class ExchangeModel {
     cost.seconds = stages_.summary + std::max(strand_hop, stages_.within) +
                    rest + stages_.correction;
     cost.compute_seconds = stages_.all();
-    const Load load = route * (linear_.state_bytes() * hops / loads_.ranks());
+    Load load = route * (linear_.state_bytes() * hops / loads_.ranks());
+    if (!linear_.causal) {
+      const double spread_hop = spread(linear_.state_bytes() / strands);
+      cost.seconds +=
+          spread_hop + (strands - 1) * std::max(0.0, spread_hop - strand_hop);
+      load += loads_.from_last() * linear_.state_bytes();
+    }
     cost.bytes = load.bytes;
     cost.link_seconds = load.seconds();
     return cost;
@@ -120,8 +133,9 @@ class ExchangeModel {
   PassCost sharded_scan() const {
     const int n = loads_.ranks();
     const Load all = loads_.pairs(n);
-    const double back = linear_.segments * linear_.state_bytes() / n;
-    const double there = back + linear_.segments * brought_ / n;
+    const double slice = linear_.state_bytes() / n;
+    const double back = linear_.causal ? linear_.segments * slice : slice;
+    const double there = linear_.segments * (slice + brought_ / n);
     return overlapped(hop(all, there, n - 1) + hop(all, back, n - 1), all,
                       there + back);
   }
@@ -134,6 +148,10 @@ class ExchangeModel {
       const Load load = log_step_load(1 << round);
       exchange += hop(load, linear_.summary_bytes(), linear_.segments);
       all += load;
+    }
+    if (!linear_.causal) {
+      exchange += spread(linear_.state_bytes());
+      all += loads_.from_last();
     }
     return overlapped(exchange, all, linear_.summary_bytes());
   }

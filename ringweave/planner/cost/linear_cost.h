@@ -18,6 +18,7 @@ struct LinearCase {
   std::int64_t tokens = 0;  ///< of the longest shard
   int segments = 1;         ///< the most of a rank (layout.h, Segment)
   int places = 1;           ///< segments of all ranks
+  bool causal = true;       ///< false: all segments get the sum of all
   double message_overhead_seconds = 0;
 
   /// Of one segment in bytes: its update, or a state; its decay, as far as that
@@ -42,6 +43,8 @@ struct ExchangeCost {
 ///
 /// A pass is: summaries, then the output within chunks while states travel,
 /// then the correction by the incoming state. Only the chain's first hop hides.
+/// Without causality there is nothing within chunks, and exchanges that compose
+/// send their last state to all ranks.
 std::vector<ExchangeCost> exchange_costs(
     const LinearCase& linear,
     const std::vector<schedule::StateExchangePtr>& exchanges,

@@ -180,6 +180,17 @@ Load Loads::messages(const std::vector<std::pair<Rank, Rank>>& pairs) const {
   return load;
 }
 
+Load Loads::from_last() const {
+  if (network_ != nullptr) {
+    std::vector<std::pair<Rank, Rank>> all;
+    for (Rank to = 0; to + 1 < ranks_; ++to) all.emplace_back(ranks_ - 1, to);
+    return messages(all);
+  }
+  Load load = pairs(ranks_);
+  for (auto& [link_class, bytes] : load.bytes) bytes.total /= ranks_;
+  return load;
+}
+
 Load Loads::pairs(int group) const {
   if (network_ != nullptr) {
     std::vector<std::pair<Rank, Rank>> all;

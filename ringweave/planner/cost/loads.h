@@ -48,6 +48,8 @@ class Loads {
   /// Every rank sends to every other of its group of `group` consecutive
   /// ranks; group = ranks() is all to all.
   Load pairs(int group) const;
+  /// The last rank sends to every other. Of a fabric as long as if all did.
+  Load from_last() const;
   /// Every rank sends to the one `distance` further on, round the end of its
   /// group of `group` consecutive ranks. 0 < distance < group.
   Load shift(int distance, int group) const;
