@@ -120,7 +120,7 @@ class Operators(Comparison):
                     with computing(compute):
                         want = outcome(theirs, inputs)
                     self.assert_equal(outcome(mine, inputs), want, compute,
-                                      name)
+                                      f"operator {name}")
 
 
 if __name__ == "__main__":
