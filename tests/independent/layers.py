@@ -159,7 +159,8 @@ def torchscale_retention(w, x):
         "v_proj.weight": each_head(w["v_proj.weight"]),
         "g_proj.weight": w["g_proj.weight"],
         # Its norm has no weight; ours goes into the projection behind it.
-        "out_proj.weight": w["o_proj.weight"] * w["g_norm.weight"].repeat(HEADS)}
+        "out_proj.weight": (w["o_proj.weight"] *
+                            w["g_norm.weight"].repeat(HEADS))}
     turn = angles(x.dtype).repeat_interleave(2, 1)
     # As its RetNetRelPos makes them, whose module wants further libraries.
     decay = torch.log(1 - 2 ** (-5 - torch.arange(HEADS, dtype=x.dtype)))
@@ -206,7 +207,7 @@ def minimax_lightning(w, x, layer):
 
 
 def mamba2(w, x):
-    """Of Transformers, whose input projection has z, x, B, C and Δ in a row."""
+    """Of Transformers, whose input projection has z, x, B, C, Δ in a row."""
     module = Mamba2Mixer(Mamba2Config(
         hidden_size=HIDDEN, num_heads=HEADS, head_dim=HEAD_DIM,
         expand=INNER // HIDDEN, state_size=STATE, n_groups=1,

@@ -34,7 +34,8 @@ def squares(x):
 
 def based_features(x):
     x = x * SCALE ** 0.5
-    return torch.cat([torch.ones_like(x[..., :1]), x, squares(x) / 2 ** 0.5], -1)
+    one = torch.ones_like(x[..., :1])
+    return torch.cat([one, x, squares(x) / 2 ** 0.5], -1)
 
 
 def rebased_features(x):
