@@ -18,16 +18,19 @@ tokens to other ranks but `unshard`.
 
 # What follows loads torch and the op library in the first use of an operation:
 # the commands of ringweave/commands need neither.
-__all__ = ["Session", "attention", "layout", "linear_attention", "positions",
-           "set_agreement", "shard", "unshard"]
+_OPERATIONS = ["Session", "attention", "layout", "linear_attention", "positions",
+               "set_agreement", "shard", "unshard"]
+_CONTEXT = ["context_parallel", "context_parallel_unshard"]
+__all__ = sorted(_OPERATIONS + _CONTEXT)
 
 
 def __getattr__(name):
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ringweave import _operations
+    from ringweave import _context, _operations
     # All at once: from now on they are plain functions of this module.
-    globals().update({each: getattr(_operations, each) for each in __all__})
+    globals().update({each: getattr(_operations, each) for each in _OPERATIONS})
+    globals().update({each: getattr(_context, each) for each in _CONTEXT})
     return globals()[name]
 
 
