@@ -234,6 +234,7 @@ TEST(Loads, AFabricEqualsItsLinks) {
       }
     };
     same(linked.pairs(n), symbolic.pairs(n), "all pairs");
+    same(linked.from_last(), symbolic.from_last(), "from the last");
     same(linked.shift(1, n), symbolic.shift(1, n), "next");
     same(linked.shift(n - 1, n), symbolic.shift(n - 1, n), "before");
     same(linked.shift(4, n), symbolic.shift(4, n), "next node");
@@ -253,6 +254,10 @@ TEST(Loads, ATorusCountsTheMeanOfItsLinks) {
               1e-9);
   // Routes break ties one way, so some links carry more than the mean.
   EXPECT_LE(symbolic.seconds(), linked.seconds());
+  const Load to_all = Loads(*topology.fabric()).from_last();
+  EXPECT_NEAR(to_all.bytes.at("link").total,
+              Loads(network).from_last().bytes.at("link").total, 1e-9);
+  EXPECT_LE(to_all.seconds(), Loads(network).from_last().seconds());
 }
 
 }  // namespace

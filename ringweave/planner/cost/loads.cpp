@@ -186,9 +186,37 @@ Load Loads::from_last() const {
     for (Rank to = 0; to + 1 < ranks_; ++to) all.emplace_back(ranks_ - 1, to);
     return messages(all);
   }
-  Load load = pairs(ranks_);
-  for (auto& [link_class, bytes] : load.bytes) bytes.total /= ranks_;
-  return load;
+  const double others = ranks_ - 1;
+  const double rate = fabric_->link_bytes_per_second;
+  switch (fabric_->kind) {
+    case FabricKind::mesh:
+      return uniform({{"link", {others, 1}}}, {rate});
+    case FabricKind::switch_:
+      return uniform({{"port", {2 * others, others}}}, {rate});
+    case FabricKind::ring:
+    case FabricKind::torus: {
+      double hops_of_rank = 0;
+      double links = 0;
+      for (const int side : sides(*fabric_)) {
+        hops_of_rank += ranks_ * mean_hops(side);
+        links += out_links(side);
+      }
+      const double busiest = others > 0 ? others / links : 0;
+      return uniform({{"link", {hops_of_rank, busiest}}}, {rate});
+    }
+    case FabricKind::two_level: {
+      const double near = ranks_per_node_ - 1;
+      const double far = ranks_ - ranks_per_node_;
+      const bool mesh = fabric_->inside == FabricKind::mesh;
+      return uniform(
+          {{mesh ? "link" : "port",
+            {(mesh ? 1 : 2) * near, mesh ? std::min(near, 1.0) : near}},
+           {"to_nic", {2 * far, far}},
+           {"nic", {2 * far, far}}},
+          {rate, fabric_->nic_bytes_per_second, fabric_->nic_bytes_per_second});
+    }
+  }
+  throw InternalError("bug in ringweave: a fabric without loads");
 }
 
 Load Loads::pairs(int group) const {

@@ -48,7 +48,7 @@ class Loads {
   /// Every rank sends to every other of its group of `group` consecutive
   /// ranks; group = ranks() is all to all.
   Load pairs(int group) const;
-  /// The last rank sends to every other. Of a fabric as long as if all did.
+  /// The last rank sends to every other.
   Load from_last() const;
   /// Every rank sends to the one `distance` further on, round the end of its
   /// group of `group` consecutive ranks. 0 < distance < group.
