@@ -1,6 +1,7 @@
 """The context manager of torch's own context parallelism, by Ringweave's engine."""
 
 import contextlib
+import functools
 import inspect
 
 import torch
@@ -29,8 +30,8 @@ class _Mark(torch.autograd.Function):
 
 
 @contextlib.contextmanager
-def context_parallel(mesh=None, *, buffers=(), buffer_seq_dims=(),
-                     no_restore_buffers=(), layout="zigzag", strategy=None):
+def context_parallel(mesh=None, *, buffers=None, buffer_seq_dims=None,
+                     no_restore_buffers=None, layout="zigzag", strategy=None):
     """Splits sequences within it, as torch.distributed.tensor.experimental's.
 
         with ringweave.context_parallel(mesh, buffers=[ids, labels, angles],
@@ -48,31 +49,42 @@ def context_parallel(mesh=None, *, buffers=(), buffer_seq_dims=(),
     None: the default group. Any number of tokens, the same in all buffers.
     layout, strategy: as of layout() and attention().
 
-    Raises ValueError for a buffer that requires a gradient, is a view, is given
-    twice, or has another number of tokens, for a context in another, and for
-    attention with a mask or dropout.
+    Raises ValueError, on all ranks, for buffers that differ by rank, and for one
+    that requires a gradient, is a view, is given twice, or has another number of
+    tokens; for a context in another; and for attention with a mask or dropout.
     """
     global _active
-    buffers, dims = list(buffers), list(buffer_seq_dims)
-    kept = list(no_restore_buffers)
-    _check_buffers(buffers, dims, kept)
-    if _active:
-        raise ValueError("[context_parallel] got a context in another; want one")
+    buffers, dims = list(buffers or ()), list(buffer_seq_dims or ())
+    kept = list(no_restore_buffers or ())
     group = _groups.process_group(mesh)
+
+    def checked():
+        _check_buffers(buffers, dims, kept)
+        if _active:
+            raise ValueError("[context_parallel] got a context in another; want one")
+        return {f"buffer {index}": buffer
+                for index, buffer in enumerate(buffers)}, None
+
+    _groups.same_on_all("context_parallel", group, checked)
     tokens = buffers[0].shape[dims[0]]
     spread = _operations.layout(layout, tokens, dist.get_world_size(group))
     parts = [_operations.shard(buffer, spread, group=group, dim=dim)
              for buffer, dim in zip(buffers, dims)]
     wholes = [None if _is_among(buffer, kept) else buffer.clone()
               for buffer in buffers]
-    torchs_own = F.scaled_dot_product_attention
+    torchs_own = F.scaled_dot_product_attention, F.multi_head_attention_forward
+    fast_path = torch.backends.mha.get_fastpath_enabled()
     _active = True
     try:
         _fill(buffers, parts)
         F.scaled_dot_product_attention = _attention(spread, group, strategy)
+        F.multi_head_attention_forward = _without_weights(torchs_own[1])
+        # It would keep attention to itself, in evaluation alone.
+        torch.backends.mha.set_fastpath_enabled(False)
         yield
     finally:
-        F.scaled_dot_product_attention = torchs_own
+        F.scaled_dot_product_attention, F.multi_head_attention_forward = torchs_own
+        torch.backends.mha.set_fastpath_enabled(fast_path)
         _active = False
         _fill(buffers, wholes)
 
@@ -122,6 +134,8 @@ def _check_buffers(buffers, dims, kept):
         name = f"buffer {index} of shape {tuple(buffer.shape)}"
         if not -buffer.dim() <= dim < buffer.dim():
             refuse(f"{name} with buffer_seq_dim {dim}", "one of its dimensions")
+        if buffer.is_inference():
+            refuse(f"{name}, made in inference mode", "it made outside of that")
         if buffer.requires_grad:
             refuse(f"{name}, which requires a gradient", "inputs of the model")
         size = buffer.numel() * buffer.element_size()
@@ -167,6 +181,21 @@ def _attention(layout, group, strategy):
         return _Mark.apply(out.transpose(1, 2))
 
     return scaled_dot_product_attention
+
+
+def _without_weights(torchs_own):
+    """nn.MultiheadAttention's function: with weights it would be attention to the
+    tokens of this rank."""
+
+    @functools.wraps(torchs_own)
+    def multi_head_attention_forward(*arguments, need_weights=True, **keywords):
+        if need_weights:
+            raise ValueError("[multi_head_attention_forward] got need_weights=True "
+                             "in context_parallel; want False, for which there is "
+                             "an attention without them")
+        return torchs_own(*arguments, need_weights=False, **keywords)
+
+    return multi_head_attention_forward
 
 
 def _in_reentrant_checkpoint():

@@ -37,9 +37,11 @@ class Folder(unittest.TestCase):
     def assert_form(self, text, page):
         """Headings, and heads of tables, are those of the page."""
         got, want = map(pages.structure, (text, page.read_text()))
-        self.assertEqual(list(got)[:3], list(want)[:3])
-        for heading in list(want)[1:3]:
-            self.assertEqual(got[heading][:1], want[heading][:1])
+        for heading in got:
+            # Parts of a step are those of a machine each.
+            alike = heading if heading in want else list(want)[-1]
+            self.assertEqual(heading[:4], alike[:4])
+            self.assertEqual(got[heading][:1], want[alike][:1])
 
 
 class Convergence(Folder):
@@ -66,7 +68,8 @@ class Convergence(Folder):
         self.assertEqual(len(study.left()), 13)
         self.assertIn("Left out, 13 of 13 runs: softmax (seed 1); basic, pure",
                       convergence.report(study))
-        study.train(4)
+        while len(study.left()) == 13:
+            study.train(4)
         first = {path: path.stat().st_mtime_ns
                  for path in study.folder.glob("*_*.json")}
         # The folder keeps what it has, whoever goes on.
@@ -89,6 +92,8 @@ class Convergence(Folder):
                           "encoder, basic, pure − encoder, softmax"])
         convergence.draw(study).savefig(self.folder / "picture.svg")
         self.assertEqual(pages.differences(text, text), [])
+        self.assertNotEqual(pages.differences(
+            text, text.replace("| basic, pure |", "| gla, pure |")), [])
 
     def test_a_run_that_was_stopped_goes_on(self):
         study = self.study(steps=STEPS)

@@ -41,7 +41,7 @@ STEP_SECONDS = 5  # time_outs.step_seconds
 # What a rank takes beside it to ask others who failed, and to leave the group.
 MARGIN_SECONDS = 5
 RUN_SECONDS = 60
-TRIES = 4
+TRIES = 8
 MANY = 20
 SEED = os.environ.get("RINGWEAVE_SEED", "1")
 VERBOSE = os.environ.get("RINGWEAVE_VERBOSE") == "1"

@@ -165,6 +165,10 @@ def refusals(group):
         "heads": lambda: attend(heads=4),
         "shape": lambda: attend_of_three(ids),
         "reentrant": reentrant,
+        "other buffer": lambda: enter([ids + dist.get_rank()], [1]),
+        "one rank's": lambda: enter([ids] * (1 + dist.get_rank()), [1]),
+        "inference": lambda: enter([in_inference()], [0]),
+        "weights": lambda: attend_with_weights(ids),
         "unshard": lambda: ringweave.context_parallel_unshard(None, [ids], [])}
     said = {}
     for name, call in calls.items():
@@ -175,6 +179,38 @@ def refusals(group):
             said[name] = str(error)
         assert ids.shape == (ROWS, TOKENS), name
     return said
+
+
+def in_inference():
+    with torch.inference_mode():
+        return torch.zeros(TOKENS)
+
+
+def attend_with_weights(ids):
+    import ringweave
+    attend = torch.nn.MultiheadAttention(8, 2)
+    with ringweave.context_parallel(buffers=[ids], buffer_seq_dims=[1]):
+        x = torch.zeros(ids.shape[1], 1, 8)
+        attend(x, x, x)
+
+
+def modules(group):
+    """Differences of torch's own modules, in training and evaluation."""
+    import ringweave
+    found = {}
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 16, dropout=0.0,
+                                             batch_first=True).double()
+    x = torch.randn(ROWS, TOKENS, 16, dtype=torch.float64)
+    for training in (True, False):
+        layer.train(training)
+        with torch.no_grad():
+            wanted = layer(x)
+            with ringweave.context_parallel(buffers=[x], buffer_seq_dims=[1]):
+                out = layer(x)
+            got, = ringweave.context_parallel_unshard(None, [out], [1])
+        found[training] = (got - wanted).abs().max().item()
+    return found, torch.backends.mha.get_fastpath_enabled()
 
 
 def attend_of_three(ids):
@@ -198,6 +234,12 @@ class Context(unittest.TestCase):
         for name in harness.run_well(self, outside, 2):
             self.assertEqual(name, "CheckpointError")
 
+    def test_modules_of_torch(self):
+        for found, fast_path in harness.run_well(self, modules, 2):
+            self.assertTrue(fast_path)
+            for training, difference in found.items():
+                self.assertLess(difference, 1e-10, training)
+
     def test_exceptions(self):
         for found in harness.run_well(self, exceptions, 2):
             self.assertEqual(found, (True, True, True, False))
@@ -220,6 +262,10 @@ class Context(unittest.TestCase):
             "heads": "got 4 heads of queries, 2 of keys in context_parallel",
             "shape": "want (batch, heads, tokens, head_dim)",
             "reentrant": "use_reentrant=True in context_parallel",
+            "other buffer": "got other buffer 0 on ranks [1] than on rank 0",
+            "one rank's": "refused on rank 1: [context_parallel] got 2 buffers",
+            "inference": "made in inference mode",
+            "weights": "got need_weights=True in context_parallel; want False",
             "unshard": "got 1 buffers and 0 seq_dims; want as many"}
         for said in harness.run_well(self, refusals, 2):
             self.assertEqual(set(said), set(wanted))

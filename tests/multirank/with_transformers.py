@@ -30,12 +30,31 @@ MODELS = {
     "qwen2": {"use_sliding_window": True, "sliding_window": WINDOW,
               "max_window_layers": 1},
     "qwen3": {"head_dim": 8}}
+# The others that ringweave.transformers says were tried, with a window where they
+# know one.
+WINDOWED = {"sliding_window": WINDOW}
+PADDED = {"pad_token_id": 0}
+OTHERS = {
+    "apertus": {}, "arcee": {}, "cohere": {}, "ernie4_5": {},
+    "exaone4": {**WINDOWED, "sliding_window_pattern": 2}, "gemma": {"head_dim": 8},
+    "glm": {"head_dim": 8, **PADDED}, "glm4": {"head_dim": 8, **PADDED},
+    "gpt_neox": {}, "granite": {}, "ministral": {"head_dim": 8, **WINDOWED},
+    "olmo": {}, "olmo2": {}, "olmo3": WINDOWED, "phi3": {**WINDOWED, **PADDED},
+    "seed_oss": {"head_dim": 8, "residual_dropout": 0.0,
+                 "attention_dropout": 0.0}, "smollm3": PADDED,
+    "starcoder2": WINDOWED}
+# In version 5 their experts know no fp64.
+EXPERTS = {
+    "mixtral": {**WINDOWED, "num_local_experts": 4},
+    "qwen3_moe": {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2,
+                  "moe_intermediate_size": 16}}
+ALL = {**MODELS, **OTHERS, **EXPERTS}
 LAYOUTS = ("zigzag", "contiguous", "striped")
 
 
 def make(kind, dtype, implementation):
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(kind, **SIZES, **MODELS[kind])
+    config = transformers.AutoConfig.for_model(kind, **SIZES, **ALL[kind])
     model = transformers.AutoModelForCausalLM.from_config(
         config, attn_implementation=implementation)
     with torch.no_grad():
@@ -121,32 +140,42 @@ def all_models(group):
     return found
 
 
+def other_models(group):
+    transformers.logging.set_verbosity_error()
+    with in_double():
+        return {(kind, packed): errors(kind, torch.float64, make_batch(packed))
+                for kind in OTHERS for packed in (False, True)}
+
+
 def in_single(group):
     transformers.logging.set_verbosity_error()
     return {kind: errors(kind, torch.float32, make_batch(True))
-            for kind in MODELS}
+            for kind in (*MODELS, *EXPERTS)}
 
 
 def prefill(group):
-    """Largest difference of logits, of padded rows too: those of real tokens."""
+    """Largest difference of logits of real tokens, by padding."""
     import ringweave
     import ringweave.transformers as ours
     ours.register()
     batch = make_batch(False)
     del batch["labels"]
-    mask = torch.ones(ROWS, TOKENS, dtype=torch.int64)
-    mask[:, 30:] = 0
+    real = {"none": [(0, TOKENS)] * 2, "behind": [(0, 30), (0, 34)],
+            "before": [(3, TOKENS), (3, TOKENS)], "both": [(3, 20), (3, TOKENS)]}
     found = {}
     with in_double(), torch.no_grad():
-        for name, more in (("plain", {}), ("padded", {"attention_mask": mask})):
+        for name, rows in real.items():
+            mask = torch.zeros(ROWS, TOKENS, dtype=torch.int64)
+            for row, (begin, end) in enumerate(rows):
+                mask[row, begin:end] = 1
+            more = {} if name == "none" else {"attention_mask": mask}
             wanted = make("mistral", torch.float64, "sdpa")(
                 **batch, **more, use_cache=False).logits
             part = ours.shard_batch({**batch, **more})
             logits = make("mistral", torch.float64, "ringweave")(
                 **part, use_cache=False).logits
             got = ringweave.unshard(logits, part["sequence"].layout)
-            real = slice(0, 30 if more else TOKENS)
-            found[name] = float((got - wanted)[:, real].abs().max())
+            found[name] = (got - wanted)[mask != 0].abs().max().item()
     return found
 
 
@@ -192,37 +221,34 @@ def refusals(group):
     ours.register()
     transformers.logging.set_verbosity_error()
     model = make("llama", torch.float32, "ringweave").eval()
-    batch = make_batch(False)
-    part = ours.shard_batch(batch)
+    part = ours.shard_batch(make_batch(False))
     ids = part["input_ids"]
-    ones = torch.ones_like(ids)
-    other_rows = make_batch(True)
-    other_rows["position_ids"] = other_rows["position_ids"].clone()
-    other_rows["position_ids"][1] = torch.arange(TOKENS)
-    uneven = torch.ones(ROWS, TOKENS)
-    uneven[0, :3] = 0
     dropping = make("llama", torch.float32, "ringweave").train()
     for layer in dropping.model.layers:
         layer.self_attn.attention_dropout = 0.5
 
     def attend(**keywords):
-        return ours.attention(model, *[torch.zeros(1, 2, ids.shape[1], 8)] * 3,
+        return ours.attention(model.model.layers[0].self_attn,
+                              *[torch.zeros(1, 2, ids.shape[1], 8)] * 3,
                               None, sequence=part["sequence"], **keywords)
 
     calls = {
         "no batch": lambda: model(ids, use_cache=False),
-        "mask": lambda: model(**{**part, "attention_mask": ones * 0},
+        "mask": lambda: model(**part, attention_mask=torch.zeros_like(ids),
                               use_cache=False),
-        "matrix": lambda: model(**{**part, "attention_mask": torch.zeros(
-            ROWS, 1, ids.shape[1], ids.shape[1])}, use_cache=False),
+        "matrix": lambda: model(**part, attention_mask=torch.zeros(
+            ROWS, 1, ids.shape[1], ids.shape[1]), use_cache=False),
         "dropout": lambda: dropping(**part, use_cache=False),
         "sinks": lambda: attend(s_aux=torch.zeros(4)),
         "softcap": lambda: attend(softcap=30.0),
         "weights": lambda: attend(output_attentions=True),
+        "cache": lambda: attend(use_cache=True),
+        "not causal": lambda: attend(is_causal=False),
         "unused": lambda: attend(softcap=None, output_attentions=False,
                                  position_ids=ids),
         "generate": lambda: model.generate(ids[:1], max_new_tokens=2),
-        "chunks": lambda: ours._mask(mask_function=chunked())}
+        "chunks": lambda: ours._mask(mask_function=chunked()),
+        "untried": lambda: untried_model()(**part, use_cache=False)}
     said = {}
     for name, call in calls.items():
         try:
@@ -231,6 +257,13 @@ def refusals(group):
         except Exception as error:
             said[name] = f"{type(error).__name__}: {error}"
     return said
+
+
+def untried_model():
+    config = transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=1,
+                                     n_head=2)
+    return transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="ringweave")
 
 
 def chunked():
@@ -251,6 +284,13 @@ class Split(unittest.TestCase):
                     self.assertLess(max(differences), TOLERANCE[torch.float64],
                                     (size, case))
 
+    def test_the_other_models_that_were_tried(self):
+        import ringweave.transformers
+        self.assertEqual(sorted(ALL), sorted(ringweave.transformers.TRIED))
+        for found in self.run_ranks(other_models, 2):
+            for case, differences in found.items():
+                self.assertLess(max(differences), TOLERANCE[torch.float64], case)
+
     def test_in_single_precision(self):
         for found in self.run_ranks(in_single, 3):
             for case, differences in found.items():
@@ -258,8 +298,9 @@ class Split(unittest.TestCase):
 
     def test_prefill(self):
         for found in self.run_ranks(prefill, 3):
-            self.assertLess(found["plain"], 1e-10)
-            self.assertLess(found["padded"], 1e-10)
+            self.assertEqual(len(found), 4)
+            for padding, difference in found.items():
+                self.assertLess(difference, 1e-10, padding)
 
     def test_gradients_that_are_averaged(self):
         for error in self.run_ranks(averaged_gradients, 3):
@@ -278,9 +319,12 @@ class Split(unittest.TestCase):
             "sinks": "got s_aux= from the model",
             "softcap": "got softcap= from the model",
             "weights": "got output_attentions= from the model",
+            "cache": "want use_cache=False",
+            "not causal": "got attention that is not causal",
+            "untried": "got a model of type gpt2; want one that was tried",
             "unused": "no error",
             "generate": "ringweave.Session generates",
-            "chunks": "got the mask chunked_overlay; want causal or full"}
+            "chunks": "got the mask chunked_overlay; want a causal one"}
         for said in self.run_ranks(refusals, 2):
             self.assertEqual(set(said), set(wanted))
             for name, text in said.items():
