@@ -84,17 +84,41 @@ def name(model, case):
             or ", ".join([model.title, *filter(None, exchanges)]))
 
 
-def ratio(slow, fast):
+def ratios(slow, fast):
     """How much faster `fast` is: by medians, and by the ends of the spreads."""
+    above, below = slow["seconds"], fast["seconds"]
+    return (above["median"] / below["median"], above["min"] / below["max"],
+            above["max"] / below["min"])
+
+
+def ratio(slow, fast):
     if slow is None or fast is None:
         return "–"
-    above, below = slow["seconds"], fast["seconds"]
-    return (f"{above['median'] / below['median']:.2f} "
-            f"({above['min'] / below['max']:.2f}–{above['max'] / below['min']:.2f})")
+    return "{:.2f} ({:.2f}–{:.2f})".format(*ratios(slow, fast))
 
 
 def fastest(cases):
     return min(cases, key=lambda case: case["seconds"]["median"], default=None)
+
+
+def named_cases(cases, length):
+    return {name(model, case): case for model, case in cases
+            if case["seq_len"] == length}
+
+
+def summary(measured, rival, method):
+    """Over all machines and lengths, where both were measured."""
+    found = []
+    for cases in measured.values():
+        for length in LENGTHS:
+            named = named_cases(cases, length)
+            if rival in named and method in named:
+                found.append(ratios(named[rival], named[method]))
+    medians = [median for median, _, _ in found]
+    apart = sum(least > 1 or most < 1 for _, least, most in found)
+    return (f"- {method} makes {min(medians):.2f} to {max(medians):.2f} times the "
+            f"tokens per second of {rival};\n  1 is outside of the spread in {apart} "
+            f"of {len(found)} cases.")
 
 
 def speeds(measured):
@@ -106,7 +130,7 @@ def speeds(measured):
         for length in LENGTHS:
             here = [(model, case) for model, case in cases
                     if case["seq_len"] == length]
-            named = {name(model, case): case for model, case in here}
+            named = named_cases(cases, length)
             ring, lasp, lasp_2 = map(named.get, ("Ring", "LASP", "LASP-2"))
             best = [fastest([case for model, case in here if model is kind])
                     for kind in (PURE, SOFTMAX)]
@@ -174,7 +198,13 @@ build, medians of {bench.repeat} steps with their spread.
   two ranks share a core.
 
 The paper's Ring ran linear attention in softmax's order. Ring here is a softmax model, as
-in the paper's Table 2.
+in the paper's Table 2: its work grows with the square of the length.
+
+## What it finds
+
+{summary(measured, "LASP", "LASP-2")}
+{summary(measured, "Ring", "LASP-2")}
+{summary(measured, "Ring", "LASP-2H")}
 
 ## Speed
 

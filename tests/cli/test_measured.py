@@ -150,6 +150,8 @@ class StepTime(Folder):
         bench = Bench(self.folder, 1, BINARY)
         text = step_time.report(bench)
         self.assert_form(text, step_time.PAGE)
+        self.assertIn("of 3 cases.", text)  # LASP-2 beside LASP
+        self.assertIn("of 2 cases.", text)  # and Ring, without the last length
         speed = pages.structure(text)["## Speed"]
         self.assertEqual([row[:2] for row in speed[-3:]],
                          [["2 threads", "32"], ["2 threads", "64"],
