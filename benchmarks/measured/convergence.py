@@ -232,12 +232,14 @@ class Study:
             if not path.exists():
                 continue
             printed = json.loads(path.read_text())
-            steps = Run(str(self._run_folder(model, seed))).steps
-            losses = tuple(step["loss"] for step in steps)
+            run = Run(str(self._run_folder(model, seed)))
+            losses = tuple(step["loss"] for step in run.steps)
             result[seed] = Trained(
                 statistics.fmean(losses[-max(1, len(losses) // 10):]),
-                printed["validation_loss"], printed["parameters"],
-                sum(step["seconds"] for step in steps), losses)
+                # Of a run that was stopped behind its last step, the program that
+                # went on printed none.
+                run.validations[-1]["loss"], printed["parameters"],
+                sum(step["seconds"] for step in run.steps), losses)
         return result
 
 
