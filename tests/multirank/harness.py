@@ -187,6 +187,29 @@ def run_well(test, function, size, seconds=START_SECONDS, **arguments):
     return [outcome.value for outcome in outcomes]
 
 
+def said(calls):
+    """Name -> the error of each call, "TypeError: …", or "no error"."""
+    texts = {}
+    for name, call in calls.items():
+        try:
+            call()
+            texts[name] = "no error"
+        except Exception as error:
+            texts[name] = f"{type(error).__name__}: {error}"
+    return texts
+
+
+def check_said(test, function, size, wanted, **options):
+    """Fails unless on all ranks function() returns said() of these names, with
+    what is `wanted` of each in it. Returns what all said."""
+    of_ranks = run_well(test, function, size, **options)
+    for texts in of_ranks:
+        test.assertEqual(set(texts), set(wanted))
+        for name, text in texts.items():
+            test.assertIn(wanted[name], text, name)
+    return of_ranks
+
+
 def run_ranks(function, size, seconds=START_SECONDS, **arguments):
     """Outcomes of ranks that are left alone."""
     with Ranks(function, size, **arguments) as ranks:

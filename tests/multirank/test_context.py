@@ -2,6 +2,7 @@
 itself on one process."""
 
 import contextlib
+import functools
 import unittest
 
 import torch
@@ -170,15 +171,15 @@ def refusals(group):
         "inference": lambda: enter([in_inference()], [0]),
         "weights": lambda: attend_with_weights(ids),
         "unshard": lambda: ringweave.context_parallel_unshard(None, [ids], [])}
-    said = {}
-    for name, call in calls.items():
+
+    def whole_again(call):
         try:
             call()
-            said[name] = "no error"
-        except Exception as error:
-            said[name] = str(error)
-        assert ids.shape == (ROWS, TOKENS), name
-    return said
+        finally:
+            assert ids.shape == (ROWS, TOKENS)
+
+    return harness.said({name: functools.partial(whole_again, call)
+                         for name, call in calls.items()})
 
 
 def in_inference():
@@ -267,10 +268,7 @@ class Context(unittest.TestCase):
             "inference": "made in inference mode",
             "weights": "got need_weights=True in context_parallel; want False",
             "unshard": "got 1 buffers and 0 seq_dims; want as many"}
-        for said in harness.run_well(self, refusals, 2):
-            self.assertEqual(set(said), set(wanted))
-            for name, text in said.items():
-                self.assertIn(wanted[name], text, name)
+        harness.check_said(self, refusals, 2, wanted)
 
 
 if __name__ == "__main__":

@@ -249,14 +249,7 @@ def refusals(group):
         "generate": lambda: model.generate(ids[:1], max_new_tokens=2),
         "chunks": lambda: ours._mask(mask_function=chunked()),
         "untried": lambda: untried_model()(**part, use_cache=False)}
-    said = {}
-    for name, call in calls.items():
-        try:
-            call()
-            said[name] = "no error"
-        except Exception as error:
-            said[name] = f"{type(error).__name__}: {error}"
-    return said
+    return harness.said(calls)
 
 
 def untried_model():
@@ -325,10 +318,7 @@ class Split(unittest.TestCase):
             "unused": "no error",
             "generate": "ringweave.Session generates",
             "chunks": "got the mask chunked_overlay; want a causal one"}
-        for said in self.run_ranks(refusals, 2):
-            self.assertEqual(set(said), set(wanted))
-            for name, text in said.items():
-                self.assertIn(wanted[name], text, name)
+        harness.check_said(self, refusals, 2, wanted, seconds=SECONDS)
 
 
 if __name__ == "__main__":
