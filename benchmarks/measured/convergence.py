@@ -14,6 +14,7 @@ makes docs/results/convergence.md and its picture of it.
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import gzip
 import json
 import math
@@ -92,21 +93,13 @@ class Model:
             yield "model.causal=false"
 
 
-def decoder(family, share):
-    return Model(family, share)
-
-
-def encoder(family, share):
-    return Model(family, share, causal=False)
-
-
-BASELINE = decoder(SOFTMAX, SOFTMAX)
-ENCODERS = (encoder(SOFTMAX, SOFTMAX), encoder("basic", PURE))
-REPEATED = [BASELINE, *(decoder(family, share) for family in ALWAYS
+BASELINE = Model(SOFTMAX, SOFTMAX)
+ENCODERS = (Model(SOFTMAX, SOFTMAX, causal=False), Model("basic", PURE, causal=False))
+REPEATED = [BASELINE, *(Model(family, share) for family in ALWAYS
                         for share in (PURE, "1/4")), *ENCODERS]
-ONCE = [*(decoder(family, share) for family in FAMILIES if family not in ALWAYS
+ONCE = [*(Model(family, share) for family in FAMILIES if family not in ALWAYS
           for share in (PURE, "1/4")),
-        *(decoder(family, share) for family in TABLE_4 for share in ("1/8", "1/2"))]
+        *(Model(family, share) for family in TABLE_4 for share in ("1/8", "1/2"))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,27 +213,26 @@ class Study:
             raise SystemExit(f"{model.title}, seed {seed}: exit code "
                              f"{run.returncode}\n{said}")
         self._result(model, seed).write_text(printed)
-        trained = self.trained(model)[seed]
+        trained = self._read(model, seed)
         return (f"{model.title}, seed {seed}: loss {trained.validation:.4f}, "
                 f"{trained.seconds:.0f} s")
 
     def trained(self, model):
         """Seed -> Trained, of the runs of a model that ended."""
-        result = {}
-        for seed in SEEDS:
-            path = self._result(model, seed)
-            if not path.exists():
-                continue
-            printed = json.loads(path.read_text())
-            run = Run(str(self._run_folder(model, seed)))
-            losses = tuple(step["loss"] for step in run.steps)
-            result[seed] = Trained(
-                statistics.fmean(losses[-max(1, len(losses) // 10):]),
-                # Of a run that was stopped behind its last step, the program that
-                # went on printed none.
-                run.validations[-1]["loss"], printed["parameters"],
-                sum(step["seconds"] for step in run.steps), losses)
-        return result
+        return {seed: self._read(model, seed) for seed in SEEDS
+                if self._result(model, seed).exists()}
+
+    @functools.cache  # a run that ended stays as it is
+    def _read(self, model, seed):
+        printed = json.loads(self._result(model, seed).read_text())
+        run = Run(str(self._run_folder(model, seed)))
+        losses = tuple(step["loss"] for step in run.steps)
+        return Trained(
+            statistics.fmean(losses[-max(1, len(losses) // 10):]),
+            # Of a run that was stopped behind its last step, the program that
+            # went on printed none.
+            run.validations[-1]["loss"], printed["parameters"],
+            sum(step["seconds"] for step in run.steps), losses)
 
 
 # --- statistics ------------------------------------------------------------------
@@ -286,7 +278,7 @@ class Comparison:
 def comparisons():
     """Those of the paper's tables 2 and 3."""
     for family, (pure, hybrid) in TABLE_2.items():
-        first, second = decoder(family, PURE), decoder(family, "1/4")
+        first, second = Model(family, PURE), Model(family, "1/4")
         yield Comparison(first, BASELINE, pure - PAPER_SOFTMAX)
         yield Comparison(second, BASELINE, hybrid - PAPER_SOFTMAX)
         yield Comparison(first, second, pure - hybrid)
@@ -342,7 +334,7 @@ def shares(study):
     rows = []
     for family, paper in TABLE_4.items():
         rows.append([family + ", paper", *(f"{loss:.3f}" for loss in paper)])
-        found = [study.trained(decoder(family, share)) for share in SHARES]
+        found = [study.trained(Model(family, share)) for share in SHARES]
         rows.append([family + ", here", *(
             f"{of_share[SEEDS[0]].training:.4f}" if SEEDS[0] in of_share else "–"
             for of_share in found)])
@@ -444,7 +436,7 @@ def draw(study):
                     [comparison.first.title for comparison in rows])
     left.set_xlabel("training loss above softmax's")
     for color, (family, paper) in enumerate(TABLE_4.items()):
-        known = [(share, study.trained(decoder(family, share)).get(SEEDS[0]))
+        known = [(share, study.trained(Model(family, share)).get(SEEDS[0]))
                  for share in SHARES]
         middle.plot([share for share, run in known if run],
                     [run.training for _, run in known if run], "o-",

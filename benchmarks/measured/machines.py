@@ -36,9 +36,9 @@ class Processes:
 
 
 class Fabric:
-    """Ranks on links of tools/fabric: its name in the tables, topology, and options of tools/fabric.
-    `small`: for messages of less than a megabyte, of which a link that was idle
-    lets a part through at once.
+    """Ranks on links that tools/fabric makes: their name in the tables, the topology,
+    and the tool's options. `small`: for messages of less than a megabyte, of which a
+    link that was idle lets a part through at once.
     """
 
     def __init__(self, title, topology, ranks, link_mbit, *options, small=False):
@@ -58,7 +58,7 @@ class Fabric:
 
     def for_small_messages(self):
         return Fabric(self.title, self.topology, self.ranks, self.link_mbit,
-                       *self.links, small=True)
+                      *self.links, small=True)
 
 
 MESH_4 = Fabric("mesh of 4, 400 Mbit/s", "mesh:ranks=4", 4, 400)

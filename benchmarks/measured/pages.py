@@ -45,7 +45,7 @@ def differences(page, made):
                 continue
             found += [f"{heading}, {row[0]}: got {after}, want {before}"
                       for before, after in zip(row, other)
-                      if apart(_interval(before), _interval(after))]
+                      if apart(spread_of(before), spread_of(after))]
     return found
 
 
@@ -62,7 +62,8 @@ def structure(text):
     return result
 
 
-def _interval(cell):
+def spread_of(cell):
+    """(least, most) of a figure with a spread; None of any other cell."""
     if match := _RANGE.fullmatch(cell):
         return float(match[2]), float(match[3])
     if match := _AROUND.fullmatch(cell):

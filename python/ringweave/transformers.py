@@ -66,8 +66,9 @@ class Sequence:
     group: object = None
     strategy: str | None = None
     untried: bool = False
-    # Empty until attention has seen it: some models have attention of their own.
-    calls: list = dataclasses.field(default_factory=list, compare=False, repr=False)
+    # Of the configs that attention has seen with it, and whether in training. Empty
+    # behind models that have attention of their own.
+    checked: set = dataclasses.field(default_factory=set, compare=False, repr=False)
 
 
 def register():
@@ -125,11 +126,15 @@ def attention(module, query, key, value, attention_mask, *, scaling=None,
     def refuse(got, want):
         raise ValueError(f"[ringweave] got {got}; want {want}")
 
-    check(module.config, training=module.training,
-          untried=sequence is not None and sequence.untried)
+    # Once per batch: every layer comes here.
+    config = id(module.config), module.training
+    if sequence is None or config not in sequence.checked:
+        check(module.config, training=module.training,
+              untried=sequence is not None and sequence.untried)
     if sequence is None:
         refuse("attention without sequence=",
                f"the batch of shard_batch(){_NO_GENERATION}")
+    sequence.checked.add(config)
     _check_no_mask(attention_mask)
     if use_cache or query.shape[2] != key.shape[2]:
         refuse("use_cache=True, or keys of a cache",
@@ -152,8 +157,6 @@ def attention(module, query, key, value, attention_mask, *, scaling=None,
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2),
         layout=sequence.layout, group=sequence.group, mask=mask, scale=scaling,
         strategy=sequence.strategy)
-    if not sequence.calls:
-        sequence.calls.append(True)
     return out, None
 
 
@@ -254,7 +257,7 @@ def _split(batch, group, layout):
     begins, padding = _documents(length, positions, mask, cu_seq_lens)
     if positions is None:
         # As Transformers counts: on through padding, anew in documents.
-        positions = torch.arange(length, device=tokens.device)[None].clone()
+        positions = torch.arange(length, device=tokens.device)[None]
         for begin in sorted(begins):
             positions[0, begin:] = torch.arange(length - begin)
     offsets = sorted(begins | padding)
@@ -263,16 +266,15 @@ def _split(batch, group, layout):
     if labels is not None:
         parts["shift_labels"] = torch.nn.functional.pad(
             labels[:, 1:], (0, 1), value=IGNORED_LABEL)
-    ranks = dist.get_world_size(group)
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
     if isinstance(layout, str) and not layout.lstrip().startswith("{"):
         try:
             layout = ringweave.layout(layout, length, ranks)
         except RuntimeError as error:
             raise ValueError(str(error).splitlines()[0]) from error
-    for rank in range(ranks):
-        if len(ringweave.positions(layout, rank)) == 0:
-            _refuse(f"{length} tokens, of which rank {rank} of {ranks} has none",
-                    "one at least: models can't do without")
+    if len(ringweave.positions(layout, rank)) == 0:
+        _refuse(f"{length} tokens, of which rank {rank} of {ranks} has none",
+                "one at least: models can't do without")
     return parts, offsets, layout
 
 
@@ -339,7 +341,7 @@ def loss(logits, batch, *, over=None, averaged=False, num_items=None):
         raise ValueError(f"[loss] got logits of shape {tuple(logits.shape)} and "
                          f"labels of shape {tuple(labels.shape)}; want a label "
                          "for each")
-    if not sequence.calls:
+    if not sequence.checked:
         raise ValueError("[loss] got a batch that attention of ringweave has not "
                          'seen; want a model made with attn_implementation='
                          f'"{NAME}", whose layers use it')

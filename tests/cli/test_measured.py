@@ -54,9 +54,9 @@ class Convergence(Folder):
                        "data": {"seq_len": 32, "batch": 2},
                        "validation": {"batches": 2}},
                    REPEATED=[convergence.BASELINE,
-                             convergence.decoder("basic", convergence.PURE),
+                             convergence.Model("basic", convergence.PURE),
                              *convergence.ENCODERS],
-                   ONCE=[convergence.decoder("basic", "1/2")])
+                   ONCE=[convergence.Model("basic", "1/2")])
         options = {"binary": BINARY, "text": text, "steps": 4, "full": False,
                    **changes}
         return convergence.Study(self.folder / "study", **options)
@@ -157,7 +157,7 @@ class StepTime(Folder):
                          [["2 threads", "32"], ["2 threads", "64"],
                           ["2 threads", "96"]])
         for cell in speed[-3][2:5]:
-            self.assertGreater(pages._interval(cell)[0], 0)
+            self.assertGreater(pages.spread_of(cell)[0], 0)
         parts = pages.structure(text)["### 2 threads"]
         self.assertEqual(len(parts) - 2, 4 * 2 + 5 * 3 + 2)
         # A second report reads what the first one measured.

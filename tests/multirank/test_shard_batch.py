@@ -72,7 +72,7 @@ def losses(group):
     torch.manual_seed(0)
 
     def seen(part):
-        part["sequence"].calls.append(True)  # as attention does
+        part["sequence"].checked.add("a config")  # as attention does
         return part
 
     logits = torch.randn(ROWS, TOKENS, VOCABULARY, dtype=torch.float64)

@@ -112,9 +112,10 @@ def split(kind, dtype, batch, **how):
     return loss.item(), summed
 
 
-def errors(kind, dtype, batch, **how):
-    """Differences of loss and gradients, relative to the largest."""
-    loss, wanted = whole(kind, dtype, batch)
+def errors(kind, dtype, batch, unsplit=None, **how):
+    """Differences of loss and gradients, relative to the largest. unsplit: what
+    whole() gave, if it was called."""
+    loss, wanted = unsplit or whole(kind, dtype, batch)
     got, summed = split(kind, dtype, batch, **how)
     scale = float(wanted.abs().max()) or 1.0
     return (abs(got - loss) / (abs(loss) or 1.0),
@@ -126,10 +127,12 @@ def all_models(group):
     transformers.logging.set_verbosity_error()
     found = {}
     with in_double():
-        for kind, layout, packed in itertools.product(MODELS, LAYOUTS,
-                                                      (False, True)):
-            found[kind, layout, packed] = errors(
-                kind, torch.float64, make_batch(packed), layout=layout)
+        for kind, packed in itertools.product(MODELS, (False, True)):
+            batch = make_batch(packed)
+            unsplit = whole(kind, torch.float64, batch)
+            for layout in LAYOUTS:
+                found[kind, layout, packed] = errors(
+                    kind, torch.float64, batch, unsplit, layout=layout)
         for labels in ("some", "one rank's", "none"):
             found["labels", labels] = errors("llama", torch.float64,
                                              make_batch(False, labels))
