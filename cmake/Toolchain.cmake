@@ -36,7 +36,10 @@ endif()
 
 find_program(MOLD mold)
 if(MOLD)
-  add_link_options(-fuse-ld=mold)
+  # Segments on pages of their own: mold before 2.4 else lets what is to become
+  # read-only begin before its segment, by a few bytes. Where these lie on the page
+  # before, by the chance of one build, the program does not load (mold issue 1151).
+  add_link_options(-fuse-ld=mold -Wl,-z,separate-code)
 endif()
 
 find_program(CCACHE ccache)
