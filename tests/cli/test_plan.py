@@ -70,10 +70,17 @@ class Figures(PlanTest):
 
     def test_exchanges(self):
         # Two segments of 16 heads' states of 64 x 64 numbers of 4 bytes; of the
-        # last rank they are one.
+        # last rank they are one. Under a full mask the chain's sum then goes
+        # from its end to all, each over a link of its own.
         state = 16 * 64 * 64 * 4 / 1e9
         self.assertAlmostEqual(
-            self.named(self.linear, "chain")["forward"]["seconds"], 14 * state)
+            self.named(self.linear, "chain")["forward"]["seconds"],
+            (14 + 1) * state)
+        causal = self.plan(MESH, *MODEL, "--device",
+                           "custom:rate=1e24,efficiency=1", seq_len=8960)
+        self.assertAlmostEqual(
+            self.named(causal["linear"], "chain")["forward"]["seconds"],
+            14 * state)
         self.assertAlmostEqual(
             self.named(self.linear, "all_gather")["forward"]["seconds"],
             2 * state)
