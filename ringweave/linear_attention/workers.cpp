@@ -10,14 +10,7 @@ namespace ringweave::linear_attention {
 
 WorkingWorker::WorkingWorker(const Exchange& exchange,
                              const schedule::ExchangeProgram& program)
-    : exchange_(exchange) {
-  const auto& steps = program.program.steps;
-  for (std::size_t step = 0; step < steps.size(); ++step) {
-    if (!steps[step].sends.empty() || !steps[step].receives.empty()) {
-      steps_ = static_cast<int>(step) + 1;
-    }
-  }
-}
+    : exchange_(exchange), steps_(program.program.posting_steps()) {}
 
 void WorkingWorker::compute(int step) {
   const std::size_t all = exchange_.work.size();

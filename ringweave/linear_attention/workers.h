@@ -25,7 +25,7 @@ class WorkingWorker : public comm::Worker {
 
  private:
   const Exchange& exchange_;
-  int steps_ = 1;
+  const int steps_;
   std::size_t done_ = 0;
 };
 

@@ -19,12 +19,15 @@
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench/bench.h"
 #include "ringweave/cli/bench/device_table.h"
-#include "ringweave/cli/bench/emulated_attention.h"
+#include "ringweave/cli/bench/emulated.h"
+#include "ringweave/cli/bench/exchanged.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/local_transport.h"
+#include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/planner/plan_file.h"
+#include "ringweave/planner/search/searched.h"
 
 namespace ringweave::cli {
 namespace {
@@ -32,8 +35,7 @@ namespace {
 /// Name of the case whose schedules come from files.
 constexpr const char* kFromFile = "schedule";
 
-constexpr const char* kReal = "real";
-constexpr const char* kEmulate = "emulate";
+constexpr const char* kBenchAttentionWhere = "[bench attention]";
 
 struct AttentionBench {
   BenchOptions options;
@@ -42,9 +44,9 @@ struct AttentionBench {
   std::string plan_file;                      // instead of strategies
   std::optional<schedule::Strategy> planned;  // from plan_file
   std::string device_table;                   // empty: don't measure
-  std::string compute = kReal;
-  EmulatedOptions emulation;
-  std::shared_ptr<const EmulatedAttention> emulated;  // null: real
+  EmulationOptions emulation_options;
+  std::optional<Emulation> emulation;
+  std::vector<Subject> subjects;  // of the emulation
   std::vector<std::string> strategies;
   std::vector<std::string> schedule_files;    // instead of strategies
   std::string save_prefix;                    // empty: don't save
@@ -237,7 +239,11 @@ void save_schedules(const AttentionBench& bench) {
 }
 
 void run(const AttentionBench& bench, const Context& context) {
-  if (bench.emulated) return run(*bench.emulated, context);
+  const Json own = {{"kv_heads", bench.kv_heads}};
+  if (bench.emulation) {
+    return run_emulated("attention", bench.options, own, *bench.emulation,
+                        bench.subjects, context);
+  }
   if (!bench.device_table.empty()) {
     require(!context.engine.is_group(),
             "{} got --save-device-table under a launcher; want one process",
@@ -261,8 +267,7 @@ void run(const AttentionBench& bench, const Context& context) {
                                baseline.operation));
   }
   if (!context.leads()) return;
-  print_reports("attention", bench.options, {{"kv_heads", bench.kv_heads}},
-                baseline.name, reports);
+  print_reports("attention", bench.options, own, baseline.name, reports);
 }
 
 /// Before any work.
@@ -278,34 +283,47 @@ void check_files(const AttentionBench& bench) {
   }
 }
 
-/// Without emulated compute what is only for it has no effect.
-void check_real(const AttentionBench& bench) {
-  const auto check = [&](const char* flag, const std::string& value) {
-    require(value.empty(),
-            "{} got {} {} with --compute real; want --compute emulate with it",
-            kBenchAttentionWhere, flag, value);
-  };
-  check("--device", bench.emulation.device);
-  check("--topology", bench.emulation.topology);
-}
-
-void prepare_emulation(AttentionBench& bench, const Context& context) {
+void add_subjects(AttentionBench& bench, int ranks_here) {
   require(bench.schedule_files.empty() && bench.device_table.empty() &&
               bench.save_prefix.empty(),
           "{} got --compute emulate with --schedule, --save-schedules or "
           "--save-device-table; want none of them",
           kBenchAttentionWhere);
-  bench.emulated = std::make_shared<const EmulatedAttention>(prepare_emulated(
-      bench.options, bench.kv_heads, bench.emulation, bench.strategies,
-      bench.planned, context.engine.ranks_here(bench.options.ranks)));
+  const BenchOptions& options = bench.options;
+  const planner::ModelShape shape{.heads = options.heads,
+                                  .kv_heads = bench.kv_heads,
+                                  .head_dim = options.head_dim,
+                                  .type = element_type_from_name(options.dtype),
+                                  .batch = options.batch};
+  const schedule::Layout layout = layout_of(options);
+  const std::int64_t tokens = (options.seq_len - 1) / options.ranks + 1;
+  for (const std::string& name : bench.strategies) {
+    const schedule::Strategy strategy =
+        bench.planned ? *bench.planned
+        : bench.emulation->topology
+            ? planner::strategy_on(*bench.emulation->topology, name)
+            : schedule::strategy_from_name(name);
+    schedule::strand_count(strategy, options.ranks);
+    const auto add = [&](schedule::Pass pass, std::int64_t token_bytes) {
+      bench.subjects.push_back(
+          {{name, pass, tokens * token_bytes},
+           exchanged_attention(strategy, layout, options.mask, pass, shape,
+                               bench.emulation->device)});
+    };
+    add(schedule::Pass::forward, shape.kv_token_bytes());
+    if (!options.forward_only) {
+      add(schedule::Pass::backward, shape.grad_token_bytes());
+    }
+  }
+  check_memory(bench.subjects, ranks_here, kBenchAttentionWhere);
 }
 
 /// Returns what the files that it read say.
 std::map<std::string, std::string> prepare(AttentionBench& bench,
                                            const Context& context) {
   check_files(bench);
-  const bool emulates = bench.compute == kEmulate;
-  if (!emulates) check_real(bench);
+  bench.emulation = read_emulation(bench.emulation_options, bench.options,
+                                   kBenchAttentionWhere);
   if (bench.kv_heads == 0) bench.kv_heads = bench.options.heads;
   require(bench.kv_heads >= 1 && bench.options.heads % bench.kv_heads == 0,
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
@@ -318,9 +336,9 @@ std::map<std::string, std::string> prepare(AttentionBench& bench,
     read_plan(bench);
     facts["plan"] = schedule::to_json(*bench.planned).dump();
   }
-  if (emulates) {
-    prepare_emulation(bench, context);
-    facts.insert(bench.emulated->facts.begin(), bench.emulated->facts.end());
+  if (bench.emulation) {
+    add_subjects(bench, context.engine.ranks_here(bench.options.ranks));
+    facts.merge(bench.emulation->facts());
     return facts;
   }
   check_memory_of_tensors(bench.options);
@@ -373,23 +391,7 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "Measure single tiles up to --seq-len instead, on one device, and write "
       "the times for `ringweave plan --device`");
   device_table->type_name("FILE");
-  command
-      ->add_option("--compute", bench->compute,
-                   "real; or emulate: ranks wait for as long as --device would "
-                   "compute, so that more ranks than cores show what links do")
-      ->check(one_of({kReal, kEmulate}))
-      ->capture_default_str();
-  command
-      ->add_option("--device", bench->emulation.device,
-                   "Device of --compute emulate: h100, custom:rate=1e11, or a "
-                   "file of --save-device-table")
-      ->type_name("NAME|FILE");
-  command
-      ->add_option("--topology", bench->emulation.topology,
-                   "With --compute emulate: name or file of the machine that "
-                   "it runs on, for bounds and predictions, and for the "
-                   "strategies rings and synthesised")
-      ->type_name("NAME|FILE");
+  add_emulation_options(*command, bench->emulation_options);
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,
       "Run the schedules of these files instead of a strategy's: one of the "

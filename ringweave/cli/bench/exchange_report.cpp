@@ -154,8 +154,9 @@ std::string row(const ExchangeReport* report, bool emulated) {
 
 std::optional<double> EmulatedCompute::overlapped_seconds() const {
   if (!transfer_seconds) return std::nullopt;
-  return std::max(seconds, *transfer_seconds) +
-         std::max(step_seconds, *transfer_seconds / steps);
+  const double step = std::max(step_seconds, *transfer_seconds / steps);
+  return std::max(seconds - alone_seconds, *transfer_seconds) +
+         (alone_seconds > 0 ? alone_seconds : step);
 }
 
 std::int64_t ExchangeReport::busiest_link_bytes() const {

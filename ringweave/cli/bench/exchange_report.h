@@ -28,15 +28,18 @@ struct ExchangeRun {
 
 /// What took the place of computing.
 struct EmulatedCompute {
-  double seconds = 0;       ///< of the rank that computes longest
-  double step_seconds = 0;  ///< the longest step of a rank
+  double seconds = 0;        ///< of the rank that computes longest
+  double step_seconds = 0;   ///< the longest step of a rank
+  double alone_seconds = 0;  ///< before and after all steps; 0: of attention
   /// Of the transfers without it, as simulated.
   std::optional<double> transfer_seconds = {};
 
   int steps = 1;  ///< in which messages are posted
 
-  /// What a schedule that overlaps perfectly takes: the longer one of computing
-  /// and transfers, and one step, in which there is nothing to overlap with.
+  /// What a schedule that overlaps perfectly takes: the longer one of transfers
+  /// and of the computing in steps, and what has nothing to overlap with. That
+  /// is the computing before and after all steps, or where there is none a
+  /// step.
   std::optional<double> overlapped_seconds() const;
 };
 

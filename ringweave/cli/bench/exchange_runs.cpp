@@ -56,6 +56,17 @@ Sizes sizes_of(const Exchanged::Part& part, Payload payload) {
               scratch == part.program.scratch_size.end() ? 0 : scratch->second};
 }
 
+/// In place of computing.
+void pass_time(double seconds) {
+  const auto end =
+      comm::Clock::now() + std::chrono::duration_cast<comm::Clock::duration>(
+                               std::chrono::duration<double>(seconds));
+  for (auto now = comm::Clock::now(); now < end; now = comm::Clock::now()) {
+    std::this_thread::sleep_until(std::min(end, now + kNap));
+    check_interrupted();
+  }
+}
+
 /// Adds gradients that arrive, and only takes the time of what is computed.
 class Transfers final : public comm::Worker {
  public:
@@ -78,14 +89,7 @@ class Transfers final : public comm::Worker {
     }
   }
   void compute(int step) override {
-    if (compute_seconds_.empty()) return;
-    const auto end = comm::Clock::now() +
-                     std::chrono::duration_cast<comm::Clock::duration>(
-                         std::chrono::duration<double>(compute_seconds_[step]));
-    for (auto now = comm::Clock::now(); now < end; now = comm::Clock::now()) {
-      std::this_thread::sleep_until(std::min(end, now + kNap));
-      check_interrupted();
-    }
+    if (!compute_seconds_.empty()) pass_time(compute_seconds_[step]);
   }
 
  private:
@@ -183,14 +187,16 @@ std::vector<ExchangeReport::Link> gather_links(
 
 EmulatedCompute gather_compute(const Exchanged::Part& part,
                                Communicator& communicator) {
-  double sum = 0;
+  const double alone = part.before_seconds + part.after_seconds;
+  double sum = alone;
   double longest = 0;
   for (const double seconds : part.compute_seconds) {
     sum += seconds;
     longest = std::max(longest, seconds);
   }
   return {.seconds = comm::max_over_ranks(sum, communicator),
-          .step_seconds = comm::max_over_ranks(longest, communicator)};
+          .step_seconds = comm::max_over_ranks(longest, communicator),
+          .alone_seconds = comm::max_over_ranks(alone, communicator)};
 }
 
 /// All runs of a case, on one rank; the reports of all ranks are equal.
@@ -204,8 +210,10 @@ ExchangeReport measure_case(int repeat, const Subject& subject,
   std::optional<Bare> bare;
   if (!emulates) bare.emplace(part.program, units);
   const auto by_schedule = [&] {
+    pass_time(part.before_seconds);
     comm::execute(part.program, transfers.memory(), transfers, communicator,
                   "bench exchange");
+    pass_time(part.after_seconds);
   };
   const auto all_at_once = [&] { bare->run(communicator); };
   ExchangeReport report{.of = subject.of};
@@ -290,6 +298,7 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
   const double bound = exchanged.bound(topology);
   if (bound > 0) report.bound_seconds = bound;
   report.predicted_seconds =
+      exchanged.alone_seconds() +
       sim::simulate(schedule, topology, workload).seconds;
   report.cost_model_seconds = exchanged.cost(topology);
   if (!report.emulated) return;

@@ -1,5 +1,6 @@
 #include "ringweave/cli/bench/exchanged.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -125,23 +126,15 @@ class EmulatedAttention final : public Keys {
   planner::Device device_;
 };
 
-class States final : public Exchanged {
+/// Of a linear layer.
+class States : public Exchanged {
  public:
-  /// Units are numbers.
-  static constexpr std::int64_t kNumberBytes = 4;
-  static constexpr std::int64_t kWidth = kStateRowBytes / kNumberBytes;
-
-  States(schedule::StateExchangePtr exchange, int ranks, bool causal, Pass pass,
-         std::int64_t rows)
-      : exchange_(std::move(exchange)) {
-    states_.ranks = ranks;
-    states_.causal = causal;
-    states_.pass = pass;
-    states_.summary = {.rows = rows, .width = kWidth, .decays = 0};
-    for (Rank rank = 0; rank < ranks; ++rank) {
-      states_.segments.push_back({.rank = rank, .part = 0});
-    }
-  }
+  /// `layer` is that of a rank with the most tokens.
+  States(schedule::StateExchangePtr exchange, schedule::StateDemand states,
+         planner::LinearCase layer)
+      : exchange_(std::move(exchange)),
+        states_(std::move(states)),
+        layer_(std::move(layer)) {}
 
   Part part(Rank rank) const override {
     schedule::Program program =
@@ -153,11 +146,11 @@ class States final : public Exchanged {
     return exchange_->schedule(states_, std::nullopt);
   }
   planner::Workload workload() const override {
-    return {.unit_bytes = {{Payload::summary, kNumberBytes}}};
+    return {.unit_bytes = {{Payload::summary, layer_.shape.sum_bytes()}}};
   }
   double bound(const topology::Topology& topology) const override {
     const planner::Network network(topology);
-    return planner::linear_bound(layer(), no_compute(),
+    return planner::linear_bound(layer_, no_compute(),
                                  planner::Loads(network).best_in_rate(),
                                  backward());
   }
@@ -165,26 +158,84 @@ class States final : public Exchanged {
       const topology::Topology& topology) const override {
     const planner::Network network(topology);
     for (const planner::ExchangeCost& cost : planner::exchange_costs(
-             layer(), {exchange_}, planner::Loads(network), no_compute())) {
+             layer_, {exchange_}, planner::Loads(network), device())) {
       if (cost.name != exchange_->name()) continue;
       return (backward() ? cost.backward : cost.forward).seconds;
     }
     return std::nullopt;
   }
 
- private:
+ protected:
+  virtual planner::Device device() const { return no_compute(); }
   bool backward() const { return states_.pass == Pass::backward; }
-  planner::LinearCase layer() const {
-    planner::LinearCase layer;
-    layer.shape.type = ElementType::float32;
-    layer.shape.state = {1, states_.summary.rows, states_.summary.width};
-    layer.places = static_cast<int>(states_.segments.size());
-    layer.causal = states_.causal;
-    return layer;
-  }
 
   schedule::StateExchangePtr exchange_;
   schedule::StateDemand states_;
+  planner::LinearCase layer_;
+};
+
+class EmulatedLinear final : public States {
+ public:
+  EmulatedLinear(schedule::StateExchangePtr exchange,
+                 schedule::StateDemand states, const planner::LinearCase& layer,
+                 const schedule::Layout& layout, planner::Device device)
+      : States(std::move(exchange), std::move(states), layer),
+        device_(std::move(device)) {
+    for (Rank rank = 0; rank < states_.ranks; ++rank) {
+      planner::LinearCase mine = layer;
+      mine.tokens = layout.shard_tokens(rank);
+      ranks_.push_back({planner::linear_stages(mine, device_, backward()),
+                        States::part(rank).program.posting_steps()});
+    }
+  }
+
+  Part part(Rank rank) const override {
+    Part part = States::part(rank);
+    const OfRank& mine = ranks_[rank];
+    part.before_seconds = mine.stages.summary;
+    part.after_seconds = mine.stages.correction;
+    part.compute_seconds.resize(part.program.steps.size());
+    std::fill_n(part.compute_seconds.begin(), mine.steps, mine.step_seconds());
+    return part;
+  }
+  /// A tile stands for what is computed in one step.
+  schedule::Schedule whole() const override {
+    schedule::Schedule schedule = States::whole();
+    for (int step = 0; step <= schedule.steps; ++step) {
+      for (Rank rank = 0; rank < states_.ranks; ++rank) {
+        if (step >= ranks_[rank].steps) continue;
+        schedule.tiles.push_back({.rank = rank, .step = step, .block = {}});
+      }
+    }
+    return schedule;
+  }
+  planner::Workload workload() const override {
+    planner::Workload workload = States::workload();
+    workload.tile_work = [this](const schedule::Tile& tile) {
+      return ranks_[tile.rank].step_seconds();
+    };
+    return workload;
+  }
+  double alone_seconds() const override {
+    double longest = 0;
+    for (const OfRank& rank : ranks_) {
+      longest = std::max(longest, rank.stages.summary + rank.stages.correction);
+    }
+    return longest;
+  }
+
+ protected:
+  planner::Device device() const override { return device_; }
+
+ private:
+  struct OfRank {
+    planner::LinearStages stages;
+    int steps = 1;  ///< in which it computes within chunks
+    double step_seconds() const { return stages.within / steps; }
+  };
+
+  std::vector<OfRank> ranks_;
+  planner::Device device_;
 };
 
 }  // namespace
@@ -209,8 +260,40 @@ std::unique_ptr<const Exchanged> exchanged_attention(
 std::unique_ptr<const Exchanged> exchanged_states(
     schedule::StateExchangePtr exchange, int ranks, bool causal, Pass pass,
     std::int64_t state_bytes) {
-  return std::make_unique<States>(std::move(exchange), ranks, causal, pass,
-                                  state_bytes / kStateRowBytes);
+  constexpr std::int64_t kWidth = kStateRowBytes / 4;
+  schedule::StateDemand states{.ranks = ranks, .pass = pass, .causal = causal};
+  states.summary = {.rows = state_bytes / kStateRowBytes, .width = kWidth};
+  for (Rank rank = 0; rank < ranks; ++rank) {
+    states.segments.push_back({.rank = rank, .part = 0});
+  }
+  planner::LinearCase layer{.places = ranks, .causal = causal};
+  layer.shape.type = ElementType::float32;
+  layer.shape.state = {1, states.summary.rows, states.summary.width};
+  return std::make_unique<States>(std::move(exchange), std::move(states),
+                                  std::move(layer));
+}
+
+std::unique_ptr<const Exchanged> exchanged_linear(
+    schedule::StateExchangePtr exchange, const schedule::Layout& layout,
+    bool causal, Pass pass, const planner::ModelShape& shape,
+    const planner::Device& device) {
+  schedule::StateDemand states{
+      .ranks = layout.ranks(), .pass = pass, .causal = causal};
+  states.summary = {
+      .rows = shape.batch * shape.state.heads * shape.state.key_dim,
+      .width = shape.state.value_dim,
+      .decays = shape.decay_numbers()};
+  planner::LinearCase layer{.shape = shape, .causal = causal};
+  for (const schedule::Segment& segment : layout.segments()) {
+    states.segments.push_back({segment.rank, segment.index});
+    layer.segments = std::max(layer.segments, segment.index + 1);
+  }
+  layer.places = static_cast<int>(states.segments.size());
+  for (Rank rank = 0; rank < layout.ranks(); ++rank) {
+    layer.tokens = std::max(layer.tokens, layout.shard_tokens(rank));
+  }
+  return std::make_unique<EmulatedLinear>(
+      std::move(exchange), std::move(states), layer, layout, device);
 }
 
 }  // namespace ringweave::cli

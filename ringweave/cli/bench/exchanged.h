@@ -32,12 +32,17 @@ class Exchanged {
     schedule::Program program;
     std::int64_t kept_size = 0;
     std::vector<double> compute_seconds = {};  ///< by step; empty: none
+    double before_seconds = 0;  ///< of computing before the first step
+    double after_seconds = 0;   ///< and after the last one
   };
 
   virtual Part part(Rank rank) const = 0;
   virtual schedule::Schedule whole() const = 0;
-  /// Of the schedule, to simulate it.
+  /// Of the schedule, to simulate it while this object is there.
   virtual planner::Workload workload() const = 0;
+  /// Seconds of computing before and after the schedule, of the rank that
+  /// computes longest.
+  virtual double alone_seconds() const { return 0; }
   /// Seconds of the transfers that no schedule beats.
   virtual double bound(const topology::Topology& topology) const = 0;
   /// Seconds by the cost model; nullopt: it has no formula.
@@ -71,5 +76,14 @@ std::unique_ptr<const Exchanged> exchanged_attention(
 std::unique_ptr<const Exchanged> exchanged_states(
     schedule::StateExchangePtr exchange, int ranks, bool causal,
     schedule::Pass pass, std::int64_t state_bytes);
+
+/// States of linear attention, and the times that `device` takes for its three
+/// stages (linear_cost.h). What is computed within chunks is spread over the
+/// steps that post messages, as linear attention does it. `layout` has
+/// segments.
+std::unique_ptr<const Exchanged> exchanged_linear(
+    schedule::StateExchangePtr exchange, const schedule::Layout& layout,
+    bool causal, schedule::Pass pass, const planner::ModelShape& shape,
+    const planner::Device& device);
 
 }  // namespace ringweave::cli

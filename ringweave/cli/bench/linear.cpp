@@ -2,6 +2,8 @@
 // code on one rank with as many threads in all.
 #include <map>
 #include <memory>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +16,8 @@
 #include "ringweave/base/error.h"
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench/bench.h"
+#include "ringweave/cli/bench/emulated.h"
+#include "ringweave/cli/bench/exchanged.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/config/linear_family.h"
 #include "ringweave/linear_attention/linear_attention.h"
@@ -25,6 +29,7 @@ namespace {
 
 using schedule::Decay;
 
+constexpr const char* kBenchLinearWhere = "[bench linear]";
 constexpr const char* kDecay = "constant";
 
 struct LinearBench {
@@ -34,6 +39,9 @@ struct LinearBench {
   std::string exchange_list = schedule::kDefaultStateExchange;
   std::string plan_file;  // instead of exchanges
   std::vector<std::string> exchanges;
+  EmulationOptions emulation_options;
+  std::optional<Emulation> emulation;
+  std::vector<Subject> subjects;  // of the emulation
 };
 
 struct LinearTensors {
@@ -119,6 +127,11 @@ BenchCase::Part part_of(const LinearBench& bench,
 }
 
 void run(const LinearBench& bench, const Context& context) {
+  const Json own = {{"kv_heads", bench.kv_heads}, {"decay", bench.decay}};
+  if (bench.emulation) {
+    return run_emulated("linear", bench.options, own, *bench.emulation,
+                        bench.subjects, context);
+  }
   const LinearTensors whole = make_tensors(bench);
   // The whole runs on one rank, so it needs no peer; any exchange will do.
   comm::Communicator alone(comm::LocalWorld(1).transport(0));
@@ -140,15 +153,53 @@ void run(const LinearBench& bench, const Context& context) {
                                whole_operation));
   }
   if (!context.leads()) return;
-  print_reports("linear", bench.options,
-                {{"kv_heads", bench.kv_heads}, {"decay", bench.decay}},
-                "the same on one rank", reports);
+  print_reports("linear", bench.options, own, "the same on one rank", reports);
 }
 
-void prepare(LinearBench& bench) {
-  check_memory_of_tensors(bench.options);
+/// What linear attention has of the tensors that make_tensors() makes.
+planner::ModelShape shape_of(const LinearBench& bench) {
+  const BenchOptions& options = bench.options;
+  const Decay decay = schedule::decay_from_name(bench.decay);
+  // As many states as the least common multiple of the heads of keys and gates.
+  const bool of_queries = decay == Decay::constant || decay == Decay::per_head;
+  const std::int64_t states =
+      of_queries ? std::lcm(bench.kv_heads, options.heads) : bench.kv_heads;
+  return {.pattern = "L",
+          .heads = options.heads,
+          .kv_heads = bench.kv_heads,
+          .head_dim = options.head_dim,
+          .state = {states, options.head_dim, options.head_dim},
+          .state_decays = schedule::summary_decays(decay, options.head_dim),
+          .type = element_type_from_name(options.dtype),
+          .batch = options.batch};
+}
+
+void add_subjects(LinearBench& bench, int ranks_here) {
+  const BenchOptions& options = bench.options;
+  const planner::ModelShape shape = shape_of(bench);
+  const std::int64_t bytes = shape.state_numbers() * shape.sum_bytes();
+  std::vector<schedule::Pass> passes = {schedule::Pass::forward};
+  if (!options.forward_only) passes.push_back(schedule::Pass::backward);
+  for (const std::string& name : bench.exchanges) {
+    for (const schedule::Pass pass : passes) {
+      bench.subjects.push_back(
+          {{name, pass, bytes},
+           exchanged_linear(schedule::state_exchange_from_name(name),
+                            layout_of(options), options.mask.is_causal(), pass,
+                            shape, bench.emulation->device)});
+    }
+  }
+  check_memory(bench.subjects, ranks_here, kBenchLinearWhere);
+}
+
+/// Returns what all ranks must have alike.
+std::map<std::string, std::string> prepare(LinearBench& bench,
+                                           const Context& context) {
+  bench.emulation =
+      read_emulation(bench.emulation_options, bench.options, kBenchLinearWhere);
+  if (!bench.emulation) check_memory_of_tensors(bench.options);
   bench.exchanges = schedule::split_strategy_names(bench.exchange_list);
-  check_distinct(bench.exchanges, "--exchange", "[bench linear]");
+  check_distinct(bench.exchanges, "--exchange", kBenchLinearWhere);
   if (!bench.plan_file.empty()) {
     const planner::PlanFile plan = planner::read_plan_file(bench.plan_file);
     require(plan.linear.has_value(),
@@ -179,6 +230,15 @@ void prepare(LinearBench& bench) {
   for (const std::string& exchange : bench.exchanges) {
     linear_attention::make_linear_plan(linear_spec(bench.options, exchange), 0);
   }
+  std::map<std::string, std::string> facts = {
+      {"exchanges", fmt::format("{}", fmt::join(bench.exchanges, " "))},
+      {"decay", bench.decay},
+      {"kv_heads", fmt::format("{}", bench.kv_heads)}};
+  if (bench.emulation) {
+    add_subjects(bench, context.engine.ranks_here(bench.options.ranks));
+    facts.merge(bench.emulation->facts());
+  }
+  return facts;
 }
 
 }  // namespace
@@ -188,14 +248,7 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
   CLI::App* command = add_benchmark(
       bench_command, context, "linear",
       "Linear attention split over ranks, against the same on one rank",
-      bench->options,
-      [bench]() -> std::map<std::string, std::string> {
-        prepare(*bench);
-        return {
-            {"exchanges", fmt::format("{}", fmt::join(bench->exchanges, " "))},
-            {"decay", bench->decay},
-            {"kv_heads", fmt::format("{}", bench->kv_heads)}};
-      },
+      bench->options, [bench, &context] { return prepare(*bench, context); },
       [bench, &context] { run(*bench, context); });
   command
       ->add_option("--kv-heads", bench->kv_heads,
@@ -220,6 +273,7 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
                    "Run the exchange of a file of `ringweave plan --save`")
       ->type_name("FILE")
       ->excludes(exchange);
+  add_emulation_options(*command, bench->emulation_options);
 }
 
 }  // namespace ringweave::cli

@@ -16,40 +16,13 @@ std::string kind_of(const std::string& name) {
   return name.substr(0, name.find(':'));
 }
 
-/// The three stages of a pass on one rank.
-struct Stages {
-  double summary = 0;
-  double within = 0;
-  double correction = 0;
-  double all() const { return summary + within + correction; }
-};
-
-Stages stages(const LinearCase& linear, const Device& device, bool backward) {
-  const ModelShape& shape = linear.shape;
-  const auto tokens = static_cast<double>(shape.batch * linear.tokens);
-  const auto keys = static_cast<double>(shape.state.key_dim);
-  const auto values = static_cast<double>(shape.state.value_dim);
-  const double ratio = backward ? kBackwardRatio : 1;
-  const auto seconds = [&](std::int64_t heads, double flop_per_token) {
-    return device.flop_seconds(ratio * static_cast<double>(heads) * tokens *
-                               flop_per_token);
-  };
-  // Products k vᵀ per state; per query head q kᵀ and (q kᵀ) v under a causal
-  // mask of a chunk, then qᵀ S.
-  return {seconds(shape.state.heads, 2 * keys * values),
-          linear.causal
-              ? seconds(shape.heads, schedule::kLinearChunk * (keys + values))
-              : 0,
-          seconds(shape.heads, 2 * keys * values)};
-}
-
 class ExchangeModel {
  public:
   ExchangeModel(const LinearCase& linear, const Loads& loads,
                 const Device& device, bool backward)
       : linear_(linear),
         loads_(loads),
-        stages_(stages(linear, device, backward)),
+        stages_(linear_stages(linear, device, backward)),
         brought_(backward ? 0 : linear.decay_bytes()) {}
 
   /// nullopt: there is no formula.
@@ -174,7 +147,7 @@ class ExchangeModel {
 
   const LinearCase& linear_;
   const Loads& loads_;
-  Stages stages_;
+  LinearStages stages_;
   double brought_;  // of a decay that travels with an update, in bytes
 };
 
@@ -186,6 +159,26 @@ double LinearCase::state_bytes() const {
 
 double LinearCase::decay_bytes() const {
   return static_cast<double>(shape.decay_numbers() * shape.sum_bytes());
+}
+
+LinearStages linear_stages(const LinearCase& linear, const Device& device,
+                           bool backward) {
+  const ModelShape& shape = linear.shape;
+  const auto tokens = static_cast<double>(shape.batch * linear.tokens);
+  const auto keys = static_cast<double>(shape.state.key_dim);
+  const auto values = static_cast<double>(shape.state.value_dim);
+  const double ratio = backward ? kBackwardRatio : 1;
+  const auto seconds = [&](std::int64_t heads, double flop_per_token) {
+    return device.flop_seconds(ratio * static_cast<double>(heads) * tokens *
+                               flop_per_token);
+  };
+  // Products k vᵀ per state; per query head q kᵀ and (q kᵀ) v under a causal
+  // mask of a chunk, then qᵀ S.
+  return {seconds(shape.state.heads, 2 * keys * values),
+          linear.causal
+              ? seconds(shape.heads, schedule::kLinearChunk * (keys + values))
+              : 0,
+          seconds(shape.heads, 2 * keys * values)};
 }
 
 std::vector<ExchangeCost> exchange_costs(
@@ -221,7 +214,7 @@ std::vector<ExchangeCost> exchange_costs(
 
 double linear_bound(const LinearCase& linear, const Device& device,
                     double in_bytes_per_second, bool backward) {
-  const Stages all = stages(linear, device, backward);
+  const LinearStages all = linear_stages(linear, device, backward);
   // The state that arrives first is of the correction only.
   return std::max(all.all(), linear.state_bytes() / in_bytes_per_second);
 }

@@ -29,6 +29,19 @@ struct LinearCase {
   double rank_bytes() const { return segments * summary_bytes(); }
 };
 
+/// Seconds of computing the three stages of a pass on a rank of so many tokens:
+/// the summary, which the exchange waits for; the output within chunks, which
+/// can hide it; and the correction by the state that it brings.
+struct LinearStages {
+  double summary = 0;
+  double within = 0;
+  double correction = 0;
+  double all() const { return summary + within + correction; }
+};
+
+LinearStages linear_stages(const LinearCase& linear, const Device& device,
+                           bool backward);
+
 struct ExchangeCost {
   std::string name;  ///< "chain", "all_gather:direct:1", …
   PassCost forward;

@@ -481,6 +481,14 @@ std::map<Rank, std::int64_t> Program::sent_bytes(
   return bytes;
 }
 
+int Program::posting_steps() const {
+  const auto posts = [](const Step& step) {
+    return !step.sends.empty() || !step.receives.empty();
+  };
+  const auto last = std::find_if(steps.rbegin(), steps.rend(), posts);
+  return std::max(1, static_cast<int>(steps.rend() - last));
+}
+
 Program compile(const Schedule& part, Rank rank, const AttentionDemand& demand,
                 int strands, const Program* forward) {
   const SideBySide together = side_by_side(demand, strands);

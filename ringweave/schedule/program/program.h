@@ -102,6 +102,8 @@ struct Program {
   std::int64_t buffer_bytes(const UnitBytes& unit_bytes) const;
   /// Sent to each rank.
   std::map<Rank, std::int64_t> sent_bytes(const UnitBytes& unit_bytes) const;
+  /// Steps up to the last one that posts a message; at least 1.
+  int posting_steps() const;
 };
 
 /// `part` is the rank's part of a schedule for `demand`, whose shards are cut
