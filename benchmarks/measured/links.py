@@ -77,7 +77,8 @@ def exchange(bench):
 
 
 STATE_SIZES = [64 << 10, MIB, 4 * MIB]
-WAYS = "chain,all_gather,all_gather:ring,all_gather:multi_ring"
+WAYS = ("chain,pipelined_chain,log_step,sharded_scan,all_gather,all_gather:ring,"
+        "all_gather:multi_ring")
 
 
 def states(bench):
@@ -154,6 +155,43 @@ def overlap(bench):
         rows)
 
 
+# A state of 128 KiB in each of two segments a rank.
+LINEAR_TOKENS = {MESH_4: 16384, NODES: 16384}
+LINEAR_RATIO = 1
+
+
+def linear_flops(machine, seq_len, ratio):
+    """Per second and rank: what is computed within chunks takes `ratio` times as
+    long as a rank's states on a link."""
+    within = HEADS * seq_len / machine.ranks * 64 * 2 * HEAD_DIM
+    states = 2 * HEADS * HEAD_DIM * HEAD_DIM * 4
+    return within / (ratio * states / machine.bytes_per_second)
+
+
+def linear_cases(bench, machine, seq_len):
+    flops = linear_flops(machine, seq_len, LINEAR_RATIO)
+    return bench.bench(
+        machine.for_small_messages(), "linear", "--compute", "emulate",
+        "--device", f"custom:rate={flops:.6g},efficiency=1", "--seq-len", seq_len,
+        "--heads", HEADS, "--head-dim", HEAD_DIM, "--exchange", WAYS)["cases"]
+
+
+def linear(bench):
+    """Linear attention with emulated computing."""
+    rows = []
+    for machine, seq_len in LINEAR_TOKENS.items():
+        for case in linear_cases(bench, machine, seq_len):
+            rows.append([machine.title, case["name"], case["pass"],
+                         *(f"{1e3 * case[part + '_seconds']:.1f}"
+                           for part in ("compute", "transfer", "overlapped")),
+                         f"{1e3 * case['seconds']['median']:.1f}",
+                         f"{case['over_overlapped']:.3f}",
+                         f"{1 / case['predicted_over_measured']:.3f}"])
+    return "\n## Linear attention, computing emulated\n\n" + table(
+        ["machine", "exchange", "pass", "compute, ms", "transfer, ms",
+         "overlapped, ms", "measured, ms", "/", "/ predicted"], rows)
+
+
 # Shapes and machines that the planner chooses for.
 GQA = ["--kv-heads", "1"]
 FULL = ["--mask", "full"]
@@ -221,31 +259,59 @@ STEPS = [
     (NODES, ["--softmax", "ring,multi_ring", "--linear", "all_gather", "--set",
              "parallel.data=2"]),
 ]
+# Of a rank; a step's products take about as long as its messages.
+STEP_FLOPS = 2e11
+
+
+def steps(bench, *options):
+    """Cases by machine and number of groups."""
+    for machine, more in STEPS:
+        groups = 2 if "parallel.data=2" in more else 1
+        for case in bench.bench(machine, *MODEL, *more, *options,
+                                topology=groups == 1)["cases"]:
+            yield machine, groups, case
+
+
+def optional(case, field):
+    return f"{1e3 * case[field]:.0f}" if field in case else "-"
 
 
 def model(bench):
     """Training steps of the hybrid model of the quickstart."""
     rows = []
     losses = []
-    for machine, more in STEPS:
-        groups = 2 if "parallel.data=2" in more else 1
-        for case in bench.bench(machine, *MODEL, *more,
-                                topology=False)["cases"]:
-            losses.append(case["loss"])
-            rows.append([
-                machine.title, groups, case["softmax"], case["linear"],
-                *(f"{1e3 * case[part + '_seconds']['median']:.0f}" for part in
-                  ("compute", "softmax_waiting", "linear_waiting",
-                   "gradient_waiting", "other_waiting", "optimizer")),
-                ms(case["seconds"]), f"{case['tokens_per_second']:.0f}",
-                f"{case['peak_memory_bytes'] / 1e6:.0f}",
-                f"{100 * case['processor_share']:.0f} %"])
-    return (
+    for machine, groups, case in steps(bench):
+        losses.append(case["loss"])
+        rows.append([
+            machine.title, groups, case["softmax"], case["linear"],
+            *(f"{1e3 * case[part + '_seconds']['median']:.0f}" for part in
+              ("compute", "softmax_waiting", "linear_waiting",
+               "gradient_waiting", "other_waiting", "optimizer")),
+            optional(case, "bare_seconds"), optional(case, "bound_seconds"),
+            ms(case["seconds"]), f"{case['tokens_per_second']:.0f}",
+            f"{case['peak_memory_bytes'] / 1e6:.0f}",
+            f"{100 * case['processor_share']:.0f} %"])
+    text = (
         "\n## A training step\n\n" + table(
             ["machine", "groups", "softmax", "linear", "compute, ms", "softmax",
-             "linear", "gradients", "other", "optimizer", "step, ms",
-             "tokens/s", "MB per rank", "processor"], rows)
+             "linear", "gradients", "other", "optimizer", "bare", "bound",
+             "step, ms", "tokens/s", "MB per rank", "processor"], rows)
         + f"\nLosses differ by {max(losses) - min(losses):.1e} at most.\n")
+    rows = []
+    for machine, groups, case in steps(
+            bench, "--compute", "emulate", "--device",
+            f"custom:rate={STEP_FLOPS:.6g},efficiency=1"):
+        rows.append([
+            machine.title, groups, case["softmax"], case["linear"],
+            *(f"{1e3 * case[part + '_seconds']['median']:.0f}" for part in
+              ("compute", "softmax_waiting", "linear_waiting",
+               "gradient_waiting")),
+            ms(case["seconds"]), optional(case, "predicted_seconds"),
+            f"{1 / case['predicted_over_measured']:.3f}"
+            if "predicted_seconds" in case else "-"])
+    return text + "\n### Computing emulated\n\n" + table(
+        ["machine", "groups", "softmax", "linear", "compute, ms", "softmax",
+         "linear", "gradients", "step, ms", "predicted", "/ predicted"], rows)
 
 
 # --- predictions -----------------------------------------------------------------
@@ -285,8 +351,8 @@ def errors(bench):
     return text
 
 
-PARTS = {part.__name__: part for part in (exchange, states, overlap, choice, model,
-                                          errors)}
+PARTS = {part.__name__: part for part in (exchange, states, overlap, linear,
+                                          choice, model, errors)}
 
 
 def main():

@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "ringweave/cli/bench/exchange_runs.h"
+#include "ringweave/cli/bench/transfers.h"
 #include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/emulation/emulated_links.h"

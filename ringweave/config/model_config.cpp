@@ -258,25 +258,37 @@ void check_pattern(const std::string& pattern, const std::string& path) {
           path, i == pattern.npos ? ' ' : pattern[i], i + 1, pattern);
 }
 
-double weight_count(const ModelConfig& config) {
-  const auto layers = static_cast<double>(config.layers);
+double mlp_weight_count(const ModelConfig& config) {
+  return 3 * static_cast<double>(config.hidden) *
+         static_cast<double>(config.intermediate);
+}
+
+double layer_weight_count(const ModelConfig& config, bool linear) {
   const auto hidden = static_cast<double>(config.hidden);
   const auto heads =
       static_cast<double>(config.heads) + static_cast<double>(config.kv_heads);
   const double projections =
       2 * heads * static_cast<double>(config.head_dim) * hidden;
-  const double mlp = 3 * hidden * static_cast<double>(config.intermediate);
   const double norms = 2 * hidden;
   const LinearFamily& family = config.linear.family();
-  const double linear =
-      config.has_linear()
-          ? static_cast<double>(config.linear_layers()) *
-                (family.weights(config) +
-                 static_cast<double>(config.linear.convolution()) *
-                     family.convolved(config))
-          : 0;
+  const double own =
+      linear ? family.weights(config) +
+                   static_cast<double>(config.linear.convolution()) *
+                       family.convolved(config)
+             : 0;
+  return projections + mlp_weight_count(config) + norms + own;
+}
+
+double weight_count(const ModelConfig& config) {
+  const auto hidden = static_cast<double>(config.hidden);
   const double vocabulary = hidden * static_cast<double>(config.vocab_size);
-  return layers * (projections + mlp + norms) + linear +
+  const auto of_layers = [&](std::int64_t layers, bool linear) {
+    return layers > 0 ? static_cast<double>(layers) *
+                            layer_weight_count(config, linear)
+                      : 0;
+  };
+  return of_layers(config.softmax_layers(), false) +
+         of_layers(config.linear_layers(), true) +
          (config.tie_embeddings ? 1 : 2) * vocabulary + hidden;
 }
 

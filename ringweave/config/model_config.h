@@ -137,7 +137,9 @@ void check_heads(std::int64_t heads, std::int64_t kv_heads,
                  const std::string& path);
 void check_pattern(const std::string& pattern, const std::string& path);
 
-/// Numbers of all weights of the model.
+/// Numbers of a SwiGLU's weights, of a layer's and of all of the model.
+double mlp_weight_count(const ModelConfig& config);
+double layer_weight_count(const ModelConfig& config, bool linear);
 double weight_count(const ModelConfig& config);
 
 }  // namespace ringweave::config

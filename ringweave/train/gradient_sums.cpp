@@ -9,16 +9,28 @@ namespace ringweave::train {
 std::vector<Bucket> gradient_buckets(const models::Model& model,
                                      std::int64_t bytes) {
   const auto& parameters = model.parameters();
-  std::int64_t begin = count(parameters);
-  std::vector<Bucket> buckets;
-  const std::int64_t wanted = ceil_div(
-      bytes, static_cast<std::int64_t>(parameters.at(0).value.element_size()));
-  std::int64_t end = begin;
-  std::size_t first = parameters.size();  // parameter of the bucket
-  for (std::int64_t layer = model.config().layers - 1; layer > 0; --layer) {
-    while (first > model.first_parameter(layer)) {
-      begin -= parameters[--first].value.numel();
+  std::vector<std::int64_t> begins;
+  std::int64_t numbers = 0;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const std::int64_t layer = std::ssize(begins);
+    if (layer < model.config().layers && i == model.first_parameter(layer)) {
+      begins.push_back(numbers);
     }
+    numbers += parameters[i].value.numel();
+  }
+  return gradient_buckets(
+      begins, numbers,
+      static_cast<std::int64_t>(parameters.at(0).value.element_size()), bytes);
+}
+
+std::vector<Bucket> gradient_buckets(
+    const std::vector<std::int64_t>& layer_begins, std::int64_t numbers,
+    std::int64_t number_bytes, std::int64_t bytes) {
+  const std::int64_t wanted = ceil_div(bytes, number_bytes);
+  std::vector<Bucket> buckets;
+  std::int64_t end = numbers;
+  for (std::int64_t layer = std::ssize(layer_begins) - 1; layer > 0; --layer) {
+    const std::int64_t begin = layer_begins[static_cast<std::size_t>(layer)];
     if (wanted > 0 && end - begin >= wanted) {
       buckets.push_back({.range = {begin, end}, .layer = layer});
       end = begin;

@@ -24,6 +24,11 @@ struct Bucket {
 /// `bytes` (0: all in one), the last one with what lies before the layers.
 std::vector<Bucket> gradient_buckets(const models::Model& model,
                                      std::int64_t bytes);
+/// The same from where the numbers of each layer begin, from how many numbers
+/// there are in all, and the bytes of one.
+std::vector<Bucket> gradient_buckets(
+    const std::vector<std::int64_t>& layer_begins, std::int64_t numbers,
+    std::int64_t number_bytes, std::int64_t bytes);
 
 /// Of one rank. With shard_optimizer this rank gets the sums of its piece of
 /// all numbers, else all sums.

@@ -13,7 +13,6 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
-#include "ringweave/comm/subgroup.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/models/model.h"
 #include "ringweave/tensor/out_of_memory.h"
@@ -22,37 +21,11 @@
 #include "ringweave/train/masking.h"
 #include "ringweave/train/optimizer.h"
 #include "ringweave/train/parallel.h"
+#include "ringweave/train/sequence_group.h"
 #include "ringweave/train/spent.h"
 
 namespace ringweave::train {
 namespace {
-
-/// The group of ranks that split the same sequences as this one.
-class SequenceGroup {
- public:
-  SequenceGroup(const ParallelConfig& parallel, comm::Communicator& whole)
-      : index_(whole.rank() / parallel.sequence_ranks()), whole_(whole) {
-    if (parallel.data == 1) return;
-    std::vector<Rank> members(parallel.sequence_ranks());
-    std::iota(members.begin(), members.end(),
-              index_ * parallel.sequence_ranks());
-    own_.emplace(comm::subgroup(whole.transport(), std::move(members)),
-                 whole.time_outs());
-  }
-
-  /// Its place among the groups.
-  int index() const { return index_; }
-  comm::Communicator& communicator() { return own_ ? *own_ : whole_; }
-  /// All that a rank sends by.
-  std::vector<comm::Communicator*> all() {
-    return own_ ? std::vector{&whole_, &*own_} : std::vector{&whole_};
-  }
-
- private:
-  int index_;
-  comm::Communicator& whole_;
-  std::optional<comm::Communicator> own_;
-};
 
 models::Recompute recompute(const ParallelConfig& parallel) {
   if (parallel.recompute == "block") return models::Recompute::block;

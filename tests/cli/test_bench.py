@@ -167,7 +167,7 @@ class Bench(cli.CliTest):
 
 
 @unittest.skipUnless(cli.built_with_torch(), "built without torch")
-class Emulated(cli.CliTest):
+class EmulatedAttention(cli.CliTest):
     """Ranks wait for a device's times instead of computing."""
 
     RATE = 1e9  # FLOP per second
@@ -240,6 +240,100 @@ class Emulated(cli.CliTest):
                 (["--device", "h100"], ("--compute emulate",)),
                 (["--compute", "guess"], ("guess", "emulate"))):
             self.assert_fault(cli.run("bench", "attention", *more), *words)
+
+
+@unittest.skipUnless(cli.built_with_torch(), "built without torch")
+class EmulatedLinear(cli.CliTest):
+    RATE = 1e9  # FLOP per second
+    CHUNK = 64  # tokens that are computed without a state
+    ARGUMENTS = ["bench", "linear", "--compute", "emulate", "--heads", 2,
+                 "--repeat", 2, "--device", f"custom:rate={RATE},efficiency=1"]
+
+    def stages(self, tokens, name):
+        """Seconds of a rank: with heads of 64 x 64, states likewise."""
+        ratio = 1 if name == "forward" else 2.5
+        state = ratio * 2 * tokens * 2 * 64 * 64 / self.RATE
+        return state, ratio * 2 * tokens * self.CHUNK * 2 * 64 / self.RATE, state
+
+    def test_times_are_those_of_the_three_stages(self):
+        got = self.results(*self.ARGUMENTS, "--json", "--ranks", 2, "--seq-len",
+                           2048, "--exchange", "chain,all_gather,log_step",
+                           "--topology", "mesh:ranks=2,rate=2e5")
+        self.assertEqual((got["compute"], got["decay"]), ("emulate", "constant"))
+        self.assertNotIn("threads", got)
+        self.assertEqual([case["name"] for case in got["cases"][::2]],
+                         ["chain", "all_gather", "log_step"])
+        for case in got["cases"]:
+            before, within, after = self.stages(1024, case["pass"])
+            self.assertEqual(case["bytes"], 2 * 64 * 64 * 4)
+            self.assertAlmostEqual(case["compute_seconds"],
+                                   before + within + after, delta=1e-9)
+            self.assertGreaterEqual(case["seconds"]["min"],
+                                    case["compute_seconds"])
+            # On this link, which is slow, transfers hide all that they can.
+            self.assertGreater(case["transfer_seconds"], within)
+            self.assertAlmostEqual(
+                case["overlapped_seconds"],
+                before + case["transfer_seconds"] + after, delta=1e-9)
+            self.assertGreaterEqual(case["predicted_seconds"],
+                                    case["overlapped_seconds"] - 1e-9)
+            self.assertLessEqual(
+                case["predicted_seconds"],
+                before + within + case["transfer_seconds"] + after + 1e-9)
+        # Zigzag: rank 1 has one segment, between rank 0's two.
+        forward = got["cases"][2]
+        self.assertAlmostEqual(forward["predicted_seconds"],
+                               forward["overlapped_seconds"], delta=1e-9)
+        self.assertEqual(forward["busiest_link_bytes"], 2 * 64 * 64 * 4)
+
+    def test_bytes_are_those_that_are_computed_on(self):
+        for more in (["--decay", "per_key", "--kv-heads", 1],
+                     ["--decay", "per_head", "--kv-heads", 1],
+                     ["--decay", "none", "--mask", "full"]):
+            same = ["--ranks", 3, "--seq-len", 130, "--exchange",
+                    "all_gather,chain", "--json", *more]
+            emulated = self.results(*self.ARGUMENTS, *same)["cases"]
+            for real, forward, backward in zip(
+                    self.results("bench", "linear", "--heads", 2, "--repeat", 1,
+                                 *same)["cases"],
+                    emulated[::2], emulated[1::2]):
+                sent = {}
+                for link in forward["links"] + backward["links"]:
+                    pair = link["from"], link["to"]
+                    sent[pair] = sent.get(pair, 0) + link["bytes"]
+                self.assertEqual(
+                    sent, {(link["from"], link["to"]): link["sent_bytes"]
+                           for link in real["links"] if link["sent_bytes"]})
+
+    def test_one_rank_and_empty_shards(self):
+        (forward, _) = self.results(*self.ARGUMENTS, "--json", "--ranks", 1,
+                                    "--seq-len", 512, "--topology",
+                                    "mesh:ranks=1")["cases"]
+        self.assertEqual(forward["links"], [])
+        self.assertAlmostEqual(forward["predicted_seconds"],
+                               sum(self.stages(512, "forward")), delta=1e-9)
+        self.results(*self.ARGUMENTS, "--json", "--ranks", 5, "--seq-len", 2)
+
+    def test_table_says_so(self):
+        done = cli.run(*self.ARGUMENTS, "--forward-only")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("EMULATED compute", done.stdout)
+        self.assertNotIn("backward", done.stdout)
+
+    def test_bad_input_is_one_error(self):
+        for more, words in (
+                (["--topology", "mesh:ranks=3"], ("3 ranks", "2 ranks")),
+                (["--threads", 7], ("--threads 7",)),
+                (["--exchange", "chian"], ("chian", "chain")),
+                (["--layout", "striped"], ("zigzag",))):
+            self.assert_fault(cli.run(*self.ARGUMENTS, *more), *words)
+        for more, words in (
+                (["--compute", "emulate"], ("--device",)),
+                (["--compute", "emulate", "--device", "h100", "--ranks", 64,
+                  "--head-dim", 1 << 14, "--heads", 64],
+                 ("this machine's memory",)),
+                (["--topology", "mesh:ranks=2"], ("--compute emulate",))):
+            self.assert_fault(cli.run("bench", "linear", *more), *words)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,66 @@ class BenchModel(cli.CliTest):
             "--softmax", "auto")["cases"]
         self.assertRegex(case["softmax"], r"^auto \(\w+\)$")
 
+    RATE = 1e9  # FLOP per second
+    EMULATE = ["--compute", "emulate", "--device",
+               f"custom:rate={RATE},efficiency=1"]
+
+    def test_emulated_steps_send_what_training_sends(self):
+        for changes in ({"pattern": "LN"}, {"pattern": "L"},
+                        {"pattern": "LN", "parallel": {
+                            "ranks": 4, "data": 2, "accumulation": 2,
+                            "recompute": "block", "bucket_bytes": 4000}},
+                        {"pattern": "NL", "parallel": {
+                            "ranks": 3, "shard_optimizer": True,
+                            "recompute": "mlp"}}):
+            if "accumulation" in changes.get("parallel", {}):
+                changes["data"] = {"seq_len": 40, "batch": 4}
+            (real,) = self.bench(**changes)["cases"]
+            (case,) = self.bench(*self.EMULATE, **changes)["cases"]
+            self.assertNotIn("loss", case)
+            # Training also sums losses and, over pieces, each rank's part of the
+            # gradient norm: numbers that all others send to rank 0, and get.
+            ranks = changes.get("parallel", {"ranks": 3})["ranks"]
+            pieces = "shard_optimizer" in changes.get("parallel", {})
+            sums = 1 + ranks if pieces else 1
+            self.assertEqual(case["bytes_sent"] + sums * 8 * 2 * (ranks - 1),
+                             real["bytes_sent"], changes)
+
+    def test_emulated_steps_take_the_devices_time(self):
+        got = self.bench(*self.EMULATE, "--topology", "mesh:ranks=3,rate=1e12",
+                         "--set", "data.seq_len=300", pattern="L")
+        self.assertEqual((got["compute"], got["topology"]),
+                         ("emulate", "mesh:ranks=3,rate=1e12"))
+        (case,) = got["cases"]
+        # Two layers: projections of q, k, v and out, those of gla's gate and
+        # norm, a SwiGLU, and norms; and the head; 2 FLOP a weight, thrice.
+        weights = got["parameters"] - 256 * 16 - 16
+        products = 3 * 2 * weights * 2 * 100 / self.RATE
+        self.assertGreater(case["predicted_seconds"], products)
+        self.assertLess(case["predicted_seconds"], 2 * products)
+        self.assertGreaterEqual(case["seconds"]["min"],
+                                0.999 * case["predicted_seconds"])
+        self.assertAlmostEqual(case["predicted_over_measured"]
+                               * case["seconds"]["median"],
+                               case["predicted_seconds"])
+        self.assertEqual(case["optimizer_seconds"]["max"], 0)
+
+    def test_exchanges_of_a_step(self):
+        # 2 sequences; a softmax layer of 2 kv heads of 4 fp64 numbers, whose
+        # keys and values, and their gradients, go into each rank over two links:
+        # 20 tokens from each. A linear layer of 2 states of 4 x 4 with a normaliser
+        # beside: a rank receives a state over both links, forward and backward.
+        (case,) = self.bench("--topology", "mesh:ranks=3,rate=1e6",
+                             "--seq-len", 60, "--set", "model.linear.kind=basic",
+                             "--set", "model.causal=false", pattern="NL")["cases"]
+        tokens = 2 * 2 * 2 * 4 * 8 * 20 / 1e6
+        states = 2 * 2 * 4 * 5 * 8 / 2 / 1e6
+        self.assertAlmostEqual(case["bound_seconds"], 2 * (tokens + states),
+                               delta=1e-9)
+        self.assertGreater(case["bare_seconds"], 0)
+        self.assertNotIn("predicted_seconds", case)
+        self.assertIn("loss", case)
+
     def test_table(self):
         done = cli.run("bench", "model", "--config", self.config(), "--repeat",
                        1)
@@ -111,7 +171,18 @@ class BenchModel(cli.CliTest):
                 (("--set", "data.documents=reset"), ("--data", "reset")),
                 (("--data", "nowhere.txt"), ("nowhere.txt",)),
                 (("--set", "model.pattern=L", "--softmax", "ring"),
-                 ("--softmax", "without such layers"))):
+                 ("--softmax", "without such layers")),
+                (("--compute", "emulate"), ("--device",)),
+                (("--device", "h100"), ("--topology",)),
+                ((*self.EMULATE, "--threads", 2), ("--threads",)),
+                ((*self.EMULATE, "--data", "a.txt"), ("--data",)),
+                ((*self.EMULATE, "--set", "parallel.grad_payload=compute"),
+                 ("grad_payload",)),
+                (("--topology", "mesh:ranks=4"), ("4 ranks", "3 ranks")),
+                (("--topology", "mesh:ranks=4", "--ranks", 4, "--set",
+                  "parallel.data=2"), ("parallel.data 2",)),
+                ((*self.EMULATE, "--set", "data.seq_len=100000000", "--softmax",
+                  "all_gather"), ("this machine's memory",))):
             self.assert_fault(
                 cli.run("bench", "model", "--config", self.config(), *more),
                 *words)

@@ -218,13 +218,17 @@ class Steps(Bars):
             case.seconds.median, y, xerr=beyond(case.seconds), fmt="D",
             color="black", markersize=5, **SPREAD)
         self.legend.setdefault("the whole step", whole)
+        if case.predicted is not None:
+            mark = panel.plot(case.predicted, y, "|", color="black",
+                              markersize=20)
+            self.legend.setdefault("predicted", mark[0])
         text = with_unit(case.seconds.median, "s")
         if case.tokens_per_second is not None:
             text += ", " + with_unit(
                 case.tokens_per_second, " tokens/s").replace("  ", " ")
         if case.peak_bytes is not None:
             text += f", peak {with_unit(case.peak_bytes, 'B')}"
-        return max(left, case.seconds.most), text
+        return max(left, case.seconds.most, case.predicted or 0), text
 
 
 class Curves:

@@ -26,9 +26,12 @@ Time = collections.namedtuple(
     "name direction bytes seconds bare bound predicted compute overlapped")
 # A split against the whole.
 Ratio = collections.namedtuple("Ratio", "name ratio")
-# A step of training; `parts` in order, by name.
+# A step of training; `parts` in order, by name; what it is compared with.
 Step = collections.namedtuple(
-    "Step", "softmax linear seq_len seconds parts tokens_per_second peak_bytes")
+    "Step", "softmax linear seq_len seconds parts predicted tokens_per_second "
+    "peak_bytes")
+# Seconds of a step's case that are not parts of it.
+BESIDE_PARTS = ("bare_seconds", "bound_seconds", "predicted_seconds")
 
 PASSES = ("forward", "backward")
 BENCHES = ("exchange", "attention", "linear", "model")
@@ -38,7 +41,8 @@ MOST, LEAST = 1e18, 1e-18
 # What may differ between files that measured parts of the same: how often, and
 # what was measured beside the cases.
 MEASURED = ("repeat", "slow_links", "median_link_bytes_per_second")
-EMULATED = "attention --compute emulate"
+# Ends the title of a benchmark whose computing was emulated.
+EMULATED = " --compute emulate"
 
 
 class Bench:
@@ -52,8 +56,9 @@ class Bench:
         self.path = path
         self.name = os.path.splitext(os.path.basename(path))[0]
         self.title = facts["bench"]
-        if self.title == "attention" and facts.get("compute") == "emulate":
-            self.title = EMULATED
+        if facts.get("compute") == "emulate" and (
+                self.title + EMULATED in _READERS):
+            self.title += EMULATED
         cases = facts.get("cases")
         if not isinstance(cases, list) or not cases:
             raise Fault(f'{path}: got no "cases"; want {WANTED}')
@@ -204,16 +209,19 @@ def _ratio(case):
 def _step(case):
     parts = {clean(field.removesuffix("_seconds").replace("_", " ")):
              case.spread(field, least=-1e-9)  # a difference may be below 0
-             for field in case.values if field.endswith("_seconds")}
+             for field in case.values
+             if field.endswith("_seconds") and field not in BESIDE_PARTS}
     if not parts:
         raise Fault(f'{case.where}: got no part of a step; want fields such as '
                     '"compute_seconds"')
     return Step(clean(case.optional("softmax", case.text) or ""),
                 clean(case.optional("linear", case.text) or ""),
                 case.whole("seq_len"), case.spread("seconds"), parts,
+                case.optional("predicted_seconds", case.number),
                 case.optional("tokens_per_second", case.number),
                 case.optional("peak_memory_bytes", case.number))
 
 
-_READERS = {"exchange": _time, "attention": _ratio, EMULATED: _time,
-            "linear": _ratio, "model": _step}
+_READERS = {"exchange": _time, "attention": _ratio, "linear": _ratio,
+            "attention" + EMULATED: _time, "linear" + EMULATED: _time,
+            "model": _step, "model" + EMULATED: _step}

@@ -17,9 +17,11 @@ from ringweave.commands.common import Fault
 TITLES = {
     "exchange": "Exchange alone, without computation",
     "attention": "Softmax attention, split over ranks, against the whole",
-    EMULATED: "Softmax attention with emulated compute",
+    "attention" + EMULATED: "Softmax attention with emulated compute",
     "linear": "Linear attention, split over ranks, against the whole",
+    "linear" + EMULATED: "Linear attention with emulated compute",
     "model": "A step of training and its parts",
+    "model" + EMULATED: "A step of training with emulated compute",
 }
 MOST_ROWS = 20
 # What the fields are that stand beside the cases, or alike in all, and how a

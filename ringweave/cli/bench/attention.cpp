@@ -391,7 +391,10 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "Measure single tiles up to --seq-len instead, on one device, and write "
       "the times for `ringweave plan --device`");
   device_table->type_name("FILE");
-  add_emulation_options(*command, bench->emulation_options);
+  add_emulation_options(*command, bench->emulation_options,
+                        "With --compute emulate: name or file of the machine "
+                        "that it runs on, for bounds and predictions, and for "
+                        "the strategies rings and synthesised");
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,
       "Run the schedules of these files instead of a strategy's: one of the "

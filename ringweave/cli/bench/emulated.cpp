@@ -23,7 +23,8 @@ void check_real(const EmulationOptions& options, const char* where) {
 
 }  // namespace
 
-void add_emulation_options(CLI::App& command, EmulationOptions& options) {
+void add_emulation_options(CLI::App& command, EmulationOptions& options,
+                           const std::string& topology) {
   command
       .add_option("--compute", options.compute,
                   "real; or emulate: ranks wait for as long as --device would "
@@ -35,12 +36,15 @@ void add_emulation_options(CLI::App& command, EmulationOptions& options) {
                   "Device of --compute emulate: h100, custom:rate=1e11, or a "
                   "file of bench attention --save-device-table")
       ->type_name("NAME|FILE");
-  command
-      .add_option("--topology", options.topology,
-                  "With --compute emulate: name or file of the machine that it "
-                  "runs on, for bounds and predictions, and for the strategies "
-                  "rings and synthesised")
+  command.add_option("--topology", options.topology, topology)
       ->type_name("NAME|FILE");
+}
+
+void check_device_given(const EmulationOptions& options, const char* where) {
+  require(!options.device.empty(),
+          "{} got --compute emulate without --device; want the device whose "
+          "times ranks wait for",
+          where);
 }
 
 std::map<std::string, std::string> Emulation::facts() const {
@@ -57,10 +61,7 @@ std::optional<Emulation> read_emulation(const EmulationOptions& options,
     check_real(options, where);
     return std::nullopt;
   }
-  require(!options.device.empty(),
-          "{} got --compute emulate without --device; want the device whose "
-          "times ranks wait for",
-          where);
+  check_device_given(options, where);
   require(bench.threads == 1,
           "{} got --threads {} with --compute emulate; want none, as nothing "
           "is computed",

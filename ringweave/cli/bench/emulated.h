@@ -25,7 +25,12 @@ struct EmulationOptions {
   bool wanted() const { return compute != "real"; }
 };
 
-void add_emulation_options(CLI::App& command, EmulationOptions& options);
+/// `topology`: what that option is for.
+void add_emulation_options(CLI::App& command, EmulationOptions& options,
+                           const std::string& topology);
+
+/// Throws InvalidArgument, which starts with `where`.
+void check_device_given(const EmulationOptions& options, const char* where);
 
 /// What they name, read.
 struct Emulation {

@@ -6,13 +6,13 @@
 #include <limits>
 #include <map>
 #include <string>
-#include <thread>
 
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/bench/processor_share.h"
+#include "ringweave/cli/bench/transfers.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/executor.h"
@@ -30,114 +30,6 @@ struct Sample {
   double seconds = 0;
   double waiting_seconds = 0;
   double processor_share = 0;
-};
-
-/// The largest sleep until somebody may interrupt.
-constexpr std::chrono::milliseconds kNap{50};
-
-comm::Buffer zeros(std::int64_t bytes) {
-  comm::Buffer buffer = comm::allocate_buffer(static_cast<std::size_t>(bytes));
-  std::fill_n(buffer.data, buffer.size, std::byte{0});
-  return buffer;
-}
-
-/// Of one payload's memories, in units.
-struct Sizes {
-  std::int64_t packed = 0;
-  std::int64_t kept = 0;
-  std::int64_t scratch = 0;
-};
-
-Sizes sizes_of(const Exchanged::Part& part, Payload payload) {
-  const auto scratch = part.program.scratch_size.find(payload);
-  return {.packed = part.program.packed_size,
-          .kept = part.kept_size,
-          .scratch =
-              scratch == part.program.scratch_size.end() ? 0 : scratch->second};
-}
-
-/// In place of computing.
-void pass_time(double seconds) {
-  const auto end =
-      comm::Clock::now() + std::chrono::duration_cast<comm::Clock::duration>(
-                               std::chrono::duration<double>(seconds));
-  for (auto now = comm::Clock::now(); now < end; now = comm::Clock::now()) {
-    std::this_thread::sleep_until(std::min(end, now + kNap));
-    check_interrupted();
-  }
-}
-
-/// Adds gradients that arrive, and only takes the time of what is computed.
-class Transfers final : public comm::Worker {
- public:
-  Transfers(const Exchanged::Part& part, const schedule::UnitBytes& units)
-      : program_(part.program),
-        compute_seconds_(part.compute_seconds),
-        memory_(zeroed_memory(part, units)) {}
-
-  const comm::ProgramMemory& memory() const { return memory_; }
-
-  void arrived(int step) override {
-    for (const Program::Sum& sum : program_.steps[step].sums) {
-      const comm::Buffer from = memory_[Payload::kv_grad].at(sum.from);
-      const comm::Buffer to = memory_[Payload::kv_grad].at(sum.to);
-      const auto* more = reinterpret_cast<const float*>(from.data);
-      auto* sums = reinterpret_cast<float*>(to.data);
-      for (std::size_t i = 0; i < to.size / sizeof(float); ++i) {
-        sums[i] += more[i];
-      }
-    }
-  }
-  void compute(int step) override {
-    if (!compute_seconds_.empty()) pass_time(compute_seconds_[step]);
-  }
-
- private:
-  const Program& program_;
-  const std::vector<double>& compute_seconds_;
-  comm::ProgramMemory memory_;
-};
-
-/// The messages of a program, posted all at once: none waits for another, and
-/// none shares memory with another.
-class Bare {
- public:
-  Bare(const Program& program, const schedule::UnitBytes& units) {
-    const auto bytes = [&](const Program::Message& message) {
-      return message.place.size * units.at(message.payload);
-    };
-    std::int64_t sum = 0;
-    for (const Program::Message& message : program.messages) {
-      sum += bytes(message);
-    }
-    const comm::Buffer all = zeros(sum);
-    std::size_t at = 0;
-    const auto memory_of = [&](const Program::Message& message) {
-      const auto size = static_cast<std::size_t>(bytes(message));
-      at += size;
-      return all.slice(at - size, size);
-    };
-    // In the order of the steps, by which both ends match.
-    for (const Program::Step& step : program.steps) {
-      for (const int i : step.receives) {
-        const Program::Message& message = program.messages[i];
-        receives_.push_back({message.peer, memory_of(message)});
-      }
-      for (const int i : step.sends) {
-        const Program::Message& message = program.messages[i];
-        sends_.push_back({message.peer, memory_of(message)});
-      }
-    }
-  }
-
-  void run(Communicator& communicator) const {
-    const comm::Works works = communicator.post({receives_, sends_});
-    for (const auto& work : works) communicator.wait(*work, "bare exchange");
-  }
-
- private:
-  std::vector<comm::Receive> receives_;
-  std::vector<comm::Send> sends_;
 };
 
 template <typename Act>
@@ -210,10 +102,7 @@ ExchangeReport measure_case(int repeat, const Subject& subject,
   std::optional<Bare> bare;
   if (!emulates) bare.emplace(part.program, units);
   const auto by_schedule = [&] {
-    pass_time(part.before_seconds);
-    comm::execute(part.program, transfers.memory(), transfers, communicator,
-                  "bench exchange");
-    pass_time(part.after_seconds);
+    transfers.run(communicator, "bench exchange");
   };
   const auto all_at_once = [&] { bare->run(communicator); };
   ExchangeReport report{.of = subject.of};
@@ -310,19 +199,6 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
 
 }  // namespace
 
-comm::ProgramMemory zeroed_memory(const Exchanged::Part& part,
-                                  const schedule::UnitBytes& units) {
-  comm::ProgramMemory memory;
-  for (const auto& [payload, unit] : units) {
-    const Sizes sizes = sizes_of(part, payload);
-    memory[payload] = {.unit_bytes = static_cast<std::size_t>(unit),
-                       .packed = zeros(unit * sizes.packed),
-                       .scratch = zeros(unit * sizes.scratch),
-                       .kept = zeros(unit * sizes.kept)};
-  }
-  return memory;
-}
-
 void check_ranks(const topology::Topology& topology, const std::string& name,
                  int ranks, const char* where) {
   require(topology.ranks() == ranks,
@@ -333,14 +209,7 @@ void check_ranks(const topology::Topology& topology, const std::string& name,
 void check_memory(const std::vector<Subject>& subjects, int ranks_here,
                   const char* where) {
   for (const Subject& subject : subjects) {
-    const Exchanged::Part part = subject.exchanged->part(0);
-    double bytes = 0;
-    for (const auto& [payload, unit] : subject.exchanged->unit_bytes()) {
-      const Sizes sizes = sizes_of(part, payload);
-      bytes += static_cast<double>(unit) *
-               static_cast<double>(sizes.packed + sizes.kept + sizes.scratch);
-    }
-    require_memory(bytes * ranks_here,
+    require_memory(memory_bytes(*subject.exchanged) * ranks_here,
                    fmt::format("{} got {} {}", where, subject.of.name,
                                schedule::name(subject.of.pass)));
   }

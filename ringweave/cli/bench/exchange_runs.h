@@ -10,7 +10,6 @@
 #include "ringweave/cli/bench/exchange_report.h"
 #include "ringweave/cli/bench/exchanged.h"
 #include "ringweave/comm/engine.h"
-#include "ringweave/comm/executor.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::cli {
@@ -20,10 +19,6 @@ struct Subject {
   ExchangeCase of;
   std::shared_ptr<const Exchanged> exchanged;
 };
-
-/// What the program uses, all zeros, so that sums stay 0.
-comm::ProgramMemory zeroed_memory(const Exchanged::Part& part,
-                                  const schedule::UnitBytes& units);
 
 /// Throws InvalidArgument, which starts with `where`, unless the topology
 /// called `name` has as many ranks.

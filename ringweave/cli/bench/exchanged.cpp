@@ -18,11 +18,11 @@ namespace {
 using schedule::Pass;
 using schedule::Payload;
 
-/// A device that takes no time.
-planner::Device no_compute() {
-  planner::Device device;
-  device.flops_per_second = std::numeric_limits<double>::infinity();
-  return device;
+/// Without messages: of a rank that is alone.
+schedule::Program program_of_one() {
+  schedule::Program program;
+  program.steps.resize(2);  // one computes, and the last one only waits
+  return program;
 }
 
 /// Keys and values, and their gradients.
@@ -137,12 +137,19 @@ class States : public Exchanged {
         layer_(std::move(layer)) {}
 
   Part part(Rank rank) const override {
+    if (states_.ranks == 1) return {program_of_one(), 0};
     schedule::Program program =
         schedule::compile(*exchange_, states_, rank).program;
     const std::int64_t kept = program.kept_size;
     return {std::move(program), kept};
   }
   schedule::Schedule whole() const override {
+    if (states_.ranks == 1) {
+      schedule::Schedule alone;
+      alone.ranks = 1;
+      alone.steps = 1;
+      return alone;
+    }
     return exchange_->schedule(states_, std::nullopt);
   }
   planner::Workload workload() const override {
@@ -240,6 +247,12 @@ class EmulatedLinear final : public States {
 
 }  // namespace
 
+planner::Device no_compute() {
+  planner::Device device;
+  device.flops_per_second = std::numeric_limits<double>::infinity();
+  return device;
+}
+
 std::unique_ptr<const Exchanged> exchanged_keys(
     const schedule::Strategy& strategy, int ranks, Pass pass,
     std::int64_t shard_bytes) {
@@ -261,12 +274,13 @@ std::unique_ptr<const Exchanged> exchanged_states(
     schedule::StateExchangePtr exchange, int ranks, bool causal, Pass pass,
     std::int64_t state_bytes) {
   constexpr std::int64_t kWidth = kStateRowBytes / 4;
-  schedule::StateDemand states{.ranks = ranks, .pass = pass, .causal = causal};
+  schedule::StateDemand states{
+      .ranks = ranks, .segments = {}, .pass = pass, .causal = causal};
   states.summary = {.rows = state_bytes / kStateRowBytes, .width = kWidth};
   for (Rank rank = 0; rank < ranks; ++rank) {
     states.segments.push_back({.rank = rank, .part = 0});
   }
-  planner::LinearCase layer{.places = ranks, .causal = causal};
+  planner::LinearCase layer{.shape = {}, .places = ranks, .causal = causal};
   layer.shape.type = ElementType::float32;
   layer.shape.state = {1, states.summary.rows, states.summary.width};
   return std::make_unique<States>(std::move(exchange), std::move(states),
@@ -278,7 +292,7 @@ std::unique_ptr<const Exchanged> exchanged_linear(
     bool causal, Pass pass, const planner::ModelShape& shape,
     const planner::Device& device) {
   schedule::StateDemand states{
-      .ranks = layout.ranks(), .pass = pass, .causal = causal};
+      .ranks = layout.ranks(), .segments = {}, .pass = pass, .causal = causal};
   states.summary = {
       .rows = shape.batch * shape.state.heads * shape.state.key_dim,
       .width = shape.state.value_dim,

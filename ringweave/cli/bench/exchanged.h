@@ -58,6 +58,9 @@ inline constexpr std::int64_t kTokenBytes = 512;
 /// What a row of a state takes: 64 fp32.
 inline constexpr std::int64_t kStateRowBytes = 256;
 
+/// A device that takes no time.
+planner::Device no_compute();
+
 /// Keys and values of a softmax layer, `shard_bytes` of each rank, which all
 /// others need. A multiple of kTokenBytes.
 std::unique_ptr<const Exchanged> exchanged_keys(

@@ -273,7 +273,9 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
                    "Run the exchange of a file of `ringweave plan --save`")
       ->type_name("FILE")
       ->excludes(exchange);
-  add_emulation_options(*command, bench->emulation_options);
+  add_emulation_options(*command, bench->emulation_options,
+                        "With --compute emulate: name or file of the machine "
+                        "that it runs on, for bounds and predictions");
 }
 
 }  // namespace ringweave::cli

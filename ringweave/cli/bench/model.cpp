@@ -16,8 +16,12 @@
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench/bench.h"
+#include "ringweave/cli/bench/emulated.h"
+#include "ringweave/cli/bench/exchange_runs.h"
 #include "ringweave/cli/bench/model_report.h"
 #include "ringweave/cli/bench/processor_share.h"
+#include "ringweave/cli/bench/step_runs.h"
+#include "ringweave/cli/bench/transfers.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/override.h"
 #include "ringweave/cli/progress.h"
@@ -42,8 +46,18 @@ struct Options {
   std::string softmax_list;  ///< empty: the config's
   std::string linear_list;
   std::vector<std::int64_t> seq_lens;
+  EmulationOptions emulation;
   int repeat = 5;
   bool json = false;
+};
+
+/// What the options of the machine name, read.
+struct Machine {
+  bool emulates = false;
+  std::optional<planner::Device> device;
+  std::optional<topology::Topology> topology;
+
+  bool asked() const { return emulates || topology; }
 };
 
 /// What a row of the report is of.
@@ -114,8 +128,76 @@ std::string row_name(const std::string& asked, const std::string& name) {
   return asked == train::kAuto ? fmt::format("auto ({})", name) : name;
 }
 
+/// Throws InvalidArgument for options without effect.
+Machine read_machine(const Options& all, const config::TrainConfig& config) {
+  const EmulationOptions& options = all.emulation;
+  Machine machine{.emulates = options.wanted(), .device = {}, .topology = {}};
+  if (machine.emulates) {
+    check_device_given(options, kBenchModelWhere);
+    require(!all.threads && all.data.empty(),
+            "{} got --threads or --data with --compute emulate; want none, as "
+            "nothing is computed",
+            kBenchModelWhere);
+  }
+  require(
+      options.device.empty() || machine.emulates || !options.topology.empty(),
+      "{} got --device {} without --topology; want both, for predictions, "
+      "or --compute emulate",
+      kBenchModelWhere, options.device);
+  if (!options.device.empty()) {
+    machine.device = planner::load_device(options.device);
+    planner::check_dtype(*machine.device, config.compute);
+  }
+  if (options.topology.empty()) return machine;
+  require(config.parallel.data == 1,
+          "{} got --topology with parallel.data {}; want 1, as it is the "
+          "machine of ranks that all split the same sequences",
+          kBenchModelWhere, config.parallel.data);
+  machine.topology = topology::load_topology(options.topology);
+  check_ranks(*machine.topology, options.topology, config.parallel.ranks,
+              kBenchModelWhere);
+  return machine;
+}
+
+/// Without a device what is computed takes no time.
+Step step_of(const Case& of, const Machine& machine) {
+  return {of.config, of.exchanges,
+          machine.device ? *machine.device : no_compute(), kBenchModelWhere};
+}
+
+/// Runs the steps of a case on this process's ranks, in training.
+void train_steps(const Case& of, const comm::Engine& engine,
+                 ModelReport& report, double& processor_share) {
+  std::optional<ProcessorTime> processor;
+  const train::Callbacks callbacks{
+      .layer = check_interrupted, .step = [&](const train::StepReport& step) {
+        report.loss = step.loss;
+        if (processor) report.steps.push_back(step.spent);
+        if (!processor) processor.emplace();  // that was to warm up
+      }};
+  train::run_on(engine, of.config, of.exchanges, *of.dataset, callbacks);
+  processor_share = processor->spent().share;
+}
+
+void emulate_steps(const Case& of, const comm::Engine& engine, int repeat,
+                   const Step& step, ModelReport& report,
+                   double& processor_share) {
+  std::optional<ProcessorTime> processor;
+  engine.run(of.config.parallel.ranks, train::time_outs(of.config),
+             [&](comm::Communicator& communicator) {
+               const bool first = communicator.rank() == engine.rank();
+               auto steps = run_emulated_steps(step, of.config, repeat,
+                                               communicator, [&] {
+                                                 if (first) processor.emplace();
+                                               });
+               if (first) report.steps = std::move(steps);
+             });
+  processor_share = processor->spent().share;
+}
+
 /// Runs a case on this process's ranks; complete on the leading process.
-ModelReport measure(const Case& of, const comm::Engine& engine) {
+ModelReport measure(const Case& of, const comm::Engine& engine, int repeat,
+                    const Machine& machine) {
   const config::TrainConfig& config = of.config;
   ModelReport report{
       .softmax = config.model.has_softmax()
@@ -128,32 +210,41 @@ ModelReport measure(const Case& of, const comm::Engine& engine) {
               : "",
       .seq_len = config.data.seq_len,
       .tokens = config.data.batch * config.data.seq_len};
+  report.parameters =
+      static_cast<std::int64_t>(config::weight_count(config.model));
+  std::optional<Step> step;
+  if (machine.asked()) step.emplace(step_of(of, machine));
   const bool peak_is_own = reset_peak_memory();
-  std::optional<ProcessorTime> processor;
-  const train::Callbacks callbacks{
-      .layer = check_interrupted,
-      .start =
-          [&](const train::StartReport& start) {
-            report.parameters = start.parameters;
-          },
-      .step =
-          [&](const train::StepReport& step) {
-            report.loss = step.loss;
-            if (processor) report.steps.push_back(step.spent);
-            if (!processor) processor.emplace();  // that was to warm up
-          }};
-  train::run_on(engine, config, of.exchanges, *of.dataset, callbacks);
-  const double mine = processor->spent().share;
+  double mine = 0;
+  if (machine.emulates) {
+    emulate_steps(of, engine, repeat, *step, report, mine);
+  } else {
+    train_steps(of, engine, report, mine);
+  }
   const std::int64_t peak =
       peak_is_own ? peak_memory() / engine.ranks_here(config.parallel.ranks)
                   : 0;
-  engine.run(config.parallel.ranks, {}, [&](comm::Communicator& communicator) {
-    const std::int64_t most = comm::max_over_ranks(peak, communicator);
-    const double share = busiest_share(mine, engine.is_group(), communicator);
-    if (communicator.rank() != 0) return;
-    if (most > 0) report.peak_memory_bytes = most;
-    report.processor_share = share;
-  });
+  engine.run(config.parallel.ranks, train::time_outs(config),
+             [&](comm::Communicator& communicator) {
+               const std::int64_t most =
+                   comm::max_over_ranks(peak, communicator);
+               const double share =
+                   busiest_share(mine, engine.is_group(), communicator);
+               std::optional<double> bare;
+               if (machine.topology) {
+                 bare = bare_seconds(*step, config, repeat, communicator);
+               }
+               if (communicator.rank() != 0) return;
+               if (most > 0) report.peak_memory_bytes = most;
+               report.processor_share = share;
+               report.bare_seconds = bare;
+             });
+  if (engine.rank() != 0 || !machine.topology) return report;
+  report.bound_seconds = bound_seconds(*step, *machine.topology);
+  if (machine.device) {
+    report.predicted_seconds =
+        predicted_seconds(*step, config, *machine.topology);
+  }
   return report;
 }
 
@@ -170,15 +261,20 @@ Json common(const config::TrainConfig& config) {
 
 void print(const Options& options, const config::TrainConfig& config,
            const Context& context, const std::vector<ModelReport>& reports) {
+  const bool emulates = options.emulation.wanted();
   if (!options.json) {
     fmt::print(
-        "training steps of {} parameters, {} sequences, {}; {}\n"
+        "training steps of {} parameters, {} sequences, {}; {}\n{}"
         "medians of {}; times of parts are means over ranks, in ms; softmax, "
         "linear, gradient and other are waits\n\n{}",
         with_prefix(static_cast<double>(reports.front().parameters)),
         config.data.batch, name(config.compute),
-        context.ranks_text(config.parallel.ranks), options.repeat,
-        table(reports));
+        context.ranks_text(config.parallel.ranks),
+        emulates ? fmt::format("EMULATED compute: ranks wait as long as {} "
+                               "would compute; the optimizer takes no time\n",
+                               options.emulation.device)
+                 : "",
+        options.repeat, table(reports));
     return;
   }
   Json cases = Json::array();
@@ -190,27 +286,41 @@ void print(const Options& options, const config::TrainConfig& config,
                           {"batch", config.data.batch},
                           {"dtype", name(config.compute)},
                           {"repeat", options.repeat},
+                          {"compute", options.emulation.compute},
+                          {"device", options.emulation.device},
+                          {"topology", options.emulation.topology},
                           {"config", common(config)},
                           {"cases", std::move(cases)}}
                          .dump());
 }
 
-void run(const Options& options, const std::vector<Case>& cases,
-         const Context& context) {
+void run(const Options& options, const Machine& machine,
+         const std::vector<Case>& cases, const Context& context) {
   std::vector<ModelReport> reports;
   Progress progress(
       "case", static_cast<std::int64_t>(cases.size()),
       context.leads() ? Progress::style_for(stderr) : Progress::Style::off);
   for (const Case& of : cases) {
-    reports.push_back(measure(of, context.engine));
+    reports.push_back(measure(of, context.engine, options.repeat, machine));
     progress.update(static_cast<std::int64_t>(reports.size()), "");
   }
   if (!context.leads()) return;
   print(options, cases.front().config, context, reports);
 }
 
-std::vector<Case> make_cases(const Options& options, const Context& context) {
-  config::TrainConfig config = base_config(options, context);
+/// Before any work. Throws InvalidArgument for what --topology and --compute
+/// emulate can't do, or takes more memory than there is.
+void check(const Case& of, const Machine& machine, int ranks_here) {
+  if (!machine.emulates) train::check_memory(of.config, ranks_here);
+  if (!machine.asked()) return;
+  const Step step = step_of(of, machine);
+  require_memory(memory_bytes(step) * ranks_here,
+                 fmt::format("{} got a model with batches", kBenchModelWhere));
+}
+
+std::vector<Case> make_cases(const Options& options, const Machine& machine,
+                             config::TrainConfig config,
+                             const Context& context) {
   const auto softmax = names(options.softmax_list, config.parallel.softmax,
                              "--softmax", config.model.has_softmax());
   const auto linear = names(options.linear_list, config.parallel.linear,
@@ -229,8 +339,6 @@ std::vector<Case> make_cases(const Options& options, const Context& context) {
                                         : options.seq_lens) {
     config.data.seq_len = seq_len;
     config::check(config);
-    train::check_memory(config,
-                        context.engine.ranks_here(config.parallel.ranks));
     const auto dataset = std::make_shared<const data::Dataset>(
         options.data.empty()
             ? random_dataset(config)
@@ -241,6 +349,8 @@ std::vector<Case> make_cases(const Options& options, const Context& context) {
         config.parallel.linear = exchange;
         train::check_run(config);
         cases.push_back({config, train::exchanges(config), dataset});
+        check(cases.back(), machine,
+              context.engine.ranks_here(config.parallel.ranks));
       }
     }
   }
@@ -267,11 +377,19 @@ std::map<std::string, std::string> facts(const Options& options,
 
 void prepare(const Options& options, Context& context) {
   check_repeat(options.repeat, kBenchModelWhere);
-  auto cases =
-      std::make_shared<const std::vector<Case>>(make_cases(options, context));
-  context.start_time_out = train::time_outs(cases->front().config).start;
+  const config::TrainConfig config = base_config(options, context);
+  const Machine machine = read_machine(options, config);
+  auto cases = std::make_shared<const std::vector<Case>>(
+      make_cases(options, machine, config, context));
+  context.start_time_out = train::time_outs(config).start;
   context.facts = facts(options, *cases, context.engine.is_group());
-  context.job = [options, cases, &context] { run(options, *cases, context); };
+  if (machine.device) context.facts["device"] = to_json(*machine.device).dump();
+  if (machine.topology) {
+    context.facts["topology"] = to_json(*machine.topology).dump();
+  }
+  context.job = [options, machine, cases, &context] {
+    run(options, machine, *cases, context);
+  };
 }
 
 }  // namespace
@@ -319,6 +437,10 @@ void add_bench_model(CLI::App& bench, Context& context) {
                    "Tokens of a sequence, with commas; default: the config's")
       ->delimiter(',')
       ->type_name("N,...");
+  add_emulation_options(*command, options->emulation,
+                        "Name or file of the machine that it runs on: adds the "
+                        "bare time of a step's exchanges and their bound, and "
+                        "with --device the predicted time of a step");
   command
       ->add_option("--repeat", options->repeat,
                    "Steps that are measured, after one to warm up")

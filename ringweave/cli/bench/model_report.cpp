@@ -64,6 +64,30 @@ double tokens_per_second(const ModelReport& report) {
          spread_of(report, step_seconds).median;
 }
 
+/// What is known with a topology: its names in JSON and in the table.
+struct Column {
+  const char* field;
+  const char* head;
+  std::optional<double> ModelReport::*seconds;
+};
+
+constexpr Column kMachineColumns[] = {
+    {"bare_seconds", "bare", &ModelReport::bare_seconds},
+    {"bound_seconds", "bound", &ModelReport::bound_seconds},
+    {"predicted_seconds", "predicted", &ModelReport::predicted_seconds},
+};
+
+/// Those that a report has.
+std::vector<Column> machine_columns(const std::vector<ModelReport>& reports) {
+  std::vector<Column> columns;
+  for (const Column& column : kMachineColumns) {
+    if ((reports.front().*column.seconds).has_value()) {
+      columns.push_back(column);
+    }
+  }
+  return columns;
+}
+
 std::string name_or_none(const std::string& name) {
   return name.empty() ? "-" : name;
 }
@@ -76,12 +100,20 @@ Json to_json(const ModelReport& report) {
                {"seq_len", report.seq_len},
                {"seconds", to_json(spread_of(report, step_seconds))},
                {"tokens_per_second", tokens_per_second(report)},
-               {"loss", report.loss},
                {"bytes_sent", report.steps.front().bytes},
                {"peak_memory_bytes", nullptr},
                {"processor_share", report.processor_share}};
   if (report.peak_memory_bytes) {
     json["peak_memory_bytes"] = *report.peak_memory_bytes;
+  }
+  if (report.loss) json["loss"] = *report.loss;
+  for (const Column& column : kMachineColumns) {
+    const std::optional<double>& seconds = report.*column.seconds;
+    if (seconds) json[column.field] = *seconds;
+  }
+  if (report.predicted_seconds) {
+    json["predicted_over_measured"] =
+        *report.predicted_seconds / spread_of(report, step_seconds).median;
   }
   for (const Part& part : kParts) {
     json[part.field] = to_json(spread_of(report, part));
@@ -93,6 +125,10 @@ std::string table(const std::vector<ModelReport>& reports) {
   std::string text = fmt::format("{:<24} {:<22} {:>8} {:>24}", "softmax",
                                  "linear", "seq_len", "ms (spread)");
   for (const Part& part : kParts) text += fmt::format(" {:>9}", part.head);
+  const std::vector<Column> columns = machine_columns(reports);
+  for (const Column& column : columns) {
+    text += fmt::format(" {:>9}", column.head);
+  }
   text += fmt::format(" {:>9} {:>9} {:>9} {:>8} {:>5}\n", "tokens/s", "sent",
                       "memory", "loss", "cpu");
   bool busy = false;
@@ -106,15 +142,19 @@ std::string table(const std::vector<ModelReport>& reports) {
     for (const Part& part : kParts) {
       text += fmt::format(" {:>9.1f}", 1e3 * spread_of(report, part).median);
     }
+    for (const Column& column : columns) {
+      text += fmt::format(" {:>9.1f}", 1e3 * *(report.*column.seconds));
+    }
     busy = busy || report.processor_share > kBusy;
     text += fmt::format(
-        " {:>9} {:>9} {:>9} {:>8.4f} {:>4.0f}%{}\n",
+        " {:>9} {:>9} {:>9} {:>8} {:>4.0f}%{}\n",
         with_prefix(tokens_per_second(report)),
         with_prefix(static_cast<double>(report.steps.front().bytes)) + "B",
         report.peak_memory_bytes
             ? with_prefix(static_cast<double>(*report.peak_memory_bytes)) + "B"
             : "-",
-        report.loss, 100 * report.processor_share,
+        report.loss ? fmt::format("{:.4f}", *report.loss) : "-",
+        100 * report.processor_share,
         report.processor_share > kBusy ? " !" : "");
   }
   return text + (busy ? busy_note() : "");

@@ -17,12 +17,16 @@ struct ModelReport {
   std::int64_t seq_len = 0;
   std::int64_t tokens = 0;  ///< of a step
   std::vector<train::SpentByAll> steps = {};
-  double loss = 0;  ///< of the last step
+  std::optional<double> loss = {};  ///< of the last step; none: emulated
   std::int64_t parameters = 0;
   /// Resident, at the peak, of a rank: of the process with the most, divided by
   /// its ranks. None where the kernel does not let it be measured.
   std::optional<std::int64_t> peak_memory_bytes = {};
   double processor_share = 0;  ///< of the busiest host's cores
+  /// Of a step's exchanges of keys, values and states (step_runs.h).
+  std::optional<double> bare_seconds = {};
+  std::optional<double> bound_seconds = {};
+  std::optional<double> predicted_seconds = {};  ///< of the step
 };
 
 /// One report. Times of parts are means over ranks.
