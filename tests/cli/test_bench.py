@@ -159,6 +159,39 @@ class Bench(cli.CliTest):
         self.assert_fault(cli.run("bench"), "ringweave bench", "attention",
                           "linear")
 
+    def test_messages_alone(self):
+        machine = ["--topology", "mesh:ranks=3,rate=1e6", "--device",
+                   "custom:rate=1e9,efficiency=1"]
+        small = ["--ranks", 3, "--seq-len", 96, "--heads", 2, "--head-dim", 8,
+                 "--layout", "contiguous", "--mask", "full", "--repeat", 2]
+        both = ("bare_seconds", "bound_seconds", "predicted_seconds")
+        # Into each rank over two links: keys and values, and their gradients, of
+        # 32 tokens from each; a state, forward and backward.
+        bounds = {"attention": 2 * 2 * 32 * 2 * 8 * 4 / 1e6,
+                  "linear": 2 * 2 * 8 * 8 * 4 / 2 / 1e6}
+        for bench, names in (("attention", ["--strategy", "ring,synthesised"]),
+                             ("linear", ["--exchange", "chain,all_gather",
+                                         "--decay", "none"])):
+            cases = self.results("bench", bench, *small, *names, *machine,
+                                 "--json")["cases"]
+            self.assertEqual(len(cases), 2)
+            for case in cases:
+                self.assertAlmostEqual(case["bound_seconds"], bounds[bench],
+                                       delta=1e-9)
+                self.assertGreater(case["bare_seconds"], 0)
+                self.assertGreaterEqual(case["predicted_seconds"],
+                                        bounds[bench])
+            (case, _) = self.results("bench", bench, *small, *names, *machine[:2],
+                                     "--json")["cases"]
+            self.assertNotIn("predicted_seconds", case)
+            done = cli.run("bench", bench, *small, *names, *machine)
+            for head in ("bare ms", "bound ms", "predicted"):
+                self.assertIn(head, done.stdout)
+            (case,) = self.results("bench", bench, *small[:-2], "--json",
+                                   *(["--decay", "none"] if bench == "linear"
+                                     else []))["cases"]
+            self.assertFalse(set(both) & set(case))
+
     def test_help(self):
         for bench in ("attention", "linear"):
             done = cli.run("bench", bench, "--help")
@@ -237,7 +270,7 @@ class EmulatedAttention(cli.CliTest):
                   "--seq-len", 1 << 24, "--strategy", "all_gather"],
                  ("this machine's memory",)),
                 (["--repeat", 2147483647], ("2147483647",)),
-                (["--device", "h100"], ("--compute emulate",)),
+                (["--device", "h100"], ("--topology", "--compute emulate")),
                 (["--compute", "guess"], ("guess", "emulate"))):
             self.assert_fault(cli.run("bench", "attention", *more), *words)
 
@@ -332,7 +365,7 @@ class EmulatedLinear(cli.CliTest):
                 (["--compute", "emulate", "--device", "h100", "--ranks", 64,
                   "--head-dim", 1 << 14, "--heads", 64],
                  ("this machine's memory",)),
-                (["--topology", "mesh:ranks=2"], ("--compute emulate",))):
+                (["--device", "h100"], ("--topology", "--compute emulate"))):
             self.assert_fault(cli.run("bench", "linear", *more), *words)
 
 

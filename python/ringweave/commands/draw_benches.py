@@ -93,6 +93,8 @@ def _facts(bench):
         values = {getattr(case, field, None) for case in bench.cases}
         if len(values) == 1 and None not in values:
             (fields[field],) = values
+    if fields.get("compute") != "emulate":
+        fields.pop("device", None)  # it is of predictions alone
     checked = Fields(fields, bench.path)
     return [canvas.clean(words(read(checked, field)), canvas.FILE_LETTERS)
             for field, (read, words) in FACTS.items()

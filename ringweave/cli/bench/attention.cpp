@@ -21,6 +21,7 @@
 #include "ringweave/cli/bench/device_table.h"
 #include "ringweave/cli/bench/emulated.h"
 #include "ringweave/cli/bench/exchanged.h"
+#include "ringweave/cli/bench/machine.h"
 #include "ringweave/cli/output_file.h"
 #include "ringweave/cli/schedule_files.h"
 #include "ringweave/comm/communicator.h"
@@ -44,9 +45,9 @@ struct AttentionBench {
   std::string plan_file;                      // instead of strategies
   std::optional<schedule::Strategy> planned;  // from plan_file
   std::string device_table;                   // empty: don't measure
-  EmulationOptions emulation_options;
-  std::optional<Emulation> emulation;
-  std::vector<Subject> subjects;  // of the emulation
+  MachineOptions machine_options;
+  Machine machine;
+  std::vector<Subject> subjects;  // if anything is asked of the machine
   std::vector<std::string> strategies;
   std::vector<std::string> schedule_files;    // instead of strategies
   std::string save_prefix;                    // empty: don't save
@@ -95,8 +96,10 @@ BenchCase::Operation torch_operation(const AttentionBench& bench,
 schedule::Strategy strategy_of(const AttentionBench& bench,
                                const std::string& strategy) {
   if (bench.planned) return *bench.planned;
-  return strategy == kFromFile ? schedule::Strategy{}
-                               : schedule::strategy_from_name(strategy);
+  if (strategy == kFromFile) return {};
+  return bench.machine.topology
+             ? planner::strategy_on(*bench.machine.topology, strategy)
+             : schedule::strategy_from_name(strategy);
 }
 
 attention::AttentionSpec spec_of(const AttentionBench& bench,
@@ -239,9 +242,10 @@ void save_schedules(const AttentionBench& bench) {
 }
 
 void run(const AttentionBench& bench, const Context& context) {
-  const Json own = {{"kv_heads", bench.kv_heads}};
-  if (bench.emulation) {
-    return run_emulated("attention", bench.options, own, *bench.emulation,
+  Json own = {{"kv_heads", bench.kv_heads}};
+  own.update(to_json(bench.machine_options));
+  if (bench.machine.emulates()) {
+    return run_emulated("attention", bench.options, own, bench.machine,
                         bench.subjects, context);
   }
   if (!bench.device_table.empty()) {
@@ -266,6 +270,8 @@ void run(const AttentionBench& bench, const Context& context) {
     reports.push_back(run_case(context.engine, bench.options, {strategy, split},
                                baseline.operation));
   }
+  add_messages_alone(bench.options, bench.machine, bench.subjects, context,
+                     reports);
   if (!context.leads()) return;
   print_reports("attention", bench.options, own, baseline.name, reports);
 }
@@ -286,8 +292,8 @@ void check_files(const AttentionBench& bench) {
 void add_subjects(AttentionBench& bench, int ranks_here) {
   require(bench.schedule_files.empty() && bench.device_table.empty() &&
               bench.save_prefix.empty(),
-          "{} got --compute emulate with --schedule, --save-schedules or "
-          "--save-device-table; want none of them",
+          "{} got --compute emulate or --topology with --schedule, "
+          "--save-schedules or --save-device-table; want none of them",
           kBenchAttentionWhere);
   const BenchOptions& options = bench.options;
   const planner::ModelShape shape{.heads = options.heads,
@@ -298,17 +304,13 @@ void add_subjects(AttentionBench& bench, int ranks_here) {
   const schedule::Layout layout = layout_of(options);
   const std::int64_t tokens = (options.seq_len - 1) / options.ranks + 1;
   for (const std::string& name : bench.strategies) {
-    const schedule::Strategy strategy =
-        bench.planned ? *bench.planned
-        : bench.emulation->topology
-            ? planner::strategy_on(*bench.emulation->topology, name)
-            : schedule::strategy_from_name(name);
+    const schedule::Strategy strategy = strategy_of(bench, name);
     schedule::strand_count(strategy, options.ranks);
     const auto add = [&](schedule::Pass pass, std::int64_t token_bytes) {
       bench.subjects.push_back(
           {{name, pass, tokens * token_bytes},
            exchanged_attention(strategy, layout, options.mask, pass, shape,
-                               bench.emulation->device)});
+                               bench.machine.timed())});
     };
     add(schedule::Pass::forward, shape.kv_token_bytes());
     if (!options.forward_only) {
@@ -322,8 +324,8 @@ void add_subjects(AttentionBench& bench, int ranks_here) {
 std::map<std::string, std::string> prepare(AttentionBench& bench,
                                            const Context& context) {
   check_files(bench);
-  bench.emulation = read_emulation(bench.emulation_options, bench.options,
-                                   kBenchAttentionWhere);
+  bench.machine =
+      read_machine(bench.machine_options, bench.options, kBenchAttentionWhere);
   if (bench.kv_heads == 0) bench.kv_heads = bench.options.heads;
   require(bench.kv_heads >= 1 && bench.options.heads % bench.kv_heads == 0,
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
@@ -336,11 +338,11 @@ std::map<std::string, std::string> prepare(AttentionBench& bench,
     read_plan(bench);
     facts["plan"] = schedule::to_json(*bench.planned).dump();
   }
-  if (bench.emulation) {
+  if (bench.machine.asked()) {
     add_subjects(bench, context.engine.ranks_here(bench.options.ranks));
-    facts.merge(bench.emulation->facts());
-    return facts;
+    facts.merge(bench.machine.facts());
   }
+  if (bench.machine.emulates()) return facts;
   check_memory_of_tensors(bench.options);
   if (!bench.schedule_files.empty()) read_schedules(bench);
   require(bench.save_prefix.empty() || bench.strategies.size() == 1,
@@ -391,10 +393,7 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "Measure single tiles up to --seq-len instead, on one device, and write "
       "the times for `ringweave plan --device`");
   device_table->type_name("FILE");
-  add_emulation_options(*command, bench->emulation_options,
-                        "With --compute emulate: name or file of the machine "
-                        "that it runs on, for bounds and predictions, and for "
-                        "the strategies rings and synthesised");
+  add_machine_options(*command, bench->machine_options);
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,
       "Run the schedules of these files instead of a strategy's: one of the "

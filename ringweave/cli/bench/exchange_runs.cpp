@@ -6,12 +6,14 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/bench/processor_share.h"
+#include "ringweave/cli/bench/spread.h"
 #include "ringweave/cli/bench/transfers.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/comm/all_gather_json.h"
@@ -186,9 +188,7 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
   // 0: nothing travels.
   const double bound = exchanged.bound(topology);
   if (bound > 0) report.bound_seconds = bound;
-  report.predicted_seconds =
-      exchanged.alone_seconds() +
-      sim::simulate(schedule, topology, workload).seconds;
+  report.predicted_seconds = simulated_seconds(exchanged, topology);
   report.cost_model_seconds = exchanged.cost(topology);
   if (!report.emulated) return;
   report.emulated->steps = std::max(1, schedule.steps - 1);
@@ -213,6 +213,41 @@ void check_memory(const std::vector<Subject>& subjects, int ranks_here,
                    fmt::format("{} got {} {}", where, subject.of.name,
                                schedule::name(subject.of.pass)));
   }
+}
+
+double simulated_seconds(const Exchanged& exchanged,
+                         const topology::Topology& topology) {
+  return exchanged.alone_seconds() +
+         sim::simulate(exchanged.whole(), topology, exchanged.workload())
+             .seconds;
+}
+
+double bare_seconds(const Exchanged& mine, Communicator& group,
+                    Communicator& whole, int repeat) {
+  const Exchanged::Part part = mine.part(group.rank());
+  const Bare bare(part.program, mine.unit_bytes());
+  std::vector<double> seconds;
+  for (int i = -1; i < repeat; ++i) {
+    const Sample sample = measure(whole, [&] { bare.run(group); });
+    const double slowest = comm::max_over_ranks(sample.seconds, whole);
+    if (i >= 0) seconds.push_back(slowest);
+    check_interrupted();
+  }
+  return spread(std::move(seconds)).median;
+}
+
+std::vector<double> bare_seconds(const comm::Engine& engine, int ranks,
+                                 int repeat,
+                                 const std::vector<Subject>& subjects) {
+  std::vector<double> all;
+  engine.run(ranks, {}, [&](Communicator& communicator) {
+    for (const Subject& subject : subjects) {
+      const double seconds =
+          bare_seconds(*subject.exchanged, communicator, communicator, repeat);
+      if (communicator.rank() == engine.rank()) all.push_back(seconds);
+    }
+  });
+  return all;
 }
 
 ExchangeRuns run_exchanges(const comm::Engine& engine, int ranks, int repeat,

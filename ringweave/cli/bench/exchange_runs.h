@@ -30,6 +30,21 @@ void check_ranks(const topology::Topology& topology, const std::string& name,
 void check_memory(const std::vector<Subject>& subjects, int ranks_here,
                   const char* where);
 
+/// By the simulator, with what is computed.
+double simulated_seconds(const Exchanged& exchanged,
+                         const topology::Topology& topology);
+
+/// Median seconds of `repeat` exchanges of the same messages, posted all at
+/// once and without computing, after one to warm up. `mine`: of this rank's
+/// messages, by `group`, which may be a part of the `whole` whose slowest rank
+/// counts. The same on all ranks of `whole`, each of which calls it.
+double bare_seconds(const Exchanged& mine, comm::Communicator& group,
+                    comm::Communicator& whole, int repeat);
+/// Of each subject.
+std::vector<double> bare_seconds(const comm::Engine& engine, int ranks,
+                                 int repeat,
+                                 const std::vector<Subject>& subjects);
+
 /// Runs each subject once to warm up, then `repeat` times, on the ranks of this
 /// process; those of a group of processes measure its links first. With a
 /// topology the leading process adds bounds and predictions.

@@ -18,6 +18,7 @@
 #include "ringweave/cli/bench/bench.h"
 #include "ringweave/cli/bench/emulated.h"
 #include "ringweave/cli/bench/exchanged.h"
+#include "ringweave/cli/bench/machine.h"
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/config/linear_family.h"
 #include "ringweave/linear_attention/linear_attention.h"
@@ -39,9 +40,9 @@ struct LinearBench {
   std::string exchange_list = schedule::kDefaultStateExchange;
   std::string plan_file;  // instead of exchanges
   std::vector<std::string> exchanges;
-  EmulationOptions emulation_options;
-  std::optional<Emulation> emulation;
-  std::vector<Subject> subjects;  // of the emulation
+  MachineOptions machine_options;
+  Machine machine;
+  std::vector<Subject> subjects;  // if anything is asked of the machine
 };
 
 struct LinearTensors {
@@ -127,9 +128,10 @@ BenchCase::Part part_of(const LinearBench& bench,
 }
 
 void run(const LinearBench& bench, const Context& context) {
-  const Json own = {{"kv_heads", bench.kv_heads}, {"decay", bench.decay}};
-  if (bench.emulation) {
-    return run_emulated("linear", bench.options, own, *bench.emulation,
+  Json own = {{"kv_heads", bench.kv_heads}, {"decay", bench.decay}};
+  own.update(to_json(bench.machine_options));
+  if (bench.machine.emulates()) {
+    return run_emulated("linear", bench.options, own, bench.machine,
                         bench.subjects, context);
   }
   const LinearTensors whole = make_tensors(bench);
@@ -152,6 +154,8 @@ void run(const LinearBench& bench, const Context& context) {
     reports.push_back(run_case(context.engine, bench.options, {exchange, split},
                                whole_operation));
   }
+  add_messages_alone(bench.options, bench.machine, bench.subjects, context,
+                     reports);
   if (!context.leads()) return;
   print_reports("linear", bench.options, own, "the same on one rank", reports);
 }
@@ -186,7 +190,7 @@ void add_subjects(LinearBench& bench, int ranks_here) {
           {{name, pass, bytes},
            exchanged_linear(schedule::state_exchange_from_name(name),
                             layout_of(options), options.mask.is_causal(), pass,
-                            shape, bench.emulation->device)});
+                            shape, bench.machine.timed())});
     }
   }
   check_memory(bench.subjects, ranks_here, kBenchLinearWhere);
@@ -195,9 +199,9 @@ void add_subjects(LinearBench& bench, int ranks_here) {
 /// Returns what all ranks must have alike.
 std::map<std::string, std::string> prepare(LinearBench& bench,
                                            const Context& context) {
-  bench.emulation =
-      read_emulation(bench.emulation_options, bench.options, kBenchLinearWhere);
-  if (!bench.emulation) check_memory_of_tensors(bench.options);
+  bench.machine =
+      read_machine(bench.machine_options, bench.options, kBenchLinearWhere);
+  if (!bench.machine.emulates()) check_memory_of_tensors(bench.options);
   bench.exchanges = schedule::split_strategy_names(bench.exchange_list);
   check_distinct(bench.exchanges, "--exchange", kBenchLinearWhere);
   if (!bench.plan_file.empty()) {
@@ -234,9 +238,9 @@ std::map<std::string, std::string> prepare(LinearBench& bench,
       {"exchanges", fmt::format("{}", fmt::join(bench.exchanges, " "))},
       {"decay", bench.decay},
       {"kv_heads", fmt::format("{}", bench.kv_heads)}};
-  if (bench.emulation) {
+  if (bench.machine.asked()) {
     add_subjects(bench, context.engine.ranks_here(bench.options.ranks));
-    facts.merge(bench.emulation->facts());
+    facts.merge(bench.machine.facts());
   }
   return facts;
 }
@@ -273,9 +277,7 @@ void add_bench_linear(CLI::App& bench_command, Context& context) {
                    "Run the exchange of a file of `ringweave plan --save`")
       ->type_name("FILE")
       ->excludes(exchange);
-  add_emulation_options(*command, bench->emulation_options,
-                        "With --compute emulate: name or file of the machine "
-                        "that it runs on, for bounds and predictions");
+  add_machine_options(*command, bench->machine_options);
 }
 
 }  // namespace ringweave::cli

@@ -16,8 +16,7 @@
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/arguments.h"
 #include "ringweave/cli/bench/bench.h"
-#include "ringweave/cli/bench/emulated.h"
-#include "ringweave/cli/bench/exchange_runs.h"
+#include "ringweave/cli/bench/machine.h"
 #include "ringweave/cli/bench/model_report.h"
 #include "ringweave/cli/bench/processor_share.h"
 #include "ringweave/cli/bench/step_runs.h"
@@ -46,18 +45,9 @@ struct Options {
   std::string softmax_list;  ///< empty: the config's
   std::string linear_list;
   std::vector<std::int64_t> seq_lens;
-  EmulationOptions emulation;
+  MachineOptions machine;
   int repeat = 5;
   bool json = false;
-};
-
-/// What the options of the machine name, read.
-struct Machine {
-  bool emulates = false;
-  std::optional<planner::Device> device;
-  std::optional<topology::Topology> topology;
-
-  bool asked() const { return emulates || topology; }
 };
 
 /// What a row of the report is of.
@@ -128,41 +118,23 @@ std::string row_name(const std::string& asked, const std::string& name) {
   return asked == train::kAuto ? fmt::format("auto ({})", name) : name;
 }
 
-/// Throws InvalidArgument for options without effect.
-Machine read_machine(const Options& all, const config::TrainConfig& config) {
-  const EmulationOptions& options = all.emulation;
-  Machine machine{.emulates = options.wanted(), .device = {}, .topology = {}};
-  if (machine.emulates) {
-    check_device_given(options, kBenchModelWhere);
-    require(!all.threads && all.data.empty(),
-            "{} got --threads or --data with --compute emulate; want none, as "
-            "nothing is computed",
-            kBenchModelWhere);
-  }
-  require(
-      options.device.empty() || machine.emulates || !options.topology.empty(),
-      "{} got --device {} without --topology; want both, for predictions, "
-      "or --compute emulate",
-      kBenchModelWhere, options.device);
-  if (!options.device.empty()) {
-    machine.device = planner::load_device(options.device);
-    planner::check_dtype(*machine.device, config.compute);
-  }
-  if (options.topology.empty()) return machine;
-  require(config.parallel.data == 1,
+/// Throws as the other read_machine().
+Machine read_machine(const Options& options,
+                     const config::TrainConfig& config) {
+  require(options.data.empty() || !options.machine.emulates(),
+          "{} got --data with --compute emulate; want none, as nothing is "
+          "computed",
+          kBenchModelWhere);
+  require(options.machine.topology.empty() || config.parallel.data == 1,
           "{} got --topology with parallel.data {}; want 1, as it is the "
           "machine of ranks that all split the same sequences",
           kBenchModelWhere, config.parallel.data);
-  machine.topology = topology::load_topology(options.topology);
-  check_ranks(*machine.topology, options.topology, config.parallel.ranks,
-              kBenchModelWhere);
-  return machine;
+  return read_machine(options.machine, config.parallel.ranks, config.compute,
+                      options.threads, kBenchModelWhere);
 }
 
-/// Without a device what is computed takes no time.
 Step step_of(const Case& of, const Machine& machine) {
-  return {of.config, of.exchanges,
-          machine.device ? *machine.device : no_compute(), kBenchModelWhere};
+  return {of.config, of.exchanges, machine.timed(), kBenchModelWhere};
 }
 
 /// Runs the steps of a case on this process's ranks, in training.
@@ -216,7 +188,7 @@ ModelReport measure(const Case& of, const comm::Engine& engine, int repeat,
   if (machine.asked()) step.emplace(step_of(of, machine));
   const bool peak_is_own = reset_peak_memory();
   double mine = 0;
-  if (machine.emulates) {
+  if (machine.emulates()) {
     emulate_steps(of, engine, repeat, *step, report, mine);
   } else {
     train_steps(of, engine, report, mine);
@@ -261,7 +233,7 @@ Json common(const config::TrainConfig& config) {
 
 void print(const Options& options, const config::TrainConfig& config,
            const Context& context, const std::vector<ModelReport>& reports) {
-  const bool emulates = options.emulation.wanted();
+  const bool emulates = options.machine.emulates();
   if (!options.json) {
     fmt::print(
         "training steps of {} parameters, {} sequences, {}; {}\n{}"
@@ -272,26 +244,24 @@ void print(const Options& options, const config::TrainConfig& config,
         context.ranks_text(config.parallel.ranks),
         emulates ? fmt::format("EMULATED compute: ranks wait as long as {} "
                                "would compute; the optimizer takes no time\n",
-                               options.emulation.device)
+                               options.machine.device)
                  : "",
         options.repeat, table(reports));
     return;
   }
   Json cases = Json::array();
   for (const ModelReport& report : reports) cases.push_back(to_json(report));
-  fmt::print("{}\n", Json{{"bench", "model"},
-                          {"ranks", config.parallel.ranks},
-                          {"processes", context.engine.is_group()},
-                          {"parameters", reports.front().parameters},
-                          {"batch", config.data.batch},
-                          {"dtype", name(config.compute)},
-                          {"repeat", options.repeat},
-                          {"compute", options.emulation.compute},
-                          {"device", options.emulation.device},
-                          {"topology", options.emulation.topology},
-                          {"config", common(config)},
-                          {"cases", std::move(cases)}}
-                         .dump());
+  Json json = {{"bench", "model"},
+               {"ranks", config.parallel.ranks},
+               {"processes", context.engine.is_group()},
+               {"parameters", reports.front().parameters},
+               {"batch", config.data.batch},
+               {"dtype", name(config.compute)},
+               {"repeat", options.repeat},
+               {"config", common(config)},
+               {"cases", std::move(cases)}};
+  json.update(to_json(options.machine));
+  fmt::print("{}\n", json.dump());
 }
 
 void run(const Options& options, const Machine& machine,
@@ -311,7 +281,7 @@ void run(const Options& options, const Machine& machine,
 /// Before any work. Throws InvalidArgument for what --topology and --compute
 /// emulate can't do, or takes more memory than there is.
 void check(const Case& of, const Machine& machine, int ranks_here) {
-  if (!machine.emulates) train::check_memory(of.config, ranks_here);
+  if (!machine.emulates()) train::check_memory(of.config, ranks_here);
   if (!machine.asked()) return;
   const Step step = step_of(of, machine);
   require_memory(memory_bytes(step) * ranks_here,
@@ -383,10 +353,7 @@ void prepare(const Options& options, Context& context) {
       make_cases(options, machine, config, context));
   context.start_time_out = train::time_outs(config).start;
   context.facts = facts(options, *cases, context.engine.is_group());
-  if (machine.device) context.facts["device"] = to_json(*machine.device).dump();
-  if (machine.topology) {
-    context.facts["topology"] = to_json(*machine.topology).dump();
-  }
+  context.facts.merge(machine.facts());
   context.job = [options, machine, cases, &context] {
     run(options, machine, *cases, context);
   };
@@ -437,10 +404,7 @@ void add_bench_model(CLI::App& bench, Context& context) {
                    "Tokens of a sequence, with commas; default: the config's")
       ->delimiter(',')
       ->type_name("N,...");
-  add_emulation_options(*command, options->emulation,
-                        "Name or file of the machine that it runs on: adds the "
-                        "bare time of a step's exchanges and their bound, and "
-                        "with --device the predicted time of a step");
+  add_machine_options(*command, options->machine);
   command
       ->add_option("--repeat", options->repeat,
                    "Steps that are measured, after one to warm up")

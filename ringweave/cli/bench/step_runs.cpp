@@ -1,7 +1,6 @@
 #include "ringweave/cli/bench/step_runs.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,14 +11,12 @@
 
 #include "ringweave/attention/attention.h"
 #include "ringweave/base/error.h"
-#include "ringweave/cli/bench/spread.h"
+#include "ringweave/cli/bench/exchange_runs.h"
 #include "ringweave/cli/bench/transfers.h"
 #include "ringweave/cli/interrupt.h"
-#include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/bucket_sum.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/planner/cost/loads.h"
-#include "ringweave/sim/simulate.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/train/flat.h"
 #include "ringweave/train/optimizer.h"
@@ -206,19 +203,8 @@ double bare_seconds(const Step& step, const config::TrainConfig& config,
   train::SequenceGroup group(config.parallel, communicator);
   double all = 0;
   for_exchanges(step, [&](const Exchanged& of, std::int64_t times) {
-    const Exchanged::Part part = of.part(group.communicator().rank());
-    const Bare bare(part.program, of.unit_bytes());
-    std::vector<double> seconds;
-    for (int i = -1; i < repeat; ++i) {
-      communicator.barrier();
-      const auto start = comm::Clock::now();
-      bare.run(group.communicator());
-      const std::chrono::duration<double> mine = comm::Clock::now() - start;
-      const double slowest = comm::max_over_ranks(mine.count(), communicator);
-      if (i >= 0) seconds.push_back(slowest);
-      check_interrupted();
-    }
-    all += static_cast<double>(times) * spread(std::move(seconds)).median;
+    all += static_cast<double>(times) *
+           bare_seconds(of, group.communicator(), communicator, repeat);
   });
   return all;
 }
@@ -236,10 +222,8 @@ double predicted_seconds(const Step& step, const config::TrainConfig& config,
   std::map<KindPass, double> exchanges;
   for (const Step::Kind& kind : step.kinds()) {
     for (const Pass pass : {Pass::forward, Pass::backward}) {
-      const Exchanged& of = exchanged(kind, pass);
       exchanges[{&kind, pass}] =
-          of.alone_seconds() +
-          sim::simulate(of.whole(), topology, of.workload()).seconds;
+          simulated_seconds(exchanged(kind, pass), topology);
     }
   }
   const planner::Network network(topology);

@@ -1,0 +1,51 @@
+// The machine that a benchmark runs on, or is to be timed as: --compute,
+// --device and --topology of `ringweave bench`.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "ringweave/base/element_type.h"
+#include "ringweave/base/json.h"
+#include "ringweave/planner/cost/device.h"
+#include "ringweave/topology/topology.h"
+
+namespace ringweave::cli {
+
+/// As given.
+struct MachineOptions {
+  std::string compute = "real";  ///< or "emulate"
+  std::string device;            ///< what planner::load_device takes
+  std::string topology;          ///< what topology::load_topology takes
+
+  bool emulates() const { return compute != "real"; }
+};
+
+/// {"compute", "device", "topology"}
+Json to_json(const MachineOptions& options);
+
+void add_machine_options(CLI::App& command, MachineOptions& options);
+
+/// What they name, read.
+struct Machine {
+  MachineOptions options;
+  std::optional<planner::Device> device;
+  std::optional<topology::Topology> topology;
+
+  bool emulates() const { return options.emulates(); }
+  /// Whether anything is told beside what is measured.
+  bool asked() const { return emulates() || topology; }
+  /// Without a device what is computed takes no time.
+  planner::Device timed() const;
+  std::map<std::string, std::string> facts() const;  ///< what the files say
+};
+
+/// `threads`: the option, if it was given. Throws InvalidArgument, which starts
+/// with `where`, for what can't be used, and for options without effect.
+Machine read_machine(const MachineOptions& options, int ranks, ElementType type,
+                     std::optional<int> threads, const char* where);
+
+}  // namespace ringweave::cli
