@@ -39,7 +39,7 @@ void check_tensor(const char* name, const at::Tensor& x,
           name, x.device().str());
 }
 
-void check(const Inputs& in, const ConvolutionPlan& plan,
+void check(const ConvolutionInputs& in, const ConvolutionPlan& plan,
            const comm::Communicator& communicator) {
   require(
       plan.ranks() == communicator.size() && plan.rank == communicator.rank(),
@@ -72,6 +72,23 @@ void check(const Inputs& in, const ConvolutionPlan& plan,
   }
 }
 
+/// What of one call all ranks must have equal.
+comm::Facts facts_of(const ConvolutionInputs& in, const ConvolutionPlan& plan,
+                     const ConvolutionOptions& options) {
+  const auto yes_no = [](bool yes) { return yes ? "yes" : "no"; };
+  comm::Facts facts = plan.facts;
+  facts.emplace_back("batch", fmt::format("{}", in.x.size(0)));
+  facts.emplace_back("channels", fmt::format("{}", in.x.size(2)));
+  facts.emplace_back("type", at::toString(in.x.scalar_type()));
+  facts.emplace_back("bias", yes_no(in.bias.defined()));
+  facts.emplace_back("initial_state", in.initial_state.defined()
+                                          ? bits_text(in.initial_state)
+                                          : "none");
+  facts.emplace_back("final_state", yes_no(options.final_state));
+  facts.emplace_back("requires a gradient", yes_no(options.backward));
+  return facts;
+}
+
 /// What a call keeps for its backward, apart from tensors.
 struct Call : torch::CustomClassHolder {
   std::shared_ptr<const ConvolutionPlan> plan;
@@ -80,24 +97,7 @@ struct Call : torch::CustomClassHolder {
   ConvolutionOptions options;
   bool has_bias = false;
   bool has_initial = false;
-  bool requires_gradient = false;
 };
-
-/// What of one call all ranks must have equal.
-comm::Facts facts_of(const Call& call, const Inputs& in) {
-  const auto yes_no = [](bool yes) { return yes ? "yes" : "no"; };
-  comm::Facts facts = call.plan->facts;
-  facts.emplace_back("batch", fmt::format("{}", in.x.size(0)));
-  facts.emplace_back("channels", fmt::format("{}", in.x.size(2)));
-  facts.emplace_back("type", at::toString(in.x.scalar_type()));
-  facts.emplace_back("bias", yes_no(call.has_bias));
-  facts.emplace_back("initial_state", in.initial_state.defined()
-                                          ? bits_text(in.initial_state)
-                                          : "none");
-  facts.emplace_back("final_state", yes_no(call.options.final_state));
-  facts.emplace_back("requires a gradient", yes_no(call.requires_gradient));
-  return facts;
-}
 
 class Convolution : public torch::autograd::Function<Convolution> {
  public:
@@ -107,19 +107,11 @@ class Convolution : public torch::autograd::Function<Convolution> {
                                const std::optional<at::Tensor>& initial,
                                c10::intrusive_ptr<Call> call) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    const Inputs inputs{x, weight, bias.value_or(at::Tensor()),
-                        initial.value_or(at::Tensor()),
-                        call->options.final_state};
-    // What follows the messages may throw without harm: a checkpoint ends its
-    // recomputation so, in save_for_backward().
-    ForwardResult result = call->communicator->call(
-        "convolution", 0,
-        [&] { check(inputs, *call->plan, *call->communicator); },
-        [&] { return facts_of(*call, inputs); },
-        [&](std::int64_t number) {
-          call->number = number;
-          return run_forward(inputs, *call->plan, *call->communicator);
-        });
+    const ConvolutionForward result =
+        convolution_forward({x, weight, bias.value_or(at::Tensor()),
+                             initial.value_or(at::Tensor())},
+                            call->plan, *call->communicator, call->options);
+    call->number = result.call;
     context->save_for_backward({x, weight, result.table});
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     variable_list outputs = {result.out};
@@ -131,43 +123,37 @@ class Convolution : public torch::autograd::Function<Convolution> {
                                 variable_list gradients) {
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
-    variable_list saved;
-    const auto check = [&] {
-      require(!at::GradMode::is_enabled(),
-              "[convolution] got a backward with create_graph; want one "
-              "without: second derivatives are not supported");
-      // Throws for what was changed in place, or was freed by a backward.
-      // Before the guard: checkpointing runs the forward pass again in here,
-      // and has to record it.
-      saved = context->get_saved_variables();
-    };
-    return call->communicator->call(
-        "convolution backward", call->number, check,
-        [] { return comm::Facts(); },
-        [&](std::int64_t) {
-          return gradients_of(context, *call, saved, gradients);
+    const variable_list saved =
+        call->communicator->or_refuse("convolution backward", [&] {
+          require(!at::GradMode::is_enabled(),
+                  "[convolution] got a backward with create_graph; want one "
+                  "without: second derivatives are not supported");
+          // Throws for what was changed in place, or was freed by a backward.
+          // Before the guard: checkpointing runs the forward pass again in
+          // here, and has to record it.
+          return context->get_saved_variables();
         });
-  }
-
- private:
-  static variable_list gradients_of(AutogradContext* context, const Call& call,
-                                    const variable_list& saved,
-                                    const variable_list& gradients) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    const Inputs inputs{saved[0], saved[1], {}, {}, call.options.final_state};
     // Inputs are counted among the defined ones.
-    const bool wants_bias = call.has_bias && context->needs_input_grad(2);
-    const Gradients result = run_backward(
-        inputs, saved[2], gradients[0],
-        call.options.final_state ? gradients[1] : at::Tensor(),
-        {.weights = context->needs_input_grad(1) || wants_bias,
-         .initial_state = call.has_initial &&
-                          context->needs_input_grad(call.has_bias ? 3 : 2)},
-        *call.plan, *call.communicator);
-    return {result.x, result.weight, wants_bias ? result.bias : at::Tensor(),
-            result.initial_state, at::Tensor()};
+    const WantedGradients wanted = {
+        .weight = context->needs_input_grad(1),
+        .bias = call->has_bias && context->needs_input_grad(2),
+        .initial_state = call->has_initial &&
+                         context->needs_input_grad(call->has_bias ? 3 : 2)};
+    const ConvolutionGradients result = convolution_backward(
+        gradients[0], call->options.final_state ? gradients[1] : at::Tensor(),
+        {saved[0], saved[1], {}, {}},
+        {.out = {}, .final_state = {}, .table = saved[2], .call = call->number},
+        wanted, call->plan, *call->communicator, call->options);
+    return {result.x, result.weight, result.bias, result.initial_state,
+            at::Tensor()};
   }
 };
+
+void check_plan(const std::shared_ptr<const ConvolutionPlan>& plan) {
+  require(plan != nullptr,
+          "[convolution] got no plan; want one from make_convolution_plan");
+}
 
 std::optional<at::Tensor> if_defined(const at::Tensor& x) {
   return x.defined() ? std::optional(x) : std::nullopt;
@@ -175,20 +161,64 @@ std::optional<at::Tensor> if_defined(const at::Tensor& x) {
 
 }  // namespace
 
+ConvolutionForward convolution_forward(
+    const ConvolutionInputs& inputs,
+    const std::shared_ptr<const ConvolutionPlan>& plan,
+    comm::Communicator& communicator, const ConvolutionOptions& options) {
+  check_plan(plan);
+  tensor::take_over_thread_count();
+  // What follows the messages may throw without harm: a checkpoint ends its
+  // recomputation so, when its caller saves for backward.
+  return communicator.call(
+      "convolution", 0, [&] { check(inputs, *plan, communicator); },
+      [&] { return facts_of(inputs, *plan, options); },
+      [&](std::int64_t number) {
+        ConvolutionForward result =
+            run_forward(inputs, options.final_state, *plan, communicator);
+        result.call = number;
+        return result;
+      });
+}
+
+ConvolutionGradients convolution_backward(
+    const at::Tensor& grad_out, const at::Tensor& grad_final_state,
+    const ConvolutionInputs& inputs, const ConvolutionForward& forward,
+    const WantedGradients& wanted,
+    const std::shared_ptr<const ConvolutionPlan>& plan,
+    comm::Communicator& communicator, const ConvolutionOptions& options) {
+  check_plan(plan);
+  tensor::take_over_thread_count();
+  return communicator.call(
+      "convolution backward", forward.call, [] {}, [] { return comm::Facts(); },
+      [&](std::int64_t) {
+        const at::Tensor& x = inputs.x;
+        const auto or_zeros = [&](const at::Tensor& gradient,
+                                  std::int64_t rows) {
+          return gradient.defined()
+                     ? gradient
+                     : at::zeros({x.size(0), rows, x.size(2)}, x.options());
+        };
+        return run_backward(
+            inputs, forward.table, or_zeros(grad_out, x.size(1)),
+            options.final_state ? or_zeros(grad_final_state, plan->reach())
+                                : at::Tensor(),
+            wanted, *plan, communicator);
+      });
+}
+
 ConvolutionResult causal_convolution(
     const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
     const at::Tensor& initial_state,
     std::shared_ptr<const ConvolutionPlan> plan,
     comm::Communicator& communicator, const ConvolutionOptions& options) {
-  require(plan != nullptr,
-          "[convolution] got no plan; want one from make_convolution_plan");
+  check_plan(plan);
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);
   call->communicator = &communicator;
   call->options = options;
   call->has_bias = bias.defined();
   call->has_initial = initial_state.defined();
-  call->requires_gradient =
+  call->options.backward =
       at::GradMode::is_enabled() &&
       std::ranges::any_of(
           std::array{x, weight, bias, initial_state},
@@ -196,7 +226,6 @@ ConvolutionResult causal_convolution(
   if (!x.defined() || !weight.defined()) {  // autograd wants them
     check({x, weight, bias, initial_state}, *call->plan, communicator);
   }
-  tensor::take_over_thread_count();
   const variable_list outputs = Convolution::apply(
       x, weight, if_defined(bias), if_defined(initial_state), call);
   return {outputs[0], options.final_state ? outputs[1] : at::Tensor()};

@@ -39,6 +39,9 @@ std::shared_ptr<const ConvolutionPlan> make_convolution_plan(
 
 struct ConvolutionOptions {
   bool final_state = false;  ///< whether to return it (on all ranks)
+  /// Whether there will be a backward: the same on all ranks.
+  /// causal_convolution() finds out itself.
+  bool backward = false;
   /// Kept for as long as the autograd graph: the communicator's, say.
   std::shared_ptr<void> owner = {};
 };
@@ -76,6 +79,51 @@ ConvolutionResult causal_convolution(
     const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
     const at::Tensor& initial_state,
     std::shared_ptr<const ConvolutionPlan> plan,
+    comm::Communicator& communicator, const ConvolutionOptions& options = {});
+
+/// What goes into a call; bias and initial_state may be undefined.
+struct ConvolutionInputs {
+  at::Tensor x, weight, bias, initial_state;
+};
+
+/// What a forward pass gives, and what its backward wants of it.
+struct ConvolutionForward {
+  at::Tensor out;          ///< as in ConvolutionResult
+  at::Tensor final_state;  ///< the same
+  /// (batch, rows, channels): what was before this rank's segments. There are
+  /// at most width - 1 rows for each of them, and for a final state as many.
+  at::Tensor table;
+  std::int64_t call = 0;  ///< its number among the communicator's calls
+};
+
+/// In the types of what they are of.
+struct ConvolutionGradients {
+  at::Tensor x, weight, bias, initial_state;
+};
+
+/// Which gradients are wanted beside that of x; others stay undefined.
+struct WantedGradients {
+  bool weight = false;
+  bool bias = false;
+  bool initial_state = false;
+};
+
+/// The passes without autograd, for a caller that has its own: each is one of
+/// the communicator's calls, in the order that causal_convolution() wants. Of
+/// the options, those of forward and of backward must be the same.
+ConvolutionForward convolution_forward(
+    const ConvolutionInputs& inputs,
+    const std::shared_ptr<const ConvolutionPlan>& plan,
+    comm::Communicator& communicator, const ConvolutionOptions& options = {});
+
+/// Gradients of the out and, if it was asked for, of the final state;
+/// undefined: 0. Reads table and call of `forward`; the table may have more
+/// rows.
+ConvolutionGradients convolution_backward(
+    const at::Tensor& grad_out, const at::Tensor& grad_final_state,
+    const ConvolutionInputs& inputs, const ConvolutionForward& forward,
+    const WantedGradients& wanted,
+    const std::shared_ptr<const ConvolutionPlan>& plan,
     comm::Communicator& communicator, const ConvolutionOptions& options = {});
 
 /// Bytes that one call on x sends from the plan's rank to each other rank it

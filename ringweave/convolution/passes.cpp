@@ -66,7 +66,7 @@ void add_back(const at::Tensor& dto, const RowCopy& rows,
   dfrom.index_add_(1, rows.from, dto.index_select(1, rows.to));
 }
 
-Operands operands(const Inputs& in, const at::Tensor& table) {
+Operands operands(const ConvolutionInputs& in, const at::Tensor& table) {
   return {in.x.contiguous(), table, in.weight.t().contiguous(),
           in.bias.defined() ? in.bias.contiguous() : at::Tensor()};
 }
@@ -78,11 +78,12 @@ at::Tensor end_of(const at::Tensor& table, const ConvolutionPlan& plan) {
 
 }  // namespace
 
-ForwardResult run_forward(const Inputs& in, const ConvolutionPlan& plan,
-                          comm::Communicator& communicator) {
-  const TablePlan& table = plan.table(in.final_state);
+ConvolutionForward run_forward(const ConvolutionInputs& in, bool final_state,
+                               const ConvolutionPlan& plan,
+                               comm::Communicator& communicator) {
+  const TablePlan& table = plan.table(final_state);
   const at::ScalarType type = in.x.scalar_type();
-  ForwardResult result;
+  ConvolutionForward result;
   result.table = like(in.x, table.rows, type).zero_();
   result.out = like(in.x, in.x.size(1), type);
   const Operands own = operands(in, result.table);
@@ -105,24 +106,28 @@ ForwardResult run_forward(const Inputs& in, const ConvolutionPlan& plan,
     copy_rows(arrived[i].rows, table.receives[i].rows, result.table);
   }
   convolve(own, plan.pieces, Part::first, result.out);
-  if (in.final_state) {
+  if (final_state) {
     result.final_state =
         end_of(result.table, plan).clone(at::MemoryFormat::Contiguous);
   }
   return result;
 }
 
-Gradients run_backward(const Inputs& in, const at::Tensor& table_rows,
-                       const at::Tensor& dout, const at::Tensor& dfinal,
-                       const Wanted& wanted, const ConvolutionPlan& plan,
-                       comm::Communicator& communicator) {
-  const TablePlan& table = plan.table(in.final_state);
+ConvolutionGradients run_backward(const ConvolutionInputs& in,
+                                  const at::Tensor& table_rows,
+                                  const at::Tensor& dout,
+                                  const at::Tensor& dfinal,
+                                  const WantedGradients& wanted,
+                                  const ConvolutionPlan& plan,
+                                  comm::Communicator& communicator) {
+  const TablePlan& table = plan.table(dfinal.defined());
   const at::ScalarType type = tensor::accumulate_type(in.x.scalar_type());
-  const Operands own = operands(in, table_rows);
+  const Operands own =
+      operands(in, table_rows.narrow(1, 0, table.rows).contiguous());
   const at::Tensor douts = dout.contiguous();
   const at::Tensor dtable = like(in.x, table.rows, type);
   halo_gradients(douts, own.taps, plan.pieces, dtable);
-  if (in.final_state) end_of(dtable, plan).copy_(dfinal);
+  if (dfinal.defined()) end_of(dtable, plan).copy_(dfinal);
   // What forward received goes back, and the other way round.
   std::vector<Message> sent, received;
   for (const auto& [from, tokens, rows] : table.receives) {
@@ -138,11 +143,11 @@ Gradients run_backward(const Inputs& in, const at::Tensor& table_rows,
   const at::Tensor dx = like(in.x, in.x.size(1), type);
   token_gradients(douts, own.taps, plan.pieces, dx);
   add_back(dtable, table.own, dx);
-  Gradients result;
-  if (wanted.weights) {
+  ConvolutionGradients result;
+  if (wanted.weight || wanted.bias) {
     const WeightGradients sums = weight_gradients(douts, own, plan.pieces);
-    result.weight = sums.taps.t().contiguous();
-    result.bias = sums.bias;
+    if (wanted.weight) result.weight = sums.taps.t().contiguous();
+    if (wanted.bias) result.bias = sums.bias;
   }
   if (wanted.initial_state) {
     const at::Tensor dinitial = like(in.x, plan.reach(), type).zero_();
