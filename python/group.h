@@ -1,7 +1,10 @@
 // What the operators keep for each process group: its communicator and plans.
+// An operator names the program's group, as a graph that was compiled can hold
+// no more of it.
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 
@@ -32,7 +35,7 @@ class Group : public torch::CustomClassHolder {
   Group(c10::intrusive_ptr<c10d::ProcessGroup> group, const std::string& name,
         std::int64_t milliseconds, const std::string& mode);
 
-  /// Autograd graphs hold it too.
+  /// A Session holds it too.
   const std::shared_ptr<GroupState>& state() const { return state_; }
   comm::Communicator& communicator() const { return state_->communicator; }
 
@@ -42,11 +45,36 @@ class Group : public torch::CustomClassHolder {
     communicator().refuse(operation, reason);
   }
   void set_agreement(const std::string& mode) const;
-  /// The connections end; graphs that are still there can't run any more.
-  void close() const;
+  /// The connections end, and group_of() finds it no more.
+  void close();
 
  private:
   std::shared_ptr<GroupState> state_;
 };
+
+using GroupPtr = c10::intrusive_ptr<Group>;
+
+/// From now on group_of() finds `own` by the name of the program's group, for
+/// as long as that group is there.
+void serve(const std::string& name, const GroupPtr& own);
+
+/// The group that serves the program's group of that name. Where there is none
+/// yet, the operator open_group makes it: all members come here in their first
+/// call. Throws InvalidArgument if there is no such group in the program. For
+/// several threads.
+GroupPtr group_of(const std::string& name);
+
+/// A call that this rank can't make for what `make` throws: the group's other
+/// ranks learn of it. Returns what `make` returns.
+template <typename Make>
+auto or_refuse(const std::string& group, const std::string& operation,
+               const Make& make) {
+  try {
+    return make();
+  } catch (const std::exception& error) {
+    group_of(group)->communicator().refuse(operation, error.what());
+    throw;
+  }
+}
 
 }  // namespace ringweave::python

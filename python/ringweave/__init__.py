@@ -5,8 +5,8 @@
     out = ringweave.attention(q, k, v, layout=layout)   # autograd works
 
 python/examples/attention.py is a whole program. Tensors are (batch, tokens,
-heads, head_dim), the local shard of each rank. A layout or a mask is a dict, or
-the JSON text of one.
+heads, head_dim), the local shard of each rank. A layout is of layout(), a mask a
+word; each may be a dict, or the JSON text of one.
 `group` is a process group, its name, or a DeviceMesh of one dimension; None is
 the default group. Every rank of it must make the same calls in the same order,
 backward too; ranks whose calls differ, or are refused, all get the same error
@@ -18,8 +18,8 @@ tokens to other ranks but `unshard`.
 
 # What follows loads torch and the op library in the first use of an operation:
 # the commands of ringweave/commands need neither.
-_OPERATIONS = ["Session", "attention", "layout", "linear_attention", "positions",
-               "set_agreement", "shard", "unshard"]
+_OPERATIONS = ["Layout", "Session", "attention", "layout", "linear_attention",
+               "positions", "set_agreement", "shard", "unshard"]
 _CONTEXT = ["context_parallel", "context_parallel_unshard"]
 __all__ = sorted(_OPERATIONS + _CONTEXT)
 

@@ -5,7 +5,6 @@ have. It is made in the first call on the program's group, by all its members,
 and goes when that group is destroyed or the interpreter ends.
 """
 
-import contextlib
 import ctypes
 import hashlib
 import threading
@@ -28,7 +27,9 @@ class _Entry:
     def own(self, group):
         with self._lock:
             if self._own is None:
-                self._own = _open(group)
+                own = _open(group)
+                own.serve(group.group_name)
+                self._own = own
             return self._own
 
     def _close(self):
@@ -66,6 +67,24 @@ def process_group(group=None):
     return group
 
 
+def _name(group):
+    return process_group(group).group_name
+
+
+def rank(group=None):
+    """This process's in the program's group."""
+    return dist.get_rank(process_group(group))
+
+
+# Constants of a compiled graph.
+_name._dynamo_marked_constant = rank._dynamo_marked_constant = True
+
+
+def open_group(name):
+    """Operators know groups by name, and come here where nothing serves one."""
+    own_group(name)
+
+
 def own_group(group=None):
     """torch.classes.ringweave.Group of the program's group. All its members
     come here in their first call."""
@@ -79,14 +98,16 @@ def own_group(group=None):
     return entry.own(group)
 
 
-@contextlib.contextmanager
-def call(operation, group):
-    """One call of an operation: own_group(). Where its arguments are refused
-    before the operation itself begins, the other ranks learn of it."""
+def call(operation, group, act):
+    """One call of an operation: act(name of the group). Where its arguments are
+    refused before the operation itself begins, the other ranks learn of it."""
+    if torch.compiler.is_compiling():
+        return act(_name(group))
+    group = process_group(group)
     own = own_group(group)
     before = own.calls()
     try:
-        yield own
+        return act(group.group_name)
     except Exception as error:
         if own.calls() == before:
             try:

@@ -1,15 +1,15 @@
 """The operations of the package, over the op library."""
 
-import functools
 import json
 import os
 import pathlib
-import sys
 
 import torch
 import torch.distributed
 
 from ringweave import _groups
+from ringweave._layout import (Layout, json_of, layout, layout_of, positions,
+                               shard)
 
 
 def _library():
@@ -32,48 +32,41 @@ torch.ops.load_library(_library())
 _ops = torch.ops.ringweave
 
 
-def _eager(function):
-    """Outside of the graphs of torch.compile, which break around it."""
-    disabled = None
-
-    @functools.wraps(function)
-    def call(*arguments, **keywords):
-        nonlocal disabled
-        if "torch._dynamo" not in sys.modules:  # whose import takes seconds
-            return function(*arguments, **keywords)
-        if disabled is None:
-            disabled = torch.compiler.disable(function)
-        return disabled(*arguments, **keywords)
-
-    call._torchdynamo_disable = True  # of the code that is being compiled
-    return call
-
-
-def _values(value):
-    """Offsets come as tensors and arrays, too."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"got {value!r} in a layout or mask; want numbers, lists "
-                    "and dicts")
+# Where a kernel meets a group for the first time.
+_implementation = torch.library.Library("ringweave", "IMPL")
+_implementation.impl("open_group", _groups.open_group,
+                     "CompositeExplicitAutograd")
 
 
 def _list(values):
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
-def _json(value):
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, default=_values)
+def _mask(mask):
+    """(kind, or JSON of it all; left, right; documents), as operators take it."""
+    if isinstance(mask, str):
+        return mask, None, None, None
+    fields = dict(mask)
+    kind = fields.pop("kind", None)
+    window = dict(fields.pop("window", None) or {})
+    sides = window.pop("left", None), window.pop("right", None)
+    documents = _offsets(fields.pop("document_offsets", None))
+    if fields or window or not isinstance(kind, str):  # of another kind, or none
+        return json_of(mask), None, None, None
+    return kind, *sides, documents
 
 
-def _mask_json(mask):
-    word = isinstance(mask, str) and not mask.lstrip().startswith("{")
-    return _json({"kind": mask} if word else mask)
-
-
-def _rank(group):
-    return torch.distributed.get_rank(_groups.process_group(group))
+def _offsets(values):
+    if values is None:
+        return None
+    if not isinstance(values, (list, tuple)) and not hasattr(values, "tolist"):
+        raise TypeError(f"got document_offsets {values!r}; want numbers, lists, "
+                        "tensors or arrays")
+    offsets = torch.as_tensor(values)
+    if offsets.numel() and (offsets.is_floating_point()
+                            or offsets.dtype == torch.bool):
+        raise TypeError(f"got document_offsets of {offsets.dtype}; want int64")
+    return offsets.to("cpu", torch.int64)
 
 
 def _path(plan):
@@ -90,6 +83,9 @@ def _choice(name, chosen, default, plan):
 
 def _check_tensors(**tensors):
     for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"got {name} as {type(tensor).__name__}; want a "
+                            "Tensor")
         if hasattr(tensor, "to_local"):
             raise TypeError(f"got {name} as a DTensor, whose sizes are those of "
                             f"all ranks; want this rank's shard: "
@@ -107,42 +103,20 @@ def _number(name, value):
         raise TypeError(f"got {name}={value!r}; want a number") from None
 
 
-def layout(kind, tokens, ranks):
-    """Which rank holds which tokens: "contiguous", "zigzag" or "striped".
-
-    Returns JSON text, which the other functions take. They take any layout that
-    is written as
-
-        {"kind": "explicit", "tokens": 10,
-         "runs": [[[0, 3, 1], [8, 2, 1]], [[3, 5, 1]]]}
-
-    too: a list per rank of runs [begin, length, stride], in ascending order of
-    their begins. Every position from 0 to tokens - 1 is in one run; a rank may
-    have none.
-    """
-    return _ops.layout(kind, tokens, ranks)
-
-
-def positions(layout, rank=None, *, group=None):
-    """Positions in the sequence of a rank's tokens; of this rank's by default."""
-    return _ops.positions(_json(layout), _rank(group) if rank is None else rank)
-
-
-def shard(whole, layout, *, group=None, dim=1):
-    """This rank's tokens of a tensor that is whole on every rank."""
-    return _ops.shard(whole, _json(layout), _rank(group), dim)
-
-
-@_eager
 def unshard(part, layout, *, group=None, dim=1):
     """The whole tensor, on every rank, from all ranks' shards.
 
     The gradient of a shard is that of its tokens, summed over the ranks: a loss
     that every rank computes from the whole counts once per rank.
     """
-    with _groups.call("unshard", group) as own:
+    def call(name):
         _check_tensors(part=part)
-        return _ops.unshard(part, own, _json(layout), dim)
+        whole, _ = _ops.unshard_forward(
+            part, name, *layout_of(layout).arguments(),
+            dim + part.dim() if dim < 0 else dim)
+        return whole
+
+    return _groups.call("unshard", group, call)
 
 
 def set_agreement(mode, *, group=None):
@@ -210,7 +184,6 @@ class Session:
         self._own.load(os.fspath(folder))
 
 
-@_eager
 def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
               strategy=None, plan=None):
     """Softmax attention over the sequence of all ranks' shards.
@@ -232,14 +205,18 @@ def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
     plan: in its place, the path of a file of `ringweave plan --save`, made for
     this shape, layout and mask; the only way to rings and synthesised.
     """
-    with _groups.call("attention", group) as own:
+    def call(name):
         _check_tensors(q=q, k=k, v=v)
-        strategy = _choice("strategy", strategy, "multi_ring", plan)
-        return _ops.attention(q, k, v, own, _json(layout), _mask_json(mask),
-                              _number("scale", scale), strategy, _path(plan))
+        way = _choice("strategy", strategy, "multi_ring", plan)
+        kind, left, right, documents = _mask(mask)
+        out, *_ = _ops.attention_forward(
+            q, k, v, documents, name, *layout_of(layout).arguments(), kind, left,
+            right, _number("scale", scale), way, _path(plan))
+        return out
+
+    return _groups.call("attention", group, call)
 
 
-@_eager
 def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
                      scale=1.0, initial_state=None, final_state=False,
                      exchange=None, plan=None):
@@ -262,10 +239,17 @@ def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
     exchange: how states travel: all_gather (the default), all_gather:STRATEGY,
     chain. plan: in its place, the path of a file of `ringweave plan --save`.
     """
-    with _groups.call("linear_attention", group) as own:
-        _check_tensors(q=q, k=k, v=v, gates=gates, initial_state=initial_state)
-        exchange = _choice("exchange", exchange, "all_gather", plan)
-        out, state = _ops.linear_attention(
-            q, k, v, gates, initial_state, own, _json(layout), _mask_json(mask),
-            _number("scale", scale), exchange, final_state, _path(plan))
-    return (out, state) if final_state else out
+    def call(name):
+        _check_tensors(q=q, k=k, v=v, **{
+            name: tensor for name, tensor in
+            (("gates", gates), ("initial_state", initial_state))
+            if tensor is not None})
+        way = _choice("exchange", exchange, "all_gather", plan)
+        kind, left, right, documents = _mask(mask)
+        out, state, *_ = _ops.linear_attention_forward(
+            q, k, v, gates, initial_state, documents, name,
+            *layout_of(layout).arguments(), kind, left, right,
+            _number("scale", scale), way, _path(plan), final_state)
+        return (out, state) if final_state else out
+
+    return _groups.call("linear_attention", group, call)

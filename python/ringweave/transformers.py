@@ -57,11 +57,11 @@ _NO_GENERATION = "; ringweave.Session generates, model.generate() does not"
 class Sequence:
     """How the sequences of a batch are split: what the model hands to attention.
 
-    layout: as of ringweave.layout(). document_offsets: where packed documents
+    layout: of ringweave.layout(). document_offsets: where packed documents
     begin, and the number of tokens; None: one document. group, strategy: as in
     ringweave.attention(). untried: models that are not of TRIED, too.
     """
-    layout: str
+    layout: ringweave.Layout
     document_offsets: tuple | None = None
     group: object = None
     strategy: str | None = None
@@ -267,11 +267,12 @@ def _split(batch, group, layout):
         parts["shift_labels"] = torch.nn.functional.pad(
             labels[:, 1:], (0, 1), value=IGNORED_LABEL)
     rank, ranks = dist.get_rank(group), dist.get_world_size(group)
-    if isinstance(layout, str) and not layout.lstrip().startswith("{"):
-        try:
-            layout = ringweave.layout(layout, length, ranks)
-        except RuntimeError as error:
-            raise ValueError(str(error).splitlines()[0]) from error
+    kind = isinstance(layout, str) and not layout.lstrip().startswith("{")
+    try:
+        layout = ringweave.layout(*((layout, length, ranks) if kind else
+                                    (layout,)))
+    except RuntimeError as error:
+        raise ValueError(str(error).splitlines()[0]) from error
     if len(ringweave.positions(layout, rank)) == 0:
         _refuse(f"{length} tokens, of which rank {rank} of {ranks} has none",
                 "one at least: models can't do without")

@@ -20,35 +20,50 @@ using tensor::shape_text;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// What backward needs besides tensors.
-struct Call : torch::CustomClassHolder {
-  std::shared_ptr<const AttentionPlan> plan;
-  comm::Communicator* communicator;
-  std::shared_ptr<void> owner;
-  std::int64_t number = 0;  ///< of the forward, among the communicator's calls
-  // q's sign and the positive scale whose product is the caller's scale:
-  // torch's kernel multiplies masked scores, -inf, by the scale.
-  double sign;  // -1, 0 or 1
-  double scale;
-  at::ScalarType grad_payload;
+constexpr const char* kSecondDerivative =
+    "[attention] got a backward with create_graph; want one without: second "
+    "derivatives are not supported";
 
-  void set_scale(double value) {
-    sign = value > 0 ? 1 : value < 0 ? -1 : 0;
-    scale = value == 0 ? 1 : std::abs(value);
-  }
-  double signed_scale() const { return sign * scale; }
-  at::Tensor signed_q(const at::Tensor& q) const {
+/// q's sign and the positive scale whose product is the caller's scale:
+/// torch's kernel multiplies masked scores, -inf, by the scale.
+struct Scale {
+  double sign;  // -1, 0 or 1
+  double size;
+
+  explicit Scale(double value)
+      : sign(value > 0   ? 1
+             : value < 0 ? -1
+                         : 0),
+        size(value == 0 ? 1 : std::abs(value)) {}
+  double value() const { return sign * size; }
+  at::Tensor times_sign(const at::Tensor& q) const {
     return sign == 1 ? q : q * sign;
   }
-  PassInput input(const at::Tensor& q, const at::Tensor& k,
-                  const at::Tensor& v) const {
-    // The kernels read rows of head_dim elements and don't check the stride.
-    const auto rows = [](const at::Tensor& x) {
-      return x.stride(-1) == 1 ? x : x.contiguous();
-    };
-    return {plan, rows(signed_q(q)), {rows(k), rows(v)}, scale};
-  }
 };
+
+Scale scale_of(const at::Tensor& q, const AttentionOptions& options) {
+  // Of shapes that are refused: any.
+  const double head_dim = q.dim() == 4 ? static_cast<double>(q.size(3)) : 1;
+  return Scale(options.scale.value_or(1.0 / std::sqrt(head_dim)));
+}
+
+at::ScalarType grad_payload_of(const at::Tensor& q,
+                               const AttentionOptions& options) {
+  return options.grad_payload_in_compute_type
+             ? q.scalar_type()
+             : tensor::accumulate_type(q.scalar_type());
+}
+
+PassInput input_of(const at::Tensor& q, const at::Tensor& k,
+                   const at::Tensor& v,
+                   const std::shared_ptr<const AttentionPlan>& plan,
+                   const Scale& scale) {
+  // The kernels read rows of head_dim elements and don't check the stride.
+  const auto rows = [](const at::Tensor& x) {
+    return x.stride(-1) == 1 ? x : x.contiguous();
+  };
+  return {plan, rows(scale.times_sign(q)), {rows(k), rows(v)}, scale.size};
+}
 
 void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
                  const at::Tensor& q) {
@@ -79,9 +94,8 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
 }
 
 void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                  const Call& call) {
-  const AttentionPlan& plan = *call.plan;
-  const comm::Communicator& group = *call.communicator;
+                  const AttentionPlan& plan, const comm::Communicator& group,
+                  const Scale& scale) {
   require(group.size() == plan.spec.kv_layout.ranks(),
           "[attention] got a plan for {} ranks; want {}, the communicator's",
           plan.spec.kv_layout.ranks(), group.size());
@@ -102,15 +116,14 @@ void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
           "[attention] got q of shape {}; want a batch and a head_dim of at "
           "least 1",
           shape_text(q.sizes()));
-  require(std::isfinite(call.signed_scale()),
-          "[attention] got scale {}; want a finite number",
-          call.signed_scale());
+  require(std::isfinite(scale.value()),
+          "[attention] got scale {}; want a finite number", scale.value());
 }
 
 /// What of one call all ranks must have equal.
-comm::Facts facts_of(const Call& call, const at::Tensor& q,
-                     const at::Tensor& k) {
-  comm::Facts facts = call.plan->facts;
+comm::Facts facts_of(const AttentionPlan& plan, const at::Tensor& q,
+                     const at::Tensor& k, const Scale& scale) {
+  comm::Facts facts = plan.facts;
   const auto add = [&](const char* name, std::int64_t value) {
     facts.emplace_back(name, fmt::format("{}", value));
   };
@@ -119,67 +132,60 @@ comm::Facts facts_of(const Call& call, const at::Tensor& q,
   add("kv_heads", k.size(2));
   add("head_dim", q.size(3));
   facts.emplace_back("type", c10::toString(q.scalar_type()));
-  facts.emplace_back("scale", fmt::format("{}", call.signed_scale()));
+  facts.emplace_back("scale", fmt::format("{}", scale.value()));
   return facts;
 }
+
+void check_plan(const std::shared_ptr<const AttentionPlan>& plan) {
+  require(plan != nullptr,
+          "[attention] got no plan; want one from make_attention_plan");
+}
+
+/// What backward needs besides tensors.
+struct Call : torch::CustomClassHolder {
+  std::shared_ptr<const AttentionPlan> plan;
+  comm::Communicator* communicator;
+  AttentionOptions options;
+  std::int64_t number = 0;  ///< of the forward, among the communicator's calls
+
+  Call(std::shared_ptr<const AttentionPlan> plan,
+       comm::Communicator& communicator, AttentionOptions options)
+      : plan(std::move(plan)),
+        communicator(&communicator),
+        options(std::move(options)) {}
+};
 
 struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& q,
                                const at::Tensor& k, const at::Tensor& v,
                                const c10::intrusive_ptr<Call>& call) {
-    std::optional<ForwardPass> pass;
-    // What follows the messages may throw without harm: a checkpoint ends its
-    // recomputation so, in save_for_backward().
-    call->communicator->call(
-        "attention", 0, [&] { check_inputs(q, k, v, *call); },
-        [&] { return facts_of(*call, q, k); },
-        [&](std::int64_t number) {
-          call->number = number;
-          pass.emplace(call->input(q, k, v), *call->communicator);
-          pass->run();
-        });
-    const at::Tensor out = pass->result().out.to(q.scalar_type());
-    const at::Tensor lse = pass->result().lse;
+    const AttentionForward result = attention_forward(
+        q, k, v, call->plan, *call->communicator, call->options);
+    call->number = result.call;
     // All that is kept is saved, so that it goes when backward has used it.
-    context->save_for_backward({q, k, v, out, lse, pass->kept()});
+    context->save_for_backward(
+        {q, k, v, result.out, result.lse, result.retained});
     context->saved_data["call"] = c10::IValue::make_capsule(call);
-    context->mark_non_differentiable({lse});
-    return {out, lse};
+    context->mark_non_differentiable({result.lse});
+    context->set_materialize_grads(false);
+    return {result.out, result.lse};
   }
 
   static variable_list backward(AutogradContext* context,
                                 variable_list gradients) {
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
-    variable_list saved;
-    const auto check = [&] {
-      require(!at::GradMode::is_enabled(),
-              "[attention] got a backward with create_graph; want one without: "
-              "second derivatives are not supported");
-      require(call->plan->spec.backward,
-              "[attention] got a backward call with a plan made for forward "
-              "only; want AttentionSpec::backward");
-      // Throws for what was changed in place, or was freed by a backward.
-      saved = context->get_saved_variables();
-    };
-    return call->communicator->call(
-        "attention backward", call->number, check, [] { return comm::Facts(); },
-        [&](std::int64_t) { return run_backward(*call, saved, gradients[0]); });
-  }
-
- private:
-  static variable_list run_backward(const Call& call,
-                                    const variable_list& saved,
-                                    const at::Tensor& gradient) {
-    const PassInput input = call.input(saved[0], saved[1], saved[2]);
-    const at::Tensor grad_out =
-        gradient.defined() ? gradient.contiguous() : at::zeros_like(saved[3]);
-    BackwardPass pass(input, grad_out, saved[3], saved[4], saved[5],
-                      call.grad_payload, *call.communicator);
-    pass.run();
-    const KvPair grad_kv = pass.grad_kv();
-    return {call.signed_q(pass.grad_q()).to(saved[0].scalar_type()), grad_kv.k,
-            grad_kv.v, at::Tensor()};
+    const variable_list saved =
+        call->communicator->or_refuse("attention backward", [&] {
+          require(!at::GradMode::is_enabled(), kSecondDerivative);
+          // Throws for what was changed in place, or was freed by a backward.
+          return context->get_saved_variables();
+        });
+    const AttentionGradients result =
+        attention_backward(gradients[0], saved[0], saved[1], saved[2],
+                           {saved[3], saved[4], saved[5], call->number},
+                           call->plan, *call->communicator, call->options);
+    return {result.q, result.k, result.v, at::Tensor()};
   }
 };
 
@@ -251,25 +257,71 @@ std::shared_ptr<const AttentionPlan> make_attention_plan(
   return plan;
 }
 
+AttentionForward attention_forward(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const std::shared_ptr<const AttentionPlan>& plan,
+    comm::Communicator& communicator, const AttentionOptions& options) {
+  check_plan(plan);
+  tensor::take_over_thread_count();
+  const Scale scale = scale_of(q, options);
+  AttentionForward result;
+  std::optional<ForwardPass> pass;
+  // What follows the messages may throw without harm: a checkpoint ends its
+  // recomputation so, when its caller saves for backward.
+  communicator.call(
+      "attention", 0,
+      [&] { check_inputs(q, k, v, *plan, communicator, scale); },
+      [&] { return facts_of(*plan, q, k, scale); },
+      [&](std::int64_t number) {
+        result.call = number;
+        pass.emplace(input_of(q, k, v, plan, scale), communicator,
+                     options.retained_room.value_or(0));
+        pass->run();
+      });
+  result.out = pass->result().out.to(q.scalar_type()).contiguous();
+  result.lse = pass->result().lse.transpose(1, 2).contiguous().transpose(1, 2);
+  result.retained = pass->kept();
+  return result;
+}
+
+AttentionGradients attention_backward(
+    const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k,
+    const at::Tensor& v, const AttentionForward& forward,
+    const std::shared_ptr<const AttentionPlan>& plan,
+    comm::Communicator& communicator, const AttentionOptions& options) {
+  check_plan(plan);
+  tensor::take_over_thread_count();
+  const auto check = [&] {
+    require(plan->spec.backward,
+            "[attention] got a backward call with a plan made for forward "
+            "only; want AttentionSpec::backward");
+  };
+  return communicator.call(
+      "attention backward", forward.call, check, [] { return comm::Facts(); },
+      [&](std::int64_t) -> AttentionGradients {
+        const Scale scale = scale_of(q, options);
+        BackwardPass pass(input_of(q, k, v, plan, scale),
+                          grad_out.defined() ? grad_out.contiguous()
+                                             : at::zeros_like(forward.out),
+                          forward.out, forward.lse, forward.retained,
+                          grad_payload_of(q, options), communicator);
+        pass.run();
+        const KvPair grad_kv = pass.grad_kv();
+        return {
+            scale.times_sign(pass.grad_q()).to(q.scalar_type()).contiguous(),
+            grad_kv.k, grad_kv.v};
+      });
+}
+
 AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v,
                           std::shared_ptr<const AttentionPlan> plan,
                           comm::Communicator& communicator,
                           const AttentionOptions& options) {
-  require(plan != nullptr,
-          "[attention] got no plan; want one from make_attention_plan");
-  auto call = c10::make_intrusive<Call>();
-  call->plan = std::move(plan);
-  call->communicator = &communicator;
-  call->owner = options.owner;
-  // Of shapes that are refused: any.
-  const double head_dim = q.dim() == 4 ? static_cast<double>(q.size(3)) : 1;
-  call->set_scale(options.scale.value_or(1.0 / std::sqrt(head_dim)));
-  call->grad_payload = options.grad_payload_in_compute_type
-                           ? q.scalar_type()
-                           : tensor::accumulate_type(q.scalar_type());
-  tensor::take_over_thread_count();
-  const variable_list results = AttentionFunction::apply(q, k, v, call);
+  check_plan(plan);
+  const variable_list results = AttentionFunction::apply(
+      q, k, v,
+      c10::make_intrusive<Call>(std::move(plan), communicator, options));
   return {results[0], results[1]};
 }
 

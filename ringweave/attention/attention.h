@@ -64,6 +64,9 @@ struct AttentionOptions {
   bool grad_payload_in_compute_type = false;
   /// Kept for as long as the autograd graph: the communicator's, say.
   std::shared_ptr<void> owner = {};
+  /// Units that AttentionForward::retained has room for; at least those that
+  /// the plan retains. Default: as many.
+  std::optional<std::int64_t> retained_room = {};
 };
 
 struct AttentionResult {
@@ -87,5 +90,35 @@ AttentionResult attention(const at::Tensor& q, const at::Tensor& k,
                           std::shared_ptr<const AttentionPlan> plan,
                           comm::Communicator& communicator,
                           const AttentionOptions& options = {});
+
+/// What a forward pass gives, and what its backward wants of it.
+struct AttentionForward {
+  at::Tensor out;  ///< as in AttentionResult; contiguous
+  at::Tensor lse;  ///< the same; its tokens before its heads in memory
+  /// Keys and values: (units, 2, batch, kv_heads, head_dim), in k's type. What
+  /// of it is not used is not written.
+  at::Tensor retained;
+  std::int64_t call = 0;  ///< its number among the communicator's calls
+};
+
+struct AttentionGradients {
+  at::Tensor q, k, v;  ///< of the inputs' shapes and types; contiguous
+};
+
+/// The passes without autograd, for a caller that has its own: each is one of
+/// the communicator's calls, in the order that attention() wants. Of the
+/// options, those of forward and of backward must be the same.
+AttentionForward attention_forward(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const std::shared_ptr<const AttentionPlan>& plan,
+    comm::Communicator& communicator, const AttentionOptions& options = {});
+
+/// `grad_out`: of the out; undefined: 0. Reads `forward` and writes nothing of
+/// it.
+AttentionGradients attention_backward(
+    const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k,
+    const at::Tensor& v, const AttentionForward& forward,
+    const std::shared_ptr<const AttentionPlan>& plan,
+    comm::Communicator& communicator, const AttentionOptions& options = {});
 
 }  // namespace ringweave::attention

@@ -8,14 +8,15 @@
 
 namespace ringweave::attention {
 
-ForwardPass::ForwardPass(PassInput input, comm::Communicator& communicator)
+ForwardPass::ForwardPass(PassInput input, comm::Communicator& communicator,
+                         std::int64_t room)
     : input_(std::move(input)),
       program_(input_.plan->forward),
       communicator_(communicator),
       steps_(input_.plan->forward_calls.get(program_, input_.q.device(),
                                             input_.type())),
       memory_(program_, input_, tensor::accumulate_type(input_.type()), {},
-              communicator),
+              communicator, room),
       q_(input_.q.to(steps_->type)),
       sum_type_(tensor::accumulate_type(input_.type())) {}
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -37,7 +38,7 @@ class Cutter {
 
 PassMemory::PassMemory(const schedule::Program& program, const PassInput& input,
                        at::ScalarType grad_type, at::Tensor kept,
-                       comm::Communicator& communicator)
+                       comm::Communicator& communicator, std::int64_t room)
     : kept_(std::move(kept)) {
   const KvShape shape = input.kv_shape();
   const at::ScalarType sum_type = tensor::accumulate_type(input.type());
@@ -75,13 +76,14 @@ PassMemory::PassMemory(const schedule::Program& program, const PassInput& input,
   scratch_keys_ = tensor(keys, input.type(), of_keys.scratch);
   scratch_gradients_ = tensor(gradients, grad_type, of_gradients.scratch);
   if (!kept_.defined()) {
-    kept_ = at::empty(
-        {program.kept_size, 2, shape.batch, shape.kv_heads, shape.head_dim},
-        input.kv.k.options());
+    kept_ = at::empty({std::max(program.kept_size, room), 2, shape.batch,
+                       shape.kv_heads, shape.head_dim},
+                      input.kv.k.options());
   }
   of_keys.kept = comm::buffer_of(kept_);
   buffer_bytes_ = static_cast<std::int64_t>(
-      scratch_keys_.nbytes() + scratch_gradients_.nbytes() + kept_.nbytes());
+      scratch_keys_.nbytes() + scratch_gradients_.nbytes() +
+      bytes(program.kept_size, input.type()));
 }
 
 const at::Tensor& PassMemory::wire(Payload payload, Memory memory) const {

@@ -33,10 +33,11 @@ struct PassInput {
 class PassMemory {
  public:
   /// `grad_type`: in which gradients travel. `kept`: undefined in forward,
-  /// which makes it.
+  /// which makes it, with room for `room` units if these are more than it
+  /// keeps.
   PassMemory(const schedule::Program& program, const PassInput& input,
              at::ScalarType grad_type, at::Tensor kept,
-             comm::Communicator& communicator);
+             comm::Communicator& communicator, std::int64_t room = 0);
 
   /// In the wire layout; of kv_grad, packed ones are of the accumulate type.
   const at::Tensor& wire(schedule::Payload payload,
@@ -64,7 +65,9 @@ Tile make_tile(const at::Tensor& q, const KvPair& keys,
 
 class ForwardPass final : public comm::Worker {
  public:
-  ForwardPass(PassInput input, comm::Communicator& communicator);
+  /// `room`: units that kept() has room for, if more than the program keeps.
+  ForwardPass(PassInput input, comm::Communicator& communicator,
+              std::int64_t room = 0);
 
   /// Every rank calls it.
   void run();

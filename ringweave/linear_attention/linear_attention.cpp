@@ -11,9 +11,12 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ringweave/base/error.h"
+#include "ringweave/base/range.h"
+#include "ringweave/linear_attention/chunk_states.h"
 #include "ringweave/linear_attention/inputs.h"
 #include "ringweave/linear_attention/linear_plan.h"
 #include "ringweave/linear_attention/passes.h"
+#include "ringweave/schedule/linear_chunk.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
 #include "ringweave/tensor/threads.h"
@@ -136,17 +139,6 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
   }
 }
 
-/// What a call keeps for its backward, apart from its inputs.
-struct Call : torch::CustomClassHolder {
-  std::shared_ptr<const LinearPlan> plan;
-  comm::Communicator* communicator = nullptr;
-  std::int64_t number = 0;  ///< of the forward, among the communicator's calls
-  Decay decay = Decay::none;
-  LinearOptions options;
-  bool has_initial = false;
-  bool requires_gradient = false;
-};
-
 Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,
                    const at::Tensor& v, const at::Tensor& gates, Decay decay,
                    double scale, bool causal) {
@@ -155,10 +147,16 @@ Inputs make_inputs(const at::Tensor& q, const at::Tensor& k,
   return {q, k, v, gates, decay, scale, causal, type};
 }
 
+Inputs make_inputs(const LinearInputs& in, const LinearPlan& plan,
+                   const LinearOptions& options) {
+  return make_inputs(in.q, in.k, in.v, in.gates, in.decay, options.scale,
+                     plan.causal());
+}
+
 /// What of one call all ranks must have equal.
-comm::Facts facts_of(const Call& call, const Inputs& in,
-                     const at::Tensor& initial) {
-  comm::Facts facts = call.plan->facts;
+comm::Facts facts_of(const LinearPlan& plan, const Inputs& in,
+                     const at::Tensor& initial, const LinearOptions& options) {
+  comm::Facts facts = plan.facts;
   const auto add = [&](const char* name, std::int64_t value) {
     facts.emplace_back(name, fmt::format("{}", value));
   };
@@ -178,11 +176,21 @@ comm::Facts facts_of(const Call& call, const Inputs& in,
   }
   facts.emplace_back("initial_state",
                      initial.defined() ? bits_text(initial) : "none");
-  facts.emplace_back("scale", fmt::format("{}", call.options.scale));
-  facts.emplace_back("final_state", yes_no(call.options.final_state));
-  facts.emplace_back("requires a gradient", yes_no(call.requires_gradient));
+  facts.emplace_back("scale", fmt::format("{}", options.scale));
+  facts.emplace_back("final_state", yes_no(options.final_state));
+  facts.emplace_back("requires a gradient", yes_no(options.backward));
   return facts;
 }
+
+/// What a call keeps for its backward, apart from tensors.
+struct Call : torch::CustomClassHolder {
+  std::shared_ptr<const LinearPlan> plan;
+  comm::Communicator* communicator = nullptr;
+  Decay decay = Decay::none;
+  LinearOptions options;
+  std::int64_t number = 0;  ///< of the forward, among the communicator's calls
+  bool has_initial = false;
+};
 
 class LinearAttention : public torch::autograd::Function<LinearAttention> {
  public:
@@ -192,25 +200,20 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
                                const std::optional<at::Tensor>& initial,
                                c10::intrusive_ptr<Call> call) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    const at::Tensor gate = gates.value_or(at::Tensor());
-    const Inputs inputs = make_inputs(
-        q, k, v, gate, call->decay, call->options.scale, call->plan->causal());
-    const at::Tensor start = initial.value_or(at::Tensor());
-    // What follows the messages may throw without harm: a checkpoint ends its
-    // recomputation so, in save_for_backward().
-    ForwardResult result = call->communicator->call(
-        "linear_attention", 0,
-        [&] { check(inputs, start, *call->plan, *call->communicator); },
-        [&] { return facts_of(*call, inputs, start); },
-        [&](std::int64_t number) {
-          call->number = number;
-          return run_forward(inputs, start, call->options.final_state,
-                             *call->plan, *call->communicator);
-        });
+    const LinearInputs inputs = {q,
+                                 k,
+                                 v,
+                                 call->decay,
+                                 gates.value_or(at::Tensor()),
+                                 initial.value_or(at::Tensor())};
+    LinearForward result = linear_attention_forward(
+        inputs, call->plan, *call->communicator, call->options);
+    call->number = result.call;
     // The first segment's state is the initial one: saved, lest a change in
     // place before backward goes unnoticed.
-    variable_list kept = {q, k, v, gate, start, result.decays};
-    kept.insert(kept.end(), result.kept.begin(), result.kept.end());
+    variable_list kept = {
+        q, k, v, inputs.gates, inputs.initial_state, result.decays};
+    kept.insert(kept.end(), result.states.begin(), result.states.end());
     context->save_for_backward(std::move(kept));
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     variable_list outputs = {result.out};
@@ -222,51 +225,41 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
                                 variable_list gradients) {
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
-    variable_list saved;
-    const auto check = [&] {
-      require(!at::GradMode::is_enabled(),
-              "[linear_attention] got a backward with create_graph; want one "
-              "without: second derivatives are not supported");
-      // Throws for what was changed in place, or was freed by a backward.
-      // Before the guard: checkpointing runs the forward pass again in here,
-      // and has to record it.
-      saved = context->get_saved_variables();
-    };
-    return call->communicator->call(
-        "linear_attention backward", call->number, check,
-        [] { return comm::Facts(); },
-        [&](std::int64_t) {
-          return gradients_of(context, *call, saved, gradients);
+    const variable_list saved =
+        call->communicator->or_refuse("linear_attention backward", [&] {
+          require(!at::GradMode::is_enabled(),
+                  "[linear_attention] got a backward with create_graph; want "
+                  "one without: second derivatives are not supported");
+          // Throws for what was changed in place, or was freed by a backward.
+          // Before the guard: checkpointing runs the forward pass again in
+          // here, and has to record it.
+          return context->get_saved_variables();
         });
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    const LinearInputs inputs = {saved[0],    saved[1], saved[2],
+                                 call->decay, saved[3], saved[4]};
+    const bool has_gates = inputs.gates.defined();
+    const LinearGradients result = linear_attention_backward(
+        gradients[0], call->options.final_state ? gradients[1] : at::Tensor(),
+        inputs,
+        {.states = {saved.begin() + kStates, saved.end()},
+         .decays = saved[kStates - 1],
+         .call = call->number},
+        has_gates && needs(context, 3), call->plan, *call->communicator,
+        call->options);
+    const bool want_initial =
+        call->has_initial && needs(context, has_gates ? 4 : 3);
+    return {result.q,
+            result.k,
+            result.v,
+            result.gates,
+            want_initial ? result.initial_state : at::Tensor(),
+            at::Tensor()};
   }
 
  private:
   /// Where in the saved variables begins what segments keep.
-  static constexpr std::ptrdiff_t kKept = 6;
-
-  static variable_list gradients_of(AutogradContext* context, const Call& call,
-                                    const variable_list& saved,
-                                    const variable_list& gradients) {
-    const at::AutoDispatchBelowADInplaceOrView guard;
-    const Inputs inputs =
-        make_inputs(saved[0], saved[1], saved[2], saved[3], call.decay,
-                    call.options.scale, call.plan->causal());
-    const bool want_gates = inputs.gates.defined() && needs(context, 3);
-    const ForwardResult forward{
-        {}, {}, {saved.begin() + kKept, saved.end()}, saved[kKept - 1]};
-    BackwardResult result =
-        run_backward(inputs, forward, gradients[0],
-                     call.options.final_state ? gradients[1] : at::Tensor(),
-                     want_gates, *call.plan, *call.communicator);
-    const bool want_initial =
-        call.has_initial && needs(context, inputs.gates.defined() ? 4 : 3);
-    return {result.inputs.q,
-            result.inputs.k,
-            result.inputs.v,
-            result.inputs.gates,
-            want_initial ? result.initial : at::Tensor(),
-            at::Tensor()};
-  }
+  static constexpr std::ptrdiff_t kStates = 6;
 
   /// Whether input `edge`, counted among the defined ones, needs a gradient.
   static bool needs(AutogradContext* context, std::size_t edge) {
@@ -274,11 +267,74 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
   }
 };
 
+/// States that the rank's segment `own` keeps. A segment that is shorter than a
+/// chunk is one chunk.
+std::int64_t rows_of(const LinearPlan& plan, std::size_t own) {
+  const SegmentTokens& tokens = plan.segments[plan.own[own]].tokens;
+  return plan.causal() ? ceil_div(tokens.local.size(), kTokensPerState) : 1;
+}
+
+void check_plan(const std::shared_ptr<const LinearPlan>& plan) {
+  require(plan != nullptr,
+          "[linear_attention] got no plan; want one from make_linear_plan");
+}
+
 std::optional<at::Tensor> if_defined(const at::Tensor& x) {
   return x.defined() ? std::optional(x) : std::nullopt;
 }
 
 }  // namespace
+
+LinearForward linear_attention_forward(
+    const LinearInputs& inputs, const std::shared_ptr<const LinearPlan>& plan,
+    comm::Communicator& communicator, const LinearOptions& options) {
+  check_plan(plan);
+  tensor::take_over_thread_count();
+  const Inputs in = make_inputs(inputs, *plan, options);
+  // What follows the messages may throw without harm: a checkpoint ends its
+  // recomputation so, when its caller saves for backward.
+  return communicator.call(
+      "linear_attention", 0,
+      [&] { check(in, inputs.initial_state, *plan, communicator); },
+      [&] { return facts_of(*plan, in, inputs.initial_state, options); },
+      [&](std::int64_t number) {
+        LinearForward result = run_forward(
+            in, inputs.initial_state, options.final_state, *plan, communicator);
+        result.call = number;
+        return result;
+      });
+}
+
+LinearGradients linear_attention_backward(
+    const at::Tensor& grad_out, const at::Tensor& grad_final_state,
+    const LinearInputs& inputs, const LinearForward& forward, bool want_gates,
+    const std::shared_ptr<const LinearPlan>& plan,
+    comm::Communicator& communicator, const LinearOptions& options) {
+  check_plan(plan);
+  tensor::take_over_thread_count();
+  return communicator.call(
+      "linear_attention backward", forward.call, [] {},
+      [] { return comm::Facts(); },
+      [&](std::int64_t) {
+        const Inputs in = make_inputs(inputs, *plan, options);
+        const auto or_zeros = [&](const at::Tensor& gradient,
+                                  const std::vector<std::int64_t>& shape,
+                                  at::ScalarType type) {
+          return gradient.defined()
+                     ? gradient
+                     : at::zeros(shape, in.q.options().dtype(type));
+        };
+        return run_backward(
+            in, forward,
+            or_zeros(grad_out,
+                     {in.batch(), in.q.size(1), in.out_heads(), in.value_dim()},
+                     in.q.scalar_type()),
+            options.final_state
+                ? or_zeros(grad_final_state, in.state_shape(), in.type)
+                : at::Tensor(),
+            want_gates, *plan, communicator);
+      });
+}
 
 LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               const at::Tensor& v, Decay decay,
@@ -287,15 +343,14 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               std::shared_ptr<const LinearPlan> plan,
                               comm::Communicator& communicator,
                               const LinearOptions& options) {
-  require(plan != nullptr,
-          "[linear_attention] got no plan; want one from make_linear_plan");
+  check_plan(plan);
   auto call = c10::make_intrusive<Call>();
   call->plan = std::move(plan);
   call->communicator = &communicator;
   call->decay = decay;
   call->options = options;
   call->has_initial = initial_state.defined();
-  call->requires_gradient =
+  call->options.backward =
       at::GradMode::is_enabled() &&
       std::ranges::any_of(
           std::array{q, k, v, gates, initial_state},
@@ -305,10 +360,39 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
         make_inputs(q, k, v, gates, decay, options.scale, call->plan->causal()),
         initial_state, *call->plan, communicator);
   }
-  tensor::take_over_thread_count();
   const variable_list outputs = LinearAttention::apply(
       q, k, v, if_defined(gates), if_defined(initial_state), call);
   return {outputs[0], options.final_state ? outputs[1] : at::Tensor()};
+}
+
+static_assert(kTokensPerState == kStretch * schedule::kLinearChunk);
+
+at::Tensor join_states(const std::vector<at::Tensor>& states, std::int64_t room,
+                       const LinearInputs& inputs, const LinearPlan& plan) {
+  const Inputs in = make_inputs(inputs, plan, {});
+  std::vector<std::int64_t> shape = in.state_shape();
+  shape.insert(shape.begin(), room);
+  const at::Tensor joined = at::empty(shape, in.state_options());
+  std::int64_t row = 0;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const std::int64_t rows = rows_of(plan, i);
+    joined.narrow(0, row, rows).copy_(states[i]);
+    row += rows;
+  }
+  return joined;
+}
+
+std::vector<at::Tensor> split_states(const at::Tensor& joined,
+                                     const LinearPlan& plan) {
+  std::vector<at::Tensor> states;
+  std::int64_t row = 0;
+  for (std::size_t i = 0; i < plan.own.size(); ++i) {
+    const std::int64_t rows = rows_of(plan, i);
+    states.push_back(plan.causal() ? joined.narrow(0, row, rows)
+                                   : joined.select(0, row));
+    row += rows;
+  }
+  return states;
 }
 
 std::vector<std::int64_t> state_shape(const at::Tensor& q, const at::Tensor& k,

@@ -46,6 +46,9 @@ std::shared_ptr<const LinearPlan> make_linear_plan(const LinearSpec& spec,
 struct LinearOptions {
   double scale = 1.0;        ///< finite
   bool final_state = false;  ///< whether to return it (on all ranks)
+  /// Whether there will be a backward: the same on all ranks.
+  /// linear_attention() finds out itself.
+  bool backward = false;
   /// Kept for as long as the autograd graph: the communicator's, say.
   std::shared_ptr<void> owner = {};
 };
@@ -95,6 +98,57 @@ LinearResult linear_attention(const at::Tensor& q, const at::Tensor& k,
                               std::shared_ptr<const LinearPlan> plan,
                               comm::Communicator& communicator,
                               const LinearOptions& options = {});
+
+/// What goes into a call; gates and initial_state may be undefined.
+struct LinearInputs {
+  at::Tensor q, k, v;
+  Decay decay = Decay::none;
+  at::Tensor gates, initial_state;
+};
+
+/// What a forward pass gives, and what its backward wants of it.
+struct LinearForward {
+  at::Tensor out;          ///< as in LinearResult; contiguous, as all here
+  at::Tensor final_state;  ///< the same
+  /// Some of each of the rank's own segments, in position order, in the states'
+  /// type: (count, batch, state heads, key_dim, value_dim); without a causal
+  /// mask one, (batch, …).
+  std::vector<at::Tensor> states;
+  /// The logs of all segments' decays, for per_head and per_key gates:
+  /// (segments, …), each broadcastable to states; else undefined.
+  at::Tensor decays;
+  std::int64_t call = 0;  ///< its number among the communicator's calls
+};
+
+/// Of the inputs' shapes and types. gates: undefined unless wanted.
+struct LinearGradients {
+  at::Tensor q, k, v, gates, initial_state;
+};
+
+/// The passes without autograd, for a caller that has its own: each is one of
+/// the communicator's calls, in the order that linear_attention() wants. Of the
+/// options, those of forward and of backward must be the same.
+LinearForward linear_attention_forward(
+    const LinearInputs& inputs, const std::shared_ptr<const LinearPlan>& plan,
+    comm::Communicator& communicator, const LinearOptions& options = {});
+
+/// Gradients of the out and, if it was asked for, of the final state;
+/// undefined: 0. Reads states and decays of `forward`, which may have more
+/// rows, and writes nothing of it.
+LinearGradients linear_attention_backward(
+    const at::Tensor& grad_out, const at::Tensor& grad_final_state,
+    const LinearInputs& inputs, const LinearForward& forward, bool want_gates,
+    const std::shared_ptr<const LinearPlan>& plan,
+    comm::Communicator& communicator, const LinearOptions& options = {});
+
+/// LinearForward::states as one tensor, (room, batch, …), of which the rows
+/// that are not used are not written; and back. Room for n segments of t tokens
+/// in all is n + t / kTokensPerState, rounded down.
+inline constexpr std::int64_t kTokensPerState = 2048;
+at::Tensor join_states(const std::vector<at::Tensor>& states, std::int64_t room,
+                       const LinearInputs& inputs, const LinearPlan& plan);
+std::vector<at::Tensor> split_states(const at::Tensor& joined,
+                                     const LinearPlan& plan);
 
 /// Shape of the states of linear_attention() with these tensors: (batch, state
 /// heads, key_dim, value_dim).

@@ -35,18 +35,21 @@ at::Tensor zero_state(const Exchange& exchange) {
   return at::zeros(exchange.shape, exchange.options);
 }
 
+/// The logs of all segments' decays where these don't depend on tokens.
+at::Tensor known_decays(const Inputs& inputs, const LinearPlan& plan) {
+  if (!plan.causal()) return {};
+  std::vector<SegmentTokens> segments;
+  for (const LinearPlan::Piece& piece : plan.segments) {
+    segments.push_back(piece.tokens);
+  }
+  return fixed_decays(inputs, segments);
+}
+
 /// The logs of all segments' decays, with room for those that arrive.
 at::Tensor all_decays(const Exchange& exchange, const Inputs& inputs,
                       const LinearPlan& plan,
                       const std::vector<ForwardSegment>& own) {
-  if (!plan.causal()) return {};
-  if (!data_dependent(inputs.decay)) {
-    std::vector<SegmentTokens> segments;
-    for (const LinearPlan::Piece& piece : plan.segments) {
-      segments.push_back(piece.tokens);
-    }
-    return fixed_decays(inputs, segments);
-  }
+  if (!data_dependent(inputs.decay)) return known_decays(inputs, plan);
   std::vector<std::int64_t> shape = exchange.decay_shape;
   shape.insert(shape.begin(), std::ssize(plan.segments));
   at::Tensor decays = at::zeros(shape, exchange.options);
@@ -89,7 +92,7 @@ Gradients empty_gradients(const Inputs& inputs, bool want_gates) {
 
 }  // namespace
 
-ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
+LinearForward run_forward(const Inputs& inputs, const at::Tensor& initial,
                           bool final_state, const LinearPlan& plan,
                           comm::Communicator& communicator) {
   std::vector<ForwardSegment> segments;
@@ -107,35 +110,41 @@ ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
     }
   }
   Exchanged exchanged = exchange_states(plan, exchange, communicator);
-  ForwardResult result;
+  LinearForward result;
   result.out = at::empty({inputs.batch(), inputs.q.size(1), inputs.out_heads(),
                           inputs.value_dim()},
                          inputs.v.options());
   for (std::size_t i = 0; i < segments.size(); ++i) {
     segments[i].finish(exchanged.states[i], result.out);
-    result.kept.push_back(segments[i].kept());
+    result.states.push_back(segments[i].kept());
   }
   if (final_state) {
-    result.final_state =
-        exchanged.end.defined() ? exchanged.end.clone() : zero_state(exchange);
+    result.final_state = exchanged.end.defined()
+                             ? exchanged.end.clone(at::MemoryFormat::Contiguous)
+                             : zero_state(exchange);
   }
-  result.decays = std::move(exchange.decays);
+  if (data_dependent(inputs.decay)) {
+    result.decays = std::move(exchange.decays);
+  }
   return result;
 }
 
-BackwardResult run_backward(const Inputs& inputs, const ForwardResult& forward,
-                            const at::Tensor& dout, const at::Tensor& dfinal,
-                            bool want_gates, const LinearPlan& plan,
-                            comm::Communicator& communicator) {
+LinearGradients run_backward(const Inputs& inputs, const LinearForward& forward,
+                             const at::Tensor& dout, const at::Tensor& dfinal,
+                             bool want_gates, const LinearPlan& plan,
+                             comm::Communicator& communicator) {
   Exchange exchange = make_exchange(
-      schedule::Pass::backward, inputs, forward.decays,
+      schedule::Pass::backward, inputs,
+      data_dependent(inputs.decay)
+          ? forward.decays.narrow(0, 0, std::ssize(plan.segments))
+          : known_decays(inputs, plan),
       dfinal.defined() ? total_gradient(dfinal, inputs, communicator)
                        : at::Tensor());
   std::vector<BackwardSegment> segments;
   segments.reserve(plan.own.size());
   for (std::size_t i = 0; i < plan.own.size(); ++i) {
     segments.emplace_back(inputs, plan.segments[plan.own[i]].tokens,
-                          forward.kept[i], dout, want_gates);
+                          forward.states[i], dout, want_gates);
   }
   for (BackwardSegment& segment : segments) {
     exchange.updates.push_back(segment.update());
@@ -144,15 +153,15 @@ BackwardResult run_backward(const Inputs& inputs, const ForwardResult& forward,
     }
   }
   const Exchanged exchanged = exchange_states(plan, exchange, communicator);
-  BackwardResult result{empty_gradients(inputs, want_gates), {}};
+  const Gradients result = empty_gradients(inputs, want_gates);
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    segments[i].finish(exchanged.states[i], result.inputs);
+    segments[i].finish(exchanged.states[i], result);
   }
   const Rank first = plan.segments.empty() ? 0 : plan.segments.front().rank;
-  result.initial = plan.rank == first && exchanged.end.defined()
-                       ? exchanged.end.clone()
-                       : zero_state(exchange);
-  return result;
+  return {result.q, result.k, result.v, result.gates,
+          plan.rank == first && exchanged.end.defined()
+              ? exchanged.end.clone(at::MemoryFormat::Contiguous)
+              : zero_state(exchange)};
 }
 
 std::map<Rank, std::int64_t> planned_bytes(const Inputs& inputs, bool backward,

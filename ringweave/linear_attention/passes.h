@@ -14,29 +14,18 @@
 
 namespace ringweave::linear_attention {
 
-struct ForwardResult {
-  at::Tensor out;
-  at::Tensor final_state;        ///< undefined unless asked for
-  std::vector<at::Tensor> kept;  ///< ForwardSegment::kept() of own segments
-  at::Tensor decays;             ///< logs of all segments, for backward
-};
-
 /// Every rank calls it. `initial`: undefined (zero) or of the states' type.
-ForwardResult run_forward(const Inputs& inputs, const at::Tensor& initial,
+LinearForward run_forward(const Inputs& inputs, const at::Tensor& initial,
                           bool final_state, const LinearPlan& plan,
                           comm::Communicator& communicator);
 
-struct BackwardResult {
-  Gradients inputs;
-  at::Tensor initial;  ///< zero but on the rank with the first segment
-};
-
 /// Every rank calls it. `dfinal`: this rank's part of the gradient; undefined
-/// unless the final state was asked for.
-BackwardResult run_backward(const Inputs& inputs, const ForwardResult& forward,
-                            const at::Tensor& dout, const at::Tensor& dfinal,
-                            bool want_gates, const LinearPlan& plan,
-                            comm::Communicator& communicator);
+/// unless the final state was asked for. The gradient of the initial state is
+/// zero but on the rank with the first segment.
+LinearGradients run_backward(const Inputs& inputs, const LinearForward& forward,
+                             const at::Tensor& dout, const at::Tensor& dfinal,
+                             bool want_gates, const LinearPlan& plan,
+                             comm::Communicator& communicator);
 
 /// As planned_bytes() of linear_attention.h. Of the inputs only shapes, types
 /// and the kind of decay are read.
