@@ -14,6 +14,7 @@
 #include "python/plan_cache.h"
 #include "ringweave/attention/attention.h"
 #include "ringweave/comm/communicator.h"
+#include "ringweave/convolution/convolution.h"
 #include "ringweave/linear_attention/linear_attention.h"
 
 namespace ringweave::python {
@@ -23,6 +24,7 @@ struct GroupState {
   comm::Communicator communicator;
   PlanCache<attention::AttentionPlan> attention_plans = {};
   PlanCache<linear_attention::LinearPlan> linear_plans = {};
+  PlanCache<convolution::ConvolutionPlan> convolution_plans = {};
 };
 
 /// torch.classes.ringweave.Group: a group of Ringweave's own, made by the

@@ -1,6 +1,7 @@
 // What Python sees of the library: the entry of `python -m ringweave`, the
 // classes, and the operators of layouts. The operators on tensors are in
-// attention_op.cpp, linear_attention_op.cpp and unshard_op.cpp.
+// attention_op.cpp, linear_attention_op.cpp, convolution_op.cpp and
+// unshard_op.cpp.
 //
 //   torch.ops.ringweave.main(argv, group, store_host) -> exit code
 //   torch.ops.ringweave.layout(json) -> json

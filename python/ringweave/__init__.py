@@ -18,8 +18,9 @@ tokens to other ranks but `unshard`.
 
 # What follows loads torch and the op library in the first use of an operation:
 # the commands of ringweave/commands need neither.
-_OPERATIONS = ["Layout", "Session", "attention", "layout", "linear_attention",
-               "positions", "set_agreement", "shard", "unshard"]
+_OPERATIONS = ["Layout", "Session", "attention", "causal_convolution", "layout",
+               "linear_attention", "positions", "set_agreement", "shard",
+               "unshard"]
 _CONTEXT = ["context_parallel", "context_parallel_unshard"]
 __all__ = sorted(_OPERATIONS + _CONTEXT)
 

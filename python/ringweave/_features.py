@@ -15,5 +15,5 @@ def square_features(x):
     different numbers stands for both of its orders."""
     first, second = torch.triu_indices(x.shape[-1], x.shape[-1],
                                        device=x.device)
-    weights = torch.where(first == second, 1.0, math.sqrt(2)).to(x.dtype)
+    weights = x.new_ones(first.shape).masked_fill(first != second, math.sqrt(2))
     return x[..., first] * x[..., second] * weights

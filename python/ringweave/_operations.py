@@ -253,3 +253,32 @@ def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
         return (out, state) if final_state else out
 
     return _groups.call("linear_attention", group, call)
+
+
+def causal_convolution(x, weight, bias=None, *, layout, group=None,
+                       mask="causal", initial_state=None, final_state=False):
+    """A causal depthwise convolution with a short kernel:
+    y_t = bias + Σ_j weight[:, width - 1 - j] ⊙ x_{t-j}, as torch's Conv1d with a
+    group for each channel and width - 1 tokens of padding on the left.
+
+    x: (batch, tokens of this rank, channels) in float64, float32 or bfloat16.
+    weight: (channels, width) and bias: (channels) in float32 (float64 for
+    float64), the same on all ranks; a rank's gradients of them are its part of a
+    sum over ranks. mask: causal, with or without documents, whose borders nothing
+    crosses. layout: contiguous runs, so not striped.
+    initial_state: (batch, width - 1, channels) in x's type, the inputs before the
+    first token, the same on all ranks; None: zeros. Returns the output, with
+    `final_state` also the last inputs, the same on all ranks.
+    """
+    def call(name):
+        _check_tensors(x=x, weight=weight, **{
+            name: tensor for name, tensor in
+            (("bias", bias), ("initial_state", initial_state))
+            if tensor is not None})
+        kind, left, right, documents = _mask(mask)
+        out, state, *_ = _ops.convolution_forward(
+            x, weight, bias, initial_state, documents, name,
+            *layout_of(layout).arguments(), kind, left, right, final_state)
+        return (out, state) if final_state else out
+
+    return _groups.call("convolution", group, call)

@@ -1,8 +1,11 @@
 """ringweave.linear_attention() against the naive operators of fla-core:
 outputs, final states, and the gradients of all inputs."""
 
+import inspect
 import unittest
 
+import fla.ops
+import fla.ops.rebased
 import torch
 import torch.distributed as dist
 from fla.ops.based.naive import naive_parallel_based
@@ -13,6 +16,7 @@ from fla.ops.retention.naive import naive_retention
 from fla.ops.simple_gla.naive import naive_recurrent_simple_gla
 
 import ringweave
+import ringweave.fla
 from comparison import (BATCH, TOKENS, TYPES, Comparison, computing,
                         heads_first)
 
@@ -104,6 +108,28 @@ def outcome(operator, inputs):
     return (dict(zip(("output", "final state"), parts)) |
             {f"gradient of {name}": gradient
              for name, gradient in zip(inputs, gradients)})
+
+
+def parameters(function):
+    """(name, default, kind) of each, in order."""
+    return [(each.name, each.default, each.kind)
+            for each in inspect.signature(function).parameters.values()]
+
+
+class Signatures(unittest.TestCase):
+    def test_are_those_of_flash_linear_attention(self):
+        own = {"layout", "group", "exchange"}
+        for name in ringweave.fla.__all__:
+            theirs = getattr(fla.ops, name, None) or getattr(fla.ops.rebased, name)
+            ours = parameters(getattr(ringweave.fla, name))
+            with self.subTest(name):
+                self.assertLessEqual(own, {each[0] for each in ours})
+                # Those of keywords that are refused have names of their own.
+                self.assertEqual(
+                    [each for each in ours if each[0] not in own
+                     and each[2] != inspect.Parameter.VAR_KEYWORD],
+                    [each for each in parameters(theirs)
+                     if each[2] != inspect.Parameter.VAR_KEYWORD])
 
 
 class Operators(Comparison):

@@ -125,13 +125,37 @@ def types_rank(group):
         layer = layer_of(name).float()
         layer.load_state_dict(weights)
         x = ringweave.shard(x, layout).float()
-        exact = layer(x, layout=layout)
-        mixed = layer(x.bfloat16(), layout=layout)
-        low = layer.bfloat16()(x.bfloat16(), layout=layout)
+        with torch.no_grad():
+            exact = layer(x, layout=layout)
+            mixed = layer(x.bfloat16(), layout=layout)
+            low = layer.bfloat16()(x.bfloat16(), layout=layout)
         found[name] = [(str(out.dtype), float(
             (out.float() - exact).abs().max() / exact.abs().max()))
             for out in (mixed, low)]
     return found
+
+
+COMPILED = ("retention", "based", "gla, convolution", "mamba2")
+
+
+def compiled_rank(group):
+    """Whole graphs give the bits of the same layers without a compiler."""
+    found = {}
+    layout = ringweave.layout("zigzag", TOKENS, dist.get_world_size())
+    for name in COMPILED:
+        weights, x, gradient = drawn(name)
+        layer = layer_of(name)
+        layer.load_state_dict(weights)
+        x, gradient = (ringweave.shard(each, layout) for each in (x, gradient))
+        x.requires_grad_()
+        whole = torch.compile(layer, fullgraph=True, backend="aot_eager")
+        for call in (layer, whole):
+            out = call(x, layout=layout)
+            results = out, *torch.autograd.grad(
+                out, [x, *layer.parameters()], gradient)
+            found.setdefault(name, []).append(results)
+    return {name: all(map(torch.equal, *results))
+            for name, results in found.items()}
 
 
 class Layers(unittest.TestCase):
@@ -165,6 +189,10 @@ class Layers(unittest.TestCase):
                                           wanted=self.of_models()):
                 for name, difference in worst.items():
                     self.assertLess(difference, 1e-10, (ranks, *name))
+
+    def test_compile_as_whole_graphs(self):
+        for equal in harness.run_well(self, compiled_rank, 2, seconds=SECONDS):
+            self.assertEqual(equal, dict.fromkeys(COMPILED, True))
 
     def test_lower_precision(self):
         for found in harness.run_well(self, types_rank, 2):
@@ -406,6 +434,99 @@ class Operators(unittest.TestCase):
             "state of documents": "leaves 2 documents; want one",
             "two decays": "g and g_gamma",
             "other": "head_first=True"})
+
+
+# --- convolutions ----------------------------------------------------------------
+
+CHANNELS, WIDTH = 3, 4
+
+
+def whole_convolution(x, weight, bias, state):
+    """(output, last inputs) of torch's Conv1d."""
+    before = torch.cat([state, x], 1)
+    out = F.conv1d(before.transpose(1, 2), weight.unsqueeze(1), bias,
+                   groups=CHANNELS).transpose(1, 2)
+    return out, before[:, -(WIDTH - 1):]
+
+
+def convolution_rank(group):
+    ranks = dist.get_world_size()
+    inputs = {"x": seeded(0, BATCH, TOKENS, CHANNELS),
+              "weight": seeded(1, CHANNELS, WIDTH), "bias": seeded(2, CHANNELS),
+              "state": seeded(3, BATCH, WIDTH - 1, CHANNELS)}
+
+    def weights(outputs):
+        return [seeded(50 + i, *out.shape) for i, out in enumerate(outputs)]
+
+    want_out, want = with_operator_gradients(whole_convolution, inputs, weights)
+    worst = {}
+    for kind in LAYOUTS:
+        layout = ringweave.layout(kind, TOKENS, ranks)
+        inputs["x"] = ringweave.shard(seeded(0, BATCH, TOKENS, CHANNELS), layout)
+        (out, last), got = with_operator_gradients(
+            lambda x, weight, bias, state: ringweave.causal_convolution(
+                x, weight, bias, initial_state=state, final_state=True,
+                layout=layout), inputs,
+            lambda outputs: [ringweave.shard(weights(want_out)[0], layout),
+                             weights(want_out)[1] / ranks])
+        for name in ("weight", "bias", "state"):
+            dist.all_reduce(got[name])
+        found = {"out": ringweave.unshard(out.detach(), layout),
+                 "last": last.detach(),
+                 **got, "x": ringweave.unshard(got["x"], layout)}
+        worst[kind] = largest_difference(found, {
+            "out": want_out[0].detach(), "last": want_out[1].detach(), **want})
+        # Of the weight alone, twice, and of nothing at all.
+        weight = inputs["weight"].clone().requires_grad_()
+        out = ringweave.causal_convolution(inputs["x"], weight, layout=layout)
+        first, second = (torch.autograd.grad(out.sum(), weight, retain_graph=True)
+                         for _ in range(2))
+        assert torch.equal(first[0], second[0])
+        assert not ringweave.causal_convolution(
+            inputs["x"], weight.detach(), layout=layout).requires_grad
+    return worst
+
+
+def convolution_refusals_rank(group):
+    ranks = dist.get_world_size()
+    layout = ringweave.layout("contiguous", TOKENS, ranks)
+    x = ringweave.shard(seeded(0, BATCH, TOKENS, CHANNELS), layout)
+    weight = seeded(1, CHANNELS, WIDTH)
+
+    def twice():
+        own = x.clone().requires_grad_()
+        out = ringweave.causal_convolution(own, weight, layout=layout)
+        torch.autograd.grad(out.sum(), own, create_graph=True)
+
+    def convolve(x=x, weight=weight, layout=layout, **options):
+        return ringweave.causal_convolution(x, weight, layout=layout, **options)
+
+    return harness.said({
+        "dimensions": lambda: convolve(weight=weight.unsqueeze(1)),
+        "type": lambda: convolve(weight=weight.float()),
+        "channels": lambda: convolve(weight=weight[:2]),
+        "tokens": lambda: convolve(x=x[:, 1:]),
+        "striped": lambda: convolve(layout=ringweave.layout("striped", TOKENS,
+                                                            ranks)),
+        "full": lambda: convolve(mask="full"), "no tensor": lambda: convolve(x=3),
+        "twice": twice})
+
+
+class Convolutions(unittest.TestCase):
+    def test_are_torchs_of_the_whole(self):
+        for ranks in (1, 2, 3, 5):
+            for worst in harness.run_well(self, convolution_rank, ranks):
+                for kind, difference in worst.items():
+                    self.assertLess(difference, 1e-10, (ranks, kind))
+
+    def test_refusals(self):
+        harness.check_said(self, convolution_refusals_rank, 2, {
+            "dimensions": "weight of 3 dimensions; want (channels, width)",
+            "type": "weight of type Float; want Double",
+            "channels": "weight of shape (2, 4); want (3, 4)",
+            "tokens": "got x of shape", "striped": "striped",
+            "full": "mask", "no tensor": "TypeError: got x as int",
+            "twice": "second derivatives"})
 
 
 if __name__ == "__main__":
