@@ -53,6 +53,13 @@ _COMBINATIONS = {"and_masks", "remap_positions_for_packed_sequence",
 _NO_GENERATION = "; ringweave.Session generates, model.generate() does not"
 
 
+def __getattr__(name):
+    if name != "Trainer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ringweave._trainer import Trainer
+    return Trainer
+
+
 @dataclasses.dataclass(frozen=True)
 class Sequence:
     """How the sequences of a batch are split: what the model hands to attention.

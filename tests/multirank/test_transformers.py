@@ -27,6 +27,12 @@ class SplitModels(unittest.TestCase):
     def test_version_5(self):
         self.run_with(5, ROOT / "tests/multirank/with_transformers.py")
 
+    def test_trainer_of_version_4(self):
+        self.run_with(4, ROOT / "tests/multirank/with_trainer.py")
+
+    def test_trainer_of_version_5(self):
+        self.run_with(5, ROOT / "tests/multirank/with_trainer.py")
+
     def test_example(self):
         printed = self.run_with(
             5, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
