@@ -244,6 +244,13 @@ class PythonOps(unittest.TestCase):
         self.assertIn("v's gradient: largest difference",
                       self.example("attention.py"))
 
+    def test_context_manager_example(self):
+        lines = [self.example("context_manager.py", ranks=ranks)
+                 for ranks in (1, 2)]
+        self.assertEqual(len(lines[0].splitlines()), 3)
+        self.assertEqual(*lines)
+        self.assertIn(lines[0], (EXAMPLES.parents[1] / "docs/python.md").read_text())
+
     def test_training_example(self):
         """DDP and FSDP2 train what one process does, and save it alike."""
         import torch  # not there without the operators

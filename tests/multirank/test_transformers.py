@@ -34,11 +34,13 @@ class SplitModels(unittest.TestCase):
         self.run_with(5, ROOT / "tests/multirank/with_trainer.py")
 
     def test_example(self):
-        printed = self.run_with(
-            5, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-            2, ROOT / "python/examples/finetune.py")
-        self.assertEqual(len(printed.splitlines()), 5)
-        self.assertIn(printed, (ROOT / "docs/python.md").read_text())
+        for ranks, more in ((2, ()), (4, ("--sequence-ranks", 2))):
+            printed = self.run_with(
+                5, "-m", "torch.distributed.run", "--standalone",
+                "--nproc-per-node", ranks, ROOT / "python/examples/finetune.py",
+                *more)
+            self.assertEqual(len(printed.splitlines()), 5)
+            self.assertIn(printed, (ROOT / "docs/python.md").read_text())
 
 
 if __name__ == "__main__":
