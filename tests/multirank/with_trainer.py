@@ -5,11 +5,13 @@ test_transformers.py."""
 import pathlib
 import sys
 import tempfile
+import types
 import unittest
 
 import torch
 import torch.distributed as dist
 import transformers
+from torch.distributed.device_mesh import init_device_mesh
 
 sys.path[:0] = [str(pathlib.Path(__file__).parent),
                 str(pathlib.Path(__file__).parents[1])]
@@ -92,6 +94,27 @@ def trained_rank(group, sequence_ranks, labels, evaluated):
             eval_dataset=rows[:evaluated], **options))
 
 
+def accelerates_mesh_rank(group):
+    """Accelerate makes none on CPUs: what it would give."""
+    transformers.logging.set_verbosity_error()
+    ringweave.transformers.register()
+    ranks = dist.get_world_size()
+    mesh = init_device_mesh("cpu", (ranks // 2, 2),
+                            mesh_dim_names=("dp_shard", "cp"))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = ringweave.transformers.Trainer(
+            model=make_model("ringweave"), train_dataset=rows_of("all"),
+            eval_dataset=rows_of("all"),
+            args=arguments(folder, 1, ddp_backend="gloo"))
+        trainer.accelerator = types.SimpleNamespace(
+            parallelism_config=types.SimpleNamespace(cp_size=2),
+            torch_device_mesh=mesh)
+        assert trainer._mesh(None) is mesh and trainer._mesh(2) is mesh
+        said = harness.said({"both": lambda: trainer._mesh(4)})
+        trainer.accelerator.parallelism_config.cp_size = 1
+        return said | harness.said({"other": lambda: trainer._mesh(2)})
+
+
 def refusals_rank(group):
     transformers.logging.set_verbosity_error()
     ringweave.transformers.register()
@@ -145,6 +168,11 @@ class SplitTrainer(unittest.TestCase):
         for ours, theirs in zip(got[1], want[1]):
             self.assertLess((ours - theirs).abs().max() / theirs.abs().max(),
                             TOLERANCE)
+
+    def test_mesh_of_accelerate(self):
+        harness.check_said(self, accelerates_mesh_rank, 4, {
+            "both": "sequence_ranks 4 and a cp_size of 2",
+            "other": "without a cp_size"})
 
     def test_refusals(self):
         harness.check_said(self, refusals_rank, 2, {
