@@ -102,10 +102,11 @@ std::int64_t Key::hash() const {
   return static_cast<std::int64_t>(std::hash<std::string>()(bytes_));
 }
 
-at::Tensor call_record(std::int64_t number, const Key& key) {
+at::Tensor call_record(const comm::Communicator& communicator,
+                       std::int64_t number, const Key& key) {
   at::Tensor record = at::empty({2}, at::kLong);
   auto* values = record.mutable_data_ptr<std::int64_t>();
-  values[0] = number;
+  values[0] = communicator.size() == 1 ? 0 : number;
   values[1] = key.hash();
   return record;
 }

@@ -22,6 +22,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/SymInt.h>
 
+#include "ringweave/comm/communicator.h"
 #include "ringweave/planner/plan_file.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/mask/mask.h"
@@ -66,9 +67,10 @@ class Key {
   std::string bytes_;
 };
 
-/// What backward is told of its forward, as a tensor: the number of its call,
-/// and what its plan was found by.
-at::Tensor call_record(std::int64_t number, const Key& key);
+/// What backward is told of its forward, as a tensor: the number of its call, 0
+/// on a rank that is alone, and what its plan was found by.
+at::Tensor call_record(const comm::Communicator& communicator,
+                       std::int64_t number, const Key& key);
 /// The number. Throws InvalidArgument if the key is another one.
 std::int64_t call_number(const at::Tensor& record, const Key& key,
                          std::string_view operation);

@@ -171,7 +171,7 @@ Forward forward_kernel(const at::Tensor& q, const at::Tensor& k,
          "attention retains {} units, which have room for {}",
          result.retained.size(0), room);
   return {result.out, result.lse, result.retained,
-          call_record(result.call, prepared.key)};
+          call_record(communicator, result.call, prepared.key)};
 }
 
 Forward forward_shapes(const at::Tensor& q, const at::Tensor& k,
@@ -183,7 +183,10 @@ Forward forward_shapes(const at::Tensor& q, const at::Tensor& k,
                        const MaybeString& plan, bool backward) {
   const at::Tensor out = at::empty_symint(q.sym_sizes(), q.options());
   const at::Tensor call = at::empty({2}, q.options().dtype(at::kLong));
-  if (q.dim() != 4 || k.dim() != 4) return {out, out, out, call};  // refused
+  if (q.dim() != 4 || k.dim() != 4) {  // refused
+    return {out, at::empty({0}, q.options()), at::empty({0}, q.options()),
+            call};
+  }
   const auto lse_type = tensor::accumulate_type(q.scalar_type());
   return {out,
           at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)},

@@ -83,6 +83,20 @@ Group::Group(c10::intrusive_ptr<c10d::ProcessGroup> group,
       comm::agreement_mode_from_name(mode)));
 }
 
+void Group::agree(const std::string& operation,
+                  const c10::Dict<std::string, std::string>& facts) const {
+  communicator().call(
+      operation, 0, [] {},
+      [&] {
+        comm::Facts all;
+        for (const auto& fact : facts) {
+          all.emplace_back(fact.key(), fact.value());
+        }
+        return all;
+      },
+      [](std::int64_t) {});
+}
+
 void Group::set_agreement(const std::string& mode) const {
   communicator().set_agreement_mode(communicator().or_refuse(
       "set_agreement", [&] { return comm::agreement_mode_from_name(mode); }));

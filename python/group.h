@@ -46,6 +46,9 @@ class Group : public torch::CustomClassHolder {
   void refuse(const std::string& operation, const std::string& reason) const {
     communicator().refuse(operation, reason);
   }
+  /// A call that moves no data: `facts` are what all ranks must have equal.
+  void agree(const std::string& operation,
+             const c10::Dict<std::string, std::string>& facts) const;
   void set_agreement(const std::string& mode) const;
   /// The connections end, and group_of() finds it no more.
   void close();

@@ -139,7 +139,7 @@ bool has_decays(const MaybeTensor& gates) { return gates && gates->dim() > 1; }
 
 /// Rows of `states` and of `decays`, at most: formulas of the number of this
 /// rank's tokens, the same for the shapes of a compiled graph and for memory.
-/// What of them is not used is never touched.
+/// What of them is not used is 0.
 template <typename Int>
 Int states_room(const std::string& layout, const Int& own, std::int64_t ranks) {
   return own / Int(linear_attention::kTokensPerState) +
@@ -158,7 +158,7 @@ at::Tensor with_room(const at::Tensor& rows, std::int64_t room) {
   if (rows.size(0) == room) return rows;
   std::vector<std::int64_t> shape = rows.sizes().vec();
   shape[0] = room;
-  at::Tensor result = at::empty(shape, rows.options());
+  at::Tensor result = at::zeros(shape, rows.options());
   result.narrow(0, 0, rows.size(0)).copy_(rows);
   return result;
 }
@@ -192,7 +192,7 @@ Forward forward_kernel(const at::Tensor& q, const at::Tensor& k,
           backward && result.decays.defined()
               ? with_room(result.decays, decays_room(layout, ranks))
               : nothing(q),
-          call_record(result.call, prepared.key)};
+          call_record(communicator, result.call, prepared.key)};
 }
 
 /// Heads are constants of a graph.
@@ -207,13 +207,12 @@ Forward forward_shapes(const at::Tensor& q, const at::Tensor& k,
                        c10::SymInt, std::int64_t ranks, const std::string&,
                        MaybeSymInt, MaybeSymInt, double, const std::string&,
                        const MaybeString&, bool final_state, bool backward) {
-  const at::Tensor none = nothing(q);
   const at::Tensor call = at::empty({2}, q.options().dtype(at::kLong));
   const bool constant = gates && gates->dim() == 1;
   if (q.dim() != 4 || k.dim() != 4 || v.dim() != 4 ||
       (gates && !constant && gates->dim() != 3 && gates->dim() != 4)) {
-    return {at::empty_symint(v.sym_sizes(), v.options()), none, none, none,
-            call};  // refused
+    return {at::empty_symint(v.sym_sizes(), v.options()), nothing(q),
+            nothing(q), nothing(q), call};  // refused
   }
   const std::int64_t states = std::max<std::int64_t>(
       1, std::lcm(std::lcm(heads_of(k, 2), heads_of(v, 2)),
@@ -232,13 +231,13 @@ Forward forward_shapes(const at::Tensor& q, const at::Tensor& k,
   return {
       at::empty_symint({q.sym_size(0), q.sym_size(1), heads, v.sym_size(3)},
                        v.options()),
-      final_state ? at::empty_symint(state, options) : none,
+      final_state ? at::empty_symint(state, options) : nothing(q),
       backward ? rows_of(states_room(layout, q.sym_size(1), ranks), state)
-               : none,
+               : nothing(q),
       backward && has_decays(gates)
           ? rows_of(decays_room(layout, ranks),
                     {state[0], states, per_key ? state[2] : c10::SymInt(1), 1})
-          : none,
+          : nothing(q),
       call};
 }
 

@@ -50,6 +50,11 @@ TORCH_LIBRARY(ringweave, library) {
       .def("refuse",
            [](const GroupPtr& self, const std::string& operation,
               const std::string& reason) { self->refuse(operation, reason); })
+      .def("agree",
+           [](const GroupPtr& self, const std::string& operation,
+              const c10::Dict<std::string, std::string>& facts) {
+             self->agree(operation, facts);
+           })
       .def("set_agreement",
            [](const GroupPtr& self, const std::string& mode) {
              self->set_agreement(mode);

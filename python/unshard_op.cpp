@@ -175,7 +175,7 @@ Forward forward_kernel(const at::Tensor& part, const std::string& group,
         number = its_number;
         return gather(part, call);
       });
-  return {whole, call_record(number, key_of(placement, dim))};
+  return {whole, call_record(communicator, number, key_of(placement, dim))};
 }
 
 at::Tensor backward_kernel(const at::Tensor& grad, const at::Tensor& call,

@@ -120,36 +120,29 @@ def call(operation, group, act):
 def same_on_all(operation, group, make):
     """make()'s value, of tensors by name and whatever else, (tensors, others).
 
-    All ranks of `group` come here. Raises ValueError on all of them, in the same
+    A call of all ranks of `group`. Raises ValueError on all of them, in the same
     words, if make() does so on one, or tensors differ.
     """
+    own = own_group(group)
     try:
-        value, refused = make(), None
-    except ValueError as error:
-        value, refused = None, str(error)
-    mine = refused or {name: _digest(tensor) for name, tensor in value[0].items()}
-    all_of_it = [None] * dist.get_world_size(group)
-    dist.all_gather_object(all_of_it, mine, group=group)
-    for rank, said in enumerate(all_of_it):
-        if isinstance(said, str):
-            common = all(other == said for other in all_of_it)
-            raise ValueError(said if common else
-                             f"[{operation}] refused on rank {rank}: {said}")
-    for name in {name: None for said in all_of_it for name in said}:
-        others = [rank for rank, said in enumerate(all_of_it)
-                  if said.get(name) != all_of_it[0].get(name)]
-        if others:
-            raise ValueError(f"[{operation}] got other {name} on ranks {others} than "
-                             "on rank 0; want the same on all ranks of the group")
-    return value
+        try:
+            value = make()
+        except ValueError as error:
+            own.refuse(operation, str(error))
+            raise
+        own.agree(operation, {name: _digest(tensor)
+                              for name, tensor in value[0].items()})
+        return value
+    except RuntimeError as common:
+        raise ValueError(str(common).splitlines()[0]) from common
 
 
 def _digest(tensor):
     tensor = tensor.detach().cpu().contiguous()
     data = ctypes.string_at(tensor.data_ptr(),
                             tensor.numel() * tensor.element_size())
-    return (tuple(tensor.shape), str(tensor.dtype),
-            hashlib.blake2b(data, digest_size=16).hexdigest())
+    return (f"{tuple(tensor.shape)} of {tensor.dtype}, "
+            f"{hashlib.blake2b(data, digest_size=16).hexdigest()}")
 
 
 def _lives(group):

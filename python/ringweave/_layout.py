@@ -21,13 +21,16 @@ class Layout:
     tokens: int
     ranks: int
     runs: tuple | None = None
-    # What operators take beside tokens and ranks: the kind, or JSON of it all.
-    _text: str | None = dataclasses.field(default=None, compare=False, repr=False)
+    # JSON of an explicit one.
+    _text: str | None = dataclasses.field(default=None, compare=False,
+                                          repr=False)
 
     def runs_of(self, rank):
-        """(begin, length, stride) of a rank's runs, in the order of its tokens."""
+        """(begin, length, stride) of each of a rank's runs, in the order of its
+        tokens."""
         if not 0 <= rank < self.ranks:
-            raise ValueError(f"[layout] got rank {rank}; want 0 … {self.ranks - 1}")
+            raise ValueError(f"[layout] got rank {rank}; want 0 … "
+                             f"{self.ranks - 1}")
         if self.runs is not None:
             return self.runs[rank]
         tokens, ranks = self.tokens, self.ranks
@@ -38,11 +41,11 @@ class Layout:
         if self.kind == "zigzag":
             return (_piece(tokens, rank, 2 * ranks),
                     _piece(tokens, 2 * ranks - 1 - rank, 2 * ranks))
-        raise ValueError(f'[layout] got "{self.kind}"; want contiguous, zigzag, '
-                         "striped")
+        raise ValueError(f'[layout] got "{self.kind}"; want contiguous, '
+                         "zigzag, striped")
 
     def arguments(self):
-        """As operators take it."""
+        """(kind or JSON of it all, tokens, ranks), as operators take it."""
         return self._text or self.kind, self.tokens, self.ranks
 
 
@@ -75,11 +78,11 @@ def layout_of(value):
     """A Layout of what a program may give as one."""
     if isinstance(value, Layout):
         return value
-    return _read(json_of(value))
+    return _read(value)
 
 
-def _read(text):
-    return _parsed(text)
+def _read(value):
+    return _parsed(json_of(value))
 
 
 # A compiled graph breaks here.
@@ -99,7 +102,10 @@ def _parsed(text):
 
 
 def json_of(value):
-    return value if isinstance(value, str) else json.dumps(value, default=_values)
+    """The text of what is given as text, or as dicts, lists and numbers."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, default=_values)
 
 
 def _values(value):
@@ -112,18 +118,20 @@ def _values(value):
 
 def positions(layout, rank=None, *, group=None):
     """Positions in the sequence of a rank's tokens; of this rank's by default."""
-    runs = layout_of(layout).runs_of(_groups.rank(group) if rank is None else rank)
+    rank = _groups.rank(group) if rank is None else rank
+    runs = layout_of(layout).runs_of(rank)
     parts = [torch.arange(begin, begin + length * stride, stride)
              for begin, length, stride in runs]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat([torch.arange(0), *parts])
 
 
 def shard(whole, layout, *, group=None, dim=1):
     """This rank's tokens of a tensor that is whole on every rank."""
     layout = layout_of(layout)
     mine = positions(layout, group=group)
-    if not -whole.dim() <= dim < whole.dim() or whole.shape[dim] != layout.tokens:
-        raise ValueError(f"[shard] got a tensor of shape {tuple(whole.shape)} with "
-                         f"tokens in dim {dim}; want {layout.tokens} of them, the "
-                         "layout's")
+    if (not -whole.dim() <= dim < whole.dim()
+            or whole.shape[dim] != layout.tokens):
+        raise ValueError(f"[shard] got a tensor of shape {tuple(whole.shape)} "
+                         f"with tokens in dim {dim}; want {layout.tokens} of "
+                         "them, the layout's")
     return whole.index_select(dim, mine.to(whole.device))

@@ -43,7 +43,7 @@ def _list(values):
 
 
 def _mask(mask):
-    """(kind, or JSON of it all; left, right; documents), as operators take it."""
+    """(kind or JSON of it all, left, right, documents), as operators take it."""
     if isinstance(mask, str):
         return mask, None, None, None
     fields = dict(mask)
@@ -51,7 +51,7 @@ def _mask(mask):
     window = dict(fields.pop("window", None) or {})
     sides = window.pop("left", None), window.pop("right", None)
     documents = _offsets(fields.pop("document_offsets", None))
-    if fields or window or not isinstance(kind, str):  # of another kind, or none
+    if fields or window or not isinstance(kind, str):  # refused, or read there
         return json_of(mask), None, None, None
     return kind, *sides, documents
 
@@ -86,7 +86,7 @@ def _check_tensors(**tensors):
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"got {name} as {type(tensor).__name__}; want a "
                             "Tensor")
-        if hasattr(tensor, "to_local"):
+        if type(tensor).__name__ == "DTensor":  # whose import is slow
             raise TypeError(f"got {name} as a DTensor, whose sizes are those of "
                             f"all ranks; want this rank's shard: "
                             f"{name}.to_local()")
@@ -109,10 +109,10 @@ def unshard(part, layout, *, group=None, dim=1):
     The gradient of a shard is that of its tokens, summed over the ranks: a loss
     that every rank computes from the whole counts once per rank.
     """
-    def call(name):
+    def call(group_name):
         _check_tensors(part=part)
         whole, _ = _ops.unshard_forward(
-            part, name, *layout_of(layout).arguments(),
+            part, group_name, *layout_of(layout).arguments(),
             dim + part.dim() if dim < 0 else dim)
         return whole
 
@@ -205,20 +205,20 @@ def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
     plan: in its place, the path of a file of `ringweave plan --save`, made for
     this shape, layout and mask; the only way to rings and synthesised.
     """
-    def call(name):
+    def call(group_name):
         _check_tensors(q=q, k=k, v=v)
         way = _choice("strategy", strategy, "multi_ring", plan)
         kind, left, right, documents = _mask(mask)
         out, *_ = _ops.attention_forward(
-            q, k, v, documents, name, *layout_of(layout).arguments(), kind, left,
-            right, _number("scale", scale), way, _path(plan))
+            q, k, v, documents, group_name, *layout_of(layout).arguments(),
+            kind, left, right, _number("scale", scale), way, _path(plan))
         return out
 
     return _groups.call("attention", group, call)
 
 
 def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
-                     scale=1.0, initial_state=None, final_state=False,
+                     scale=None, initial_state=None, final_state=False,
                      exchange=None, plan=None):
     """Linear attention: o_t = scale · S_tᵀ q_t, with the state
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ.
@@ -234,22 +234,22 @@ def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
     initial_state: (batch, states, key_dim, value_dim) in the type of gates, the
     same on all ranks, the first document continues from it; None: zeros. A
     rank's gradient of it, and of a constant decay, is its part of a sum over
-    ranks. Returns the output, with `final_state` also the state after the last
-    token, the same on all ranks.
+    ranks. scale: default 1. Returns the output, with `final_state` also the
+    state after the last token, the same on all ranks.
     exchange: how states travel: all_gather (the default), all_gather:STRATEGY,
     chain. plan: in its place, the path of a file of `ringweave plan --save`.
     """
-    def call(name):
+    def call(group_name):
+        given = {"gates": gates, "initial_state": initial_state}
         _check_tensors(q=q, k=k, v=v, **{
-            name: tensor for name, tensor in
-            (("gates", gates), ("initial_state", initial_state))
-            if tensor is not None})
+            name: each for name, each in given.items() if each is not None})
         way = _choice("exchange", exchange, "all_gather", plan)
         kind, left, right, documents = _mask(mask)
         out, state, *_ = _ops.linear_attention_forward(
-            q, k, v, gates, initial_state, documents, name,
+            q, k, v, gates, initial_state, documents, group_name,
             *layout_of(layout).arguments(), kind, left, right,
-            _number("scale", scale), way, _path(plan), final_state)
+            1.0 if scale is None else _number("scale", scale), way, _path(plan),
+            final_state)
         return (out, state) if final_state else out
 
     return _groups.call("linear_attention", group, call)

@@ -68,7 +68,7 @@ class Sequence:
     begin, and the number of tokens; None: one document. group, strategy: as in
     ringweave.attention(). untried: models that are not of TRIED, too.
     """
-    layout: ringweave.Layout
+    layout: "ringweave.Layout"
     document_offsets: tuple | None = None
     group: object = None
     strategy: str | None = None

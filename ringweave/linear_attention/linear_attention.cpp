@@ -379,6 +379,7 @@ at::Tensor join_states(const std::vector<at::Tensor>& states, std::int64_t room,
     joined.narrow(0, row, rows).copy_(states[i]);
     row += rows;
   }
+  joined.narrow(0, row, room - row).zero_();
   return joined;
 }
 

@@ -195,7 +195,7 @@ class ShardBatch(unittest.TestCase):
             "hole": "got attention_mask with padding between tokens",
             "padding alone": "got attention_mask with a row of padding alone",
             "one rank's": "refused on rank 1: [shard_batch] got no tokens",
-            "other batch": "got other shift_labels on ranks [1] than on rank 0",
+            "other batch": 'got shift_labels "(',
             "empty rank": "got 1 tokens, of which rank 1 of 2 has none",
             "matrix": "got attention_mask of shape (2, 1, 37, 37); want (2, 37)",
             "unknown": "got token_type_ids, which it does not know how to split",
