@@ -14,9 +14,9 @@
 #include "ringweave/base/memory.h"
 #include "ringweave/cli/bench/processor_share.h"
 #include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/simulated.h"
 #include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/executor.h"
-#include "ringweave/sim/simulate.h"
 
 namespace ringweave::cli {
 namespace {
@@ -289,14 +289,13 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
   // 0: nothing travels.
   const double bound = exchanged.bound(topology);
   if (bound > 0) report.bound_seconds = bound;
-  report.predicted_seconds =
-      sim::simulate(schedule, topology, workload).seconds;
+  report.predicted_seconds = simulated_seconds(schedule, topology, workload);
   report.cost_model_seconds = exchanged.cost(topology);
   if (!report.emulated) return;
   report.emulated->steps = std::max(1, schedule.steps - 1);
   workload.tile_work = {};
   report.emulated->transfer_seconds =
-      sim::simulate(schedule, topology, workload).seconds;
+      simulated_seconds(schedule, topology, workload);
 }
 
 }  // namespace
