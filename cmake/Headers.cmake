@@ -10,6 +10,7 @@ set(RINGWEAVE_HEADERS_FROM "" CACHE STRING
 # where Debian's PACKAGE puts it.
 function(ringweave_headers target header folder package url sha256)
   string(REGEX REPLACE ".*::" "" name ${target})
+  string(TOLOWER ${name} name)  # as in the variables of FetchContent
   find_path(RINGWEAVE_HEADERS_OF_${name} ${header} PATHS ${TORCH_DIR}/include)
   set(found ${RINGWEAVE_HEADERS_OF_${name}})
   if(NOT found)
@@ -30,12 +31,12 @@ endfunction()
 
 ringweave_headers(nlohmann_json::nlohmann_json nlohmann/json.hpp include
   nlohmann-json3-dev
-  https://github.com/nlohmann/json/releases/download/v3.11.2/json.tar.xz
-  8c4b26bf4b422252e13f332bc5e388ec0ab5c3443d24399acb675e68278d341f)
+  https://github.com/nlohmann/json/archive/refs/tags/v3.11.2.tar.gz
+  d69f9deb6a75e2580465c6c4c5111b89c4dc2fa94e3a85fcd2ffcd9a143d9273)
 ringweave_headers(CLI11::CLI11 CLI/CLI.hpp include libcli11-dev
   https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.1.2.tar.gz
   26291377e892ba0e5b4972cdfd4a2ab3bf53af8dac1f4ea8fe0d1376b625c8cb)
-ringweave_headers(Boost::headers boost/graph/push_relabel_max_flow.hpp ""
+ringweave_headers(Boost::boost boost/graph/push_relabel_max_flow.hpp ""
   libboost-graph-dev
   https://archives.boost.io/release/1.74.0/source/boost_1_74_0.tar.bz2
   83bfc1507731a0906e387fc28b7ef5417d591429e51e788417fe9ff025e116b1)

@@ -79,7 +79,7 @@ set(RINGWEAVE_TEST_ENVIRONMENT OMP_WAIT_POLICY=passive)
 # tests goes to a JSON file that tools/test adds up.
 function(ringweave_test name)
   if(RINGWEAVE_PACKAGE OR
-      RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NO_TSAN)
+      (RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NO_TSAN))
     return()
   endif()
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
