@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-import ringweave
+import ringweave._groups
 
 
 def open_fake(group):
