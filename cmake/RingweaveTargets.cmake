@@ -1,16 +1,21 @@
-# ringweave_layer(name [TORCH] SOURCES ... [HOT ...] DEPS ... [LIBRARIES ...]
-#                 TESTS ... [TEST_DEPS ...])
+# ringweave_layer(name [TORCH] [OBJECT] SOURCES ... [HOT ...] DEPS ...
+#                 [LIBRARIES ...] [TESTS ...] [TEST_DEPS ...])
 #
 # A folder is a target is a namespace. Makes the static library
 # ringweave_<name> and, from TESTS, the test program ringweave_<name>_test.
 # DEPS are the layers that it may include, TEST_DEPS those that only its tests
 # may (tools/check_layers holds the same lists against the #include lines);
-# TORCH: needs libtorch. HOT: more sources, which the preset dev optimises too.
+# TORCH: needs libtorch. OBJECT: a library whose objects are all linked, for what
+# layers below it call. HOT: more sources, which the preset dev optimises too.
 function(ringweave_layer name)
-  cmake_parse_arguments(arg "TORCH" ""
+  cmake_parse_arguments(arg "TORCH;OBJECT" ""
     "SOURCES;HOT;DEPS;LIBRARIES;TESTS;TEST_DEPS" ${ARGN})
   set(target ringweave_${name})
-  add_library(${target} STATIC ${arg_SOURCES})
+  if(arg_OBJECT)
+    add_library(${target} OBJECT ${arg_SOURCES})
+  else()
+    add_library(${target} STATIC ${arg_SOURCES})
+  endif()
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
   list(TRANSFORM arg_DEPS PREPEND ringweave_ OUTPUT_VARIABLE layers)
   target_link_libraries(${target} PUBLIC ${layers} ${arg_LIBRARIES})
@@ -32,7 +37,7 @@ function(ringweave_layer name)
   endif()
   if(arg_TORCH)
     ringweave_torch_sources(${target})
-    if(arg_TESTS)
+    if(TARGET ${target}_test)
       ringweave_torch_sources(${target}_test)
     endif()
   else()
@@ -73,7 +78,8 @@ set(RINGWEAVE_TEST_ENVIRONMENT OMP_WAIT_POLICY=passive)
 # The test program ringweave_<name>_test, run once by ctest; its count of
 # tests goes to a JSON file that tools/test adds up.
 function(ringweave_test name)
-  if(RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NO_TSAN)
+  if(RINGWEAVE_PACKAGE OR
+      (RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NO_TSAN))
     return()
   endif()
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})

@@ -2,10 +2,16 @@
 #
 # find_package(Torch) is avoided: it demands a CUDA toolkit when the package
 # is a CUDA build, and adds foreign run paths.
-set(RINGWEAVE_TORCH_VERSION 2.13)
+file(STRINGS ${PROJECT_SOURCE_DIR}/python/ringweave/_library.py torch_line
+  REGEX "^TORCH = ")
+string(REGEX MATCH "[0-9.]+" RINGWEAVE_TORCH_VERSION ${torch_line})
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
+  ${PROJECT_SOURCE_DIR}/python/ringweave/_library.py)
 
 if(NOT RINGWEAVE_PYTHON)
-  if(DEFINED ENV{RINGWEAVE_PYTHON})
+  if(DEFINED Python_EXECUTABLE)
+    set(RINGWEAVE_PYTHON ${Python_EXECUTABLE})  # which pip builds for
+  elseif(DEFINED ENV{RINGWEAVE_PYTHON})
     set(RINGWEAVE_PYTHON $ENV{RINGWEAVE_PYTHON})
   else()
     set(RINGWEAVE_PYTHON ${PROJECT_SOURCE_DIR}/.venv/bin/python)
@@ -28,6 +34,12 @@ if(NOT torch_version MATCHES "^${RINGWEAVE_TORCH_VERSION}\\.")
     "got torch ${torch_version} in ${RINGWEAVE_PYTHON}; want ${RINGWEAVE_TORCH_VERSION}.x, whose C++ interface this is built for")
 endif()
 message(STATUS "torch ${torch_version} in ${TORCH_DIR}")
+set(wheel_version ${PROJECT_VERSION}+torch${RINGWEAVE_TORCH_VERSION})
+if(DEFINED SKBUILD_PROJECT_VERSION_FULL AND
+    NOT SKBUILD_PROJECT_VERSION_FULL STREQUAL wheel_version)
+  message(FATAL_ERROR
+    "got version ${SKBUILD_PROJECT_VERSION_FULL} by pyproject.toml; want ${wheel_version}")
+endif()
 
 # torch's own OpenMP runtime: a second one beside it would start a second pool.
 file(GLOB torch_gomp ${TORCH_DIR}/lib/libgomp*.so.1)
@@ -44,6 +56,3 @@ target_compile_options(torch::torch INTERFACE -fopenmp)
 target_link_libraries(torch::torch INTERFACE
   -Wl,--no-as-needed ${TORCH_DIR}/lib/libtorch.so ${TORCH_DIR}/lib/libtorch_cpu.so
   ${TORCH_DIR}/lib/libc10.so ${torch_gomp} -Wl,--as-needed)
-
-# One precompiled header for every translation unit that needs torch.
-ringweave_pch(ringweave_torch_pch torch_pch.h torch::torch)

@@ -1,4 +1,4 @@
-"""The command line, as one rank of a launcher's group.
+"""The command line, as one rank of a launcher's group; `ringweave` when installed.
 
     torchrun --nproc-per-node 4 -m ringweave train --config …
     python -m ringweave generate --checkpoint llama/ --prompt "Once"
@@ -20,11 +20,14 @@ def main():
     arguments = sys.argv[1:]
     if arguments and arguments[0] in commands.MODULES:
         return commands.run(*arguments)
-    # These import torch and load the op library.
+    try:
+        # These import torch and load the op library.
+        from ringweave import _generate, _launcher
+    except (ImportError, OSError) as error:  # no torch, another one; no library
+        print(f"ringweave: {error}", file=sys.stderr)
+        return 1
     if arguments and arguments[0] == "generate":
-        from ringweave import _generate
         return _generate.main(arguments[1:])
-    from ringweave import _launcher
     return _launcher.main(arguments)
 
 

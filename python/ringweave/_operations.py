@@ -2,33 +2,16 @@
 
 import json
 import os
-import pathlib
 
 import torch
 import torch.distributed
 
-from ringweave import _groups
+from ringweave import _groups, _library
 from ringweave._layout import (Layout, json_of, layout, layout_of, positions,
                                shard)
 
 
-def _library():
-    """The op library: RINGWEAVE_LIBRARY, or the one that was built last."""
-    named = os.environ.get("RINGWEAVE_LIBRARY")
-    if named:
-        return named
-    package = pathlib.Path(__file__).resolve().parent
-    builds = package.parent.parent / "build"
-    found = [*package.glob("libringweave_ops.so"),
-             *builds.glob("*/python/libringweave_ops.so")]
-    if not found:
-        raise ImportError(
-            "no libringweave_ops.so: build the target ringweave_ops, or set "
-            "RINGWEAVE_LIBRARY to where it is")
-    return str(max(found, key=lambda path: path.stat().st_mtime))
-
-
-torch.ops.load_library(_library())
+_library.load()
 _ops = torch.ops.ringweave
 
 

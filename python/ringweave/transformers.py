@@ -16,6 +16,8 @@ attention works token by token.
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -78,7 +80,7 @@ class Sequence:
     checked: set = dataclasses.field(default_factory=set, compare=False, repr=False)
 
 
-def register():
+def register() -> None:
     """Makes attn_implementation="ringweave" known to Transformers."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -86,7 +88,7 @@ def register():
     AttentionMaskInterface.register(NAME, _mask)
 
 
-def check(config, *, training=True, untried=False):
+def check(config: Any, *, training: bool = True, untried: bool = False) -> None:
     """Raises ValueError unless a model of this config works with split sequences.
     Attention calls it; before training, call it with model.config yourself: a model
     whose layers never come to attention would not."""
@@ -205,8 +207,9 @@ def _parts(function):
                 yield from _parts(each)
 
 
-def shard_batch(batch, group=None, *, layout="zigzag", strategy=None,
-                untried=False):
+def shard_batch(batch: Mapping[str, Any], group: Any = None, *,
+                layout: Any = "zigzag", strategy: str | None = None,
+                untried: bool = False) -> dict[str, Any]:
     """This rank's tokens of a batch that is whole, and the same, on every rank of
     `group`. All ranks of it call this; they compare their batches.
 
@@ -329,7 +332,8 @@ def _padding(real):
     return {first[0].item()} - {0}
 
 
-def loss(logits, batch, *, over=None, averaged=False, num_items=None):
+def loss(logits: torch.Tensor, batch: Mapping[str, Any], *, over: Any = None,
+         averaged: bool = False, num_items: float | None = None) -> torch.Tensor:
     """The mean cross entropy over all labels of all ranks, the same on each.
 
     logits: of this rank's tokens. batch: what shard_batch() gave. over: the process

@@ -55,8 +55,10 @@ void add_messages_alone(const BenchOptions& options, const Machine& machine,
       add(report.bare_seconds, bare[i]);
       add(report.bound_seconds, exchanged.bound(*machine.topology));
       if (!machine.device) continue;
-      add(report.predicted_seconds,
-          simulated_seconds(exchanged, *machine.topology));
+      if (const auto seconds =
+              simulated_seconds(exchanged, *machine.topology)) {
+        add(report.predicted_seconds, *seconds);
+      }
     }
   }
 }

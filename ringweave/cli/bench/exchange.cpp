@@ -230,7 +230,7 @@ void add_bench_exchange(CLI::App& bench, Context& context) {
   command
       ->add_option("--topology", options->topology,
                    "Built-in name or file of the machine that it runs on: adds "
-                   "the bound of all schedules and the simulator's time")
+                   "the bound of all schedules and predicted times")
       ->type_name("NAME|FILE");
   command
       ->add_option("--only", options->only,

@@ -31,7 +31,7 @@ struct EmulatedCompute {
   double seconds = 0;        ///< of the rank that computes longest
   double step_seconds = 0;   ///< the longest step of a rank
   double alone_seconds = 0;  ///< before and after all steps; 0: of attention
-  /// Of the transfers without it, as simulated.
+  /// Of the transfers without it, as simulated, if they were.
   std::optional<double> transfer_seconds = {};
 
   int steps = 1;  ///< in which messages are posted
@@ -55,8 +55,9 @@ struct ExchangeReport {
   std::vector<double> bare_seconds = {};  ///< none for emulated compute
   std::vector<Link> links = {};  ///< from one rank to another, if any bytes go
   std::optional<EmulatedCompute> emulated = {};
-  std::optional<double> bound_seconds = {};      ///< of transfers alone
-  std::optional<double> predicted_seconds = {};  ///< by the simulator
+  std::optional<double> bound_seconds = {};  ///< of transfers alone
+  /// By the simulator, if that was built in.
+  std::optional<double> predicted_seconds = {};
   std::optional<double> cost_model_seconds = {};
 
   std::int64_t busiest_link_bytes() const;

@@ -16,9 +16,9 @@
 #include "ringweave/cli/bench/spread.h"
 #include "ringweave/cli/bench/transfers.h"
 #include "ringweave/cli/interrupt.h"
+#include "ringweave/cli/simulated.h"
 #include "ringweave/comm/all_gather_json.h"
 #include "ringweave/comm/executor.h"
-#include "ringweave/sim/simulate.h"
 
 namespace ringweave::cli {
 namespace {
@@ -194,7 +194,7 @@ void predict(const topology::Topology& topology, const Exchanged& exchanged,
   report.emulated->steps = std::max(1, schedule.steps - 1);
   workload.tile_work = {};
   report.emulated->transfer_seconds =
-      sim::simulate(schedule, topology, workload).seconds;
+      simulated_seconds(schedule, topology, workload);
 }
 
 }  // namespace
@@ -215,11 +215,12 @@ void check_memory(const std::vector<Subject>& subjects, int ranks_here,
   }
 }
 
-double simulated_seconds(const Exchanged& exchanged,
-                         const topology::Topology& topology) {
-  return exchanged.alone_seconds() +
-         sim::simulate(exchanged.whole(), topology, exchanged.workload())
-             .seconds;
+std::optional<double> simulated_seconds(const Exchanged& exchanged,
+                                        const topology::Topology& topology) {
+  const std::optional<double> seconds =
+      simulated_seconds(exchanged.whole(), topology, exchanged.workload());
+  if (!seconds) return std::nullopt;
+  return exchanged.alone_seconds() + *seconds;
 }
 
 double bare_seconds(const Exchanged& mine, Communicator& group,

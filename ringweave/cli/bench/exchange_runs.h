@@ -30,9 +30,9 @@ void check_ranks(const topology::Topology& topology, const std::string& name,
 void check_memory(const std::vector<Subject>& subjects, int ranks_here,
                   const char* where);
 
-/// By the simulator, with what is computed.
-double simulated_seconds(const Exchanged& exchanged,
-                         const topology::Topology& topology);
+/// By the simulator, with what is computed; nothing where there is none.
+std::optional<double> simulated_seconds(const Exchanged& exchanged,
+                                        const topology::Topology& topology);
 
 /// Median seconds of `repeat` exchanges of the same messages, posted all at
 /// once and without computing, after one to warm up. `mine`: of this rank's

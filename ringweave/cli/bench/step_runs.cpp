@@ -217,13 +217,15 @@ double bound_seconds(const Step& step, const topology::Topology& topology) {
   return all;
 }
 
-double predicted_seconds(const Step& step, const config::TrainConfig& config,
-                         const topology::Topology& topology) {
+std::optional<double> predicted_seconds(const Step& step,
+                                        const config::TrainConfig& config,
+                                        const topology::Topology& topology) {
   std::map<KindPass, double> exchanges;
   for (const Step::Kind& kind : step.kinds()) {
     for (const Pass pass : {Pass::forward, Pass::backward}) {
-      exchanges[{&kind, pass}] =
-          simulated_seconds(exchanged(kind, pass), topology);
+      const auto seconds = simulated_seconds(exchanged(kind, pass), topology);
+      if (!seconds) return std::nullopt;
+      exchanges[{&kind, pass}] = *seconds;
     }
   }
   const planner::Network network(topology);

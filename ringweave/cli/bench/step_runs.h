@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "ringweave/cli/bench/step.h"
@@ -32,8 +33,10 @@ double bound_seconds(const Step& step, const topology::Topology& topology);
 
 /// Seconds of a step, of the rank with the most tokens: exchanges by the
 /// simulator, sums of gradients by the cost model, beside backward. `topology`
-/// is that of all ranks, which split each sequence.
-double predicted_seconds(const Step& step, const config::TrainConfig& config,
-                         const topology::Topology& topology);
+/// is that of all ranks, which split each sequence. Nothing without a
+/// simulator.
+std::optional<double> predicted_seconds(const Step& step,
+                                        const config::TrainConfig& config,
+                                        const topology::Topology& topology);
 
 }  // namespace ringweave::cli

@@ -2,6 +2,8 @@
 
 #include <numeric>
 
+#include <fmt/ranges.h>
+
 #include "ringweave/base/error.h"
 
 namespace ringweave::schedule {
