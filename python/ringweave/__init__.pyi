@@ -2,6 +2,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
@@ -13,31 +14,45 @@ _Json = Mapping[str, Any] | str
 _Path = str | os.PathLike[str]
 _Tokens = Sequence[int] | torch.Tensor
 
-__all__ = ["Session", "attention", "context_parallel", "context_parallel_unshard",
-           "layout", "linear_attention", "positions", "set_agreement", "shard",
-           "unshard"]
+__all__ = ["Layout", "Session", "attention", "causal_convolution",
+           "context_parallel", "context_parallel_unshard", "layout",
+           "linear_attention", "positions", "set_agreement", "shard", "unshard"]
 
-def layout(kind: str, tokens: int, ranks: int) -> str: ...
+@dataclass(frozen=True)
+class Layout:
+    kind: str
+    tokens: int
+    ranks: int
+    runs: tuple[tuple[tuple[int, int, int], ...], ...] | None = None
+
+    def runs_of(self, rank: int) -> tuple[tuple[int, int, int], ...]: ...
+
+_Layout = Layout | _Json
+
+@overload
+def layout(kind: str, tokens: int, ranks: int) -> Layout: ...
+@overload
+def layout(kind: _Layout) -> Layout: ...
 def positions(
-    layout: _Json, rank: int | None = None, *, group: _Group = None
+    layout: _Layout, rank: int | None = None, *, group: _Group = None
 ) -> torch.Tensor: ...
 def shard(
-    whole: torch.Tensor, layout: _Json, *, group: _Group = None, dim: int = 1
+    whole: torch.Tensor, layout: _Layout, *, group: _Group = None, dim: int = 1
 ) -> torch.Tensor: ...
 def unshard(
-    part: torch.Tensor, layout: _Json, *, group: _Group = None, dim: int = 1
+    part: torch.Tensor, layout: _Layout, *, group: _Group = None, dim: int = 1
 ) -> torch.Tensor: ...
 def set_agreement(
     mode: Literal["every", "first_use", "off"], *, group: _Group = None
 ) -> None: ...
 def attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: _Json,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: _Layout,
     group: _Group = None, mask: _Json = "causal", scale: float | None = None,
     strategy: str | None = None, plan: _Path | None = None
 ) -> torch.Tensor: ...
 @overload
 def linear_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: _Json,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: _Layout,
     group: _Group = None, gates: torch.Tensor | None = None,
     mask: _Json = "causal", scale: float = 1.0,
     initial_state: torch.Tensor | None = None,
@@ -46,11 +61,24 @@ def linear_attention(
 ) -> torch.Tensor: ...
 @overload
 def linear_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: _Json,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: _Layout,
     final_state: Literal[True], group: _Group = None,
     gates: torch.Tensor | None = None, mask: _Json = "causal",
     scale: float = 1.0, initial_state: torch.Tensor | None = None,
     exchange: str | None = None, plan: _Path | None = None
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+@overload
+def causal_convolution(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *,
+    layout: _Layout, group: _Group = None, mask: _Json = "causal",
+    initial_state: torch.Tensor | None = None,
+    final_state: Literal[False] = False
+) -> torch.Tensor: ...
+@overload
+def causal_convolution(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *,
+    layout: _Layout, final_state: Literal[True], group: _Group = None,
+    mask: _Json = "causal", initial_state: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 def context_parallel(
     mesh: _Group = None, *, buffers: Sequence[torch.Tensor] | None = None,
