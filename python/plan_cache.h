@@ -1,5 +1,5 @@
-// What was made for an operator's arguments, found by the texts they came as:
-// comparing texts costs less than reading the JSON in them.
+// What was made for an operator's arguments, found by the bytes of these
+// (python/arguments.h, Key).
 #pragma once
 
 #include <algorithm>

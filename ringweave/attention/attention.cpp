@@ -159,6 +159,7 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& q,
                                const at::Tensor& k, const at::Tensor& v,
                                const c10::intrusive_ptr<Call>& call) {
+    const at::AutoDispatchBelowADInplaceOrView guard;
     const AttentionForward result = attention_forward(
         q, k, v, call->plan, *call->communicator, call->options);
     call->number = result.call;
@@ -179,8 +180,11 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
         call->communicator->or_refuse("attention backward", [&] {
           require(!at::GradMode::is_enabled(), kSecondDerivative);
           // Throws for what was changed in place, or was freed by a backward.
+          // Before the guard: checkpointing runs the forward pass again in
+          // here, and has to record it.
           return context->get_saved_variables();
         });
+    const at::AutoDispatchBelowADInplaceOrView guard;
     const AttentionGradients result =
         attention_backward(gradients[0], saved[0], saved[1], saved[2],
                            {saved[3], saved[4], saved[5], call->number},
