@@ -1,16 +1,21 @@
-# ringweave_layer(name [TORCH] SOURCES ... [HOT ...] DEPS ... [LIBRARIES ...]
-#                 TESTS ... [TEST_DEPS ...])
+# ringweave_layer(name [TORCH] [OBJECT] SOURCES ... [HOT ...] DEPS ...
+#                 [LIBRARIES ...] [TESTS ...] [TEST_DEPS ...])
 #
 # A folder is a target is a namespace. Makes the static library
 # ringweave_<name> and, from TESTS, the test program ringweave_<name>_test.
 # DEPS are the layers that it may include, TEST_DEPS those that only its tests
 # may (tools/check_layers holds the same lists against the #include lines);
-# TORCH: needs libtorch. HOT: more sources, which the preset dev optimises too.
+# TORCH: needs libtorch. OBJECT: a library whose objects are all linked, for what
+# layers below it call. HOT: more sources, which the preset dev optimises too.
 function(ringweave_layer name)
-  cmake_parse_arguments(arg "TORCH" ""
+  cmake_parse_arguments(arg "TORCH;OBJECT" ""
     "SOURCES;HOT;DEPS;LIBRARIES;TESTS;TEST_DEPS" ${ARGN})
   set(target ringweave_${name})
-  add_library(${target} STATIC ${arg_SOURCES})
+  if(arg_OBJECT)
+    add_library(${target} OBJECT ${arg_SOURCES})
+  else()
+    add_library(${target} STATIC ${arg_SOURCES})
+  endif()
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
   list(TRANSFORM arg_DEPS PREPEND ringweave_ OUTPUT_VARIABLE layers)
   target_link_libraries(${target} PUBLIC ${layers} ${arg_LIBRARIES})
@@ -32,7 +37,7 @@ function(ringweave_layer name)
   endif()
   if(arg_TORCH)
     ringweave_torch_sources(${target})
-    if(arg_TESTS)
+    if(TARGET ${target}_test)
       ringweave_torch_sources(${target}_test)
     endif()
   else()
@@ -88,9 +93,10 @@ function(ringweave_test name)
     ENVIRONMENT "${RINGWEAVE_TEST_ENVIRONMENT}")
 endfunction()
 
-# ringweave_python_test(name FILE)
+# ringweave_python_test(name FILE [CORE])
 # A file of Python unittests that run the built program, found by them in the
-# environment; counted like the C++ tests.
+# environment; counted like the C++ tests. CORE: they need no command that needs
+# libtorch, and run the program without it.
 function(ringweave_python_test name file)
   if(RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NO_TSAN)
     return()
@@ -103,11 +109,15 @@ function(ringweave_python_test name file)
     set(interpreter ${Python3_EXECUTABLE})
     set(library "")
   endif()
+  set(program ringweave)
+  if(ARGN STREQUAL CORE AND TARGET ringweave_core)
+    set(program ringweave_core)
+  endif()
   add_test(NAME ${name}
     COMMAND ${interpreter} ${PROJECT_SOURCE_DIR}/tests/run_unittest.py
       ${CMAKE_CURRENT_SOURCE_DIR}/${file}
       ${PROJECT_BINARY_DIR}/test-results/${name}.json)
   set_tests_properties(${name} PROPERTIES
     TIMEOUT 1500
-    ENVIRONMENT "${RINGWEAVE_TEST_ENVIRONMENT};RINGWEAVE_BINARY=$<TARGET_FILE:ringweave>;RINGWEAVE_LIBRARY=${library};PYTHONPATH=${PROJECT_SOURCE_DIR}/python")
+    ENVIRONMENT "${RINGWEAVE_TEST_ENVIRONMENT};RINGWEAVE_BINARY=$<TARGET_FILE:${program}>;RINGWEAVE_LIBRARY=${library};PYTHONPATH=${PROJECT_SOURCE_DIR}/python")
 endfunction()
