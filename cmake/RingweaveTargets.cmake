@@ -74,6 +74,22 @@ set(RINGWEAVE_NO_TSAN
 # (attention's tests took nine times as much of them).
 set(RINGWEAVE_TEST_ENVIRONMENT OMP_WAIT_POLICY=passive)
 
+# Tests that take longest begin first in a new build folder, where ctest has not
+# measured any, so that none runs alone at the end.
+set(RINGWEAVE_LONG_TESTS
+  train planner cli_papers cli_torchrun cli_resume cli_generate cli_weights
+  multirank_fuzz multirank_groups)
+
+# ringweave_test_properties(name VARIABLE=VALUE...)
+function(ringweave_test_properties name)
+  set(environment ${RINGWEAVE_TEST_ENVIRONMENT} ${ARGN})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 1500
+    ENVIRONMENT "${environment}")
+  if(name IN_LIST RINGWEAVE_LONG_TESTS)
+    set_tests_properties(${name} PROPERTIES COST 100)
+  endif()
+endfunction()
+
 # ringweave_test(name SOURCES ... DEPS layers...)
 # The test program ringweave_<name>_test, run once by ctest; its count of
 # tests goes to a JSON file that tools/test adds up.
@@ -90,13 +106,13 @@ function(ringweave_test name)
   add_test(NAME ${name} COMMAND ${target}
     --gtest_output=json:${PROJECT_BINARY_DIR}/test-results/${name}.json
     --gtest_brief=1)
-  set_tests_properties(${name} PROPERTIES TIMEOUT 1500
-    ENVIRONMENT "${RINGWEAVE_TEST_ENVIRONMENT}")
+  ringweave_test_properties(${name})
 endfunction()
 
-# ringweave_python_test(name FILE)
+# ringweave_python_test(name FILE [CORE])
 # A file of Python unittests that run the built program, found by them in the
-# environment; counted like the C++ tests.
+# environment; counted like the C++ tests. CORE: they need no command that needs
+# libtorch, and run the program without it.
 function(ringweave_python_test name file)
   if(RINGWEAVE_SANITIZE STREQUAL "thread" AND name IN_LIST RINGWEAVE_NO_TSAN)
     return()
@@ -109,11 +125,15 @@ function(ringweave_python_test name file)
     set(interpreter ${Python3_EXECUTABLE})
     set(library "")
   endif()
+  set(program ringweave)
+  if(ARGN STREQUAL CORE AND TARGET ringweave_core)
+    set(program ringweave_core)
+  endif()
   add_test(NAME ${name}
     COMMAND ${interpreter} ${PROJECT_SOURCE_DIR}/tests/run_unittest.py
       ${CMAKE_CURRENT_SOURCE_DIR}/${file}
       ${PROJECT_BINARY_DIR}/test-results/${name}.json)
-  set_tests_properties(${name} PROPERTIES
-    TIMEOUT 1500
-    ENVIRONMENT "${RINGWEAVE_TEST_ENVIRONMENT};RINGWEAVE_BINARY=$<TARGET_FILE:ringweave>;RINGWEAVE_LIBRARY=${library};PYTHONPATH=${PROJECT_SOURCE_DIR}/python")
+  ringweave_test_properties(${name}
+    RINGWEAVE_BINARY=$<TARGET_FILE:${program}> RINGWEAVE_LIBRARY=${library}
+    PYTHONPATH=${PROJECT_SOURCE_DIR}/python)
 endfunction()

@@ -8,8 +8,12 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 add_compile_options(-fPIC)
 
 # "Dev": optimised, because parsing the headers takes most of the build time
-# anyway, with assertions on and without the cost of full debug information.
-set(CMAKE_CXX_FLAGS_DEV "-O1 -g1")
+# anyway, with assertions on and without the cost of debug information (of line
+# tables alone: a seventh). Reports of sanitizers need line tables.
+set(CMAKE_CXX_FLAGS_DEV "-O1")
+if(RINGWEAVE_SANITIZE)
+  string(APPEND CMAKE_CXX_FLAGS_DEV " -g1")
+endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 
 add_compile_options(-Wall -Wextra -Wpedantic -Wno-unused-parameter)

@@ -4,11 +4,12 @@ life and its end.
 RINGWEAVE_LONG=1 makes hundreds of groups and programs instead of a few.
 """
 
+import json
 import os
+import pathlib
 import subprocess
 import sys
 import threading
-import time
 import unittest
 
 import torch
@@ -203,25 +204,16 @@ except RuntimeError as error:
 '''
 
 
-def run_programs(text, *arguments, ranks=3):
-    """Exit codes and stderr of one program on `ranks` processes."""
-    port = harness.free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", text, *arguments], text=True,
-            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            env=dict(os.environ, RANK=str(rank), WORLD_SIZE=str(ranks),
-                     MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-                     OMP_NUM_THREADS="1"))
-        for rank in range(ranks)]
-    end = time.monotonic() + 120
-    while (any(process.poll() is None for process in processes) and
-           time.monotonic() < end):
-        time.sleep(0.05)
-    codes = [process.poll() for process in processes]  # None: it hangs
-    for process in processes:
-        process.kill()
-    return codes, [process.communicate()[1] for process in processes]
+def run_programs(programs, ranks=3):
+    """[exit codes, stderr] of the ranks of each: [text, argument…]."""
+    done = subprocess.run(
+        [sys.executable, pathlib.Path(__file__).with_name("forked_programs.py"),
+         str(ranks)], input=json.dumps(programs), text=True,
+        capture_output=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+    ended = [json.loads(line) for line in done.stdout.splitlines()]
+    if len(ended) != len(programs):
+        raise RuntimeError(done.stderr)
+    return ended
 
 
 class Groups(unittest.TestCase):
@@ -268,8 +260,8 @@ class Groups(unittest.TestCase):
     def test_programs_end_well(self):
         for arguments in ((), ("destroy",), ("fail",), ("destroy", "fail")):
             want = 3 if "fail" in arguments else 0
-            for _ in range(PROGRAMS):
-                codes, ends = run_programs(PROGRAM, *arguments)
+            for codes, ends in run_programs(
+                    PROGRAMS * [[PROGRAM, *arguments]]):
                 self.assertEqual(codes, [want] * 3, ends)
 
     def test_fake_back_end(self):
