@@ -61,7 +61,7 @@ void check_value(CLI::Option& option) {
 
 /// "ringweave topology list"
 std::string full_name(const CLI::App& app) {
-  const std::string name = app.get_name();
+  const std::string& name = app.get_name();
   return app.get_parent() == nullptr
              ? name
              : fmt::format("{} {}", full_name(*app.get_parent()), name);

@@ -91,7 +91,7 @@ RunPlace place_of(const std::string& resume) {
           "[resume] got {}, which has no {}; want the folder of a run, one of "
           "its checkpoints, or auto",
           resume, kRunFile);
-  const RunPlace place = newest_of(resume);
+  RunPlace place = newest_of(resume);
   require(place.step.has_value(),
           "[resume] got {}, which has no checkpoint; want a run that has one",
           resume);
@@ -107,7 +107,7 @@ RunPlace find_run(const std::string& run_dir, const std::string& resume) {
             "[resume] got auto without --run-dir; want the folder of the run");
     return is_run(run_dir) ? newest_of(run_dir) : RunPlace{run_dir};
   }
-  const RunPlace place = place_of(resume);
+  RunPlace place = place_of(resume);
   require(run_dir.empty() || same_folder(run_dir, place.path),
           "[resume] got {} and --run-dir {}; want the same run: it goes on in "
           "its folder",
