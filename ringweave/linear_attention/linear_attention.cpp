@@ -372,7 +372,7 @@ at::Tensor join_states(const std::vector<at::Tensor>& states, std::int64_t room,
   const Inputs in = make_inputs(inputs, plan, {});
   std::vector<std::int64_t> shape = in.state_shape();
   shape.insert(shape.begin(), room);
-  const at::Tensor joined = at::empty(shape, in.state_options());
+  at::Tensor joined = at::empty(shape, in.state_options());
   std::int64_t row = 0;
   for (std::size_t i = 0; i < states.size(); ++i) {
     const std::int64_t rows = rows_of(plan, i);

@@ -108,15 +108,15 @@ struct LinearInputs {
 
 /// What a forward pass gives, and what its backward wants of it.
 struct LinearForward {
-  at::Tensor out;          ///< as in LinearResult; contiguous, as all here
-  at::Tensor final_state;  ///< the same
+  at::Tensor out = {};          ///< as in LinearResult; contiguous, as all here
+  at::Tensor final_state = {};  ///< the same
   /// Some of each of the rank's own segments, in position order, in the states'
   /// type: (count, batch, state heads, key_dim, value_dim); without a causal
   /// mask one, (batch, …).
-  std::vector<at::Tensor> states;
+  std::vector<at::Tensor> states = {};
   /// The logs of all segments' decays, for per_head and per_key gates:
   /// (segments, …), each broadcastable to states; else undefined.
-  at::Tensor decays;
+  at::Tensor decays = {};
   std::int64_t call = 0;  ///< its number among the communicator's calls
 };
 
