@@ -51,6 +51,7 @@ class Mask:
 class Method:
     """By autograd; `layout` is which rank has which tokens, in Ringweave's words."""
     name = layout = ""
+    modules = ()  # that it imports
     masks = ("causal", "full")
     heads_first = False  # (batch, heads, tokens, head_dim)
 
@@ -89,6 +90,7 @@ class Ringweave(Method):
 
 class TorchTemplates(Method):
     """With the operation of CPUs in place of that of GPUs. `balanced`: its zigzag."""
+    modules = ("torch.distributed.tensor.experimental._context_parallel._attention",)
     heads_first = True
 
     def __init__(self, balanced, rotation="ALL_GATHER"):
@@ -130,6 +132,8 @@ class TorchTemplates(Method):
 
 
 class RingAttentionPytorch(Method):
+    modules = ("ring_attention_pytorch",)
+
     def __init__(self, striped):
         self.striped = striped
         self.layout = "striped" if striped else "contiguous"
@@ -151,6 +155,7 @@ class RingAttentionPytorch(Method):
 
 class Ringmaster(Method):
     """With the blocks that it has for CPUs, plain softmax in float32."""
+    modules = ("ringmaster.ring.distflash", "ringmaster.ring.zigzag")
     heads_first = True
 
     def __init__(self, way):
@@ -199,6 +204,7 @@ class Ringmaster(Method):
 class Ulysses(Method):
     """DeepSpeed's exchange of heads, about torch's own attention, which takes any
     mask as a table."""
+    modules = ("deepspeed.sequence.layer",)
     name = "DeepSpeed Ulysses"
     layout = "contiguous"
 

@@ -207,7 +207,7 @@ def speeds(results):
         ours = here[OURS[case.split(",")[0]]]
         rows = []
         for name, one in here.items():
-            row = [name]
+            row = [name if one["right"] else name + " †"]
             for part in ("forward_seconds", "training_seconds"):
                 row += [spread(one[part], 1e3, 1), "1" if one is ours else
                         spread(ratios(ours[part], one[part]))]
@@ -356,7 +356,8 @@ Medians, lower is faster for Ringweave, over the cases below:
 
 2 ranks, one sequence, {SHAPE["heads"]} heads of {SHAPE["head_dim"]}, float32. A call takes
 as long as its slowest rank. Figures are medians of rounds in which all methods follow one
-another, with the least and the most; a ratio is that of one round.
+another, with the least and the most; a ratio is that of one round. †: its output or
+gradients are not right, see below.
 
 {speeds(times)}
 ## Error
