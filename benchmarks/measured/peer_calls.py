@@ -145,12 +145,16 @@ class RingAttentionPytorch(Method):
         from ring_attention_pytorch import ring_flash_attn
         if mask.documents is not None:
             raise Refused("no argument for documents")
+        # Head i of q goes with head i % kv_heads there.
+        groups = q.shape[2] // k.shape[2]
+        q = q.unflatten(2, (-1, groups)).transpose(2, 3).flatten(2, 3)
         # Its stripes are those of ranks if a rank has one bucket alone.
         bucket = q.shape[1] if self.striped else 1024
-        return ring_flash_attn(
+        out = ring_flash_attn(
             q, k, v, causal=mask.kind == "causal", bucket_size=bucket,
             ring_reduce_col=True, striped_ring_attn=self.striped,
             max_lookback_seq_len=mask.window)
+        return out.unflatten(2, (groups, -1)).transpose(2, 3).flatten(2, 3)
 
 
 class Ringmaster(Method):

@@ -161,8 +161,8 @@ def why(folder, failed):
         lines = (folder / f"{rank}.txt").read_text(errors="replace").splitlines()
         what = [line.split("what():")[1].strip() for line in lines
                 if "what():" in line]
-        return " ".join([f"the process ends by {signal.Signals(number).name}:",
-                         *what[:1]])
+        return ": ".join([f"the process ends by {signal.Signals(number).name}",
+                          *what[:1]])
     return min(raised)[1]
 
 

@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
 from lab import ROOT, table
@@ -37,8 +38,8 @@ SHAPE = {"heads": 8, "kv_heads": 8, "head_dim": 64}
 TIMED = [{"name": f"{mask}, {tokens:,} tokens", "mask": mask, "tokens": tokens,
           **SHAPE}
          for mask, tokens in (("causal", 512), ("causal", 2048), ("full", 2048))]
-CASE_SECONDS = 50  # of a case's rounds; at least 3 are made
-LAUNCH_SECONDS = 600
+CASE_SECONDS = 40  # of a case's rounds; at least 3 are made
+LAUNCH_SECONDS = 300
 # Which of Ringweave's is the counterpart.
 OURS = {"causal": "ringweave, zigzag", "full": "ringweave, contiguous"}
 GONE = {
@@ -184,7 +185,11 @@ class Peers:
             lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
             model = next((line.split(": ")[1] for line in lines
                           if line.startswith("model name")), "unknown")
-            return f"{model}, {os.cpu_count()} cores"
+            library = self.environment["RINGWEAVE_LIBRARY"]
+            build = next((f"Ringweave's {preset} build" for preset in (
+                "release", "dev") if f"/build/{preset}/" in library),
+                "another build of Ringweave")
+            return f"{model}, {os.cpu_count()} cores; {build}"
         return self.kept("machine", made)
 
 
@@ -224,7 +229,7 @@ def summary(results):
     lines = []
     for part, title in (("forward_seconds", "A forward"),
                         ("training_seconds", "A forward with its backward")):
-        found, slower = {}, []
+        found, slower, faster = {}, [], 0
         for one in results:
             ours = next(other for other in results if other["case"] == one["case"]
                         and other["method"] == OURS[one["case"].split(",")[0]])
@@ -233,12 +238,17 @@ def summary(results):
             ratio = ratios(ours[part], one[part])
             library = one["method"].split(",")[0]
             found.setdefault(library, []).append(statistics.median(ratio))
+            faster += max(ratio) < 1
             if min(ratio) > 1:
                 slower.append(f"{one['method']} ({one['case']})")
-        each = "; ".join(f"{name} {min(of):.2f} to {max(of):.2f}"
+        each = "; ".join(f"{name}: {min(of):.2f} to {max(of):.2f}"
                          for name, of in found.items())
-        lines.append(f"- {title} takes, of the time of: {each}.\n  Slower beyond "
-                     f"the spread than: {'; '.join(slower) or 'none'}.\n")
+        lines.append(textwrap.fill(
+            f"- {title} takes this share of another's time: {each}. Slower than "
+            f"these in every round: {'; '.join(slower) or 'none'}. Faster in every "
+            f"round in {faster} of {sum(map(len, found.values()))} cases.",
+            88, subsequent_indent="  ",
+            break_on_hyphens=False) + "\n")
     return "".join(lines)
 
 
@@ -273,8 +283,7 @@ def find(results, method, case):
 def accepted(by_ranks):
     """Per case and method: yes, what differs, or the number of what it said."""
     said, rows = [], []
-    cases = list(dict.fromkeys(one["case"] for one in by_ranks[3]
-                               if one["case"] != "causal, float64"))
+    cases = list(dict.fromkeys(one["case"] for one in by_ranks[3]))
     for method in dict.fromkeys(one["method"] for one in by_ranks[3]):
         row = [method]
         for case in cases:
@@ -305,7 +314,7 @@ def plain(text):
     """Without what differs from run to run, or names a place on this computer."""
     text = re.sub(r"(?<![\w.])/[\w./+-]+", "…", text)
     text = re.sub(r"\[(127\.0\.0\.1|[\w.:]+)\]:\d+", "…", text)
-    text = re.sub(r"\d{4,} ?ms", "… ms", text)
+    text = re.sub(r"\d+ vs \d+", "… vs …", text)
     return text if len(text) <= 160 else text[:157] + "…"
 
 
@@ -324,8 +333,9 @@ def report(peers, timed=TIMED, cases=probes, methods=()):
     return f"""# Beside other libraries, on CPUs
 
 Ringweave's softmax attention and that of other libraries for sequences over several
-processes, called with the same tensors in turn: {used}. Made on
-one computer ({peers.machine()}) by
+processes, called with the same tensors in turn:
+{used}.
+Made on one computer ({peers.machine()}) by
 
 ```
 benchmarks/measured/peers.py --write
@@ -339,7 +349,8 @@ processes on loopback, in a Gloo group, of one thread each.
 - **torch**: the templates of its ring attention and their backward, called directly with
   the flash attention of CPUs. Balanced is its zigzag. Keys travel by an all-gather, its
   default, or by all_to_all.
-- **ring-attention-pytorch**: `ring_flash_attn`, contiguous or striped.
+- **ring-attention-pytorch**: `ring_flash_attn`, contiguous or striped. Its windows count
+  whole buckets of keys.
 - **Ringmaster** (axolotl-ringmaster): ring, zigzag, and distflash, which splits the work
   of contiguous shards evenly. It has plain softmax for CPUs, meant for tests.
 - **DeepSpeed Ulysses**: exchanges heads for tokens, around torch's own attention.
@@ -349,7 +360,7 @@ nothing of GPUs.
 
 ## What it finds
 
-Medians, lower is faster for Ringweave, over the cases below:
+Medians of the ratios below; under 1 Ringweave is faster:
 
 {summary(times)}
 ## Time
@@ -363,7 +374,7 @@ gradients are not right, see below.
 ## Error
 
 Largest difference from one device in float64, 4 heads of 32, 128 tokens per rank, inputs
-of a normal distribution. In the first columns inputs are float32; – is a refusal.
+of a normal distribution, in float32 but for the last columns. – is a refusal.
 
 {accuracy(by_ranks)}
 ## What each accepts

@@ -195,7 +195,7 @@ class BesidePeers(Folder):
             self.assertGreater(pages.spread_of(cell)[0], 0)
         # Ringweave takes everything; torch's balanced templates no full mask.
         accepts = {row[0]: row[1:] for row in parts["## What each accepts"]}
-        self.assertEqual(accepts[self.METHODS[0]], ["yes"] * 3)
+        self.assertEqual(accepts[self.METHODS[0]], ["yes"] * 4)
         self.assertEqual(accepts[self.METHODS[2]][:2], ["yes", "no (1)"])
         self.assertIn("1. `RuntimeError: Load balancing requires", text)
         error = {row[0]: row[1:] for row in parts["## Error"]}
