@@ -16,6 +16,7 @@ for folder in (MEASURED.parent, MEASURED):
     sys.path.insert(0, str(folder))
 import convergence  # noqa: E402
 import pages  # noqa: E402
+import peers  # noqa: E402
 import step_time  # noqa: E402
 from machines import Bench, Threads  # noqa: E402
 
@@ -167,6 +168,44 @@ class StepTime(Folder):
         self.assertEqual(step_time.report(bench), text)
         for path, changed in measured.items():
             self.assertEqual(path.stat().st_mtime_ns, changed)
+
+
+@unittest.skipUnless(peers.PYTHON.exists(), "tools/setup --peers has not been run")
+class BesidePeers(Folder):
+    METHODS = ("ringweave, zigzag", "ringweave, contiguous", "torch, balanced",
+               "ring-attention-pytorch, contiguous")
+
+    def test_a_page(self):
+        self.patch(peers, GONE={"magi-attention": peers.GONE["magi-attention"]})
+        timed = [{"name": f"{mask}, 64 tokens", "mask": mask, "tokens": 64,
+                  **peers.SHAPE} for mask in ("causal", "full")]
+
+        def probes(ranks):
+            return [case for case in peers.probes(ranks) if case["name"] in (
+                "causal", "full", "causal, float64", "uneven shards")]
+
+        measured = peers.Peers(self.folder, 1)
+        text = peers.report(measured, timed, probes, self.METHODS)
+        self.assertIn("### Causal, 64 tokens\n\n1 rounds.", text)
+        parts = pages.structure(text)
+        speed = parts["### Full, 64 tokens"]
+        self.assertEqual([row[0].strip(" †") for row in speed[2:]],
+                         [self.METHODS[0], self.METHODS[1], self.METHODS[3]])
+        for cell in speed[2][1:]:
+            self.assertGreater(pages.spread_of(cell)[0], 0)
+        # Ringweave takes everything; torch's balanced templates no full mask.
+        accepts = {row[0]: row[1:] for row in parts["## What each accepts"]}
+        self.assertEqual(accepts[self.METHODS[0]], ["yes"] * 4)
+        self.assertEqual(accepts[self.METHODS[2]][:2], ["yes", "no (1)"])
+        self.assertIn("1. `RuntimeError: Load balancing requires", text)
+        error = {row[0]: row[1:] for row in parts["## Error"]}
+        self.assertLess(max(map(float, error["ringweave, zigzag; 4 ranks"])), 1e-5)
+        self.assertEqual(error["torch, balanced; 4 ranks"][3:6], ["–"] * 3)
+        self.assertIn("No module named", parts["## What does not run here"][-1][2])
+        self.assertNotIn(str(ROOT), text)
+        # A second report reads what the first one measured.
+        again = peers.Peers(self.folder, 1, python="no/program")
+        self.assertEqual(peers.report(again, timed, probes, self.METHODS), text)
 
 
 class Pages(unittest.TestCase):
