@@ -87,7 +87,7 @@ Prepared prepare(const at::Tensor& weight, const Placement& placement,
 at::Tensor nothing(const at::Tensor& x) { return at::empty({0}, x.options()); }
 
 /// Rows of a table, at most: a formula of constants. What of them is not used
-/// is never touched.
+/// is 0.
 std::int64_t table_room(const std::string& layout, std::int64_t ranks,
                         std::int64_t width, bool final_state) {
   return (run_counts(layout, ranks).largest + (final_state ? 1 : 0)) *
@@ -97,7 +97,7 @@ std::int64_t table_room(const std::string& layout, std::int64_t ranks,
 at::Tensor with_room(const at::Tensor& table, std::int64_t room) {
   if (table.size(1) == room) return table;
   at::Tensor result =
-      at::empty({table.size(0), room, table.size(2)}, table.options());
+      at::zeros({table.size(0), room, table.size(2)}, table.options());
   result.narrow(1, 0, table.size(1)).copy_(table);
   return result;
 }
@@ -128,7 +128,7 @@ Forward forward_kernel(const at::Tensor& x, const at::Tensor& weight,
               ? with_room(result.table, table_room(layout, ranks,
                                                    weight.size(1), final_state))
               : nothing(x),
-          call_record(result.call, prepared.key)};
+          call_record(communicator, result.call, prepared.key)};
 }
 
 Forward forward_shapes(const at::Tensor& x, const at::Tensor& weight,
@@ -137,19 +137,19 @@ Forward forward_shapes(const at::Tensor& x, const at::Tensor& weight,
                        const std::string& layout, c10::SymInt,
                        std::int64_t ranks, const std::string&, MaybeSymInt,
                        MaybeSymInt, bool final_state, bool backward) {
-  const at::Tensor none = nothing(x);
   const at::Tensor call = at::empty({2}, x.options().dtype(at::kLong));
   const at::Tensor out = at::empty_symint(x.sym_sizes(), x.options());
   if (x.dim() != 3 || weight.dim() != 2) {
-    return {out, none, none, call};  // refused
+    return {out, nothing(x), nothing(x), call};  // refused
   }
   // The width is a constant of a graph.
   const std::int64_t width = weight.sym_size(1).guard_int(__FILE__, __LINE__);
   const auto rows = [&](std::int64_t count) {
     return at::empty_symint({x.sym_size(0), count, x.sym_size(2)}, x.options());
   };
-  return {out, final_state ? rows(width - 1) : none,
-          backward ? rows(table_room(layout, ranks, width, final_state)) : none,
+  return {out, final_state ? rows(width - 1) : nothing(x),
+          backward ? rows(table_room(layout, ranks, width, final_state))
+                   : nothing(x),
           call};
 }
 
