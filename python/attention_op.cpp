@@ -13,12 +13,12 @@
 #include <utility>
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "python/arguments.h"
 #include "python/group.h"
+#include "python/operators.h"
 #include "ringweave/base/error.h"
 #include "ringweave/planner/plan_file.h"
 #include "ringweave/tensor/scalar_type.h"
@@ -31,8 +31,6 @@ using torch::autograd::variable_list;
 
 using Forward = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using Backward = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-using MaybeTensor = std::optional<at::Tensor>;
-using MaybeSymInt = std::optional<c10::SymInt>;
 using MaybeString = std::optional<std::string>;
 
 /// What a call has besides tensors: group, layout, tokens, ranks, mask, left,
@@ -239,11 +237,6 @@ Backward backward_shapes(const at::Tensor&, const at::Tensor& q,
     return at::empty_symint(x.sym_sizes(), x.options());
   };
   return {like(q), like(k), like(v)};
-}
-
-template <typename Op>
-auto operator_of(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Op>();
 }
 
 Forward call_forward(const at::Tensor& q, const at::Tensor& k,

@@ -14,12 +14,12 @@
 #include <utility>
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "python/arguments.h"
 #include "python/group.h"
+#include "python/operators.h"
 #include "ringweave/base/error.h"
 #include "ringweave/convolution/convolution.h"
 
@@ -31,8 +31,6 @@ using torch::autograd::variable_list;
 
 using Forward = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using Backward = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
-using MaybeTensor = std::optional<at::Tensor>;
-using MaybeSymInt = std::optional<c10::SymInt>;
 
 /// What a call has besides tensors: group, layout, tokens, ranks, mask, left,
 /// right, final_state.
@@ -84,22 +82,12 @@ Prepared prepare(const at::Tensor& weight, const Placement& placement,
   return result;
 }
 
-at::Tensor nothing(const at::Tensor& x) { return at::empty({0}, x.options()); }
-
 /// Rows of a table, at most: a formula of constants. What of them is not used
 /// is 0.
 std::int64_t table_room(const std::string& layout, std::int64_t ranks,
                         std::int64_t width, bool final_state) {
   return (run_counts(layout, ranks).largest + (final_state ? 1 : 0)) *
          (width - 1);
-}
-
-at::Tensor with_room(const at::Tensor& table, std::int64_t room) {
-  if (table.size(1) == room) return table;
-  at::Tensor result =
-      at::zeros({table.size(0), room, table.size(2)}, table.options());
-  result.narrow(1, 0, table.size(1)).copy_(table);
-  return result;
 }
 
 Forward forward_kernel(const at::Tensor& x, const at::Tensor& weight,
@@ -124,10 +112,10 @@ Forward forward_kernel(const at::Tensor& x, const at::Tensor& weight,
           prepared.plan, communicator,
           {.final_state = final_state, .backward = backward});
   return {result.out, final_state ? result.final_state : nothing(x),
-          backward
-              ? with_room(result.table, table_room(layout, ranks,
-                                                   weight.size(1), final_state))
-              : nothing(x),
+          backward ? with_room(
+                         result.table, 1,
+                         table_room(layout, ranks, weight.size(1), final_state))
+                   : nothing(x),
           call_record(communicator, result.call, prepared.key)};
 }
 
@@ -206,11 +194,6 @@ Backward backward_shapes(const MaybeTensor&, const MaybeTensor&,
               : nothing(x)};
 }
 
-template <typename Op>
-auto operator_of(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Op>();
-}
-
 Forward call_forward(const at::Tensor& x, const at::Tensor& weight,
                      const MaybeTensor& bias, const MaybeTensor& initial_state,
                      const MaybeTensor& documents, const Constants& constants,
@@ -224,10 +207,6 @@ Forward call_forward(const at::Tensor& x, const at::Tensor& weight,
                        backward);
       },
       constants);
-}
-
-MaybeTensor if_defined(const at::Tensor& x) {
-  return x.defined() ? MaybeTensor(x) : std::nullopt;
 }
 
 struct Convolution : public torch::autograd::Function<Convolution> {
@@ -293,8 +272,6 @@ struct Convolution : public torch::autograd::Function<Convolution> {
             at::Tensor()};
   }
 };
-
-bool requires_grad(const MaybeTensor& x) { return x && x->requires_grad(); }
 
 /// A compiled graph says itself whether there is a backward.
 Forward forward_with_gradient(

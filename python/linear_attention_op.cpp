@@ -19,12 +19,12 @@
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "python/arguments.h"
 #include "python/group.h"
+#include "python/operators.h"
 #include "ringweave/base/error.h"
 #include "ringweave/planner/plan_file.h"
 #include "ringweave/tensor/scalar_type.h"
@@ -40,8 +40,6 @@ using Forward =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using Backward =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
-using MaybeTensor = std::optional<at::Tensor>;
-using MaybeSymInt = std::optional<c10::SymInt>;
 using MaybeString = std::optional<std::string>;
 
 /// What a call has besides tensors: group, layout, tokens, ranks, mask, left,
@@ -150,19 +148,6 @@ std::int64_t decays_room(const std::string& layout, std::int64_t ranks) {
   return run_counts(layout, ranks).all;
 }
 
-/// What was not asked for.
-at::Tensor nothing(const at::Tensor& x) { return at::empty({0}, x.options()); }
-
-/// With the first rows of another tensor.
-at::Tensor with_room(const at::Tensor& rows, std::int64_t room) {
-  if (rows.size(0) == room) return rows;
-  std::vector<std::int64_t> shape = rows.sizes().vec();
-  shape[0] = room;
-  at::Tensor result = at::zeros(shape, rows.options());
-  result.narrow(0, 0, rows.size(0)).copy_(rows);
-  return result;
-}
-
 Forward forward_kernel(const at::Tensor& q, const at::Tensor& k,
                        const at::Tensor& v, const MaybeTensor& gates,
                        const MaybeTensor& initial_state,
@@ -190,7 +175,7 @@ Forward forward_kernel(const at::Tensor& q, const at::Tensor& k,
                          prepared.inputs, *prepared.plan)
                    : nothing(q),
           backward && result.decays.defined()
-              ? with_room(result.decays, decays_room(layout, ranks))
+              ? with_room(result.decays, 0, decays_room(layout, ranks))
               : nothing(q),
           call_record(communicator, result.call, prepared.key)};
 }
@@ -292,11 +277,6 @@ Backward backward_shapes(const MaybeTensor&, const MaybeTensor&,
           want_initial_state ? like(*initial_state) : nothing(q)};
 }
 
-template <typename Op>
-auto operator_of(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Op>();
-}
-
 Forward call_forward(const at::Tensor& q, const at::Tensor& k,
                      const at::Tensor& v, const MaybeTensor& gates,
                      const MaybeTensor& initial_state,
@@ -311,10 +291,6 @@ Forward call_forward(const at::Tensor& q, const at::Tensor& k,
                        backward);
       },
       constants);
-}
-
-MaybeTensor if_defined(const at::Tensor& x) {
-  return x.defined() ? MaybeTensor(x) : std::nullopt;
 }
 
 struct LinearAttention : public torch::autograd::Function<LinearAttention> {
@@ -380,8 +356,6 @@ struct LinearAttention : public torch::autograd::Function<LinearAttention> {
             at::Tensor()};
   }
 };
-
-bool requires_grad(const MaybeTensor& x) { return x && x->requires_grad(); }
 
 /// A compiled graph says itself whether there is a backward.
 Forward forward_with_gradient(

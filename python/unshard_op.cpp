@@ -14,12 +14,12 @@
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "python/arguments.h"
 #include "python/group.h"
+#include "python/operators.h"
 #include "ringweave/base/error.h"
 #include "ringweave/comm/tensor_buffer.h"
 #include "ringweave/tensor/scalar_type.h"
@@ -214,11 +214,6 @@ at::Tensor backward_shapes(const at::Tensor& grad, const at::Tensor&,
                            const std::string&, const std::string&, c10::SymInt,
                            std::int64_t, std::int64_t dim, c10::SymInt own) {
   return shape_of(grad, dim, own);
-}
-
-template <typename Op>
-auto operator_of(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Op>();
 }
 
 Forward call_forward(const at::Tensor& part, const Constants& constants,

@@ -29,10 +29,9 @@ class Layout:
 
 _Layout = Layout | _Json
 
-@overload
-def layout(kind: str, tokens: int, ranks: int) -> Layout: ...
-@overload
-def layout(kind: _Layout) -> Layout: ...
+def layout(
+    kind: _Layout, tokens: int | None = None, ranks: int | None = None
+) -> Layout: ...
 def positions(
     layout: _Layout, rank: int | None = None, *, group: _Group = None
 ) -> torch.Tensor: ...

@@ -165,6 +165,8 @@ def _open(group):
 
 
 def _join(group, store):
+    # Who comes here may not have used an operation yet, which loads their library.
+    from ringweave import _operations  # noqa: F401
     if dist.get_backend(group) == "fake":
         raise RuntimeError("got a process group of the backend \"fake\", whose "
                            "other ranks don't run; want one whose ranks all "

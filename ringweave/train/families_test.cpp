@@ -16,8 +16,10 @@ namespace {
 using checkpoint::TestFolder;
 using ::testing::Lt;
 
-/// Of gradient norms: the small normalisers of rebased make rounding larger.
+/// The small normalisers of rebased make rounding larger, which 50 steps grow;
+/// by how much depends on the processor.
 constexpr double kNormTolerance = 1e-7;
+constexpr double kLossTolerance = 1e-8;
 
 /// Six steps in one go, and stopped after the fourth.
 void expect_goes_on(TrainConfig config, const TestFolder& run) {
@@ -48,7 +50,7 @@ class Families
 TEST_P(Families, FourRanksFollowOne) {
   const Log one = train(config(1));
   ASSERT_EQ(one.steps.size(), 50u);
-  expect_alike(train(config(4)), one, kNormTolerance);
+  expect_alike(train(config(4)), one, kNormTolerance, kLossTolerance);
   EXPECT_THAT(one.steps.back().loss, Lt(one.steps.front().loss - 0.3));
 }
 

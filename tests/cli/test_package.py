@@ -49,7 +49,7 @@ import ringweave.transformers
 
 def whole(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     group = torch.distributed.group.WORLD
-    layout = ringweave.layout("zigzag", q.shape[1], 2)
+    layout: ringweave.Layout = ringweave.layout("zigzag", q.shape[1], 2)
     parts = [ringweave.shard(x, layout) for x in (q, k, v)]
     q = ringweave.attention(*parts, layout=layout, mask={"kind": "causal"},
                             group=group)
@@ -299,8 +299,9 @@ class Sources(unittest.TestCase):
 
     def test_the_stub_says_what_the_functions_take(self):
         stub = definitions(PACKAGE / "__init__.pyi")
-        code = {**definitions(PACKAGE / "_operations.py"),
-                **definitions(PACKAGE / "_context.py")}
+        code = {name: parameters
+                for file in ("_layout.py", "_operations.py", "_context.py")
+                for name, parameters in definitions(PACKAGE / file).items()}
         public = ast.literal_eval(next(
             node.value for node in ast.parse(
                 (PACKAGE / "__init__.pyi").read_text()).body

@@ -191,6 +191,17 @@ for parallel, weights in got.items():
 dist.destroy_process_group()
 print("agrees", rank)
 '''
+FIRST_CALL = '''
+import torch
+import torch.distributed as dist
+import ringweave.transformers
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+batch = ringweave.transformers.shard_batch({"input_ids": torch.arange(12)[None]})
+assert batch["input_ids"].numel() == 4
+dist.destroy_process_group()
+print("agrees", rank)
+'''
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "python/examples"
 
 
@@ -276,6 +287,9 @@ class PythonOps(unittest.TestCase):
 
     def test_training_examples_gradients(self):
         self.agrees(GRADIENTS, str(EXAMPLES))
+
+    def test_a_batch_may_be_the_first_call(self):
+        self.agrees(FIRST_CALL, "")
 
     def test_needs_a_group(self):
         done = subprocess.run(
