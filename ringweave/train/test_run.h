@@ -78,22 +78,20 @@ struct Log {
   }
 };
 
-/// Expects equal losses, and gradient norms, the scale of the gradients and not
-/// only their direction, to a share of `norm_tolerance`.
+/// Expects equal losses to 1e-9, and gradient norms, the scale of the gradients
+/// and not only their direction, to a share of `norm_tolerance`.
 inline void expect_alike(const Log& got, const Log& want,
-                         double norm_tolerance = 1e-9,
-                         double loss_tolerance = 1e-9) {
+                         double norm_tolerance = 1e-9) {
   ASSERT_EQ(got.steps.size(), want.steps.size());
   for (std::size_t i = 0; i < want.steps.size(); ++i) {
-    EXPECT_NEAR(got.steps[i].loss, want.steps[i].loss, loss_tolerance) << i;
+    EXPECT_NEAR(got.steps[i].loss, want.steps[i].loss, 1e-9) << i;
     EXPECT_NEAR(got.steps[i].grad_norm / want.steps[i].grad_norm, 1,
                 norm_tolerance)
         << i;
   }
   ASSERT_EQ(got.validations.size(), want.validations.size());
   for (std::size_t i = 0; i < want.validations.size(); ++i) {
-    EXPECT_NEAR(got.validations[i].loss, want.validations[i].loss,
-                loss_tolerance);
+    EXPECT_NEAR(got.validations[i].loss, want.validations[i].loss, 1e-9);
     EXPECT_EQ(got.validations[i].tokens, want.validations[i].tokens);
   }
 }
