@@ -1,5 +1,7 @@
 #include "ringweave/train/gradient_sums.h"
 
+#include <utility>
+
 #include <ATen/ATen.h>
 
 #include "ringweave/train/flat.h"
@@ -40,19 +42,17 @@ std::vector<Bucket> gradient_buckets(
   return buckets;
 }
 
-GradientSums::GradientSums(const models::Model& model,
-                           const Gradients& gradients,
-                           const config::ParallelConfig& parallel,
-                           comm::Communicator& communicator)
-    : gradients_(gradients),
-      sharded_(parallel.shard_optimizer),
-      communicator_(communicator),
-      buckets_(gradient_buckets(model, parallel.bucket_bytes)) {}
+GradientSums::GradientSums(at::Tensor gradients, std::vector<Bucket> buckets,
+                           bool sharded, comm::Communicator& communicator)
+    : gradients_(std::move(gradients)),
+      buckets_(std::move(buckets)),
+      sharded_(sharded),
+      communicator_(communicator) {}
 
 void GradientSums::start() {
   std::vector<Range> ranges;
   for (const Bucket& bucket : buckets_) ranges.push_back(bucket.range);
-  with_span(gradients_.flat(), [&](auto numbers) {
+  with_span(gradients_, [&](auto numbers) {
     sum_.emplace(numbers, ranges,
                  sharded_ ? comm::BucketSum::Result::pieces
                           : comm::BucketSum::Result::everywhere,
@@ -70,7 +70,7 @@ Range GradientSums::finish() {
   // is checked there.
   sum_->post(buckets_.size() - 1);
   sum_->finish();
-  const Range all = {0, gradients_.flat().numel()};
+  const Range all = {0, gradients_.numel()};
   return sharded_ ? cut(all, communicator_.rank(), communicator_.size()) : all;
 }
 

@@ -5,12 +5,12 @@
 #include <optional>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
 #include "ringweave/base/range.h"
 #include "ringweave/comm/bucket_sum.h"
 #include "ringweave/comm/communicator.h"
-#include "ringweave/config/train_config.h"
 #include "ringweave/models/model.h"
-#include "ringweave/train/optimizer.h"
 
 namespace ringweave::train {
 
@@ -30,13 +30,13 @@ std::vector<Bucket> gradient_buckets(
     const std::vector<std::int64_t>& layer_begins, std::int64_t numbers,
     std::int64_t number_bytes, std::int64_t bytes);
 
-/// Of one rank. With shard_optimizer this rank gets the sums of its piece of
-/// all numbers, else all sums.
+/// Of one rank. If `sharded` this rank gets the sums of its piece of all
+/// numbers, else all sums.
 class GradientSums {
  public:
-  /// What it refers to must outlive it.
-  GradientSums(const models::Model& model, const Gradients& gradients,
-               const config::ParallelConfig& parallel,
+  /// `gradients`: flat, fp32 or fp64, as long as the buckets together. The
+  /// communicator must outlive it.
+  GradientSums(at::Tensor gradients, std::vector<Bucket> buckets, bool sharded,
                comm::Communicator& communicator);
 
   /// Before the last backward of a step, which adds the last numbers.
@@ -52,10 +52,10 @@ class GradientSums {
   double waiting_seconds() const { return sum_ ? sum_->waiting_seconds() : 0; }
 
  private:
-  const Gradients& gradients_;
+  at::Tensor gradients_;
+  std::vector<Bucket> buckets_;
   bool sharded_;
   comm::Communicator& communicator_;
-  std::vector<Bucket> buckets_;
   std::optional<comm::BucketSum> sum_;  ///< of the step
 };
 

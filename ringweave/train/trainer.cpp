@@ -83,7 +83,9 @@ class Trainer {
         weights_(config.parallel.shard_optimizer ? flatten(model_.parameters())
                                                  : at::Tensor()),
         gradients_(model_.parameters()),
-        sums_(model_, gradients_, config.parallel, communicator),
+        sums_(gradients_.flat(),
+              gradient_buckets(model_, config.parallel.bucket_bytes),
+              config.parallel.shard_optimizer, communicator),
         optimizer_(model_.parameters(), gradients_, config.optimizer,
                    updated_here()) {
     group_.communicator().set_before_call(layer);

@@ -38,17 +38,21 @@ constexpr const char* kFromFile = "schedule";
 
 constexpr const char* kBenchAttentionWhere = "[bench attention]";
 
+struct NamedStrategy {
+  std::string name;
+  schedule::Strategy strategy;
+};
+
 struct AttentionBench {
   BenchOptions options;
   std::int64_t kv_heads = 0;  // 0: as many as heads
   std::string strategy_list = "multi_ring";
-  std::string plan_file;                      // instead of strategies
-  std::optional<schedule::Strategy> planned;  // from plan_file
-  std::string device_table;                   // empty: don't measure
+  std::string plan_file;     // instead of strategies
+  std::string device_table;  // empty: don't measure
   MachineOptions machine_options;
   Machine machine;
   std::vector<Subject> subjects;  // if anything is asked of the machine
-  std::vector<std::string> strategies;
+  std::vector<NamedStrategy> strategies;
   std::vector<std::string> schedule_files;    // instead of strategies
   std::string save_prefix;                    // empty: don't save
   std::optional<schedule::Schedule> forward;  // from schedule_files
@@ -93,19 +97,10 @@ BenchCase::Operation torch_operation(const AttentionBench& bench,
   };
 }
 
-schedule::Strategy strategy_of(const AttentionBench& bench,
-                               const std::string& strategy) {
-  if (bench.planned) return *bench.planned;
-  if (strategy == kFromFile) return {};
-  return bench.machine.topology
-             ? planner::strategy_on(*bench.machine.topology, strategy)
-             : schedule::strategy_from_name(strategy);
-}
-
 attention::AttentionSpec spec_of(const AttentionBench& bench,
-                                 const std::string& strategy) {
+                                 const schedule::Strategy& strategy) {
   const schedule::Layout layout = layout_of(bench.options);
-  return {.strategy = strategy_of(bench, strategy),
+  return {.strategy = strategy,
           .q_layout = layout,
           .kv_layout = layout,
           .mask = bench.options.mask,
@@ -115,7 +110,7 @@ attention::AttentionSpec spec_of(const AttentionBench& bench,
 using Plan = std::shared_ptr<const attention::AttentionPlan>;
 
 /// Of a strategy, or of the schedules that came from files.
-Plan plan_of(const AttentionBench& bench, const std::string& strategy,
+Plan plan_of(const AttentionBench& bench, const schedule::Strategy& strategy,
              Rank rank) {
   const auto spec = spec_of(bench, strategy);
   return bench.forward ? attention::make_attention_plan(spec, *bench.forward,
@@ -216,7 +211,19 @@ void read_schedules(AttentionBench& bench) {
       "[bench attention] got {} schedule of the backward pass; want {}",
       bench.backward ? "a" : "no",
       bench.backward ? "none with --forward-only" : "one, or --forward-only");
-  bench.strategies = {kFromFile};
+  bench.strategies = {{kFromFile, {}}};
+}
+
+/// With a topology some are searched for in it.
+void read_strategies(AttentionBench& bench) {
+  const auto names = schedule::split_strategy_names(bench.strategy_list);
+  check_distinct(names, "--strategy", kBenchAttentionWhere);
+  for (const std::string& name : names) {
+    bench.strategies.push_back(
+        {name, bench.machine.topology
+                   ? planner::strategy_on(*bench.machine.topology, name)
+                   : schedule::strategy_from_name(name)});
+  }
 }
 
 void read_plan(AttentionBench& bench) {
@@ -225,12 +232,11 @@ void read_plan(AttentionBench& bench) {
           "[bench attention] got {}, a plan without softmax layers",
           bench.plan_file);
   check_fits(plan, bench.plan_file, bench.options, bench.kv_heads);
-  bench.planned = plan.softmax->strategy;
-  bench.strategies = {plan.softmax->name};
+  bench.strategies = {{plan.softmax->name, *plan.softmax->strategy}};
 }
 
 void save_schedules(const AttentionBench& bench) {
-  const auto spec = spec_of(bench, bench.strategies.front());
+  const auto spec = spec_of(bench, bench.strategies.front().strategy);
   const schedule::AttentionDemand demand(spec.q_layout, spec.kv_layout,
                                          spec.mask);
   const auto save = [&](schedule::Pass pass) {
@@ -258,17 +264,17 @@ void run(const AttentionBench& bench, const Context& context) {
   const AttentionTensors whole = make_tensors(bench);
   const Baseline baseline = make_baseline(bench, whole);
   std::vector<BenchReport> reports;
-  for (const std::string& strategy : bench.strategies) {
+  for (const NamedStrategy& of_case : bench.strategies) {
     const auto split = [&](comm::Communicator& communicator) {
-      const Plan plan = plan_of(bench, strategy, communicator.rank());
+      const Plan plan = plan_of(bench, of_case.strategy, communicator.rank());
       const schedule::UnitBytes units = unit_bytes(bench);
       return BenchCase::Part{
           .operation = split_operation(plan, whole, communicator),
           .planned_bytes = planned_bytes(*plan, units),
           .planned_buffers = planned_buffers(*plan, units)};
     };
-    reports.push_back(run_case(context.engine, bench.options, {strategy, split},
-                               baseline.operation));
+    reports.push_back(run_case(context.engine, bench.options,
+                               {of_case.name, split}, baseline.operation));
   }
   add_messages_alone(bench.options, bench.machine, bench.subjects, context,
                      reports);
@@ -303,14 +309,13 @@ void add_subjects(AttentionBench& bench, int ranks_here) {
                                   .batch = options.batch};
   const schedule::Layout layout = layout_of(options);
   const std::int64_t tokens = (options.seq_len - 1) / options.ranks + 1;
-  for (const std::string& name : bench.strategies) {
-    const schedule::Strategy strategy = strategy_of(bench, name);
-    schedule::strand_count(strategy, options.ranks);
+  for (const NamedStrategy& of_case : bench.strategies) {
+    schedule::strand_count(of_case.strategy, options.ranks);
     const auto add = [&](schedule::Pass pass, std::int64_t token_bytes) {
       bench.subjects.push_back(
-          {{name, pass, tokens * token_bytes},
-           exchanged_attention(strategy, layout, options.mask, pass, shape,
-                               bench.machine.timed())});
+          {{of_case.name, pass, tokens * token_bytes},
+           exchanged_attention(of_case.strategy, layout, options.mask, pass,
+                               shape, bench.machine.timed())});
     };
     add(schedule::Pass::forward, shape.kv_token_bytes());
     if (!options.forward_only) {
@@ -331,12 +336,12 @@ std::map<std::string, std::string> prepare(AttentionBench& bench,
           "[bench attention] got {} heads and {} kv heads; want kv heads that "
           "divide the heads",
           bench.options.heads, bench.kv_heads);
-  bench.strategies = schedule::split_strategy_names(bench.strategy_list);
-  check_distinct(bench.strategies, "--strategy", kBenchAttentionWhere);
   std::map<std::string, std::string> facts;
-  if (!bench.plan_file.empty()) {
+  if (bench.plan_file.empty()) {
+    read_strategies(bench);
+  } else {
     read_plan(bench);
-    facts["plan"] = schedule::to_json(*bench.planned).dump();
+    facts["plan"] = schedule::to_json(bench.strategies.front().strategy).dump();
   }
   if (bench.machine.asked()) {
     add_subjects(bench, context.engine.ranks_here(bench.options.ranks));
@@ -348,9 +353,9 @@ std::map<std::string, std::string> prepare(AttentionBench& bench,
   require(bench.save_prefix.empty() || bench.strategies.size() == 1,
           "[bench attention] got --save-schedules with {} strategies; want one",
           bench.strategies.size());
-  for (const std::string& strategy : bench.strategies) {
+  for (const NamedStrategy& of_case : bench.strategies) {
     try {
-      plan_of(bench, strategy, 0);
+      plan_of(bench, of_case.strategy, 0);
     } catch (const InvalidArgument& error) {
       if (bench.schedule_files.empty()) throw;
       throw InvalidArgument(fmt::format("{} got {}: {}", kBenchAttentionWhere,

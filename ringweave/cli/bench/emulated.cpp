@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "ringweave/cli/bench/exchange_report.h"
-#include "ringweave/cli/bench/spread.h"
 
 namespace ringweave::cli {
 
@@ -52,12 +51,12 @@ void add_messages_alone(const BenchOptions& options, const Machine& machine,
     for (std::size_t i = 0; i < subjects.size(); ++i) {
       if (subjects[i].of.name != report.name) continue;
       const Exchanged& exchanged = *subjects[i].exchanged;
-      add(report.bare_seconds, bare[i]);
-      add(report.bound_seconds, exchanged.bound(*machine.topology));
+      add(report.alone.bare_seconds, bare[i]);
+      add(report.alone.bound_seconds, exchanged.bound(*machine.topology));
       if (!machine.device) continue;
       if (const auto seconds =
               simulated_seconds(exchanged, *machine.topology)) {
-        add(report.predicted_seconds, *seconds);
+        add(report.alone.predicted_seconds, *seconds);
       }
     }
   }

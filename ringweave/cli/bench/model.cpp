@@ -54,7 +54,8 @@ struct Options {
 struct Case {
   config::TrainConfig config;
   train::Exchanges exchanges;
-  std::shared_ptr<const data::Dataset> dataset;
+  std::shared_ptr<const data::Dataset> dataset;  ///< null: emulated
+  std::shared_ptr<const Step> step;  ///< null: nothing is asked of the machine
 };
 
 /// Tokens of the config's vocabulary for all steps.
@@ -133,13 +134,10 @@ Machine read_machine(const Options& options,
                       options.threads, kBenchModelWhere);
 }
 
-Step step_of(const Case& of, const Machine& machine) {
-  return {of.config, of.exchanges, machine.timed(), kBenchModelWhere};
-}
-
-/// Runs the steps of a case on this process's ranks, in training.
-void train_steps(const Case& of, const comm::Engine& engine,
-                 ModelReport& report, double& processor_share) {
+/// Runs the steps of a case on this process's ranks, in training. Returns this
+/// process's share of the processor.
+double train_steps(const Case& of, const comm::Engine& engine,
+                   ModelReport& report) {
   std::optional<ProcessorTime> processor;
   const train::Callbacks callbacks{
       .layer = check_interrupted, .step = [&](const train::StepReport& step) {
@@ -148,23 +146,23 @@ void train_steps(const Case& of, const comm::Engine& engine,
         if (!processor) processor.emplace();  // that was to warm up
       }};
   train::run_on(engine, of.config, of.exchanges, *of.dataset, callbacks);
-  processor_share = processor->spent().share;
+  return processor->spent().share;
 }
 
-void emulate_steps(const Case& of, const comm::Engine& engine, int repeat,
-                   const Step& step, ModelReport& report,
-                   double& processor_share) {
+/// The same without computing.
+double emulate_steps(const Case& of, const comm::Engine& engine, int repeat,
+                     ModelReport& report) {
   std::optional<ProcessorTime> processor;
   engine.run(of.config.parallel.ranks, train::time_outs(of.config),
              [&](comm::Communicator& communicator) {
                const bool first = communicator.rank() == engine.rank();
-               auto steps = run_emulated_steps(step, of.config, repeat,
-                                               communicator, [&] {
-                                                 if (first) processor.emplace();
-                                               });
+               auto steps =
+                   run_emulated_steps(*of.step, repeat, communicator, [&] {
+                     if (first) processor.emplace();
+                   });
                if (first) report.steps = std::move(steps);
              });
-  processor_share = processor->spent().share;
+  return processor->spent().share;
 }
 
 /// Runs a case on this process's ranks; complete on the leading process.
@@ -181,18 +179,13 @@ ModelReport measure(const Case& of, const comm::Engine& engine, int repeat,
               ? row_name(config.parallel.linear, of.exchanges.linear->name())
               : "",
       .seq_len = config.data.seq_len,
-      .tokens = config.data.batch * config.data.seq_len};
-  report.parameters =
-      static_cast<std::int64_t>(config::weight_count(config.model));
-  std::optional<Step> step;
-  if (machine.asked()) step.emplace(step_of(of, machine));
+      .tokens = config.data.batch * config.data.seq_len,
+      .parameters =
+          static_cast<std::int64_t>(config::weight_count(config.model))};
   const bool peak_is_own = reset_peak_memory();
-  double mine = 0;
-  if (machine.emulates()) {
-    emulate_steps(of, engine, repeat, *step, report, mine);
-  } else {
-    train_steps(of, engine, report, mine);
-  }
+  const double mine = machine.emulates()
+                          ? emulate_steps(of, engine, repeat, report)
+                          : train_steps(of, engine, report);
   const std::int64_t peak =
       peak_is_own ? peak_memory() / engine.ranks_here(config.parallel.ranks)
                   : 0;
@@ -204,18 +197,18 @@ ModelReport measure(const Case& of, const comm::Engine& engine, int repeat,
                    busiest_share(mine, engine.is_group(), communicator);
                std::optional<double> bare;
                if (machine.topology) {
-                 bare = bare_seconds(*step, config, repeat, communicator);
+                 bare = bare_seconds(*of.step, repeat, communicator);
                }
                if (communicator.rank() != 0) return;
                if (most > 0) report.peak_memory_bytes = most;
                report.processor_share = share;
-               report.bare_seconds = bare;
+               report.alone.bare_seconds = bare;
              });
   if (engine.rank() != 0 || !machine.topology) return report;
-  report.bound_seconds = bound_seconds(*step, *machine.topology);
+  report.alone.bound_seconds = bound_seconds(*of.step, *machine.topology);
   if (machine.device) {
-    report.predicted_seconds =
-        predicted_seconds(*step, config, *machine.topology);
+    report.alone.predicted_seconds =
+        predicted_seconds(*of.step, *machine.topology);
   }
   return report;
 }
@@ -279,13 +272,17 @@ void run(const Options& options, const Machine& machine,
 }
 
 /// Before any work. Throws InvalidArgument for what --topology and --compute
-/// emulate can't do, or takes more memory than there is.
-void check(const Case& of, const Machine& machine, int ranks_here) {
-  if (!machine.emulates()) train::check_memory(of.config, ranks_here);
-  if (!machine.asked()) return;
-  const Step step = step_of(of, machine);
-  require_memory(memory_bytes(step) * ranks_here,
+/// emulate can't do, or what takes more memory than there is.
+Case make_case(const config::TrainConfig& config,
+               std::shared_ptr<const data::Dataset> dataset,
+               const Machine& machine, int ranks_here) {
+  Case made{config, train::exchanges(config), std::move(dataset), nullptr};
+  if (!machine.asked()) return made;
+  made.step = std::make_shared<const Step>(config, made.exchanges,
+                                           machine.timed(), kBenchModelWhere);
+  require_memory(memory_bytes(*made.step) * ranks_here,
                  fmt::format("{} got a model with batches", kBenchModelWhere));
+  return made;
 }
 
 std::vector<Case> make_cases(const Options& options, const Machine& machine,
@@ -303,24 +300,27 @@ std::vector<Case> make_cases(const Options& options, const Machine& machine,
         kBenchModelWhere, config.parallel.plan));
   }
   check_distinct(options.seq_lens, "--seq-len", kBenchModelWhere);
+  const int ranks_here = context.engine.ranks_here(config.parallel.ranks);
   std::vector<Case> cases;
   for (const std::int64_t seq_len : options.seq_lens.empty()
                                         ? std::vector{config.data.seq_len}
                                         : options.seq_lens) {
     config.data.seq_len = seq_len;
     config::check(config);
-    const auto dataset = std::make_shared<const data::Dataset>(
-        options.data.empty()
-            ? random_dataset(config)
-            : data::open_dataset(config.data, config.model.vocab_size));
+    std::shared_ptr<const data::Dataset> dataset;
+    if (!machine.emulates()) {
+      train::check_memory(config, ranks_here);
+      dataset = std::make_shared<const data::Dataset>(
+          options.data.empty()
+              ? random_dataset(config)
+              : data::open_dataset(config.data, config.model.vocab_size));
+    }
     for (const std::string& strategy : softmax) {
       for (const std::string& exchange : linear) {
         config.parallel.softmax = strategy;
         config.parallel.linear = exchange;
         train::check_run(config);
-        cases.push_back({config, train::exchanges(config), dataset});
-        check(cases.back(), machine,
-              context.engine.ranks_here(config.parallel.ranks));
+        cases.push_back(make_case(config, dataset, machine, ranks_here));
       }
     }
   }

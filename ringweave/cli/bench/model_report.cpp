@@ -64,30 +64,6 @@ double tokens_per_second(const ModelReport& report) {
          spread_of(report, step_seconds).median;
 }
 
-/// What is known with a topology: its names in JSON and in the table.
-struct Column {
-  const char* field;
-  const char* head;
-  std::optional<double> ModelReport::*seconds;
-};
-
-constexpr Column kMachineColumns[] = {
-    {"bare_seconds", "bare", &ModelReport::bare_seconds},
-    {"bound_seconds", "bound", &ModelReport::bound_seconds},
-    {"predicted_seconds", "predicted", &ModelReport::predicted_seconds},
-};
-
-/// Those that a report has.
-std::vector<Column> machine_columns(const std::vector<ModelReport>& reports) {
-  std::vector<Column> columns;
-  for (const Column& column : kMachineColumns) {
-    if ((reports.front().*column.seconds).has_value()) {
-      columns.push_back(column);
-    }
-  }
-  return columns;
-}
-
 std::string name_or_none(const std::string& name) {
   return name.empty() ? "-" : name;
 }
@@ -107,13 +83,10 @@ Json to_json(const ModelReport& report) {
     json["peak_memory_bytes"] = *report.peak_memory_bytes;
   }
   if (report.loss) json["loss"] = *report.loss;
-  for (const Column& column : kMachineColumns) {
-    const std::optional<double>& seconds = report.*column.seconds;
-    if (seconds) json[column.field] = *seconds;
-  }
-  if (report.predicted_seconds) {
-    json["predicted_over_measured"] =
-        *report.predicted_seconds / spread_of(report, step_seconds).median;
+  add_to(json, report.alone);
+  if (report.alone.predicted_seconds) {
+    json["predicted_over_measured"] = *report.alone.predicted_seconds /
+                                      spread_of(report, step_seconds).median;
   }
   for (const Part& part : kParts) {
     json[part.field] = to_json(spread_of(report, part));
@@ -125,10 +98,7 @@ std::string table(const std::vector<ModelReport>& reports) {
   std::string text = fmt::format("{:<24} {:<22} {:>8} {:>24}", "softmax",
                                  "linear", "seq_len", "ms (spread)");
   for (const Part& part : kParts) text += fmt::format(" {:>9}", part.head);
-  const std::vector<Column> columns = machine_columns(reports);
-  for (const Column& column : columns) {
-    text += fmt::format(" {:>9}", column.head);
-  }
+  text += heads(reports.front().alone, {"bare", "bound", "predicted"}, 9);
   text += fmt::format(" {:>9} {:>9} {:>9} {:>8} {:>5}\n", "tokens/s", "sent",
                       "memory", "loss", "cpu");
   bool busy = false;
@@ -142,9 +112,7 @@ std::string table(const std::vector<ModelReport>& reports) {
     for (const Part& part : kParts) {
       text += fmt::format(" {:>9.1f}", 1e3 * spread_of(report, part).median);
     }
-    for (const Column& column : columns) {
-      text += fmt::format(" {:>9.1f}", 1e3 * *(report.*column.seconds));
-    }
+    text += cells(report.alone, 9);
     busy = busy || report.processor_share > kBusy;
     text += fmt::format(
         " {:>9} {:>9} {:>9} {:>8} {:>4.0f}%{}\n",

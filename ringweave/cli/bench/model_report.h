@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ringweave/base/json.h"
+#include "ringweave/cli/bench/messages_alone.h"
 #include "ringweave/train/spent.h"
 
 namespace ringweave::cli {
@@ -23,10 +24,7 @@ struct ModelReport {
   /// its ranks. None where the kernel does not let it be measured.
   std::optional<std::int64_t> peak_memory_bytes = {};
   double processor_share = 0;  ///< of the busiest host's cores
-  /// Of a step's exchanges of keys, values and states (step_runs.h).
-  std::optional<double> bare_seconds = {};
-  std::optional<double> bound_seconds = {};
-  std::optional<double> predicted_seconds = {};  ///< of the step
+  MessagesAlone alone = {};    ///< a step's of keys, values and states
 };
 
 /// One report. Times of parts are means over ranks.

@@ -28,19 +28,6 @@ Summary summarise(const BenchReport& report) {
   return {spread(split), spread(whole), spread(ratio)};
 }
 
-/// What is known with a topology: its names in JSON and in the table.
-struct Column {
-  const char* field;
-  const char* head;
-  std::optional<double> BenchReport::*seconds;
-};
-
-constexpr Column kMessageColumns[] = {
-    {"bare_seconds", "bare ms", &BenchReport::bare_seconds},
-    {"bound_seconds", "bound ms", &BenchReport::bound_seconds},
-    {"predicted_seconds", "predicted", &BenchReport::predicted_seconds},
-};
-
 /// ", buffers of up to 65536 bytes per rank, as planned"
 std::string buffers_text(const BenchReport& report) {
   if (report.buffers.empty()) return "";
@@ -100,10 +87,7 @@ Json to_json(const BenchReport& report, std::int64_t tokens) {
       {"max_error", report.max_error},
       {"links", std::move(links)},
       {"buffers", std::move(buffers)}};
-  for (const Column& column : kMessageColumns) {
-    const std::optional<double>& seconds = report.*column.seconds;
-    if (seconds) json[column.field] = *seconds;
-  }
+  add_to(json, report.alone);
   return json;
 }
 
@@ -112,12 +96,8 @@ std::string table(const std::vector<BenchReport>& reports,
   std::string text = fmt::format("{:<24} {:>10} {:>10} {:>18} {:>12} {:>10}",
                                  "strategy", "split ms", "whole ms",
                                  "ratio (spread)", "tokens/s", "max error");
-  const auto has = [&](const Column& column) {
-    return (reports.front().*column.seconds).has_value();
-  };
-  for (const Column& column : kMessageColumns) {
-    if (has(column)) text += fmt::format(" {:>10}", column.head);
-  }
+  text +=
+      heads(reports.front().alone, {"bare ms", "bound ms", "predicted"}, 10);
   text += "\n";
   for (const BenchReport& report : reports) {
     const Summary summary = summarise(report);
@@ -128,11 +108,7 @@ std::string table(const std::vector<BenchReport>& reports,
                     summary.ratio.least, summary.ratio.most),
         with_prefix(static_cast<double>(tokens) / summary.split.median),
         report.max_error);
-    for (const Column& column : kMessageColumns) {
-      if (!has(column)) continue;
-      text += fmt::format(" {:>10.1f}", 1e3 * *(report.*column.seconds));
-    }
-    text += "\n";
+    text += cells(report.alone, 10) + "\n";
   }
   for (const BenchReport& report : reports) {
     text += fmt::format("{}: {}{}\n", report.name, bytes_line(report),

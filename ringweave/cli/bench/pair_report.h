@@ -1,12 +1,12 @@
 // Paired measurements of a split and the whole, and how they are printed.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "ringweave/base/json.h"
 #include "ringweave/base/range.h"
+#include "ringweave/cli/bench/messages_alone.h"
 
 namespace ringweave::cli {
 
@@ -30,17 +30,13 @@ struct BenchReport {
   std::vector<Pair> pairs;
   std::vector<Link> links;
   std::vector<Buffers> buffers = {};  ///< by rank; empty: not measured
-  double max_error = 0;  ///< max|a - b| / max(1, max|b|) over all results
-  // Of the messages of one run, with a topology: posted all at once; the least
-  // that any schedule takes; and with a device the whole run, simulated.
-  std::optional<double> bare_seconds = {};
-  std::optional<double> bound_seconds = {};
-  std::optional<double> predicted_seconds = {};
+  double max_error = 0;      ///< max|a - b| / max(1, max|b|) over all results
+  MessagesAlone alone = {};  ///< of one run
 };
 
 /// {"name", "ratio", "split_seconds", "whole_seconds", "tokens_per_second",
 /// "max_error", "links", "buffers"}; ratio is split / whole, pair by pair.
-/// "bare_seconds", "bound_seconds", "predicted_seconds": if there are such.
+/// And what messages_alone.h adds.
 Json to_json(const BenchReport& report, std::int64_t tokens);
 
 /// A table with a row per report, and the bytes of the links of each.

@@ -19,23 +19,23 @@ double product_flop(double weights) { return 2 * weights; }
 
 }  // namespace
 
-Step::Step(const config::TrainConfig& config, const train::Exchanges& exchanges,
+Step::Step(config::TrainConfig config, const train::Exchanges& exchanges,
            planner::Device device, const char* where)
-    : config_(config),
+    : config_(std::move(config)),
       device_(std::move(device)),
-      layout_(schedule::Layout::named(config.parallel.layout,
-                                      config.data.seq_len,
-                                      config.parallel.sequence_ranks())) {
-  require(config.data.documents == "ignore",
+      layout_(schedule::Layout::named(config_.parallel.layout,
+                                      config_.data.seq_len,
+                                      config_.parallel.sequence_ranks())) {
+  require(config_.data.documents == "ignore",
           "{} got data.documents {}; want ignore with --topology or --compute "
           "emulate, as masks of documents differ from step to step",
-          where, config.data.documents);
-  require(config.parallel.grad_payload == "float32",
+          where, config_.data.documents);
+  require(config_.parallel.grad_payload == "float32",
           "{} got parallel.grad_payload {}; want float32 with --topology or "
           "--compute emulate",
-          where, config.parallel.grad_payload);
-  const config::ModelConfig& model = config.model;
-  const planner::ModelShape shape = train::model_shape(config);
+          where, config_.parallel.grad_payload);
+  const config::ModelConfig& model = config_.model;
+  const planner::ModelShape shape = train::model_shape(config_);
   const auto make = [&](bool linear, std::int64_t window) {
     const auto pass = [&](Pass pass) -> std::shared_ptr<const Exchanged> {
       if (linear) {

@@ -31,9 +31,10 @@ class Step {
   /// meanwhile. Throws InvalidArgument, which starts with `where`, for what
   /// differs from batch to batch or is not known here: documents, and gradients
   /// in another type.
-  Step(const config::TrainConfig& config, const train::Exchanges& exchanges,
+  Step(config::TrainConfig config, const train::Exchanges& exchanges,
        planner::Device device, const char* where);
 
+  const config::TrainConfig& config() const { return config_; }
   const std::vector<Kind>& kinds() const { return kinds_; }
   const Kind& kind(std::int64_t layer) const {
     return kinds_[layers_[static_cast<std::size_t>(layer)]];
@@ -63,7 +64,7 @@ class Step {
  private:
   void play_part(Rank rank, bool last, Actor& actor) const;
 
-  const config::TrainConfig& config_;
+  config::TrainConfig config_;
   planner::Device device_;
   schedule::Layout layout_;
   std::vector<Kind> kinds_;

@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <span>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -14,11 +13,10 @@
 #include "ringweave/cli/bench/exchange_runs.h"
 #include "ringweave/cli/bench/transfers.h"
 #include "ringweave/cli/interrupt.h"
-#include "ringweave/comm/bucket_sum.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/planner/cost/loads.h"
 #include "ringweave/tensor/scalar_type.h"
-#include "ringweave/train/flat.h"
+#include "ringweave/train/gradient_sums.h"
 #include "ringweave/train/optimizer.h"
 #include "ringweave/train/sequence_group.h"
 
@@ -45,50 +43,57 @@ const char* operation(const Step::Kind& kind, Pass pass) {
   return forward ? attention::kForwardPass : attention::kBackwardPass;
 }
 
-comm::BucketSum::Result result(const config::ParallelConfig& parallel) {
-  return parallel.shard_optimizer ? comm::BucketSum::Result::pieces
-                                  : comm::BucketSum::Result::everywhere;
+/// Calls use(kind, pass) for each that a step has.
+template <typename Use>
+void for_passes(const Step& step, const Use& use) {
+  for (const Step::Kind& kind : step.kinds()) {
+    for (const Pass pass : {Pass::forward, Pass::backward}) use(kind, pass);
+  }
+}
+
+/// Over a step's exchanges, each as often as it is made.
+template <typename Seconds>
+double sum_of_exchanges(const Step& step, const Seconds& seconds) {
+  std::map<const Step::Kind*, std::int64_t> layers;
+  for (std::int64_t layer = 0; layer < step.layers(); ++layer) {
+    ++layers[&step.kind(layer)];
+  }
+  double sum = 0;
+  for_passes(step, [&](const Step::Kind& kind, Pass pass) {
+    sum += static_cast<double>(layers.at(&kind) * step.runs(pass)) *
+           seconds(exchanged(kind, pass));
+  });
+  return sum;
 }
 
 /// One rank's steps.
 class EmulatedRank final : public Step::Actor {
  public:
-  EmulatedRank(const Step& step, const config::TrainConfig& config,
-               comm::Communicator& whole)
+  EmulatedRank(const Step& step, comm::Communicator& whole)
       : step_(step),
-        config_(config),
         whole_(whole),
-        group_(config.parallel, whole),
-        buckets_(step.buckets()),
-        numbers_(
-            at::zeros({step.numbers()},
-                      tensor::scalar_type(accumulate_type(config.compute)))) {
-    for (const Step::Kind& kind : step.kinds()) {
-      for (const Pass pass : {Pass::forward, Pass::backward}) {
-        exchanges_.emplace(
-            KindPass{&kind, pass},
-            std::make_unique<Exchange>(exchanged(kind, pass),
-                                       group_.communicator().rank()));
-      }
-    }
+        group_(step.config().parallel, whole),
+        numbers_(at::zeros(
+            {step.numbers()},
+            tensor::scalar_type(accumulate_type(step.config().compute)))),
+        sums_(numbers_, step.buckets(), sharded(), whole) {
+    for_passes(step, [&](const Step::Kind& kind, Pass pass) {
+      exchanges_.emplace(
+          KindPass{&kind, pass},
+          std::make_unique<Exchange>(exchanged(kind, pass),
+                                     group_.communicator().rank()));
+    });
   }
 
   train::SpentByAll run() {
     whole_.barrier();
     const train::Meter meter(group_.all());
-    std::vector<Range> ranges;
-    for (const Bucket& bucket : buckets_) ranges.push_back(bucket.range);
-    train::with_span(numbers_, [&](auto numbers) {
-      sum_.emplace(numbers, ranges, result(config_.parallel), whole_);
-    });
+    sums_.start();
     step_.play(group_.communicator().rank(), *this);
-    sum_->post(buckets_.size() - 1);
-    sum_->finish();
-    if (config_.parallel.shard_optimizer) {
-      train::all_gather_pieces(numbers_, whole_);
-    }
+    sums_.finish();
+    if (sharded()) train::all_gather_pieces(numbers_, whole_);
     train::Spent spent = meter.spent();
-    spent.gradient_waiting_seconds = sum_->waiting_seconds();
+    spent.gradient_waiting_seconds = sums_.waiting_seconds();
     return train::gather(spent, whole_);
   }
 
@@ -97,12 +102,7 @@ class EmulatedRank final : public Step::Actor {
     exchanges_.at({&kind, pass})
         ->transfers.run(group_.communicator(), operation(kind, pass));
   }
-  void layer_done(std::int64_t layer) override {
-    const std::size_t next = sum_->next();
-    if (next < buckets_.size() && layer == buckets_[next].layer) {
-      sum_->post(next);
-    }
-  }
+  void layer_done(std::int64_t layer) override { sums_.layer_done(layer); }
 
  private:
   struct Exchange {
@@ -112,39 +112,24 @@ class EmulatedRank final : public Step::Actor {
     Transfers transfers;
   };
 
+  bool sharded() const { return step_.config().parallel.shard_optimizer; }
+
   const Step& step_;
-  const config::TrainConfig& config_;
   comm::Communicator& whole_;
   train::SequenceGroup group_;
-  std::vector<Bucket> buckets_;
   at::Tensor numbers_;  ///< the gradients, all 0
+  train::GradientSums sums_;
   std::map<KindPass, std::unique_ptr<Exchange>> exchanges_;
-  std::optional<comm::BucketSum> sum_;  ///< of the step
 };
-
-/// Calls `use` for each exchange of a step, and how often it is made.
-template <typename Use>
-void for_exchanges(const Step& step, const Use& use) {
-  std::map<const Step::Kind*, std::int64_t> layers;
-  for (std::int64_t layer = 0; layer < step.layers(); ++layer) {
-    ++layers[&step.kind(layer)];
-  }
-  for (const Step::Kind& kind : step.kinds()) {
-    for (const Pass pass : {Pass::forward, Pass::backward}) {
-      use(exchanged(kind, pass), layers.at(&kind) * step.runs(pass));
-    }
-  }
-}
 
 class PredictedRank final : public Step::Actor {
  public:
-  PredictedRank(const Step& step, const config::TrainConfig& config,
-                const std::map<KindPass, double>& exchanges,
+  PredictedRank(const Step& step, const std::map<KindPass, double>& exchanges,
                 const planner::Loads& loads)
       : exchanges_(exchanges),
         loads_(loads),
         // What each rank sends is summed, and sums may go to all.
-        rounds_(config.parallel.shard_optimizer ? 1 : 2),
+        rounds_(step.config().parallel.shard_optimizer ? 1 : 2),
         number_bytes_(static_cast<double>(step.number_bytes())),
         buckets_(step.buckets()) {}
 
@@ -185,54 +170,47 @@ class PredictedRank final : public Step::Actor {
 }  // namespace
 
 std::vector<train::SpentByAll> run_emulated_steps(
-    const Step& step, const config::TrainConfig& config, int repeat,
-    comm::Communicator& communicator, const std::function<void()>& warm) {
-  EmulatedRank rank(step, config, communicator);
+    const Step& step, int repeat, comm::Communicator& communicator,
+    const std::function<void()>& warm) {
+  EmulatedRank rank(step, communicator);
+  rank.run();
+  warm();
   std::vector<train::SpentByAll> steps;
-  for (int i = -1; i < repeat; ++i) {
-    const train::SpentByAll spent = rank.run();
-    if (i >= 0) steps.push_back(spent);
-    if (i < 0) warm();
+  for (int i = 0; i < repeat; ++i) {
     check_interrupted();
+    steps.push_back(rank.run());
   }
   return steps;
 }
 
-double bare_seconds(const Step& step, const config::TrainConfig& config,
-                    int repeat, comm::Communicator& communicator) {
-  train::SequenceGroup group(config.parallel, communicator);
-  double all = 0;
-  for_exchanges(step, [&](const Exchanged& of, std::int64_t times) {
-    all += static_cast<double>(times) *
-           bare_seconds(of, group.communicator(), communicator, repeat);
+double bare_seconds(const Step& step, int repeat,
+                    comm::Communicator& communicator) {
+  train::SequenceGroup group(step.config().parallel, communicator);
+  return sum_of_exchanges(step, [&](const Exchanged& of) {
+    return bare_seconds(of, group.communicator(), communicator, repeat);
   });
-  return all;
 }
 
 double bound_seconds(const Step& step, const topology::Topology& topology) {
-  double all = 0;
-  for_exchanges(step, [&](const Exchanged& of, std::int64_t times) {
-    all += static_cast<double>(times) * of.bound(topology);
-  });
-  return all;
+  return sum_of_exchanges(
+      step, [&](const Exchanged& of) { return of.bound(topology); });
 }
 
 std::optional<double> predicted_seconds(const Step& step,
-                                        const config::TrainConfig& config,
                                         const topology::Topology& topology) {
   std::map<KindPass, double> exchanges;
-  for (const Step::Kind& kind : step.kinds()) {
-    for (const Pass pass : {Pass::forward, Pass::backward}) {
-      const auto seconds = simulated_seconds(exchanged(kind, pass), topology);
-      if (!seconds) return std::nullopt;
-      exchanges[{&kind, pass}] = *seconds;
-    }
-  }
+  bool all = true;
+  for_passes(step, [&](const Step::Kind& kind, Pass pass) {
+    const auto seconds = simulated_seconds(exchanged(kind, pass), topology);
+    all = all && seconds;
+    if (seconds) exchanges[{&kind, pass}] = *seconds;
+  });
+  if (!all) return std::nullopt;
   const planner::Network network(topology);
   const planner::Loads loads(network);
   double longest = 0;
   for (Rank rank = 0; rank < topology.ranks(); ++rank) {
-    PredictedRank predicted(step, config, exchanges, loads);
+    PredictedRank predicted(step, exchanges, loads);
     step.play(rank, predicted);
     longest = std::max(longest, predicted.finish());
   }

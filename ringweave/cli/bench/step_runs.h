@@ -7,7 +7,6 @@
 
 #include "ringweave/cli/bench/step.h"
 #include "ringweave/comm/communicator.h"
-#include "ringweave/config/train_config.h"
 #include "ringweave/topology/topology.h"
 #include "ringweave/train/spent.h"
 
@@ -18,14 +17,14 @@ namespace ringweave::cli {
 /// Every rank of the run calls it and gets the same. The optimizer takes no
 /// time.
 std::vector<train::SpentByAll> run_emulated_steps(
-    const Step& step, const config::TrainConfig& config, int repeat,
-    comm::Communicator& communicator, const std::function<void()>& warm);
+    const Step& step, int repeat, comm::Communicator& communicator,
+    const std::function<void()>& warm);
 
 /// Median seconds of a step's exchanges of keys, values and states, each posted
 /// all at once and without computing. Every rank of the run calls it and gets
 /// the same.
-double bare_seconds(const Step& step, const config::TrainConfig& config,
-                    int repeat, comm::Communicator& communicator);
+double bare_seconds(const Step& step, int repeat,
+                    comm::Communicator& communicator);
 
 /// Seconds that no schedules of these exchanges beat: they follow one another,
 /// layer by layer.
@@ -36,7 +35,6 @@ double bound_seconds(const Step& step, const topology::Topology& topology);
 /// is that of all ranks, which split each sequence. Nothing without a
 /// simulator.
 std::optional<double> predicted_seconds(const Step& step,
-                                        const config::TrainConfig& config,
                                         const topology::Topology& topology);
 
 }  // namespace ringweave::cli
