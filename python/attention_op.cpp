@@ -21,6 +21,7 @@
 #include "python/operators.h"
 #include "ringweave/base/error.h"
 #include "ringweave/planner/plan_file.h"
+#include "ringweave/tensor/saved.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::python::attention_op {
@@ -182,8 +183,7 @@ Forward forward_shapes(const at::Tensor& q, const at::Tensor& k,
   const at::Tensor out = at::empty_symint(q.sym_sizes(), q.options());
   const at::Tensor call = at::empty({2}, q.options().dtype(at::kLong));
   if (q.dim() != 4 || k.dim() != 4) {  // refused
-    return {out, at::empty({0}, q.options()), at::empty({0}, q.options()),
-            call};
+    return {out, nothing(q), nothing(q), call};
   }
   const auto lse_type = tensor::accumulate_type(q.scalar_type());
   return {out,
@@ -269,25 +269,17 @@ struct Attention : public torch::autograd::Function<Attention> {
   static variable_list backward(AutogradContext* context,
                                 variable_list gradients) {
     const auto constants = context->saved_data["constants"].to<Constants>();
-    const variable_list saved =
-        or_refuse(std::get<0>(constants), "attention backward", [&] {
-          require(!at::GradMode::is_enabled(),
-                  "[attention] got a backward with create_graph; want one "
-                  "without: second derivatives are not supported");
-          // Throws for what was changed in place, or was freed by a backward.
-          return context->get_saved_variables();
-        });
-    const at::Tensor& documents = saved[7];
+    const variable_list saved = or_refuse(
+        std::get<0>(constants), "attention backward",
+        [&] { return tensor::saved_for_backward(*context, "attention"); });
     static const auto op =
         operator_of<BackwardOp>("ringweave::attention_backward");
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto [dq, dk, dv] = std::apply(
         [&](const auto&... each) {
-          return op.call(
-              gradients[0], saved[0], saved[1], saved[2], saved[3], saved[4],
-              saved[5], saved[6],
-              documents.defined() ? MaybeTensor(documents) : std::nullopt,
-              each...);
+          return op.call(gradients[0], saved[0], saved[1], saved[2], saved[3],
+                         saved[4], saved[5], saved[6], if_defined(saved[7]),
+                         each...);
         },
         constants);
     return {dq, dk, dv, at::Tensor(), at::Tensor()};
@@ -332,20 +324,7 @@ TORCH_LIBRARY_FRAGMENT(ringweave, library) {
       ") -> (Tensor dq, Tensor dk, Tensor dv)");
 }
 
-// For all devices: the kernel says that it wants the cpu.
-TORCH_LIBRARY_IMPL(ringweave, CompositeExplicitAutograd, library) {
-  library.impl("attention_forward", forward_kernel);
-  library.impl("attention_backward", backward_kernel);
-}
-
-TORCH_LIBRARY_IMPL(ringweave, Meta, library) {
-  library.impl("attention_forward", forward_shapes);
-  library.impl("attention_backward", backward_shapes);
-}
-
-TORCH_LIBRARY_IMPL(ringweave, Autograd, library) {
-  library.impl("attention_forward", forward_with_gradient);
-}
+RINGWEAVE_IMPLEMENT("attention")
 
 }  // namespace
 }  // namespace ringweave::python::attention_op

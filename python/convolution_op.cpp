@@ -22,6 +22,7 @@
 #include "python/operators.h"
 #include "ringweave/base/error.h"
 #include "ringweave/convolution/convolution.h"
+#include "ringweave/tensor/saved.h"
 
 namespace ringweave::python::convolution_op {
 namespace {
@@ -234,16 +235,9 @@ struct Convolution : public torch::autograd::Function<Convolution> {
   static variable_list backward(AutogradContext* context,
                                 variable_list gradients) {
     const auto constants = context->saved_data["constants"].to<Constants>();
-    const variable_list saved =
-        or_refuse(std::get<0>(constants), "convolution backward", [&] {
-          require(!at::GradMode::is_enabled(),
-                  "[convolution] got a backward with create_graph; want one "
-                  "without: second derivatives are not supported");
-          // Throws for what was changed in place, or was freed by a backward.
-          // Before the guard: checkpointing runs the forward pass again in
-          // here, and has to record it.
-          return context->get_saved_variables();
-        });
+    const variable_list saved = or_refuse(
+        std::get<0>(constants), "convolution backward",
+        [&] { return tensor::saved_for_backward(*context, "convolution"); });
     // Counted among the inputs that are there.
     std::size_t edge = 2;
     const auto wanted = [&](const char* has) {
@@ -311,20 +305,7 @@ TORCH_LIBRARY_FRAGMENT(ringweave, library) {
       "dx, Tensor dweight, Tensor dbias, Tensor dinitial_state)");
 }
 
-// For all devices: the kernel says that it wants the cpu.
-TORCH_LIBRARY_IMPL(ringweave, CompositeExplicitAutograd, library) {
-  library.impl("convolution_forward", forward_kernel);
-  library.impl("convolution_backward", backward_kernel);
-}
-
-TORCH_LIBRARY_IMPL(ringweave, Meta, library) {
-  library.impl("convolution_forward", forward_shapes);
-  library.impl("convolution_backward", backward_shapes);
-}
-
-TORCH_LIBRARY_IMPL(ringweave, Autograd, library) {
-  library.impl("convolution_forward", forward_with_gradient);
-}
+RINGWEAVE_IMPLEMENT("convolution")
 
 }  // namespace
 }  // namespace ringweave::python::convolution_op

@@ -27,6 +27,7 @@
 #include "python/operators.h"
 #include "ringweave/base/error.h"
 #include "ringweave/planner/plan_file.h"
+#include "ringweave/tensor/saved.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::python::linear_attention_op {
@@ -320,13 +321,7 @@ struct LinearAttention : public torch::autograd::Function<LinearAttention> {
     const auto constants = context->saved_data["constants"].to<Constants>();
     const variable_list saved =
         or_refuse(std::get<0>(constants), "linear_attention backward", [&] {
-          require(!at::GradMode::is_enabled(),
-                  "[linear_attention] got a backward with create_graph; want "
-                  "one without: second derivatives are not supported");
-          // Throws for what was changed in place, or was freed by a backward.
-          // Before the guard: checkpointing runs the forward pass again in
-          // here, and has to record it.
-          return context->get_saved_variables();
+          return tensor::saved_for_backward(*context, "linear_attention");
         });
     // Counted among the inputs that are defined.
     std::size_t edge = 3;
@@ -399,20 +394,7 @@ TORCH_LIBRARY_FRAGMENT(ringweave, library) {
       "Tensor dv, Tensor dgates, Tensor dinitial_state)");
 }
 
-// For all devices: the kernel says that it wants the cpu.
-TORCH_LIBRARY_IMPL(ringweave, CompositeExplicitAutograd, library) {
-  library.impl("linear_attention_forward", forward_kernel);
-  library.impl("linear_attention_backward", backward_kernel);
-}
-
-TORCH_LIBRARY_IMPL(ringweave, Meta, library) {
-  library.impl("linear_attention_forward", forward_shapes);
-  library.impl("linear_attention_backward", backward_shapes);
-}
-
-TORCH_LIBRARY_IMPL(ringweave, Autograd, library) {
-  library.impl("linear_attention_forward", forward_with_gradient);
-}
+RINGWEAVE_IMPLEMENT("linear_attention")
 
 }  // namespace
 }  // namespace ringweave::python::linear_attention_op

@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/SymInt.h>
+#include <torch/library.h>
 
 namespace ringweave::python {
 
@@ -46,3 +47,19 @@ inline bool requires_grad(const MaybeTensor& x) {
 }
 
 }  // namespace ringweave::python
+
+// Gives the operators NAME_forward and NAME_backward what the file has under
+// these names: kernels, for all devices, as they say themselves that they want
+// the cpu; shapes for compilers; and the gradient above the first.
+#define RINGWEAVE_IMPLEMENT(name)                                     \
+  TORCH_LIBRARY_IMPL(ringweave, CompositeExplicitAutograd, library) { \
+    library.impl(name "_forward", forward_kernel);                    \
+    library.impl(name "_backward", backward_kernel);                  \
+  }                                                                   \
+  TORCH_LIBRARY_IMPL(ringweave, Meta, library) {                      \
+    library.impl(name "_forward", forward_shapes);                    \
+    library.impl(name "_backward", backward_shapes);                  \
+  }                                                                   \
+  TORCH_LIBRARY_IMPL(ringweave, Autograd, library) {                  \
+    library.impl(name "_forward", forward_with_gradient);             \
+  }

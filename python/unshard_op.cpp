@@ -22,6 +22,7 @@
 #include "python/operators.h"
 #include "ringweave/base/error.h"
 #include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/tensor/saved.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
 
@@ -240,13 +241,9 @@ struct Unshard : public torch::autograd::Function<Unshard> {
   static variable_list backward(AutogradContext* context,
                                 variable_list gradients) {
     const auto constants = context->saved_data["constants"].to<Constants>();
-    const variable_list saved =
-        or_refuse(std::get<0>(constants), "unshard backward", [&] {
-          require(!at::GradMode::is_enabled(),
-                  "[unshard] got a backward with create_graph; want one "
-                  "without: second derivatives are not supported");
-          return context->get_saved_variables();
-        });
+    const variable_list saved = or_refuse(
+        std::get<0>(constants), "unshard backward",
+        [&] { return tensor::saved_for_backward(*context, "unshard"); });
     static const auto op =
         operator_of<BackwardOp>("ringweave::unshard_backward");
     const at::AutoDispatchBelowADInplaceOrView below;
@@ -285,20 +282,7 @@ TORCH_LIBRARY_FRAGMENT(ringweave, library) {
       ", SymInt own) -> Tensor");
 }
 
-// For all devices: the kernel says that it wants the cpu.
-TORCH_LIBRARY_IMPL(ringweave, CompositeExplicitAutograd, library) {
-  library.impl("unshard_forward", forward_kernel);
-  library.impl("unshard_backward", backward_kernel);
-}
-
-TORCH_LIBRARY_IMPL(ringweave, Meta, library) {
-  library.impl("unshard_forward", forward_shapes);
-  library.impl("unshard_backward", backward_shapes);
-}
-
-TORCH_LIBRARY_IMPL(ringweave, Autograd, library) {
-  library.impl("unshard_forward", forward_with_gradient);
-}
+RINGWEAVE_IMPLEMENT("unshard")
 
 }  // namespace
 }  // namespace ringweave::python::unshard_op

@@ -9,6 +9,7 @@
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
 #include "ringweave/schedule/proof/validate.h"
+#include "ringweave/tensor/saved.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
 #include "ringweave/tensor/threads.h"
@@ -19,10 +20,6 @@ namespace {
 using tensor::shape_text;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-constexpr const char* kSecondDerivative =
-    "[attention] got a backward with create_graph; want one without: second "
-    "derivatives are not supported";
 
 /// q's sign and the positive scale whose product is the caller's scale:
 /// torch's kernel multiplies masked scores, -inf, by the scale.
@@ -176,14 +173,9 @@ struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
                                 variable_list gradients) {
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
-    const variable_list saved =
-        call->communicator->or_refuse("attention backward", [&] {
-          require(!at::GradMode::is_enabled(), kSecondDerivative);
-          // Throws for what was changed in place, or was freed by a backward.
-          // Before the guard: checkpointing runs the forward pass again in
-          // here, and has to record it.
-          return context->get_saved_variables();
-        });
+    const variable_list saved = call->communicator->or_refuse(
+        "attention backward",
+        [&] { return tensor::saved_for_backward(*context, "attention"); });
     const at::AutoDispatchBelowADInplaceOrView guard;
     const AttentionGradients result =
         attention_backward(gradients[0], saved[0], saved[1], saved[2],

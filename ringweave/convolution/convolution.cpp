@@ -12,6 +12,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/convolution/convolution_plan.h"
 #include "ringweave/convolution/passes.h"
+#include "ringweave/tensor/saved.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
 #include "ringweave/tensor/threads.h"
@@ -123,16 +124,9 @@ class Convolution : public torch::autograd::Function<Convolution> {
                                 variable_list gradients) {
     const auto call = c10::static_intrusive_pointer_cast<Call>(
         context->saved_data["call"].toCapsule());
-    const variable_list saved =
-        call->communicator->or_refuse("convolution backward", [&] {
-          require(!at::GradMode::is_enabled(),
-                  "[convolution] got a backward with create_graph; want one "
-                  "without: second derivatives are not supported");
-          // Throws for what was changed in place, or was freed by a backward.
-          // Before the guard: checkpointing runs the forward pass again in
-          // here, and has to record it.
-          return context->get_saved_variables();
-        });
+    const variable_list saved = call->communicator->or_refuse(
+        "convolution backward",
+        [&] { return tensor::saved_for_backward(*context, "convolution"); });
     const at::AutoDispatchBelowADInplaceOrView guard;
     // Inputs are counted among the defined ones.
     const WantedGradients wanted = {

@@ -17,6 +17,7 @@
 #include "ringweave/linear_attention/linear_plan.h"
 #include "ringweave/linear_attention/passes.h"
 #include "ringweave/schedule/linear_chunk.h"
+#include "ringweave/tensor/saved.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
 #include "ringweave/tensor/threads.h"
@@ -227,13 +228,7 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
         context->saved_data["call"].toCapsule());
     const variable_list saved =
         call->communicator->or_refuse("linear_attention backward", [&] {
-          require(!at::GradMode::is_enabled(),
-                  "[linear_attention] got a backward with create_graph; want "
-                  "one without: second derivatives are not supported");
-          // Throws for what was changed in place, or was freed by a backward.
-          // Before the guard: checkpointing runs the forward pass again in
-          // here, and has to record it.
-          return context->get_saved_variables();
+          return tensor::saved_for_backward(*context, "linear_attention");
         });
     const at::AutoDispatchBelowADInplaceOrView guard;
     const LinearInputs inputs = {saved[0],    saved[1], saved[2],
