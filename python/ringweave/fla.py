@@ -16,7 +16,8 @@ import math
 import torch
 
 import ringweave
-from ringweave._features import precise, square_features
+from ringweave._features import (
+    divided, precise, retention_decays, square_features, taylor_features, with_one)
 
 __all__ = ["chunk_gla", "chunk_lightning_attn", "chunk_linear_attn",
            "chunk_retention", "chunk_simple_gla", "parallel_based",
@@ -101,9 +102,8 @@ def chunk_retention(q, k, v, scale=None, initial_state=None,
                     group=None, exchange=None, **others):
     """The decay of head h is 1 - 2^(-5-h)."""
     _refuse_others("chunk_retention", others)
-    heads = torch.arange(q.shape[2], dtype=torch.float64, device=q.device)
     return _attend("chunk_retention", q, k, v,
-                   torch.log1p(-torch.exp2(-5 - heads)), scale, initial_state,
+                   retention_decays(q.shape[2], q.device), scale, initial_state,
                    output_final_state, cu_seqlens, layout, group, exchange)
 
 
@@ -133,16 +133,15 @@ def chunk_linear_attn(q, k, v, scale=None, initial_state=None,
         return _attend(name, q, k, v, None, scale, initial_state,
                        output_final_state, *options)
     # The sum of keys is the state of one more value, which is 1.
-    one = v.new_ones(v.shape[:-1] + (1,))
     if initial_state is not None:
         state, keys = (initial_state if isinstance(initial_state, tuple) else
                        (initial_state, None))
         keys = (torch.zeros_like(state[..., 0]) if keys is None else
                 keys.squeeze(1))
         initial_state = torch.cat([state, keys.unsqueeze(-1)], -1)
-    out, state = _attend(name, q, k, torch.cat([v, one], -1), None, scale,
-                         initial_state, output_final_state, *options)
-    out = out[..., :-1] / (out[..., -1:] + 1e-10)
+    out, state = _attend(name, q, k, with_one(v), None, scale, initial_state,
+                         output_final_state, *options)
+    out = divided(out, 1e-10)
     if not output_final_state:
         return out, None
     return out, (state[..., :-1], state[..., -1].unsqueeze(1))
@@ -152,13 +151,10 @@ def _divided(name, features, q, k, v, eps, layout, group, exchange):
     """Σ (φq·φk) v, and beside it the sum of φq·φk, which divides it if there is
     an eps."""
     dtype = precise(q.dtype)
-    one = v.new_ones(v.shape[:-1] + (1,))
     sums, _ = _attend(name, features(q.to(dtype)), features(k.to(dtype)),
-                      torch.cat([v, one], -1).to(dtype), None, 1.0, None, False,
-                      None, layout, group, exchange)
-    out = sums[..., :-1]
-    if eps is not None:
-        out = out / (sums[..., -1:] + eps)
+                      with_one(v.to(dtype)), None, 1.0, None, False, None, layout,
+                      group, exchange)
+    out = sums[..., :-1] if eps is None else divided(sums, eps)
     return out.to(q.dtype), sums[..., -1]
 
 
@@ -167,13 +163,9 @@ def parallel_based(q, k, v, scale=None, use_norm=True, *, layout, group=None,
     """1 + s + s²/2 in place of exp(s), s = scale · q·k."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
 
-    def features(x):
-        x = x * math.sqrt(scale)
-        one = x.new_ones(x.shape[:-1] + (1,))
-        return torch.cat([one, x, square_features(x) / math.sqrt(2)], -1)
-
-    return _divided("parallel_based", features, q, k, v,
-                    1e-6 if use_norm else None, layout, group, exchange)[0]
+    return _divided(
+        "parallel_based", lambda x: taylor_features(x * math.sqrt(scale)), q, k, v,
+        1e-6 if use_norm else None, layout, group, exchange)[0]
 
 
 def parallel_rebased(q, k, v, eps=1e-5, use_scale=True, use_normalize=True,

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import ringweave
-from ringweave._features import precise, square_features
+from ringweave._features import (
+    divided, precise, retention_decays, square_features, taylor_features, with_one)
 
 _INIT_STD = 0.02
 _NORMALISER_EPS = 1e-6  # of Based and Rebased
@@ -128,11 +129,9 @@ class _Layer(nn.Module):
                                           **options)
 
     def _normalised(self, q, k, v, eps, call):
-        """Σ (q·k) v / (Σ q·k + eps), in the type of v; the denominator travels
-        as one more column of v."""
-        one = v.new_ones(v.shape[:-1] + (1,), dtype=q.dtype)
-        sums = self._attend(q, k, torch.cat([v.to(q.dtype), one], -1), call)
-        return (sums[..., :-1] / (sums[..., -1:] + eps)).to(v.dtype)
+        """Σ (q·k) v / (Σ q·k + eps), in the type of v."""
+        sums = self._attend(q, k, with_one(v.to(q.dtype)), call)
+        return divided(sums, eps).to(v.dtype)
 
     def _scale(self):
         return self.head_dim ** -0.5
@@ -230,8 +229,7 @@ class Retention(_Gated):
     def _mix(self, x, call):
         q, k, v = self._qkv(x, call)
         dtype = precise(x.dtype)
-        decay = torch.log1p(-torch.exp2(-5.0 - torch.arange(
-            self.heads, dtype=torch.float64))).to(x.device, dtype)
+        decay = retention_decays(self.heads, x.device).to(dtype)
         turn = self._angles(x, call)
         out = self._attend(self._turned(q, turn), self._turned(k, turn), v, call,
                            gates=decay, scale=self._scale())
@@ -298,9 +296,7 @@ class Based(_SmallHeads):
     """1 + s + s²/2 in place of exp(s), s = q·k / √feature_dim."""
 
     def _features(self, x):
-        x = x / self.feature_dim ** 0.25
-        one = x.new_ones(x.shape[:-1] + (1,))
-        return torch.cat([one, x, square_features(x) / math.sqrt(2)], -1)
+        return taylor_features(x / self.feature_dim ** 0.25)
 
 
 class _FeatureMap(nn.Module):

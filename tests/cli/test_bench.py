@@ -199,14 +199,25 @@ class Bench(cli.CliTest):
             self.assertIn("--seq-len", done.stdout)
 
 
-@unittest.skipUnless(cli.built_with_torch(), "built without torch")
-class EmulatedAttention(cli.CliTest):
-    """Ranks wait for a device's times instead of computing."""
+class Emulated:
+    """Ranks wait for a device's times instead of computing; of the command in
+    ARGUMENTS."""
 
     RATE = 1e9  # FLOP per second
-    ARGUMENTS = ["bench", "attention", "--compute", "emulate", "--ranks", 2,
-                 "--seq-len", 1024, "--heads", 2, "--repeat", 2,
-                 "--device", f"custom:rate={RATE},efficiency=1"]
+    DEVICE = ["--compute", "emulate", "--device",
+              f"custom:rate={RATE},efficiency=1"]
+
+    def test_table_says_so(self):
+        done = cli.run(*self.ARGUMENTS, "--forward-only")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("EMULATED compute", done.stdout)
+        self.assertNotIn("backward", done.stdout)
+
+
+@unittest.skipUnless(cli.built_with_torch(), "built without torch")
+class EmulatedAttention(Emulated, cli.CliTest):
+    ARGUMENTS = ["bench", "attention", *Emulated.DEVICE, "--ranks", 2,
+                 "--seq-len", 1024, "--heads", 2, "--repeat", 2]
 
     def test_times_are_the_device_tables(self):
         got = self.results(*self.ARGUMENTS, "--json", "--strategy",
@@ -248,12 +259,6 @@ class EmulatedAttention(cli.CliTest):
             self.assertEqual(case["links"], [])
             self.assertNotIn("bound_seconds", case)
 
-    def test_table_says_so(self):
-        done = cli.run(*self.ARGUMENTS, "--forward-only")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("EMULATED compute", done.stdout)
-        self.assertNotIn("backward", done.stdout)
-
     def test_bad_input_is_one_error(self):
         for more, words in (
                 (["--topology", "mesh:ranks=3"], ("3 ranks", "2 ranks")),
@@ -276,11 +281,9 @@ class EmulatedAttention(cli.CliTest):
 
 
 @unittest.skipUnless(cli.built_with_torch(), "built without torch")
-class EmulatedLinear(cli.CliTest):
-    RATE = 1e9  # FLOP per second
+class EmulatedLinear(Emulated, cli.CliTest):
     CHUNK = 64  # tokens that are computed without a state
-    ARGUMENTS = ["bench", "linear", "--compute", "emulate", "--heads", 2,
-                 "--repeat", 2, "--device", f"custom:rate={RATE},efficiency=1"]
+    ARGUMENTS = ["bench", "linear", *Emulated.DEVICE, "--heads", 2, "--repeat", 2]
 
     def stages(self, tokens, name):
         """Seconds of a rank: with heads of 64 x 64, states likewise."""
@@ -346,12 +349,6 @@ class EmulatedLinear(cli.CliTest):
         self.assertAlmostEqual(forward["predicted_seconds"],
                                sum(self.stages(512, "forward")), delta=1e-9)
         self.results(*self.ARGUMENTS, "--json", "--ranks", 5, "--seq-len", 2)
-
-    def test_table_says_so(self):
-        done = cli.run(*self.ARGUMENTS, "--forward-only")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("EMULATED compute", done.stdout)
-        self.assertNotIn("backward", done.stdout)
 
     def test_bad_input_is_one_error(self):
         for more, words in (
