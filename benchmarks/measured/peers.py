@@ -4,7 +4,7 @@ shapes in turn, and prints docs/results/peers.md.
 
     benchmarks/measured/peers.py [--save FOLDER] [--repeat N] [--write | --check]
 
-Takes up to five minutes, on a computer that should do nothing else. FOLDER keeps
+Takes up to fifteen minutes, on a computer that should do nothing else. FOLDER keeps
 what was measured, one JSON file per launch, which is not run again while its file
 is there. `tools/setup --peers` makes the environment, once; the libraries' versions
 stand there. RINGWEAVE_LIBRARY names another library of operations than the release
@@ -39,7 +39,7 @@ TIMED = [{"name": f"{mask}, {tokens:,} tokens", "mask": mask, "tokens": tokens,
           **SHAPE}
          for mask, tokens in (("causal", 512), ("causal", 2048), ("full", 2048))]
 CASE_SECONDS = 40  # of a case's rounds; at least 3 are made
-LAUNCH_SECONDS = 300
+LAUNCH_SECONDS = 900
 # Which of Ringweave's is the counterpart.
 OURS = {"causal": "ringweave, zigzag", "full": "ringweave, contiguous"}
 GONE = {
