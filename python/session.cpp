@@ -8,7 +8,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/base/json.h"
 #include "ringweave/comm/local_transport.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/config/train_config.h"
 #include "ringweave/generate/cache_folder.h"
 #include "ringweave/tensor/scalar_type.h"
@@ -80,7 +80,7 @@ at::Tensor Session::everywhere(const std::vector<std::int64_t>& sequences,
     const at::Tensor row = all[static_cast<std::int64_t>(i)];
     const Rank owner = session_->owner(sequence_of(sequences[i]));
     if (owner == communicator().rank()) row.copy_(logits.values[own++]);
-    communicator().broadcast(comm::buffer_of(row), owner, kLogits);
+    communicator().broadcast(device::buffer_of(row), owner, kLogits);
   }
   return all;
 }

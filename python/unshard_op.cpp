@@ -21,7 +21,7 @@
 #include "python/group.h"
 #include "python/operators.h"
 #include "ringweave/base/error.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/tensor/saved.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/text.h"
@@ -71,10 +71,10 @@ void exchange(const std::vector<at::Tensor>& sends,
   for (Rank peer = 0; peer < communicator.size(); ++peer) {
     if (peer == communicator.rank()) continue;
     if (receives[peer].nbytes() > 0) {
-      incoming.push_back({peer, comm::buffer_of(receives[peer])});
+      incoming.push_back({peer, device::buffer_of(receives[peer])});
     }
     if (sends[peer].nbytes() > 0) {
-      outgoing.push_back({peer, comm::buffer_of(sends[peer])});
+      outgoing.push_back({peer, device::buffer_of(sends[peer])});
     }
   }
   for (const auto& work : communicator.post({incoming, outgoing})) {

@@ -12,8 +12,7 @@ namespace {
 class NullKernel final : public Kernel {
  public:
   std::string name() const override { return "null"; }
-  Support supports(at::Device, at::ScalarType,
-                   const schedule::Area&) const override {
+  Support supports(const TileKind&, const schedule::Area&) const override {
     return Support::direct;
   }
   Partial forward(const Tile& tile) const override {

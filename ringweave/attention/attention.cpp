@@ -8,6 +8,7 @@
 
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
+#include "ringweave/device/torch_accelerator.h"
 #include "ringweave/schedule/proof/validate.h"
 #include "ringweave/tensor/saved.h"
 #include "ringweave/tensor/scalar_type.h"
@@ -59,7 +60,11 @@ PassInput input_of(const at::Tensor& q, const at::Tensor& k,
   const auto rows = [](const at::Tensor& x) {
     return x.stride(-1) == 1 ? x : x.contiguous();
   };
-  return {plan, rows(scale.times_sign(q)), {rows(k), rows(v)}, scale.size};
+  return {plan,
+          rows(scale.times_sign(q)),
+          {rows(k), rows(v)},
+          scale.size,
+          device::current_stream(q)};
 }
 
 void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
@@ -79,11 +84,6 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
           name, c10::toString(x.scalar_type()));
   require(x.device() == q.device(), "[attention] got {} on {}; want {} as q",
           name, x.device().str(), q.device().str());
-  require(
-      x.device().is_cpu(),
-      "[attention] got {} on {}; want cpu: keys travel in the memory of the "
-      "host",
-      name, x.device().str());
   require(x.size(0) == q.size(0) && x.size(3) == q.size(3),
           "[attention] got {} of shape {}; want the batch {} and head_dim {} "
           "of q",
@@ -93,6 +93,10 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
 void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const AttentionPlan& plan, const comm::Communicator& group,
                   const Scale& scale) {
+  require(group.carries(device::device_of(q)),
+          "[attention] got q on {}; want cpu: keys of several ranks travel in "
+          "the memory of the host, unless the ranks are threads",
+          q.device().str());
   require(group.size() == plan.spec.kv_layout.ranks(),
           "[attention] got a plan for {} ranks; want {}, the communicator's",
           plan.spec.kv_layout.ranks(), group.size());

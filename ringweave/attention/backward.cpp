@@ -20,8 +20,7 @@ BackwardPass::BackwardPass(PassInput input, const at::Tensor& grad_out,
     : input_(std::move(input)),
       program_(input_.plan->backward),
       communicator_(communicator),
-      steps_(input_.plan->backward_calls.get(program_, input_.q.device(),
-                                             input_.type())),
+      steps_(input_.plan->backward_calls.get(program_, input_.kind())),
       memory_(program_, input_, grad_payload, std::move(kept), communicator),
       q_(input_.q.to(steps_->type)),
       grad_out_(grad_out.to(steps_->type)),
@@ -40,7 +39,7 @@ void BackwardPass::run() {
   }
   for (const Range& rows : program_.rows_to_clear) clear_queries(rows);
   comm::execute(program_, memory_.buffers(), *this, communicator_,
-                kBackwardPass);
+                kBackwardPass, input_.stream);
 }
 
 void BackwardPass::arrived(int step) {

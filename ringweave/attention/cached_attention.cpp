@@ -9,7 +9,7 @@
 #include "ringweave/attention/merge.h"
 #include "ringweave/base/error.h"
 #include "ringweave/comm/questions.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/threads.h"
 
@@ -24,7 +24,7 @@ constexpr std::int64_t kConvertedKeys = 4096;
 
 /// Of the inputs' type if kernels take it, else of its accumulate type.
 at::ScalarType tile_type(const at::Tensor& q) {
-  return has_kernel(q.device(), q.scalar_type(), {{0, 1}, {0, 1}})
+  return has_kernel({q.device(), q.scalar_type(), q.size(-1)}, {{0, 1}, {0, 1}})
              ? q.scalar_type()
              : tensor::accumulate_type(q.scalar_type());
 }
@@ -119,7 +119,8 @@ class Attend {
              const at::Tensor& blind = {}) const {
     const schedule::Area area = {{0, tile.q.size(1)}, {0, tile.k.size(1)}};
     Partial result =
-        choose_kernel(tile.q.device(), type_, area).kernel->forward(tile);
+        choose_kernel({tile.q.device(), type_, tile.q.size(-1)}, area)
+            .kernel->forward(tile);
     if (blind.defined()) clear(result, blind);
     result.out = result.out.to(total_.out.scalar_type());
     merge_into(part(rows), result);
@@ -166,18 +167,18 @@ class CachedCall final : public comm::Questions {
            c10::elementSize(type_);
   }
 
-  comm::Buffer question(Rank to) override {
+  device::Buffer question(Rank to) override {
     const auto& given = queries_.given(rank_, to);
-    if (given.empty()) return comm::buffer_of(q_);
+    if (given.empty()) return device::buffer_of(q_);
     const at::Tensor index = at::tensor(given, at::kLong);
-    return comm::buffer_of(
+    return device::buffer_of(
         at::cat({q_.flatten(), k_.index_select(1, index).flatten(),
                  v_.index_select(1, index).flatten()}));
   }
 
-  void answer(Rank from, const comm::Buffer& question,
-              const comm::Buffer& answer) override {
-    const at::Tensor numbers = comm::tensor_of(
+  void answer(Rank from, const device::Buffer& question,
+              const device::Buffer& answer) override {
+    const at::Tensor numbers = device::tensor_of(
         question, {static_cast<std::int64_t>(question.size / q_.itemsize())},
         q_.scalar_type());
     const at::Tensor q =
@@ -199,7 +200,7 @@ class CachedCall final : public comm::Questions {
     if (queries_.asks(rank_, rank_)) attend(q_, rank_, result_);
   }
 
-  void take(Rank, const comm::Buffer& answer) override {
+  void take(Rank, const device::Buffer& answer) override {
     merge_into(result_, partial_in(answer, rows(rank_)));
   }
 
@@ -220,11 +221,11 @@ class CachedCall final : public comm::Questions {
             at::empty({1, rows, q_.size(2)}, options).transpose(1, 2)};
   }
   /// The same, where an answer lies.
-  Partial partial_in(const comm::Buffer& buffer, std::int64_t rows) const {
+  Partial partial_in(const device::Buffer& buffer, std::int64_t rows) const {
     const std::int64_t heads = q_.size(2);
     const std::int64_t numbers = rows * heads * q_.size(3);
     const at::Tensor all =
-        comm::tensor_of(buffer, {numbers + rows * heads}, type_);
+        device::tensor_of(buffer, {numbers + rows * heads}, type_);
     return {all.narrow(0, 0, numbers).view({1, rows, heads, q_.size(3)}),
             all.narrow(0, numbers, rows * heads)
                 .view({1, rows, heads})

@@ -22,8 +22,7 @@ using schedule::Mask;
 class CountingKernel final : public Kernel {
  public:
   std::string name() const override { return "counting"; }
-  Support supports(at::Device, at::ScalarType,
-                   const schedule::Area&) const override {
+  Support supports(const TileKind&, const schedule::Area&) const override {
     return enabled ? Support::direct : Support::none;
   }
   Partial forward(const Tile& tile) const override {

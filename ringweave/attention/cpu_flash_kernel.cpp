@@ -29,9 +29,9 @@ void check(const Tile& tile) {
 
 }  // namespace
 
-Support CpuFlashKernel::supports(at::Device device, at::ScalarType type,
-                                 const Area& area) const {
-  if (!device.is_cpu() || (type != at::kDouble && type != at::kFloat)) {
+Support CpuFlashKernel::supports(const TileKind& tile, const Area& area) const {
+  if (!tile.device.is_cpu() ||
+      (tile.type != at::kDouble && tile.type != at::kFloat)) {
     return Support::none;
   }
   return area.kind == Area::Kind::band ? Support::with_bias : Support::direct;

@@ -58,9 +58,8 @@ class PrefixMask final : public schedule::MaskRule {
 class PlainKernel final : public Kernel {
  public:
   std::string name() const override { return "plain"; }
-  Support supports(at::Device device, at::ScalarType type,
-                   const Area& area) const override {
-    if (!enabled || !device.is_cpu() || type != at::kDouble ||
+  Support supports(const TileKind& tile, const Area& area) const override {
+    if (!enabled || !tile.device.is_cpu() || tile.type != at::kDouble ||
         (area.kind == Area::Kind::band && !takes_bands)) {
       return Support::none;
     }
@@ -124,9 +123,8 @@ class PlainKernel final : public Kernel {
 class HalfKernel final : public Kernel {
  public:
   std::string name() const override { return "half"; }
-  Support supports(at::Device device, at::ScalarType type,
-                   const Area& area) const override {
-    return enabled && device.is_cpu() && type == at::kBFloat16 &&
+  Support supports(const TileKind& tile, const Area& area) const override {
+    return enabled && tile.device.is_cpu() && tile.type == at::kBFloat16 &&
                    area.kind != Area::Kind::band
                ? Support::direct
                : Support::none;

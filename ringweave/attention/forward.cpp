@@ -13,8 +13,7 @@ ForwardPass::ForwardPass(PassInput input, comm::Communicator& communicator,
     : input_(std::move(input)),
       program_(input_.plan->forward),
       communicator_(communicator),
-      steps_(input_.plan->forward_calls.get(program_, input_.q.device(),
-                                            input_.type())),
+      steps_(input_.plan->forward_calls.get(program_, input_.kind())),
       memory_(program_, input_, tensor::accumulate_type(input_.type()), {},
               communicator, room),
       q_(input_.q.to(steps_->type)),
@@ -29,7 +28,7 @@ void ForwardPass::run() {
   if (!program_.rows_to_clear.empty() || q_.size(1) == 0) make_result();
   for (const Range& range : program_.rows_to_clear) clear(rows(range));
   comm::execute(program_, memory_.buffers(), *this, communicator_,
-                kForwardPass);
+                kForwardPass, input_.stream);
 }
 
 void ForwardPass::make_result() {

@@ -6,7 +6,10 @@
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
 
+#include "ringweave/attention/composed_kernel.h"
 #include "ringweave/attention/cpu_flash_kernel.h"
+#include "ringweave/attention/efficient_kernel.h"
+#include "ringweave/attention/flash_kernel.h"
 #include "ringweave/base/error.h"
 
 namespace ringweave::attention {
@@ -17,14 +20,17 @@ using Table = std::vector<std::shared_ptr<const Kernel>>;
 
 /// In the order in which they are tried.
 Table& table() {
-  static Table table = {std::make_shared<const CpuFlashKernel>()};
+  static Table table = {std::make_shared<const CpuFlashKernel>(),
+                        std::make_shared<const FlashKernel>(),
+                        std::make_shared<const EfficientKernel>(),
+                        std::make_shared<const ComposedKernel>()};
   return table;
 }
 
-std::optional<KernelChoice> find_kernel(at::Device device, at::ScalarType type,
+std::optional<KernelChoice> find_kernel(const TileKind& tile,
                                         const Area& area) {
   for (const auto& kernel : table()) {
-    const Support support = kernel->supports(device, type, area);
+    const Support support = kernel->supports(tile, area);
     if (support != Support::none) return KernelChoice{kernel.get(), support};
   }
   return std::nullopt;
@@ -32,19 +38,18 @@ std::optional<KernelChoice> find_kernel(at::Device device, at::ScalarType type,
 
 }  // namespace
 
-bool has_kernel(at::Device device, at::ScalarType type, const Area& area) {
-  return find_kernel(device, type, area).has_value();
+bool has_kernel(const TileKind& tile, const Area& area) {
+  return find_kernel(tile, area).has_value();
 }
 
-KernelChoice choose_kernel(at::Device device, at::ScalarType type,
-                           const Area& area) {
-  if (const auto found = find_kernel(device, type, area)) return *found;
+KernelChoice choose_kernel(const TileKind& tile, const Area& area) {
+  if (const auto found = find_kernel(tile, area)) return *found;
   std::vector<std::string> names;
   for (const auto& kernel : table()) names.push_back(kernel->name());
   throw InvalidArgument(
       fmt::format("[attention] got {} on {}; want a type and a device that one "
                   "of the kernels {} takes",
-                  c10::toString(type), device.str(), fmt::join(names, ", ")));
+                  c10::toString(tile.type), tile.device.str(), fmt::join(names, ", ")));
 }
 
 void add_kernel(std::shared_ptr<const Kernel> kernel) {

@@ -51,11 +51,18 @@ enum class Support {
   direct      ///< as it is
 };
 
+/// What a call's tensors are like.
+struct TileKind {
+  at::Device device;
+  at::ScalarType type;
+  std::int64_t head_dim;
+};
+
 class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual std::string name() const = 0;
-  virtual Support supports(at::Device device, at::ScalarType type,
+  virtual Support supports(const TileKind& tile,
                            const schedule::Area& area) const = 0;
   /// Only a band of unequal strides has rows that see no key: their out is 0
   /// and their lse -inf.
@@ -76,12 +83,10 @@ struct KernelChoice {
 };
 /// The first kernel of the table that does the area, and how. Throws
 /// InvalidArgument if none does.
-KernelChoice choose_kernel(at::Device device, at::ScalarType type,
-                           const schedule::Area& area);
+KernelChoice choose_kernel(const TileKind& tile, const schedule::Area& area);
 
 /// Whether the table has one.
-bool has_kernel(at::Device device, at::ScalarType type,
-                const schedule::Area& area);
+bool has_kernel(const TileKind& tile, const schedule::Area& area);
 
 /// Puts a kernel before all others of the table. Plans that have run keep what
 /// they chose. Not while other threads choose.

@@ -9,7 +9,7 @@
 #include <ATen/Parallel.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 
 namespace ringweave::attention {
 namespace {
@@ -170,11 +170,11 @@ KvPair take(const KvPair& x, const Run& run) {
           x.v.slice(1, run.begin, run.end(), run.stride)};
 }
 
-at::Tensor wire_tensor(const comm::Buffer& buffer, const KvShape& shape,
+at::Tensor wire_tensor(const device::Buffer& buffer, const KvShape& shape,
                        at::ScalarType type) {
   const auto unit_bytes =
       static_cast<std::size_t>(shape.unit()) * at::elementSize(type);
-  return comm::tensor_of(buffer,
+  return device::tensor_of(buffer,
                          {static_cast<std::int64_t>(buffer.size / unit_bytes),
                           2, shape.batch, shape.kv_heads, shape.head_dim},
                          type);

@@ -9,7 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ringweave/comm/buffer.h"
+#include "ringweave/device/buffer.h"
 #include "ringweave/schedule/program/program.h"
 
 namespace ringweave::attention {
@@ -33,7 +33,7 @@ struct KvPair {
 KvPair take(const KvPair& x, const schedule::Run& run);
 
 /// Memory in the wire layout: (tokens, 2, batch, kv_heads, head_dim).
-at::Tensor wire_tensor(const comm::Buffer& buffer, const KvShape& shape,
+at::Tensor wire_tensor(const device::Buffer& buffer, const KvShape& shape,
                        at::ScalarType type);
 /// The tokens of a range, as views.
 KvPair view(const at::Tensor& wire, const Range& tokens);

@@ -5,7 +5,7 @@
 
 #include "ringweave/attention/passes.h"
 #include "ringweave/base/error.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::attention {
@@ -15,22 +15,22 @@ using schedule::Memory;
 using schedule::Payload;
 
 std::size_t aligned(std::size_t bytes) {
-  return (bytes + comm::kBufferAlignment - 1) / comm::kBufferAlignment *
-         comm::kBufferAlignment;
+  return (bytes + device::kBufferAlignment - 1) / device::kBufferAlignment *
+         device::kBufferAlignment;
 }
 
 /// Takes buffers out of one, one after the other.
 class Cutter {
  public:
-  explicit Cutter(comm::Buffer whole) : whole_(std::move(whole)) {}
-  comm::Buffer take(std::size_t bytes) {
+  explicit Cutter(device::Buffer whole) : whole_(std::move(whole)) {}
+  device::Buffer take(std::size_t bytes) {
     const std::size_t begin = next_;
     next_ += aligned(bytes);
     return whole_.slice(begin, bytes);
   }
 
  private:
-  comm::Buffer whole_;
+  device::Buffer whole_;
   std::size_t next_ = 0;
 };
 
@@ -59,11 +59,12 @@ PassMemory::PassMemory(const schedule::Program& program, const PassInput& input,
   const std::size_t keys = bytes(scratch_size(Payload::kv), input.type());
   const std::size_t gradients =
       bytes(scratch_size(Payload::kv_grad), grad_type);
-  Cutter scratch(communicator.scratch(aligned(packed_keys) +
-                                      aligned(packed_gradients) +
-                                      aligned(keys) + aligned(gradients)));
+  Cutter scratch(communicator.scratch(
+      aligned(packed_keys) + aligned(packed_gradients) + aligned(keys) +
+          aligned(gradients),
+      input.stream));
   const auto tensor = [&](std::size_t size, at::ScalarType type,
-                          comm::Buffer& buffer) {
+                          device::Buffer& buffer) {
     buffer = scratch.take(size);
     return wire_tensor(buffer, shape, type);
   };
@@ -80,7 +81,7 @@ PassMemory::PassMemory(const schedule::Program& program, const PassInput& input,
                        shape.kv_heads, shape.head_dim},
                       input.kv.k.options());
   }
-  of_keys.kept = comm::buffer_of(kept_);
+  of_keys.kept = device::buffer_of(kept_);
   buffer_bytes_ = static_cast<std::int64_t>(
       scratch_keys_.nbytes() + scratch_gradients_.nbytes() +
       bytes(program.kept_size, input.type()));

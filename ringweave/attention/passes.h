@@ -21,11 +21,14 @@ struct PassInput {
   at::Tensor q;  ///< (batch, tokens, heads, head_dim), last stride 1
   KvPair kv;     ///< (batch, tokens, kv_heads, head_dim), last stride 1
   double scale;
+  /// The current one of this thread, behind which the inputs are there.
+  device::Stream stream = {};
 
   KvShape kv_shape() const {
     return {kv.k.size(0), kv.k.size(2), kv.k.size(3)};
   }
   at::ScalarType type() const { return q.scalar_type(); }
+  TileKind kind() const { return {q.device(), type(), q.size(3)}; }
 };
 
 /// The memory of one pass: scratch of the communicator, and what forward keeps

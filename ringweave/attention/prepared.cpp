@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/attention/band_blocks.h"
+#include "ringweave/device/torch_accelerator.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::attention {
@@ -43,26 +44,24 @@ Bias make_bias(std::int64_t rows, std::int64_t keys, const Band& band,
 }
 
 /// One type for all calls, so that q is converted once.
-at::ScalarType tile_type(const Program& program, at::Device device,
-                         at::ScalarType type) {
+at::ScalarType tile_type(const Program& program, const TileKind& inputs) {
   for (const Program::Step& step : program.steps) {
     for (const Program::Region& region : step.regions) {
       for (const Program::Call& call : region.calls) {
         // A band may be cut into blocks, of which some are full.
-        if (!has_kernel(device, type, call.area) ||
-            !has_kernel(device, type, {call.area.rows, call.area.keys})) {
-          return tensor::accumulate_type(type);
+        if (!has_kernel(inputs, call.area) ||
+            !has_kernel(inputs, {call.area.rows, call.area.keys})) {
+          return tensor::accumulate_type(inputs.type);
         }
       }
     }
   }
-  return type;
+  return inputs.type;
 }
 
 class Preparer {
  public:
-  Preparer(at::Device device, at::ScalarType type)
-      : device_(device), type_(type) {}
+  explicit Preparer(const TileKind& tile) : tile_(tile) {}
 
   PreparedRegion prepare(const Program::Region& region) {
     PreparedRegion result;
@@ -76,7 +75,7 @@ class Preparer {
 
  private:
   void add(const Program::Call& call, PreparedRegion& region) {
-    const KernelChoice choice = choose_kernel(device_, type_, call.area);
+    const KernelChoice choice = choose_kernel(tile_, call.area);
     if (choice.support == Support::direct) {
       region.calls.push_back(
           {choice.kernel, call.area, call.first_for_rows, call.first_for_keys});
@@ -101,7 +100,7 @@ class Preparer {
     for (const Area& block : blocks) {
       const bool same_rows = block.rows.begin < rows.end;
       rows = block.rows;
-      const KernelChoice choice = choose_kernel(device_, type_, block);
+      const KernelChoice choice = choose_kernel(tile_, block);
       PreparedCall prepared{choice.kernel, block, first_for_rows && !same_rows,
                             call.first_for_keys && alone};
       if (choice.support == Support::with_bias) {
@@ -130,13 +129,12 @@ class Preparer {
     if (first) {
       found->second =
           make_bias(block.rows.size(), block.keys.size(), band,
-                    at::TensorOptions().dtype(type_).device(device_));
+                    at::TensorOptions().dtype(tile_.type).device(tile_.device));
     }
     return found->second;
   }
 
-  at::Device device_;
-  at::ScalarType type_;
+  TileKind tile_;
   std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                       std::int64_t, std::int64_t>,
            Bias>
@@ -145,10 +143,9 @@ class Preparer {
 
 }  // namespace
 
-PreparedSteps prepare(const Program& program, at::Device device,
-                      at::ScalarType type) {
-  PreparedSteps result{.type = tile_type(program, device, type), .regions = {}};
-  Preparer preparer(device, result.type);
+PreparedSteps prepare(const Program& program, const TileKind& inputs) {
+  PreparedSteps result{.type = tile_type(program, inputs), .regions = {}};
+  Preparer preparer({inputs.device, result.type, inputs.head_dim});
   for (const Program::Step& step : program.steps) {
     auto& regions = result.regions.emplace_back();
     for (const Program::Region& region : step.regions) {
@@ -159,12 +156,13 @@ PreparedSteps prepare(const Program& program, at::Device device,
 }
 
 std::shared_ptr<const PreparedSteps> PreparedCalls::get(
-    const Program& program, at::Device device, at::ScalarType type) const {
+    const Program& program, const TileKind& inputs) const {
+  const std::int64_t stream = device::current_stream(inputs.device).id;
   const std::lock_guard lock(mutex_);
-  auto& steps = steps_[{device.str(), type}];
+  auto& steps =
+      steps_[{inputs.device.str(), stream, inputs.type, inputs.head_dim}];
   if (!steps) {
-    steps =
-        std::make_shared<const PreparedSteps>(prepare(program, device, type));
+    steps = std::make_shared<const PreparedSteps>(prepare(program, inputs));
   }
   return steps;
 }

@@ -6,7 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -45,21 +45,21 @@ struct PreparedSteps {
 /// For inputs of a type. Tiles are of that type if there are kernels for all
 /// calls, else of its accumulate type. Throws InvalidArgument if there are none
 /// either.
-PreparedSteps prepare(const schedule::Program& program, at::Device device,
-                      at::ScalarType type);
+PreparedSteps prepare(const schedule::Program& program, const TileKind& inputs);
 
-/// What prepare() makes of one program, by device and type, made when first
-/// asked for. For several threads.
+/// What prepare() makes of one program, by inputs and stream, made when first
+/// asked for: biases are used on the stream that they were made on. For several
+/// threads.
 class PreparedCalls {
  public:
   std::shared_ptr<const PreparedSteps> get(const schedule::Program& program,
-                                           at::Device device,
-                                           at::ScalarType type) const;
+                                           const TileKind& inputs) const;
 
  private:
   mutable std::mutex mutex_;
-  mutable std::map<std::pair<std::string, at::ScalarType>,
-                   std::shared_ptr<const PreparedSteps>>
+  mutable std::map<
+      std::tuple<std::string, std::int64_t, at::ScalarType, std::int64_t>,
+      std::shared_ptr<const PreparedSteps>>
       steps_;
 };
 

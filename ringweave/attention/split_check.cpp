@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "ringweave/device/simulated/test_device.h"
+
 namespace ringweave::attention::test {
 namespace {
 
@@ -76,7 +78,7 @@ void expect_close(const at::Tensor& got, const at::Tensor& want,
                   double tolerance, const char* what) {
   ASSERT_EQ(got.sizes(), want.sizes()) << what;
   if (want.numel() == 0) return;
-  const at::Tensor a = got.to(at::kDouble);
+  const at::Tensor a = got.cpu().to(at::kDouble);
   ASSERT_TRUE(at::equal(a.isinf(), want.isinf())) << what;
   const at::Tensor b = want.masked_fill(want.isinf(), 0.0);
   const double error =
@@ -85,42 +87,86 @@ void expect_close(const at::Tensor& got, const at::Tensor& want,
   EXPECT_LE(error, tolerance * size) << what;
 }
 
+namespace {
+
+/// Of q, k and v.
+using Gradients = std::vector<at::Tensor>;
+
+struct Split {
+  at::Tensor out, lse;
+  Gradients gradients;
+};
+
+/// By autograd.
+Split differentiated(const at::Tensor& q, const at::Tensor& k,
+                     const at::Tensor& v, const at::Tensor& grad_out,
+                     const std::shared_ptr<const AttentionPlan>& plan,
+                     comm::Communicator& communicator,
+                     const AttentionOptions& options) {
+  for (const at::Tensor& x : {q, k, v}) x.set_requires_grad(true);
+  const auto result = attention(q, k, v, plan, communicator, options);
+  return {result.out, result.lse,
+          torch::autograd::grad({result.out}, {q, k, v}, {grad_out})};
+}
+
+/// Without autograd, whose thread for a device can't wait for another rank on it.
+Split called(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+             const at::Tensor& grad_out,
+             const std::shared_ptr<const AttentionPlan>& plan,
+             comm::Communicator& communicator,
+             const AttentionOptions& options) {
+  const AttentionForward forward =
+      attention_forward(q, k, v, plan, communicator, options);
+  const AttentionGradients gradients = attention_backward(
+      grad_out, q, k, v, forward, plan, communicator, options);
+  return {forward.out, forward.lse, {gradients.q, gradients.k, gradients.v}};
+}
+
+}  // namespace
+
 void expect_exact(const Scenario& scenario, std::uint64_t seed) {
   const AttentionSpec& spec = scenario.spec;
   const Case whole =
       reference(spec.mask, spec.q_layout.tokens(), spec.kv_layout.tokens(),
                 scenario.sizes, scenario.scale, seed, scenario.type);
+  // Delays are those of messages in the host's memory.
+  const bool on_host = scenario.faults.max_delay.count() > 0;
+  const auto split =
+      !on_host && device::test_devices_are_shared(spec.q_layout.ranks())
+          ? called
+          : differentiated;
   std::mutex one_at_a_time;
   comm::run_ranks(
       spec.q_layout.ranks(),
       [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
         comm::Communicator communicator(std::move(transport));
+        const at::Device device =
+            on_host ? at::kCPU : device::test_device(rank);
         const auto own = [&](const at::Tensor& x, const Layout& layout) {
-          return shard(x, layout, rank).to(scenario.type);
+          return shard(x, layout, rank).to(scenario.type).to(device);
         };
         const at::Tensor q = own(whole.q, spec.q_layout);
         const at::Tensor k = own(whole.k, spec.kv_layout);
         const at::Tensor v = own(whole.v, spec.kv_layout);
-        for (const at::Tensor& x : {q, k, v}) x.set_requires_grad(true);
         const auto plan = make_attention_plan(spec, rank);
-        const auto result =
-            attention(q, k, v, plan, communicator,
-                      {.scale = scenario.scale,
-                       .grad_payload_in_compute_type =
-                           scenario.grad_payload_in_compute_type});
-        const auto gradients = torch::autograd::grad(
-            {result.out}, {q, k, v}, {own(whole.grad_out, spec.q_layout)});
+        const auto [out, lse, gradients] =
+            split(q, k, v, own(whole.grad_out, spec.q_layout), plan,
+                  communicator,
+                  {.scale = scenario.scale,
+                   .grad_payload_in_compute_type =
+                       scenario.grad_payload_in_compute_type});
         const std::lock_guard lock(one_at_a_time);
         SCOPED_TRACE(fmt::format("rank {}", rank));
         const auto compare = [&](const at::Tensor& got, const at::Tensor& want,
                                  const Layout& layout, const char* what,
                                  int dimension = 1) {
+          EXPECT_EQ(got.device(), device);
           expect_close(got, shard(want, layout, rank, dimension),
                        scenario.tolerance, what);
         };
-        EXPECT_EQ(result.out.scalar_type(), scenario.type);
-        compare(result.out, whole.out, spec.q_layout, "out");
-        compare(result.lse, whole.lse, spec.q_layout, "lse", 2);
+        EXPECT_EQ(out.scalar_type(), scenario.type);
+        compare(out, whole.out, spec.q_layout, "out");
+        compare(lse, whole.lse, spec.q_layout, "lse", 2);
         compare(gradients[0], whole.grad_q, spec.q_layout, "grad q");
         compare(gradients[1], whole.grad_k, spec.kv_layout, "grad k");
         compare(gradients[2], whole.grad_v, spec.kv_layout, "grad v");

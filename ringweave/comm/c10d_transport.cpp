@@ -17,7 +17,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 
 namespace ringweave::comm {
 namespace {

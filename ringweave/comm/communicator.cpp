@@ -91,12 +91,9 @@ void Communicator::block(Work& work, const Stream& stream,
   count_wait([&] { work.block(stream, step_deadline()); }, operation, step);
 }
 
-Buffer Communicator::scratch(std::size_t bytes) {
-  if (scratch_.size < bytes) {
-    scratch_ = {};  // before there is another of its size
-    scratch_ = allocate_buffer(bytes);
-  }
-  return scratch_.slice(0, bytes);
+Buffer Communicator::scratch(std::size_t bytes, const Stream& stream) {
+  const auto& [accelerator, index] = stream.device;
+  return scratch_[{accelerator, index}].get(bytes, stream);
 }
 
 template <typename Wait>

@@ -13,6 +13,7 @@
 
 #include "ringweave/comm/agreement.h"
 #include "ringweave/comm/transport.h"
+#include "ringweave/device/scratch.h"
 
 namespace ringweave::comm {
 
@@ -71,12 +72,17 @@ class Communicator {
   void block(Work& work, const Stream& stream, const std::string& operation,
              int step = -1);
 
-  /// Host memory for one pass, aligned, with undefined content: the same again
-  /// for the next pass, as passes on one communicator follow one another. Grows
-  /// to the largest request, and so is allocated once for equal passes. What
-  /// was handed out stays valid while somebody holds it, with the content that
-  /// later passes leave in it.
-  Buffer scratch(std::size_t bytes);
+  /// Memory of the stream's device for one pass on it, as device/scratch.h has
+  /// it: the same again for the next pass, as passes on one communicator follow
+  /// one another. Grows to the largest request, and so is allocated once for
+  /// equal passes.
+  Buffer scratch(std::size_t bytes, const Stream& stream = {});
+
+  /// Whether the ranks' messages may lie in the device's memory. One rank has
+  /// none.
+  bool carries(const Device& device) const {
+    return size() == 1 || transport_->carries(device);
+  }
 
   /// Every rank's bytes, in rank order (lengths may differ, and be 0). Two
   /// steps: lengths of 8 bytes each, then the bytes, straight to every other
@@ -176,7 +182,8 @@ class Communicator {
   std::shared_ptr<Transport> transport_;
   TimeOuts time_outs_;
   Traffic traffic_;
-  Buffer scratch_;
+  std::map<std::pair<const device::Accelerator*, int>, device::Scratch>
+      scratch_;  ///< by device
   std::function<void()> before_call_;
   std::unique_ptr<Agreement> agreement_;
   std::string left_;  ///< why this rank takes no part any more; empty: it does

@@ -1,14 +1,20 @@
 #include "ringweave/comm/executor.h"
 
+#include <deque>
 #include <utility>
 #include <vector>
 
 #include "ringweave/base/error.h"
+#include "ringweave/device/accelerator.h"
 
 namespace ringweave::comm {
 namespace {
 
 using schedule::Program;
+
+/// Steps that are put on a stream before the host waits for the first of them:
+/// enough that the device never runs dry.
+constexpr int kStepsAhead = 4;
 
 class Run {
  public:
@@ -35,6 +41,7 @@ class Run {
       release(step.arrivals);
       release(step.sent);
       if (t < last) worker_.compute(t);
+      bound_host();
     }
   }
 
@@ -43,6 +50,15 @@ class Run {
     for (const int i : messages) {
       communicator_.block(*works_[i], stream_, operation_, step);
     }
+  }
+
+  /// Waits until the device is at most kStepsAhead steps behind the host.
+  void bound_host() {
+    if (stream_.device.is_host()) return;
+    ends_.push_back(device::mark(stream_));
+    if (std::ssize(ends_) <= kStepsAhead) return;
+    ends_.front()->wait();
+    ends_.pop_front();
   }
 
   void release(const std::vector<int>& messages) {
@@ -79,6 +95,7 @@ class Run {
   const std::string& operation_;
   const Stream& stream_;
   Works works_;  // of each message, while it is under way
+  std::deque<device::SharedMark> ends_;  // of the last steps, on a device
   std::vector<Receive> receives_;
   std::vector<Send> sends_;
 };

@@ -168,7 +168,36 @@ class RingWorker final : public Worker {
   int fail_step_;
 };
 
-constexpr Stream kStream{.device = {Device::Kind::accelerator, 1}, .id = 5};
+/// An accelerator whose host is told when it waits for a mark.
+class CountingAccelerator final : public device::Accelerator {
+ public:
+  Buffer allocate(std::size_t bytes, const Stream&) const override {
+    return allocate_buffer(bytes);
+  }
+  device::SharedMark mark(const Stream&) const override {
+    ++marks;
+    return std::make_shared<Counted>(*this);
+  }
+  std::unique_ptr<device::CopyLane> lane(const Device&,
+                                         const Device&) const override {
+    return nullptr;
+  }
+
+  mutable int marks = 0;
+  mutable int waits = 0;
+
+ private:
+  struct Counted final : device::Mark {
+    explicit Counted(const CountingAccelerator& of) : of(of) {}
+    void block(const Stream&) const override {}
+    bool passed() const override { return false; }
+    void wait() const override { ++of.waits; }
+    const CountingAccelerator& of;
+  };
+};
+
+const CountingAccelerator kAccelerator;
+constexpr Stream kStream{.device = {&kAccelerator, 1}, .id = 5};
 
 /// Writes down what it is asked for; everything succeeds at once.
 class RecordingTransport final : public Transport {
@@ -228,6 +257,21 @@ TEST(Executor, ComputesWhileItsTransfersAreUnderWay) {
                        "block receive 0", "arrived 1", "block send 2", "post",
                        "receive 0", "send 2", "compute 1", "block receive 0",
                        "arrived 2", "block send 2", "compute 2"));
+}
+
+TEST(Executor, TheHostIsAFewStepsAheadOfADevice) {
+  std::vector<std::string> log;
+  Communicator communicator(std::make_shared<RecordingTransport>(log));
+  RingMemory memory;
+  RingWorker worker(-1);
+  schedule::Program program = program_of_three(1);
+  const std::size_t steps = 9;
+  program.steps.resize(steps);
+  const int marks = kAccelerator.marks;
+  const int waits = kAccelerator.waits;
+  execute(program, memory(), worker, communicator, "test", kStream);
+  EXPECT_EQ(kAccelerator.marks - marks, static_cast<int>(steps));
+  EXPECT_EQ(kAccelerator.waits - waits, static_cast<int>(steps) - 4);
 }
 
 TEST(Executor, AFailingWorkerIsNamedToTheOthers) {

@@ -23,6 +23,7 @@ class NullTransport final : public Transport {
     return works;
   }
 
+  bool carries(const Device&) const override { return true; }
   void mark_failed(Rank rank) override { failed_ = failed_.value_or(rank); }
   std::optional<Rank> first_failed() override { return failed_; }
 

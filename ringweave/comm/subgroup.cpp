@@ -30,6 +30,9 @@ class Subgroup final : public Transport {
     return whole_.post({receives, sends}, stream);
   }
 
+  bool carries(const Device& device) const override {
+    return whole_.carries(device);
+  }
   void mark_failed(Rank rank) override { whole_.mark_failed(members_[rank]); }
   std::optional<Rank> first_failed() override { return whole_.first_failed(); }
   double seconds() const override { return whole_.seconds(); }

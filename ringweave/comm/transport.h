@@ -16,11 +16,18 @@
 #include <vector>
 
 #include "ringweave/base/range.h"
-#include "ringweave/comm/buffer.h"
+#include "ringweave/device/buffer.h"
 
 namespace ringweave::comm {
 
 using Clock = std::chrono::steady_clock;
+
+// What messages are made of.
+using device::allocate_buffer;
+using device::borrowed;
+using device::Buffer;
+using device::Device;
+using device::Stream;
 
 /// A message under way. Must be waited or blocked for before its buffer is
 /// reused. Destroying one before is allowed only after an error.
@@ -87,6 +94,10 @@ class Transport {
   /// is safe on the stream that took it, may be received into. Peers are never
   /// this rank and messages never empty; see check_batch().
   virtual Works post(const Batch& batch, const Stream& stream) = 0;
+
+  /// Whether messages may lie in the memory of `device`, all of a batch with the
+  /// stream on the same device. All transports carry the host's.
+  virtual bool carries(const Device& device) const { return device.is_host(); }
 
   /// Leaves a mark, readable by the others, that `rank` was the first to fail,
   /// unless there is one. Never throws, never blocks for long.

@@ -18,6 +18,9 @@ class TransportDecorator : public Transport {
   Works post(const Batch& batch, const Stream& stream) override {
     return inner_->post(batch, stream);
   }
+  bool carries(const Device& device) const override {
+    return inner_->carries(device);
+  }
   void mark_failed(Rank rank) override { inner_->mark_failed(rank); }
   std::optional<Rank> first_failed() override { return inner_->first_failed(); }
   void ended() override { inner_->ended(); }

@@ -5,7 +5,7 @@
 
 #include <ATen/ATen.h>
 
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/convolution/kernel.h"
 #include "ringweave/tensor/scalar_type.h"
 
@@ -30,10 +30,10 @@ class Messages {
     std::vector<comm::Receive> receives;
     std::vector<comm::Send> sends;
     for (const auto& [peer, rows] : received_) {
-      receives.push_back({peer, comm::buffer_of(rows)});
+      receives.push_back({peer, device::buffer_of(rows)});
     }
     for (const auto& [peer, rows] : sent_) {
-      sends.push_back({peer, comm::buffer_of(rows)});
+      sends.push_back({peer, device::buffer_of(rows)});
     }
     works_ = communicator.post({.receives = receives, .sends = sends});
   }

@@ -54,10 +54,10 @@ class Prober {
   double now() const { return communicator_.transport().seconds(); }
   void wait(comm::Work& work) { communicator_.wait(work, kOperation); }
   void send(Rank to, std::span<std::byte> bytes) {
-    wait(*communicator_.send(to, comm::borrowed(bytes)));
+    wait(*communicator_.send(to, device::borrowed(bytes)));
   }
   void receive(Rank from, std::span<std::byte> bytes) {
-    wait(*communicator_.receive(from, comm::borrowed(bytes)));
+    wait(*communicator_.receive(from, device::borrowed(bytes)));
   }
 
   bool gate(double seconds);
@@ -88,14 +88,14 @@ bool Prober::gate(double seconds) {
   comm::Works works;
   for (Rank rank = 1; rank < communicator_.size(); ++rank) {
     works.push_back(communicator_.receive(
-        rank, comm::borrowed(std::span(ready).subspan(rank, 1))));
+        rank, device::borrowed(std::span(ready).subspan(rank, 1))));
   }
   for (const auto& work : works) wait(*work);
   works.clear();
   const bool go = elapsed() < seconds;
   word[0] = std::byte{go};
   for (Rank rank = 1; rank < communicator_.size(); ++rank) {
-    works.push_back(communicator_.send(rank, comm::borrowed(std::span(word))));
+    works.push_back(communicator_.send(rank, device::borrowed(std::span(word))));
   }
   for (const auto& work : works) wait(*work);
   return go;
@@ -133,21 +133,21 @@ double Prober::transfer(const Pattern& pattern, std::int64_t bytes) {
   // Of two messages from one rank to another the question comes first.
   for (std::size_t i = 0; i < receivers.size(); ++i) {
     asked.push_back(communicator_.receive(
-        receivers[i], comm::borrowed(std::span(questions).subspan(i, 1))));
+        receivers[i], device::borrowed(std::span(questions).subspan(i, 1))));
   }
   for (std::size_t i = 0; i < senders.size(); ++i) {
     const auto slice =
         std::span(incoming_).subspan(i * options_.sizes.back(), bytes);
-    data.push_back(communicator_.receive(senders[i], comm::borrowed(slice)));
+    data.push_back(communicator_.receive(senders[i], device::borrowed(slice)));
   }
   for (const Rank from : senders) {
     sent.push_back(
-        communicator_.send(from, comm::borrowed(std::span(question))));
+        communicator_.send(from, device::borrowed(std::span(question))));
   }
   for (std::size_t i = 0; i < receivers.size(); ++i) {
     wait(*asked[i]);
     sent.push_back(communicator_.send(
-        receivers[i], comm::borrowed(std::span(outgoing_).first(bytes))));
+        receivers[i], device::borrowed(std::span(outgoing_).first(bytes))));
   }
   for (const auto& work : data) wait(*work);
   const double seconds = senders.empty() ? 0 : now() - start;

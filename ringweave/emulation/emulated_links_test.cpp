@@ -98,7 +98,7 @@ TEST(EmulatedLinks, ARankThatEndsLetsTimePass) {
       [](Rank rank, auto transport) {
         if (rank == 2) return;
         comm::Communicator communicator(std::move(transport));
-        const comm::Buffer bytes = comm::allocate_buffer(100);
+        const device::Buffer bytes = device::allocate_buffer(100);
         const auto work = rank == 0 ? communicator.send(1, bytes)
                                     : communicator.receive(0, bytes);
         communicator.wait(*work, "test");

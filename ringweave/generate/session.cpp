@@ -7,7 +7,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/tensor/scalar_type.h"
 #include "ringweave/tensor/threads.h"
 
@@ -179,12 +179,12 @@ at::Tensor Session::moved(const at::Tensor& row, Rank from, Rank to) {
   const Rank rank = communicator_.rank();
   if (rank == from) {
     const at::Tensor sent = row.contiguous();
-    communicator_.wait(*communicator_.send(to, comm::buffer_of(sent)), kMoved);
+    communicator_.wait(*communicator_.send(to, device::buffer_of(sent)), kMoved);
   }
   if (rank != to) return {};
   const at::Tensor received = at::empty({1, model_.config().hidden},
                                         tensor::scalar_type(model_.compute()));
-  communicator_.wait(*communicator_.receive(from, comm::buffer_of(received)),
+  communicator_.wait(*communicator_.receive(from, device::buffer_of(received)),
                      kMoved);
   return received;
 }

@@ -9,6 +9,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/comm/executor.h"
+#include "ringweave/device/torch_accelerator.h"
 #include "ringweave/linear_attention/linear_attention.h"
 #include "ringweave/linear_attention/workers.h"
 
@@ -135,12 +136,14 @@ void take_decays(const LinearPlan& plan, const Exchange& exchange,
 void exchange_messages(const LinearPlan& plan, const Exchange& exchange,
                        const ExchangeProgram& program,
                        comm::Communicator& communicator, Exchanged& result) {
+  const device::Stream stream =
+      device::current_stream(exchange.options.device());
   const ExchangeMemory memory(
       program, c10::typeMetaToScalarType(exchange.options.dtype()),
-      communicator);
+      communicator, stream);
   const auto run = [&](comm::Worker& worker) {
     comm::execute(program.program, memory.buffers(), worker, communicator,
-                  operation(exchange.pass));
+                  operation(exchange.pass), stream);
   };
   if (program.composes) {
     ComposingWorker worker(plan, exchange, program, memory);

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/base/error.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 
 namespace ringweave::linear_attention {
 
@@ -12,16 +12,18 @@ using schedule::Payload;
 
 ExchangeMemory::ExchangeMemory(const schedule::ExchangeProgram& exchange,
                                at::ScalarType type,
-                               comm::Communicator& communicator) {
+                               comm::Communicator& communicator,
+                               const device::Stream& stream) {
   const schedule::Program& program = exchange.program;
   const auto found = program.scratch_size.find(Payload::summary);
   packed_ = program.packed_size;
   scratch_ = found == program.scratch_size.end() ? 0 : found->second;
   const std::int64_t units = packed_ + scratch_ + program.kept_size;
   const std::size_t unit_bytes = at::elementSize(type);
-  const comm::Buffer buffer =
-      communicator.scratch(static_cast<std::size_t>(units) * unit_bytes);
-  all_ = comm::tensor_of(buffer, {units}, type);
+  const device::Buffer buffer =
+      communicator.scratch(static_cast<std::size_t>(units) * unit_bytes,
+                           stream);
+  all_ = device::tensor_of(buffer, {units}, type);
   const auto slice = [&](std::int64_t begin, std::int64_t size) {
     return buffer.slice(static_cast<std::size_t>(begin) * unit_bytes,
                         static_cast<std::size_t>(size) * unit_bytes);

@@ -14,8 +14,10 @@ namespace ringweave::linear_attention {
 
 class ExchangeMemory {
  public:
+  /// Used on `stream`.
   ExchangeMemory(const schedule::ExchangeProgram& program, at::ScalarType type,
-                 comm::Communicator& communicator);
+                 comm::Communicator& communicator,
+                 const device::Stream& stream);
 
   const comm::ProgramMemory& buffers() const { return buffers_; }
 

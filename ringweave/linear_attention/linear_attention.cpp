@@ -12,6 +12,7 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/base/range.h"
+#include "ringweave/device/torch_accelerator.h"
 #include "ringweave/linear_attention/chunk_states.h"
 #include "ringweave/linear_attention/inputs.h"
 #include "ringweave/linear_attention/linear_plan.h"
@@ -93,9 +94,9 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
           "[linear_attention] got q of {} dimensions; want (batch, tokens, "
           "heads, key_dim)",
           in.q.defined() ? in.q.dim() : 0);
-  require(in.q.device().is_cpu(),
-          "[linear_attention] got q on {}; want cpu: states travel in the "
-          "memory of the host",
+  require(communicator.carries(device::device_of(in.q)),
+          "[linear_attention] got q on {}; want cpu: states of several ranks "
+          "travel in the memory of the host, unless the ranks are threads",
           in.q.device().str());
   const at::ScalarType type = in.q.scalar_type();
   require(tensor::element_type(type).has_value(),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -16,6 +17,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/comm/local_ranks.h"
+#include "ringweave/device/simulated/test_device.h"
 #include "ringweave/linear_attention/reference.h"
 
 namespace ringweave::linear_attention {
@@ -141,51 +143,110 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   return at::allclose(a, b, /*rtol=*/0, /*atol=*/0, /*equal_nan=*/true);
 }
 
-/// What one rank returns, with dstate, dgates of constant decay and final state
-/// as they are on that rank.
-inline Everything on_rank(const Problem& p, const Layout& layout,
-                          const std::string& exchange,
-                          Communicator& communicator) {
-  const Rank rank = communicator.rank();
+/// A rank's part of a problem, on its device.
+inline Problem shard(const Problem& p, const Layout& layout, Rank rank,
+                     at::Device device) {
   const at::Tensor index = positions(layout, rank);
-  const auto shard = [&](const at::Tensor& x) {
-    return leaf(x.index_select(1, index));
+  const auto own = [&](const at::Tensor& x) {
+    return x.index_select(1, index).to(device);
   };
+  const auto whole = [&](const at::Tensor& x) {
+    return x.defined() ? x.to(device) : x;
+  };
+  Problem part = p;
+  part.q = own(p.q);
+  part.k = own(p.k);
+  part.v = own(p.v);
+  part.dout = own(p.dout);
   const bool by_token = p.gates.defined() && p.gates.dim() > 1;
-  const at::Tensor q = shard(p.q), k = shard(p.k), v = shard(p.v),
-                   gates = by_token ? shard(p.gates) : leaf(p.gates),
-                   state = leaf(p.state);
-  const auto plan = make_linear_plan(
-      {schedule::state_exchange_from_name(exchange), layout, p.mask}, rank);
+  part.gates = by_token ? own(p.gates) : whole(p.gates);
+  part.state = whole(p.state);
+  // Each rank contributes part of the gradient of the final state.
+  const int n = layout.ranks();
+  part.dfinal = whole(p.dfinal);
+  if (p.states) part.dfinal = part.dfinal * (2.0 * (rank + 1) / (n * (n + 1)));
+  return part;
+}
+
+/// By autograd.
+inline Everything differentiated(const Problem& part,
+                                 const std::shared_ptr<const LinearPlan>& plan,
+                                 Communicator& communicator) {
+  const at::Tensor q = leaf(part.q), k = leaf(part.k), v = leaf(part.v),
+                   gates = leaf(part.gates), state = leaf(part.state);
   const LinearResult result =
-      linear_attention(q, k, v, p.decay, gates, state, plan, communicator,
-                       {.scale = kScale, .final_state = p.states});
-  at::Tensor loss = (result.out * p.dout.index_select(1, index)).sum();
-  if (p.states) {
-    // Each rank contributes part of the gradient of the final state.
-    const int n = communicator.size();
-    const double share = 2.0 * (rank + 1) / (n * (n + 1));
-    loss = loss + (result.final_state * p.dfinal).sum() * share;
-  }
+      linear_attention(q, k, v, part.decay, gates, state, plan, communicator,
+                       {.scale = kScale, .final_state = part.states});
+  at::Tensor loss = (result.out * part.dout).sum();
+  if (part.states) loss = loss + (result.final_state * part.dfinal).sum();
   loss.backward();
   // Nothing is computed in the caller's memory.
-  EXPECT_TRUE(same_bits(q, p.q.index_select(1, index)));
-  EXPECT_TRUE(same_bits(k, p.k.index_select(1, index)));
-  EXPECT_TRUE(same_bits(v, p.v.index_select(1, index)));
-  if (gates.defined()) {
-    EXPECT_TRUE(
-        same_bits(gates, by_token ? p.gates.index_select(1, index) : p.gates));
-  }
-  if (state.defined()) {
-    EXPECT_TRUE(same_bits(state, p.state));
+  for (const auto& [now, before] :
+       {std::pair(q, part.q), {k, part.k}, {v, part.v}, {gates, part.gates},
+        {state, part.state}}) {
+    if (now.defined()) {
+      EXPECT_TRUE(same_bits(now.cpu(), before.cpu()));
+    }
   }
   return {result.out.detach(),
-          p.states ? result.final_state.detach() : at::Tensor(),
+          part.states ? result.final_state.detach() : at::Tensor(),
           q.grad(),
           k.grad(),
           v.grad(),
           gates.defined() ? gates.grad() : gates,
           state.defined() ? state.grad() : state};
+}
+
+/// Without autograd, whose thread for a device can't wait for another rank on it.
+/// `before_pass` is called before either.
+inline Everything called(
+    const Problem& part, const std::shared_ptr<const LinearPlan>& plan,
+    Communicator& communicator,
+    const std::function<void()>& before_pass = [] {}) {
+  const LinearOptions options = {
+      .scale = kScale, .final_state = part.states, .backward = true};
+  const LinearInputs inputs = {part.q,     part.k,     part.v,
+                               part.decay, part.gates, part.state};
+  before_pass();
+  const LinearForward forward =
+      linear_attention_forward(inputs, plan, communicator, options);
+  before_pass();
+  const LinearGradients gradients = linear_attention_backward(
+      part.dout, part.dfinal, inputs, forward, part.gates.defined(), plan,
+      communicator, options);
+  return {forward.out, forward.final_state, gradients.q,
+          gradients.k, gradients.v,         gradients.gates,
+          part.states ? gradients.initial_state : at::Tensor()};
+}
+
+/// In the host's memory.
+inline Everything on_host(Everything result) {
+  for (at::Tensor* x :
+       {&result.out, &result.final_state, &result.dq, &result.dk, &result.dv,
+        &result.dgates, &result.dstate}) {
+    if (x->defined()) *x = x->cpu();
+  }
+  return result;
+}
+
+/// What one rank returns, with dstate, dgates of constant decay and final state
+/// as they are on that rank, in the host's memory.
+inline Everything on_rank(const Problem& p, const Layout& layout,
+                          const std::string& exchange,
+                          Communicator& communicator,
+                          bool host_memory = false) {
+  const Rank rank = communicator.rank();
+  const at::Device device = host_memory ? at::kCPU : device::test_device(rank);
+  const Problem part = shard(p, layout, rank, device);
+  const auto plan = make_linear_plan(
+      {schedule::state_exchange_from_name(exchange), layout, p.mask}, rank);
+  const Everything result =
+      !host_memory && device::test_devices_are_shared(communicator.size())
+          ? called(part, plan, communicator)
+          : differentiated(part, plan, communicator);
+  EXPECT_EQ(result.out.device(), device);
+  EXPECT_EQ(result.dq.device(), device);
+  return on_host(result);
 }
 
 /// Joins the ranks' results; final states must be equal bit for bit.
@@ -229,7 +290,9 @@ inline Everything by_ranks(const Problem& p, const Layout& layout,
       layout.ranks(),
       [&](Rank rank, std::shared_ptr<comm::Transport> messages) {
         Communicator communicator(std::move(messages));
-        parts[rank] = on_rank(p, layout, exchange, communicator);
+        // Delays are those of messages in the host's memory.
+        parts[rank] = on_rank(p, layout, exchange, communicator,
+                              faults.max_delay.count() > 0);
       },
       faults);
   return join(p, layout, parts);

@@ -8,7 +8,7 @@
 
 #include "ringweave/attention/merge.h"
 #include "ringweave/base/error.h"
-#include "ringweave/comm/tensor_buffer.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/convolution/advance.h"
 #include "ringweave/linear_attention/advance.h"
 #include "ringweave/tensor/scalar_type.h"
@@ -102,7 +102,7 @@ at::Tensor spread(const at::Tensor& all, const std::vector<std::int64_t>& shape,
       owner == ranks.rank()
           ? all.narrow(0, step.cache->place(step.sequence), 1).contiguous()
           : at::empty(shape, type);
-  ranks.broadcast(comm::buffer_of(row), owner, operation);
+  ranks.broadcast(device::buffer_of(row), owner, operation);
   return row;
 }
 

@@ -18,7 +18,7 @@ inline std::string shape_text(c10::IntArrayRef shape) {
 
 /// Of values that must have equal bits on all ranks: "(2, 7) of hash 00…".
 inline std::string bits_text(const at::Tensor& x) {
-  const at::Tensor values = x.detach().contiguous();
+  const at::Tensor values = x.detach().cpu().contiguous();
   return fmt::format(
       "{} of hash {:016x}", shape_text(values.sizes()),
       fnv1a_words({static_cast<const char*>(values.const_data_ptr()),

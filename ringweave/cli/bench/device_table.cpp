@@ -51,7 +51,8 @@ void measure(const BenchOptions& options, std::int64_t kv_heads,
   const at::Tensor v = make(kv_heads, type, 3);
   const at::Tensor grad = make(options.heads, sums, 4);
   const attention::Kernel& kernel =
-      *attention::choose_kernel(q.device(), sums, {{0, rows}, {0, rows}})
+      *attention::choose_kernel({q.device(), sums, options.head_dim},
+                                {{0, rows}, {0, rows}})
            .kernel;
   // As a pass does it: queries are converted once, keys and values per tile.
   const at::Tensor queries = q.to(sums);

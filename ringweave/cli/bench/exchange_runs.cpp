@@ -135,8 +135,8 @@ double receive_rate(int shift, Communicator& communicator) {
   constexpr int kMostTries = 100;
   constexpr double kSeconds = 0.2;
   const int ranks = communicator.size();
-  const comm::Buffer out = zeros(kBytes);
-  const comm::Buffer in = zeros(kBytes);
+  const device::Buffer out = zeros(kBytes);
+  const device::Buffer in = zeros(kBytes);
   const std::vector<comm::Receive> receives = {
       {(communicator.rank() + ranks - shift) % ranks, in}};
   const std::vector<comm::Send> sends = {

@@ -33,8 +33,8 @@ Sizes sizes_of(const Exchanged::Part& part, Payload payload) {
 
 }  // namespace
 
-comm::Buffer zeros(std::int64_t bytes) {
-  comm::Buffer buffer = comm::allocate_buffer(static_cast<std::size_t>(bytes));
+device::Buffer zeros(std::int64_t bytes) {
+  device::Buffer buffer = device::allocate_buffer(static_cast<std::size_t>(bytes));
   std::fill_n(buffer.data, buffer.size, std::byte{0});
   return buffer;
 }
@@ -86,8 +86,8 @@ void Transfers::run(comm::Communicator& communicator,
 
 void Transfers::arrived(int step) {
   for (const Program::Sum& sum : part_.program.steps[step].sums) {
-    const comm::Buffer from = memory_[Payload::kv_grad].at(sum.from);
-    const comm::Buffer to = memory_[Payload::kv_grad].at(sum.to);
+    const device::Buffer from = memory_[Payload::kv_grad].at(sum.from);
+    const device::Buffer to = memory_[Payload::kv_grad].at(sum.to);
     const auto* more = reinterpret_cast<const float*>(from.data);
     auto* sums = reinterpret_cast<float*>(to.data);
     for (std::size_t i = 0; i < to.size / sizeof(float); ++i) {
@@ -108,7 +108,7 @@ Bare::Bare(const Program& program, const schedule::UnitBytes& units) {
   for (const Program::Message& message : program.messages) {
     sum += bytes(message);
   }
-  const comm::Buffer all = zeros(sum);
+  const device::Buffer all = zeros(sum);
   std::size_t at = 0;
   const auto memory_of = [&](const Program::Message& message) {
     const auto size = static_cast<std::size_t>(bytes(message));

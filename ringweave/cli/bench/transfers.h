@@ -10,7 +10,7 @@
 
 namespace ringweave::cli {
 
-comm::Buffer zeros(std::int64_t bytes);
+device::Buffer zeros(std::int64_t bytes);
 
 /// In place of computing. Throws as check_interrupted().
 void pass_time(double seconds);

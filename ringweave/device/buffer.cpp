@@ -1,10 +1,10 @@
-#include "ringweave/comm/buffer.h"
+#include "ringweave/device/buffer.h"
 
 #include <new>
 
 #include "ringweave/base/error.h"
 
-namespace ringweave::comm {
+namespace ringweave::device {
 
 Buffer Buffer::slice(std::size_t offset, std::size_t bytes) const {
   ensure(offset <= size && bytes <= size - offset,
@@ -20,4 +20,4 @@ Buffer allocate_buffer(std::size_t bytes) {
       .data = data, .size = bytes, .owner = std::shared_ptr<void>(data, free)};
 }
 
-}  // namespace ringweave::comm
+}  // namespace ringweave::device

@@ -1,5 +1,5 @@
 // Memory that messages are sent from and received into, and the streams that
-// order work on it. Free of torch; comm/tensor_buffer.h turns tensors into
+// order work on it. Free of torch; device/tensor_buffer.h turns tensors into
 // buffers and back.
 #pragma once
 
@@ -8,17 +8,16 @@
 #include <memory>
 #include <span>
 
-namespace ringweave::comm {
+namespace ringweave::device {
 
-/// Where memory lies. A transport takes the device of a message from its
-/// buffer: one process group may carry host memory by one back end and an
-/// accelerator's memory by another.
+class Accelerator;
+
+/// Where memory lies, and where work on it runs.
 struct Device {
-  enum class Kind { cpu, accelerator };
+  const Accelerator* accelerator = nullptr;  ///< null: the host
+  int index = 0;                             ///< of an accelerator's device
 
-  Kind kind = Kind::cpu;
-  int index = 0;  ///< of an accelerator; 0 for cpu
-
+  bool is_host() const { return accelerator == nullptr; }
   friend bool operator==(const Device&, const Device&) = default;
 };
 
@@ -45,8 +44,9 @@ struct Buffer {
   /// way, also after its caller failed, and work that an accelerator has yet to
   /// do. An accelerator's allocator hands memory out again as soon as its owner
   /// is gone, whatever other streams still do with it. So such memory must have
-  /// an owner. Without one, the caller keeps the memory until the Work of each
-  /// message is destroyed.
+  /// an owner: an at::Tensor, as buffer_of() makes it. On the host, without
+  /// one, the caller keeps the memory until the Work of each message is
+  /// destroyed.
   std::shared_ptr<void> owner = {};
 
   bool empty() const { return size == 0; }
@@ -69,4 +69,4 @@ Buffer borrowed(std::span<T, kExtent> values) {
   return {.data = const_cast<std::byte*>(bytes.data()), .size = bytes.size()};
 }
 
-}  // namespace ringweave::comm
+}  // namespace ringweave::device

@@ -1,4 +1,4 @@
-#include "ringweave/comm/buffer.h"
+#include "ringweave/device/buffer.h"
 
 #include <cstdint>
 #include <vector>
@@ -7,7 +7,7 @@
 
 #include "ringweave/base/error.h"
 
-namespace ringweave::comm {
+namespace ringweave::device {
 namespace {
 
 TEST(Buffer, SlicesShareTheOwner) {
@@ -48,4 +48,4 @@ TEST(Buffer, BorrowsWhatTheCallerKeeps) {
 }
 
 }  // namespace
-}  // namespace ringweave::comm
+}  // namespace ringweave::device

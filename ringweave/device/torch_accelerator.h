@@ -1,0 +1,32 @@
+// The accelerator that torch knows: CUDA, ROCm, XPU or what registers itself.
+// Only the device-generic interface of c10 is used, which is in every build of
+// torch, so this compiles and runs without any toolkit.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Stream.h>
+
+#include "ringweave/device/accelerator.h"
+
+namespace ringweave::device {
+
+/// torch has at most one kind of accelerator at a time, so the device's index
+/// tells which.
+const Accelerator& torch_accelerator();
+
+Device device_of(at::Device device);
+inline Device device_of(const at::Tensor& tensor) {
+  return device_of(tensor.device());
+}
+/// Throws InvalidArgument if torch has no accelerator.
+at::Device torch_device(const Device& device);
+
+/// The stream that operations of this thread are put on.
+Stream current_stream(at::Device device);
+inline Stream current_stream(const at::Tensor& tensor) {
+  return current_stream(tensor.device());
+}
+/// Of an accelerator.
+c10::Stream torch_stream(const Stream& stream);
+
+}  // namespace ringweave::device

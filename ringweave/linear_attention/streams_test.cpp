@@ -1,0 +1,68 @@
+// Linear attention on the simulated device, which reports what no stream, event
+// or wait orders.
+#include <random>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/device/simulated/test_streams.h"
+#include "ringweave/linear_attention/problems.h"
+
+namespace ringweave::linear_attention {
+namespace {
+
+using device::all_ordered;
+using device::CallerStreams;
+
+Everything on_streams(const Problem& p, const Layout& layout,
+                      const std::string& exchange, int devices,
+                      std::uint64_t seed) {
+  std::vector<Everything> parts(layout.ranks());
+  comm::run_ranks(
+      layout.ranks(),
+      [&](Rank rank, std::shared_ptr<comm::Transport> messages) {
+        const at::Device device = device::simulated::device(rank % devices);
+        CallerStreams streams(device, seed * 100 + rank);
+        Communicator communicator(std::move(messages));
+        const Problem part = shard(p, layout, rank, device);
+        const auto plan = make_linear_plan(
+            {schedule::state_exchange_from_name(exchange), layout, p.mask},
+            rank);
+        for (int call = 0; call < 2; ++call) {
+          Everything result = called(part, plan, communicator,
+                                     [&] { streams.next(); });
+          parts[rank] = on_host(result);
+        }
+      });
+  return join(p, layout, parts);
+}
+
+TEST(LinearAttentionOnStreams, RandomCases) {
+  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+    std::mt19937 random(static_cast<std::mt19937::result_type>(seed));
+    const int ranks = 1 + static_cast<int>(random() % 8);
+    const std::int64_t tokens = 1 + static_cast<std::int64_t>(random() % 40);
+    const Decay decay = kDecays[random() % std::size(kDecays)];
+    const bool states = random() % 2 == 0;
+    const Problem p = make_problem(
+        decay, tokens,
+        tokens > 9 && random() % 2 == 0
+            ? Mask::causal().with_documents({0, 2, 9, tokens})
+            : Mask::causal(),
+        states);
+    const std::vector<Layout> all = layouts(tokens, ranks);
+    const Layout& layout = all[random() % all.size()];
+    const std::string& exchange = kExchanges[random() % kExchanges.size()];
+    const int devices = 1 + static_cast<int>(random() % 8);
+    SCOPED_TRACE(fmt::format("seed {}: {}, decay {}, {} devices, {}", seed,
+                             exchange, static_cast<int>(decay), devices,
+                             layout.to_json().dump()));
+    expect_close(on_streams(p, layout, exchange, devices, seed),
+                 by_recurrence(p), kExact);
+    ASSERT_TRUE(all_ordered());
+    if (HasFailure()) return;
+  }
+}
+
+}  // namespace
+}  // namespace ringweave::linear_attention
