@@ -7,6 +7,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ringweave/attention/tile_layout.h"
 #include "ringweave/base/range.h"
 
 namespace ringweave::attention {
@@ -16,9 +17,6 @@ using schedule::Area;
 
 /// Scores that lie in memory at a time.
 constexpr std::int64_t kScores = std::int64_t{1} << 26;
-
-/// (batch, kv_heads, tokens, head_dim)
-at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
 /// Rows of all heads that share keys follow one another, so that keys are not
 /// repeated: (batch, rows, heads, x) as (batch, kv_heads, group · rows, x).
@@ -33,9 +31,9 @@ at::Tensor by_row(const at::Tensor& x, std::int64_t rows) {
 }
 
 /// Some rows of a tile.
-class Rows {
+class TileRows {
  public:
-  Rows(const Tile& tile, const Range& rows)
+  TileRows(const Tile& tile, const Range& rows)
       : tile_(tile),
         rows_(rows),
         q_(by_kv_head(of(tile.q), kv_heads())),
@@ -127,7 +125,7 @@ Partial ComposedKernel::forward(const Tile& tile) const {
   std::vector<at::Tensor> outs;
   std::vector<at::Tensor> lses;
   for (const Range& rows : cut_rows(tile)) {
-    Partial part = Rows(tile, rows).forward();
+    Partial part = TileRows(tile, rows).forward();
     outs.push_back(std::move(part.out));
     lses.push_back(std::move(part.lse));
   }
@@ -142,7 +140,7 @@ TileGradients ComposedKernel::backward(const at::Tensor& grad_out,
   const at::Tensor dv = at::zeros_like(heads_first(tile.v));
   std::vector<at::Tensor> dqs;
   for (const Range& rows : cut_rows(tile)) {
-    dqs.push_back(Rows(tile, rows).backward(grad_out, out, lse, dk, dv));
+    dqs.push_back(TileRows(tile, rows).backward(grad_out, out, lse, dk, dv));
   }
   return {dqs.size() == 1 ? dqs[0] : at::cat(dqs, 1), heads_first(dk),
           heads_first(dv)};

@@ -4,15 +4,13 @@
 
 #include <ATen/ATen.h>
 
+#include "ringweave/attention/tile_layout.h"
 #include "ringweave/base/error.h"
 
 namespace ringweave::attention {
 namespace {
 
 using schedule::Area;
-
-/// (batch, tokens, heads, head_dim) as the op takes it, and back.
-at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
 std::optional<at::Tensor> bias_of(const Tile& tile) {
   return tile.bias.defined() ? std::optional(tile.bias) : std::nullopt;

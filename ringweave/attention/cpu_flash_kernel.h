@@ -9,7 +9,8 @@ namespace ringweave::attention {
 class CpuFlashKernel final : public Kernel {
  public:
   std::string name() const override { return "cpu_flash"; }
-  Support supports(const TileKind& tile, const schedule::Area& area) const override;
+  Support supports(const TileKind& tile,
+                   const schedule::Area& area) const override;
   Partial forward(const Tile& tile) const override;
   TileGradients backward(const at::Tensor& grad_out, const Tile& tile,
                          const at::Tensor& out,

@@ -53,8 +53,7 @@ at::Tensor visible(const KernelCase& it) {
 
 /// On the CPU in fp64; q, k and v are what the kernel's type makes of them.
 struct Formula {
-  Formula(const KernelCase& it, at::ScalarType type)
-      : sees(visible(it)) {
+  Formula(const KernelCase& it, at::ScalarType type) : sees(visible(it)) {
     auto generator = at::make_generator<at::CPUGeneratorImpl>(7);
     const auto random = [&](std::int64_t tokens, std::int64_t heads) {
       return at::randn({2, tokens, heads, it.head_dim}, generator, at::kDouble)
@@ -96,11 +95,11 @@ Tile tile_of(const KernelCase& it, const Formula& wanted, Support support,
                .band = it.band};
   if (support == Support::with_bias) {
     tile.kind = Area::Kind::full;
-    tile.bias = on_device(
-        at::zeros(wanted.sees.sizes(), at::kDouble)
-            .masked_fill_(~wanted.sees,
-                          -std::numeric_limits<double>::infinity()),
-        type);
+    tile.bias =
+        on_device(at::zeros(wanted.sees.sizes(), at::kDouble)
+                      .masked_fill_(~wanted.sees,
+                                    -std::numeric_limits<double>::infinity()),
+                  type);
   }
   return tile;
 }
@@ -110,17 +109,17 @@ void expect_formula(const Kernel& kernel, const KernelCase& it,
                     at::ScalarType type, double tolerance) {
   SCOPED_TRACE(kernel.name() + ": " + text(it));
   const Area area = {{0, it.rows}, {0, it.keys}, it.kind, it.band};
-  const Support support = kernel.supports(
-      {device::simulated::device(0), type, it.head_dim}, area);
+  const Support support =
+      kernel.supports({device::simulated::device(0), type, it.head_dim}, area);
   ASSERT_NE(support, Support::none);
   const Formula wanted(it, type);
   const Tile tile = tile_of(it, wanted, support, type);
   const Partial result = kernel.forward(tile);
   expect_close(result.out, wanted.out, tolerance, "out");
   expect_close(result.lse, wanted.lse, tolerance, "lse");
-  const TileGradients got = kernel.backward(
-      on_device(wanted.grad_out, type), tile, result.out.contiguous(),
-      result.lse.contiguous());
+  const TileGradients got =
+      kernel.backward(on_device(wanted.grad_out, type), tile,
+                      result.out.contiguous(), result.lse.contiguous());
   expect_close(got.q, wanted.gradients[0], tolerance, "grad q");
   expect_close(got.k, wanted.gradients[1], tolerance, "grad k");
   expect_close(got.v, wanted.gradients[2], tolerance, "grad v");
@@ -191,8 +190,7 @@ TEST(DeviceKernels, OnlyWhatTheyCanDo) {
             Support::none);
   EXPECT_EQ(supports(EfficientKernel(), {sim, at::kFloat, 64}, steep),
             Support::with_bias);
-  for (const at::ScalarType type :
-       {at::kDouble, at::kFloat, at::kBFloat16}) {
+  for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16}) {
     EXPECT_EQ(supports(ComposedKernel(), {at::kCPU, type, 64}, full),
               Support::none);
     EXPECT_EQ(supports(FlashKernel(), {at::kCPU, type, 64}, full),

@@ -17,9 +17,9 @@ using Arguments = std::map<std::string, c10::IValue>;
 /// for tensors of the device.
 bool has_operation(const std::string& operation, at::Device device);
 
-/// Calls it. Arguments that are not given take the schema's defaults; those that
-/// this torch's schema doesn't have are refused by an InternalError. Returns its
-/// tensors.
+/// Calls it. Arguments that are not given take the schema's defaults; those
+/// that this torch's schema doesn't have are refused by an InternalError.
+/// Returns its tensors.
 std::vector<at::Tensor> call_operation(const std::string& operation,
                                        Arguments arguments);
 

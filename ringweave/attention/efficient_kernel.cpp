@@ -7,54 +7,52 @@
 #include <ATen/Context.h>
 
 #include "ringweave/attention/dispatched.h"
-#include "ringweave/attention/padding.h"
+#include "ringweave/attention/tile_layout.h"
 
 namespace ringweave::attention {
 namespace {
 
 using schedule::Area;
 
-constexpr const char* kForward =
+constexpr const char* kEfficientForward =
     "aten::_scaled_dot_product_efficient_attention";
-constexpr const char* kBackward =
+constexpr const char* kEfficientBackward =
     "aten::_scaled_dot_product_efficient_attention_backward";
 /// By the alignment that the kernel asks of fp32.
-constexpr std::int64_t kHeadDimMultiple = 4;
+constexpr std::int64_t kEfficientHeadDims = 4;
 /// Of a bias's rows in memory.
 constexpr std::int64_t kBiasMultiple = 16;
 /// CUDA's kernel wants the lse padded with rows; others don't.
 constexpr std::int64_t kLseMultiple = 32;
 
 /// (batch, tokens, heads, head_dim) as the op takes it.
-at::Tensor heads_first(const at::Tensor& x) {
-  return padded(x, kHeadDimMultiple).transpose(1, 2);
+at::Tensor op_layout(const at::Tensor& x) {
+  return heads_first(padded(x, kEfficientHeadDims));
 }
 
 /// Keys or values once for each query head.
 at::Tensor repeated(const at::Tensor& x, std::int64_t heads) {
   const std::int64_t group = heads / x.size(2);
-  return heads_first(group == 1 ? x : x.repeat_interleave(group, 2));
+  return op_layout(group == 1 ? x : x.repeat_interleave(group, 2));
 }
 
 /// Gradients of repeated keys: summed, in the caller's layout.
 at::Tensor joined(const at::Tensor& x, const at::Tensor& like) {
-  const at::Tensor heads =
-      unpadded(x.transpose(1, 2), like.size(3));
+  const at::Tensor heads = unpadded(x.transpose(1, 2), like.size(3));
   const std::int64_t kv_heads = like.size(2);
-  return heads.size(2) == kv_heads
-             ? heads
-             : heads.unflatten(2, {kv_heads, -1}).sum(3);
+  return heads.size(2) == kv_heads ? heads
+                                   : heads.unflatten(2, {kv_heads, -1}).sum(3);
 }
 
 /// Undefined: none.
-at::Tensor bias_of(const Tile& tile) {
+at::Tensor padded_bias(const Tile& tile) {
   if (!tile.bias.defined()) return {};
   return unpadded(padded(tile.bias, kBiasMultiple), tile.k.size(1))
       .expand({tile.q.size(0), tile.q.size(2), -1, -1});
 }
 
-Arguments common(const Tile& tile) {
-  return {{"query", heads_first(tile.q)},
+Arguments efficient_arguments(const Tile& tile) {
+  return {{"query", op_layout(tile.q)},
           {"key", repeated(tile.k, tile.q.size(2))},
           {"value", repeated(tile.v, tile.q.size(2))},
           {"dropout_p", 0.0},
@@ -77,21 +75,21 @@ at::Tensor padded_lse(const at::Tensor& lse) {
 Support EfficientKernel::supports(const TileKind& tile,
                                   const Area& area) const {
   if (tile.device.is_cpu() || tile.type != at::kFloat ||
-      !has_operation(kForward, tile.device)) {
+      !has_operation(kEfficientForward, tile.device)) {
     return Support::none;
   }
   return area.kind == Area::Kind::band ? Support::with_bias : Support::direct;
 }
 
 Partial EfficientKernel::forward(const Tile& tile) const {
-  Arguments arguments = common(tile);
-  if (const at::Tensor bias = bias_of(tile); bias.defined()) {
+  Arguments arguments = efficient_arguments(tile);
+  if (const at::Tensor bias = padded_bias(tile); bias.defined()) {
     arguments["attn_bias"] = bias;
   } else {
     arguments["attn_bias"] = c10::IValue();
   }
   arguments["compute_log_sumexp"] = true;
-  const auto results = call_operation(kForward, std::move(arguments));
+  const auto results = call_operation(kEfficientForward, std::move(arguments));
   return {unpadded(results[0].transpose(1, 2), tile.q.size(3)),
           unpadded(results[1], tile.q.size(1))};
 }
@@ -99,21 +97,20 @@ Partial EfficientKernel::forward(const Tile& tile) const {
 TileGradients EfficientKernel::backward(const at::Tensor& grad_out,
                                         const Tile& tile, const at::Tensor& out,
                                         const at::Tensor& lse) const {
-  Arguments arguments = common(tile);
+  Arguments arguments = efficient_arguments(tile);
   // One kernel reads grad_out by out's strides: both get the same.
   arguments["grad_out_"] =
-      padded(grad_out, kHeadDimMultiple).contiguous().transpose(1, 2);
+      padded(grad_out, kEfficientHeadDims).contiguous().transpose(1, 2);
   arguments["out"] =
-      padded(out, kHeadDimMultiple).contiguous().transpose(1, 2);
+      padded(out, kEfficientHeadDims).contiguous().transpose(1, 2);
   arguments["logsumexp"] = padded_lse(lse);
-  arguments["attn_bias"] = bias_of(tile);
+  arguments["attn_bias"] = padded_bias(tile);
   // Of dropout, which there is none of.
   const at::Tensor random = at::zeros({}, tile.q.options().dtype(at::kLong));
   arguments["philox_seed"] = random;
   arguments["philox_offset"] = random;
-  arguments["grad_input_mask"] =
-      c10::List<bool>({true, true, true, false});
-  const auto results = call_operation(kBackward, std::move(arguments));
+  arguments["grad_input_mask"] = c10::List<bool>({true, true, true, false});
+  const auto results = call_operation(kEfficientBackward, std::move(arguments));
   return {unpadded(results[0].transpose(1, 2), tile.q.size(3)),
           joined(results[1], tile.k), joined(results[2], tile.v)};
 }

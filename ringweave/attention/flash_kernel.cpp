@@ -6,7 +6,7 @@
 #include <ATen/ATen.h>
 
 #include "ringweave/attention/dispatched.h"
-#include "ringweave/attention/padding.h"
+#include "ringweave/attention/tile_layout.h"
 #include "ringweave/base/error.h"
 
 namespace ringweave::attention {
@@ -15,10 +15,10 @@ namespace {
 using schedule::Area;
 using schedule::Band;
 
-constexpr const char* kForward = "aten::_flash_attention_forward";
-constexpr const char* kBackward = "aten::_flash_attention_backward";
+constexpr const char* kFlashForward = "aten::_flash_attention_forward";
+constexpr const char* kFlashBackward = "aten::_flash_attention_backward";
 constexpr std::int64_t kMaxHeadDim = 256;
-constexpr std::int64_t kHeadDimMultiple = 8;
+constexpr std::int64_t kFlashHeadDims = 8;
 constexpr std::int64_t kOpen = -1;
 
 /// Row i sees the keys from i + keys - rows - left to i + keys - rows + right;
@@ -47,14 +47,14 @@ std::optional<Window> window_of(const Band& band, std::int64_t rows,
 }
 
 /// What both directions are told.
-Arguments common(const Tile& tile) {
+Arguments flash_arguments(const Tile& tile) {
   const std::int64_t rows = tile.q.size(1);
   const std::int64_t keys = tile.k.size(1);
   ensure(!tile.bias.defined(), "a bias for flash attention");
   Arguments arguments = {
-      {"query", padded(tile.q, kHeadDimMultiple)},
-      {"key", padded(tile.k, kHeadDimMultiple)},
-      {"value", padded(tile.v, kHeadDimMultiple)},
+      {"query", padded(tile.q, kFlashHeadDims)},
+      {"key", padded(tile.k, kFlashHeadDims)},
+      {"value", padded(tile.v, kFlashHeadDims)},
       {"max_q", rows},
       {"max_k", keys},
       {"dropout_p", 0.0},
@@ -74,7 +74,8 @@ Arguments common(const Tile& tile) {
 
 Support FlashKernel::supports(const TileKind& tile, const Area& area) const {
   if (tile.device.is_cpu() || tile.type != at::kBFloat16 ||
-      tile.head_dim > kMaxHeadDim || !has_operation(kForward, tile.device) ||
+      tile.head_dim > kMaxHeadDim ||
+      !has_operation(kFlashForward, tile.device) ||
       (area.kind == Area::Kind::band &&
        !window_of(area.band, area.rows.size(), area.keys.size()))) {
     return Support::none;
@@ -83,27 +84,27 @@ Support FlashKernel::supports(const TileKind& tile, const Area& area) const {
 }
 
 Partial FlashKernel::forward(const Tile& tile) const {
-  Arguments arguments = common(tile);
+  Arguments arguments = flash_arguments(tile);
   arguments["cum_seq_q"] = arguments["cum_seq_k"] = c10::IValue();
   arguments["return_debug_mask"] = false;
-  const auto results = call_operation(kForward, std::move(arguments));
+  const auto results = call_operation(kFlashForward, std::move(arguments));
   return {unpadded(results[0], tile.q.size(3)), regular_lse(results[1])};
 }
 
 TileGradients FlashKernel::backward(const at::Tensor& grad_out,
                                     const Tile& tile, const at::Tensor& out,
                                     const at::Tensor& lse) const {
-  Arguments arguments = common(tile);
+  Arguments arguments = flash_arguments(tile);
   // One kernel reads grad_out by out's strides: both get the same.
-  arguments["grad_out"] = padded(grad_out, kHeadDimMultiple).contiguous();
-  arguments["out"] = padded(out, kHeadDimMultiple).contiguous();
+  arguments["grad_out"] = padded(grad_out, kFlashHeadDims).contiguous();
+  arguments["out"] = padded(out, kFlashHeadDims).contiguous();
   arguments["logsumexp"] = lse.contiguous();
   arguments["cum_seq_q"] = arguments["cum_seq_k"] = at::Tensor();
   // Of dropout, which there is none of.
   const at::Tensor random = at::zeros({2}, tile.q.options().dtype(at::kLong));
   arguments["rng_state"] = random;
   arguments["unused"] = random;
-  const auto results = call_operation(kBackward, std::move(arguments));
+  const auto results = call_operation(kFlashBackward, std::move(arguments));
   const std::int64_t dim = tile.q.size(3);
   return {unpadded(results[0], dim), unpadded(results[1], dim),
           unpadded(results[2], dim)};

@@ -27,8 +27,8 @@ void ForwardPass::run() {
   }
   if (!program_.rows_to_clear.empty() || q_.size(1) == 0) make_result();
   for (const Range& range : program_.rows_to_clear) clear(rows(range));
-  comm::execute(program_, memory_.buffers(), *this, communicator_,
-                kForwardPass, input_.stream);
+  comm::execute(program_, memory_.buffers(), *this, communicator_, kForwardPass,
+                input_.stream);
 }
 
 void ForwardPass::make_result() {

@@ -46,10 +46,10 @@ KernelChoice choose_kernel(const TileKind& tile, const Area& area) {
   if (const auto found = find_kernel(tile, area)) return *found;
   std::vector<std::string> names;
   for (const auto& kernel : table()) names.push_back(kernel->name());
-  throw InvalidArgument(
-      fmt::format("[attention] got {} on {}; want a type and a device that one "
-                  "of the kernels {} takes",
-                  c10::toString(tile.type), tile.device.str(), fmt::join(names, ", ")));
+  throw InvalidArgument(fmt::format(
+      "[attention] got {} on {}; want a type and a device that one "
+      "of the kernels {} takes",
+      c10::toString(tile.type), tile.device.str(), fmt::join(names, ", ")));
 }
 
 void add_kernel(std::shared_ptr<const Kernel> kernel) {

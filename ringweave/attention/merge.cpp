@@ -87,15 +87,19 @@ void merge_on_cpu(const Partial& total, const Partial& part) {
                    });
 }
 
+/// Five operations on the whole: out + w (part - out), where
+/// w = 1 / (1 + exp(lse - part's lse)). Two rows without keys, whose difference
+/// is no number, are both 0.
 void merge_anywhere(const Partial& total, const Partial& part) {
-  const at::Tensor lse = at::logaddexp(total.lse, part.lse);
-  const at::Tensor finite = lse.masked_fill(lse.isinf(), 0.0);
-  const auto weight = [&](const at::Tensor& own) {
-    // (batch, heads, rows) → (batch, rows, heads, 1)
-    return (own - finite).exp_().transpose(1, 2).unsqueeze(-1);
-  };
-  total.out.mul_(weight(total.lse)).addcmul_(part.out, weight(part.lse));
-  total.lse.copy_(lse);
+  // (batch, heads, rows) → (batch, rows, heads, 1)
+  const at::Tensor weight = (part.lse - total.lse)
+                                .nan_to_num_(0.0)
+                                .sigmoid_()
+                                .transpose(1, 2)
+                                .unsqueeze(-1);
+  total.out.lerp_(part.out, weight);
+  at::Tensor lse = total.lse;
+  at::logaddexp_out(lse, lse, part.lse);
 }
 
 }  // namespace

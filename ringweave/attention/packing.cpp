@@ -175,9 +175,9 @@ at::Tensor wire_tensor(const device::Buffer& buffer, const KvShape& shape,
   const auto unit_bytes =
       static_cast<std::size_t>(shape.unit()) * at::elementSize(type);
   return device::tensor_of(buffer,
-                         {static_cast<std::int64_t>(buffer.size / unit_bytes),
-                          2, shape.batch, shape.kv_heads, shape.head_dim},
-                         type);
+                           {static_cast<std::int64_t>(buffer.size / unit_bytes),
+                            2, shape.batch, shape.kv_heads, shape.head_dim},
+                           type);
 }
 
 KvPair view(const at::Tensor& wire, const Range& tokens) {

@@ -59,10 +59,10 @@ PassMemory::PassMemory(const schedule::Program& program, const PassInput& input,
   const std::size_t keys = bytes(scratch_size(Payload::kv), input.type());
   const std::size_t gradients =
       bytes(scratch_size(Payload::kv_grad), grad_type);
-  Cutter scratch(communicator.scratch(
-      aligned(packed_keys) + aligned(packed_gradients) + aligned(keys) +
-          aligned(gradients),
-      input.stream));
+  Cutter scratch(communicator.scratch(aligned(packed_keys) +
+                                          aligned(packed_gradients) +
+                                          aligned(keys) + aligned(gradients),
+                                      input.stream));
   const auto tensor = [&](std::size_t size, at::ScalarType type,
                           device::Buffer& buffer) {
     buffer = scratch.take(size);

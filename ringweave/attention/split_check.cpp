@@ -109,7 +109,8 @@ Split differentiated(const at::Tensor& q, const at::Tensor& k,
           torch::autograd::grad({result.out}, {q, k, v}, {grad_out})};
 }
 
-/// Without autograd, whose thread for a device can't wait for another rank on it.
+/// Without autograd, whose thread for a device can't wait for another rank on
+/// it.
 Split called(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
              const at::Tensor& grad_out,
              const std::shared_ptr<const AttentionPlan>& plan,
@@ -149,12 +150,11 @@ void expect_exact(const Scenario& scenario, std::uint64_t seed) {
         const at::Tensor k = own(whole.k, spec.kv_layout);
         const at::Tensor v = own(whole.v, spec.kv_layout);
         const auto plan = make_attention_plan(spec, rank);
-        const auto [out, lse, gradients] =
-            split(q, k, v, own(whole.grad_out, spec.q_layout), plan,
-                  communicator,
-                  {.scale = scenario.scale,
-                   .grad_payload_in_compute_type =
-                       scenario.grad_payload_in_compute_type});
+        const auto [out, lse, gradients] = split(
+            q, k, v, own(whole.grad_out, spec.q_layout), plan, communicator,
+            {.scale = scenario.scale,
+             .grad_payload_in_compute_type =
+                 scenario.grad_payload_in_compute_type});
         const std::lock_guard lock(one_at_a_time);
         SCOPED_TRACE(fmt::format("rank {}", rank));
         const auto compare = [&](const at::Tensor& got, const at::Tensor& want,

@@ -1,5 +1,5 @@
-// Attention on the simulated device, which reports what no stream, event or wait
-// orders: on several streams, on devices that ranks have for themselves or
+// Attention on the simulated device, which reports what no stream, event or
+// wait orders: on several streams, on devices that ranks have for themselves or
 // share, and with each ordering call left out.
 #include <array>
 #include <map>
@@ -36,7 +36,7 @@ using test::shard;
 struct StreamCase {
   AttentionSpec spec;
   int devices = 8;
-  int calls = 1;        ///< one after the other, of growing batches
+  int calls = 1;  ///< one after the other, of growing batches
   std::uint64_t seed = 1;
 };
 
@@ -47,8 +47,7 @@ void run_on_streams(const StreamCase& it, const std::vector<Case>& wanted) {
   comm::run_ranks(
       spec.q_layout.ranks(),
       [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
-        const at::Device device =
-            device::simulated::device(rank % it.devices);
+        const at::Device device = device::simulated::device(rank % it.devices);
         CallerStreams streams(device, it.seed * 100 + rank);
         comm::Communicator communicator(std::move(transport));
         const auto plan = make_attention_plan(spec, rank);
@@ -61,15 +60,14 @@ void run_on_streams(const StreamCase& it, const std::vector<Case>& wanted) {
           const at::Tensor v = own(whole.v, spec.kv_layout);
           const at::Tensor grad_out = own(whole.grad_out, spec.q_layout);
           streams.next();
-          const AttentionForward forward = attention_forward(
-              q, k, v, plan, communicator, {.scale = 0.4});
+          const AttentionForward forward =
+              attention_forward(q, k, v, plan, communicator, {.scale = 0.4});
           streams.next();
-          const AttentionGradients gradients =
-              attention_backward(grad_out, q, k, v, forward, plan,
-                                 communicator, {.scale = 0.4});
+          const AttentionGradients gradients = attention_backward(
+              grad_out, q, k, v, forward, plan, communicator, {.scale = 0.4});
           const auto compare = [&](const at::Tensor& got,
-                                   const at::Tensor& want,
-                                   const Layout& layout, const char* what) {
+                                   const at::Tensor& want, const Layout& layout,
+                                   const char* what) {
             expect_close(got, shard(want, layout, rank), test::kExact, what);
           };
           compare(forward.out, whole.out, spec.q_layout, "out");
@@ -83,16 +81,14 @@ void run_on_streams(const StreamCase& it, const std::vector<Case>& wanted) {
 std::vector<Case> wanted_of(const StreamCase& it) {
   std::vector<Case> cases;
   for (int call = 0; call < it.calls; ++call) {
-    cases.push_back(test::reference(
-        it.spec.mask, it.spec.q_layout.tokens(), it.spec.kv_layout.tokens(),
-        {.batch = 1 + call}, 0.4, it.seed + call));
+    cases.push_back(test::reference(it.spec.mask, it.spec.q_layout.tokens(),
+                                    it.spec.kv_layout.tokens(),
+                                    {.batch = 1 + call}, 0.4, it.seed + call));
   }
   return cases;
 }
 
-void run_on_streams(const StreamCase& it) {
-  run_on_streams(it, wanted_of(it));
-}
+void run_on_streams(const StreamCase& it) { run_on_streams(it, wanted_of(it)); }
 
 template <typename T>
 const T& any_of(const std::vector<T>& values, std::mt19937& random) {
@@ -106,18 +102,15 @@ TEST(AttentionOnStreams, RandomCases) {
     std::mt19937 random(static_cast<std::mt19937::result_type>(seed));
     const int ranks = 1 + static_cast<int>(random() % 8);
     const Layout& layout = any_of(test::layouts(ranks), random);
-    const Mask& mask =
-        any_of(std::vector{Mask::full(), Mask::causal(),
-                           Mask::causal().with_window({5, {}}),
-                           Mask::full().with_window({3, 4})},
-               random);
-    const Strategy& strategy =
-        any_of(schedule::test_strategies(ranks), random);
-    const StreamCase it = {
-        .spec = {strategy, layout, layout, mask},
-        .devices = 1 + static_cast<int>(random() % 8),
-        .calls = 1 + static_cast<int>(random() % 2),
-        .seed = seed};
+    const Mask& mask = any_of(std::vector{Mask::full(), Mask::causal(),
+                                          Mask::causal().with_window({5, {}}),
+                                          Mask::full().with_window({3, 4})},
+                              random);
+    const Strategy& strategy = any_of(schedule::test_strategies(ranks), random);
+    const StreamCase it = {.spec = {strategy, layout, layout, mask},
+                           .devices = 1 + static_cast<int>(random() % 8),
+                           .calls = 1 + static_cast<int>(random() % 2),
+                           .seed = seed};
     SCOPED_TRACE(fmt::format("seed {}: {}, {}, {}, {} devices", seed,
                              schedule::name(strategy), layout.to_json().dump(),
                              mask.to_json().dump(), it.devices));
@@ -203,10 +196,9 @@ TEST(AttentionOnStreams, EveryOrderingCallIsNeeded) {
     wanted.push_back(
         test::reference(Mask::causal(), 23, 23, {.batch = batch}, 0.4, 3));
   }
-  for (const char* name :
-       {"ring", "multi_ring", "time_varying_multi_ring", "direct:3",
-        "double_ring:nodes=2", "paths:nodes=2", "hierarchical:nodes=2",
-        "all_gather"}) {
+  for (const char* name : {"ring", "multi_ring", "time_varying_multi_ring",
+                           "direct:3", "double_ring:nodes=2", "paths:nodes=2",
+                           "hierarchical:nodes=2", "all_gather"}) {
     SCOPED_TRACE(name);
     const Strategy strategy = schedule::strategy_from_name(name);
     {

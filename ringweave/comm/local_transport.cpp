@@ -228,9 +228,8 @@ std::size_t LocalWork::copy() {
 /// An error of the device breaks the message: both sides learn of it.
 void LocalWork::copy_on_device(LocalWork& sender, LocalWork& receiver) {
   try {
-    const auto lane =
-        world_->lane(sender.rank_, sender.buffer_.device, receiver.rank_,
-                     receiver.buffer_.device);
+    const auto lane = world_->lane(sender.rank_, sender.buffer_.device,
+                                   receiver.rank_, receiver.buffer_.device);
     sender.copied_ = receiver.copied_ = lane->copy(
         sender.buffer_, *sender.ready_, receiver.buffer_, *receiver.ready_);
   } catch (const std::exception& error) {
@@ -383,14 +382,12 @@ Works LocalTransport::post(const Batch& batch, const Stream& stream) {
   Works works;
   works.reserve(batch.size());
   for (const auto& [from, buffer] : batch.receives) {
-    works.push_back(
-        std::make_unique<LocalWork>(world_, rank_, from, false, buffer,
-                                    ready(buffer)));
+    works.push_back(std::make_unique<LocalWork>(world_, rank_, from, false,
+                                                buffer, ready(buffer)));
   }
   for (const auto& [to, buffer, forwards] : batch.sends) {
-    works.push_back(
-        std::make_unique<LocalWork>(world_, rank_, to, true, buffer,
-                                    forwarded(forwards, ready(buffer))));
+    works.push_back(std::make_unique<LocalWork>(
+        world_, rank_, to, true, buffer, forwarded(forwards, ready(buffer))));
   }
   {
     const std::lock_guard lock(world_->mutex);

@@ -95,8 +95,8 @@ class Transport {
   /// this rank and messages never empty; see check_batch().
   virtual Works post(const Batch& batch, const Stream& stream) = 0;
 
-  /// Whether messages may lie in the memory of `device`, all of a batch with the
-  /// stream on the same device. All transports carry the host's.
+  /// Whether messages may lie in the memory of `device`, all of a batch with
+  /// the stream on the same device. All transports carry the host's.
   virtual bool carries(const Device& device) const { return device.is_host(); }
 
   /// Leaves a mark, readable by the others, that `rank` was the first to fail,

@@ -6,7 +6,8 @@
 // right:
 //   1. New memory is safe on the stream that took it: other streams wait for a
 //      mark there before they touch it.
-//   2. Memory is written again, or given back, behind a mark of its last reader.
+//   2. Memory is written again, or given back, behind a mark of its last
+//   reader.
 //   3. Copies run on streams of their own, behind a mark of either side.
 //   4. The host waits for the mark of a few steps ago, so that it never runs
 //      further ahead than that.
@@ -39,10 +40,10 @@ using SharedMark = std::shared_ptr<const Mark>;
 class CopyLane {
  public:
   virtual ~CopyLane() = default;
-  /// Copies all of `from` to `to`, of the same size, once `ready` (the bytes are
-  /// there) and `free` (nobody reads or writes the target any more) have passed.
-  /// Returns at once, with the mark behind the copy. The caller keeps both
-  /// buffers until it has passed, or is blocked for.
+  /// Copies all of `from` to `to`, of the same size, once `ready` (the bytes
+  /// are there) and `free` (nobody reads or writes the target any more) have
+  /// passed. Returns at once, with the mark behind the copy. The caller keeps
+  /// both buffers until it has passed, or is blocked for.
   virtual SharedMark copy(const Buffer& from, const Mark& ready,
                           const Buffer& to, const Mark& free) = 0;
 };

@@ -17,8 +17,8 @@ class Scratch {
   ~Scratch() { drop(); }
 
   /// Memory of the stream's device with undefined content, which the caller
-  /// uses on `stream` until the next call. What was handed out stays valid while
-  /// somebody holds it, with the content that later passes leave in it.
+  /// uses on `stream` until the next call. What was handed out stays valid
+  /// while somebody holds it, with the content that later passes leave in it.
   Buffer get(std::size_t bytes, const Stream& stream);
 
  private:

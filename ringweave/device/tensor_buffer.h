@@ -29,8 +29,7 @@ inline at::Tensor tensor_of(const Buffer& buffer, at::IntArrayRef shape,
   if (!buffer.device.is_host()) {
     // In the owner's storage, which the device's allocator knows.
     const auto& owner = *static_cast<const at::Tensor*>(buffer.owner.get());
-    const auto* begin =
-        static_cast<const std::byte*>(owner.storage().data());
+    const auto* begin = static_cast<const std::byte*>(owner.storage().data());
     const auto offset = static_cast<std::size_t>(buffer.data - begin);
     const std::size_t size = at::elementSize(type);
     ensure(offset % size == 0, "a buffer at byte {} of its owner", offset);

@@ -20,9 +20,8 @@ ExchangeMemory::ExchangeMemory(const schedule::ExchangeProgram& exchange,
   scratch_ = found == program.scratch_size.end() ? 0 : found->second;
   const std::int64_t units = packed_ + scratch_ + program.kept_size;
   const std::size_t unit_bytes = at::elementSize(type);
-  const device::Buffer buffer =
-      communicator.scratch(static_cast<std::size_t>(units) * unit_bytes,
-                           stream);
+  const device::Buffer buffer = communicator.scratch(
+      static_cast<std::size_t>(units) * unit_bytes, stream);
   all_ = device::tensor_of(buffer, {units}, type);
   const auto slice = [&](std::int64_t begin, std::int64_t size) {
     return buffer.slice(static_cast<std::size_t>(begin) * unit_bytes,

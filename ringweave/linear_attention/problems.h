@@ -181,9 +181,11 @@ inline Everything differentiated(const Problem& part,
   if (part.states) loss = loss + (result.final_state * part.dfinal).sum();
   loss.backward();
   // Nothing is computed in the caller's memory.
-  for (const auto& [now, before] :
-       {std::pair(q, part.q), {k, part.k}, {v, part.v}, {gates, part.gates},
-        {state, part.state}}) {
+  for (const auto& [now, before] : {std::pair(q, part.q),
+                                    {k, part.k},
+                                    {v, part.v},
+                                    {gates, part.gates},
+                                    {state, part.state}}) {
     if (now.defined()) {
       EXPECT_TRUE(same_bits(now.cpu(), before.cpu()));
     }
@@ -197,8 +199,8 @@ inline Everything differentiated(const Problem& part,
           state.defined() ? state.grad() : state};
 }
 
-/// Without autograd, whose thread for a device can't wait for another rank on it.
-/// `before_pass` is called before either.
+/// Without autograd, whose thread for a device can't wait for another rank on
+/// it. `before_pass` is called before either.
 inline Everything called(
     const Problem& part, const std::shared_ptr<const LinearPlan>& plan,
     Communicator& communicator,
@@ -214,8 +216,12 @@ inline Everything called(
   const LinearGradients gradients = linear_attention_backward(
       part.dout, part.dfinal, inputs, forward, part.gates.defined(), plan,
       communicator, options);
-  return {forward.out, forward.final_state, gradients.q,
-          gradients.k, gradients.v,         gradients.gates,
+  return {forward.out,
+          forward.final_state,
+          gradients.q,
+          gradients.k,
+          gradients.v,
+          gradients.gates,
           part.states ? gradients.initial_state : at::Tensor()};
 }
 

@@ -29,8 +29,8 @@ Everything on_streams(const Problem& p, const Layout& layout,
             {schedule::state_exchange_from_name(exchange), layout, p.mask},
             rank);
         for (int call = 0; call < 2; ++call) {
-          Everything result = called(part, plan, communicator,
-                                     [&] { streams.next(); });
+          Everything result =
+              called(part, plan, communicator, [&] { streams.next(); });
           parts[rank] = on_host(result);
         }
       });
@@ -44,12 +44,12 @@ TEST(LinearAttentionOnStreams, RandomCases) {
     const std::int64_t tokens = 1 + static_cast<std::int64_t>(random() % 40);
     const Decay decay = kDecays[random() % std::size(kDecays)];
     const bool states = random() % 2 == 0;
-    const Problem p = make_problem(
-        decay, tokens,
-        tokens > 9 && random() % 2 == 0
-            ? Mask::causal().with_documents({0, 2, 9, tokens})
-            : Mask::causal(),
-        states);
+    const Problem p =
+        make_problem(decay, tokens,
+                     tokens > 9 && random() % 2 == 0
+                         ? Mask::causal().with_documents({0, 2, 9, tokens})
+                         : Mask::causal(),
+                     states);
     const std::vector<Layout> all = layouts(tokens, ranks);
     const Layout& layout = all[random() % all.size()];
     const std::string& exchange = kExchanges[random() % kExchanges.size()];

@@ -9,8 +9,8 @@
 
 namespace ringweave::device {
 
-/// The kind that RINGWEAVE_TEST_DEVICE names: cpu, which is the default, sim, or
-/// an accelerator that torch has, such as cuda.
+/// The kind that RINGWEAVE_TEST_DEVICE names: cpu, which is the default, sim,
+/// or an accelerator that torch has, such as cuda.
 inline at::DeviceType test_device_type() {
   const char* name = std::getenv("RINGWEAVE_TEST_DEVICE");
   return at::Device(name ? name : "cpu").type();
@@ -29,9 +29,9 @@ inline at::Device test_device(int rank) {
           static_cast<at::DeviceIndex>(rank % test_device_count())};
 }
 
-/// Whether ranks share one. Autograd has one thread per accelerator's device: it
-/// can't run the backward passes of two ranks, which wait for each other. They
-/// call backward functions themselves.
+/// Whether ranks share one. Autograd has one thread per accelerator's device:
+/// it can't run the backward passes of two ranks, which wait for each other.
+/// They call backward functions themselves.
 inline bool test_devices_are_shared(int ranks) {
   return test_device_type() != at::kCPU && ranks > test_device_count();
 }

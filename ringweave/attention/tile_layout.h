@@ -1,4 +1,4 @@
-// Padding that fused kernels of accelerators ask for.
+// The shapes that torch's attention operations ask for.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,10 @@
 #include "ringweave/base/range.h"
 
 namespace ringweave::attention {
+
+/// (batch, tokens, heads, head_dim) as (batch, heads, tokens, head_dim), and
+/// back: a view.
+inline at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
 /// Zeros behind the last dimension, up to a multiple of `multiple`: keys and
 /// values of 0 change no score and no output. x itself if there is nothing to
@@ -28,8 +32,7 @@ inline at::Tensor unpadded(const at::Tensor& x, std::int64_t size) {
 /// An infinite lse is that of a row that sees no key: kernels disagree on its
 /// sign.
 inline at::Tensor regular_lse(const at::Tensor& lse) {
-  return lse.masked_fill(lse.isinf(),
-                         -std::numeric_limits<double>::infinity());
+  return lse.masked_fill(lse.isinf(), -std::numeric_limits<double>::infinity());
 }
 
 }  // namespace ringweave::attention
