@@ -87,13 +87,13 @@ void merge_on_cpu(const Partial& total, const Partial& part) {
                    });
 }
 
-/// Five operations on the whole: out + w (part - out), where
-/// w = 1 / (1 + exp(lse - part's lse)). Two rows without keys, whose difference
-/// is no number, are both 0.
+/// Six operations on the whole: out + w (part - out), where
+/// w = 1 / (1 + exp(lse - part's lse)). The difference of two rows without keys
+/// is no number, but both are 0.
 void merge_anywhere(const Partial& total, const Partial& part) {
   // (batch, heads, rows) → (batch, rows, heads, 1)
   const at::Tensor weight = (part.lse - total.lse)
-                                .nan_to_num_(0.0)
+                                .masked_fill_(part.lse == total.lse, 0.0)
                                 .sigmoid_()
                                 .transpose(1, 2)
                                 .unsqueeze(-1);
