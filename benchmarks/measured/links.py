@@ -110,7 +110,7 @@ TOKEN_BYTES = 2 * HEADS * HEAD_DIM * 4  # of keys and values in fp32
 def attention(bench, machine, seq_len, strategies, flops, *more):
     """Attention whose computing takes what `flops` per second and rank say."""
     return bench.bench(
-        machine, "attention", "--compute", "emulate", "--device",
+        machine, "attention", "--compute", "emulate", "--device-table",
         f"custom:rate={flops:.6g},efficiency=1", "--seq-len", seq_len, "--heads",
         HEADS, "--head-dim", HEAD_DIM, "--strategy", strategies, *more)
 
@@ -172,7 +172,7 @@ def linear_cases(bench, machine, seq_len):
     flops = linear_flops(machine, seq_len, LINEAR_RATIO)
     return bench.bench(
         machine.for_small_messages(), "linear", "--compute", "emulate",
-        "--device", f"custom:rate={flops:.6g},efficiency=1", "--seq-len", seq_len,
+        "--device-table", f"custom:rate={flops:.6g},efficiency=1", "--seq-len", seq_len,
         "--heads", HEADS, "--head-dim", HEAD_DIM, "--exchange", WAYS)["cases"]
 
 
@@ -225,7 +225,7 @@ def choice(bench):
         flops = flops_of(machine, seq_len, ratio)
         plan = bench.plan(
             machine, "--seq-len", seq_len, "--heads", HEADS, "--head-dim",
-            HEAD_DIM, "--compute", "float32", "--device",
+            HEAD_DIM, "--compute", "float32", "--device-table",
             f"custom:rate={flops:.6g},efficiency=1", *more)["softmax"]
         seconds = {candidate["name"]: candidate["forward"]["seconds"]
                    + candidate["backward"]["seconds"]
@@ -299,7 +299,7 @@ def model(bench):
         + f"\nLosses differ by {max(losses) - min(losses):.1e} at most.\n")
     rows = []
     for machine, groups, case in steps(
-            bench, "--compute", "emulate", "--device",
+            bench, "--compute", "emulate", "--device-table",
             f"custom:rate={STEP_FLOPS:.6g},efficiency=1"):
         rows.append([
             machine.title, groups, case["softmax"], case["linear"],

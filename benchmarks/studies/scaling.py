@@ -17,10 +17,10 @@ MESSAGE_SECONDS = 3e-6
 NO_COMPUTE = "custom:rate=1e24"
 
 
-def planned(lab, nodes, device, overhead=MESSAGE_SECONDS):
+def planned(lab, nodes, device_table, overhead=MESSAGE_SECONDS):
     return lab.call("plan", "--topology", f"dgx-h100:nodes={nodes}", *SHAPE,
-                    "--seq-len", SHARD_TOKENS * 8 * nodes, "--device", device,
-                    "--message-overhead", overhead)
+                    "--seq-len", SHARD_TOKENS * 8 * nodes, "--device-table",
+                    device_table, "--message-overhead", overhead)
 
 
 def forward(layers, name):

@@ -15,11 +15,11 @@ RANKS, RATE = 8, 48e9
 FACTORS = [1, 1 / 2, 1 / 4, 1 / 10]
 STRATEGIES = ["ring", "multi_ring", "direct", "direct:1", "rings",
               "synthesised"]
-# 8 heads of 128, 4,096 tokens per rank in bf16: a shard of 16 MiB. A device so
+# 8 heads of 128, 4,096 tokens per rank in bf16: a shard of 16 MiB. Computing so
 # fast that only transfers count.
 TOKENS = 4096 * RANKS
 SHAPE = ["--heads", 8, "--head-dim", 128, "--seq-len", TOKENS, "--compute",
-         "bfloat16", "--device", "custom:rate=1e24"]
+         "bfloat16", "--device-table", "custom:rate=1e24"]
 
 
 def mesh(factor):

@@ -76,7 +76,7 @@ struct Case {
   Strategy strategy;
   schedule::AttentionDemand demand;
   planner::ModelShape shape;
-  planner::Device device;
+  planner::DeviceTable device_table;
   Pass pass;
   double overhead;
   std::string name;
@@ -102,8 +102,8 @@ Case draw_case(unsigned seed) {
   const double bytes =
       static_cast<double>(tokens * shape.kv_token_bytes()) / 1e9;
   const double flop = 4.0 * 64 * 8 * static_cast<double>(tokens * tokens) / n;
-  planner::Device device{.name = "drawn", .source = "", .dtype = ""};
-  device.flops_per_second = flop / (ratio * bytes);
+  planner::DeviceTable device_table{.name = "drawn", .source = "", .dtype = ""};
+  device_table.flops_per_second = flop / (ratio * bytes);
   const Pass pass = draw.below(2) == 0 ? Pass::forward : Pass::backward;
   const double overhead = draw.of<double>({0, 1e-6, 4e-6});
   return {
@@ -111,7 +111,7 @@ Case draw_case(unsigned seed) {
       strategy,
       schedule::AttentionDemand(layout, layout, mask),
       shape,
-      device,
+      device_table,
       pass,
       overhead,
       fmt::format("{} {} {} {} {} {} tokens, compute {}, overhead {}", place,
@@ -122,8 +122,8 @@ Case draw_case(unsigned seed) {
 double predicted(const Case& c) {
   const planner::Network network(c.topology);
   return planner::pass_cost(
-             planner::attention_traffic(c.strategy, c.demand, c.shape, c.device,
-                                        c.pass, c.overhead),
+             planner::attention_traffic(c.strategy, c.demand, c.shape,
+                                        c.device_table, c.pass, c.overhead),
              network, {.message_overhead_seconds = c.overhead})
       .seconds;
 }
@@ -133,8 +133,8 @@ double simulated(const Case& c) {
   const int strands = schedule::strand_count(c.strategy, n);
   return sim::simulate(
              schedule::whole(c.strategy, c.demand, c.pass), c.topology,
-             planner::attention_workload(c.demand, strands, c.shape, c.device,
-                                         c.pass, c.overhead))
+             planner::attention_workload(c.demand, strands, c.shape,
+                                         c.device_table, c.pass, c.overhead))
       .seconds;
 }
 

@@ -22,7 +22,7 @@ namespace ringweave::cli {
 namespace {
 
 constexpr const char* kLayout = "zigzag";
-constexpr const char* kDevice = "h100";
+constexpr const char* kDeviceTable = "h100";
 
 struct PlanFlags {
   std::optional<std::string> topology;
@@ -36,7 +36,7 @@ struct PlanFlags {
   std::optional<std::int64_t> seq_len;
   std::optional<std::string> layout;
   std::optional<std::string> mask;
-  std::optional<std::string> device;
+  std::optional<std::string> device_table;
   std::optional<double> memory_limit, message_overhead;
   bool synthesise = false;
   std::string save;
@@ -53,7 +53,7 @@ void read_run(PlanFlags& flags, const config::RunToPlan& run) {
   take(flags.topology, run.topology);
   take(flags.seq_len, run.seq_len);
   take(flags.layout, run.layout);
-  take(flags.device, run.device);
+  take(flags.device_table, run.device_table);
   take(flags.memory_limit, run.memory_limit_bytes);
   take(flags.message_overhead, run.message_overhead_seconds);
 }
@@ -107,7 +107,8 @@ planner::PlanRequest request_of(PlanFlags& flags) {
       .shape = shape,
       .mask = flags.mask ? mask_from_option(*flags.mask, "[plan]")
                          : config::planned_mask(run.model),
-      .device = planner::load_device(flags.device.value_or(kDevice)),
+      .device_table =
+          planner::load_device_table(flags.device_table.value_or(kDeviceTable)),
       .memory_limit_bytes = flags.memory_limit,
       .message_overhead_seconds = flags.message_overhead.value_or(0)};
   const int ranks = request.machine.ranks();
@@ -205,10 +206,12 @@ void add_request_options(CLI::App& command, PlanFlags& flags) {
       ->type_name("MASK")
       ->default_str("causal; the widest sliding window of --model");
   command
-      .add_option("--device", flags.device,
-                  "A device table, or a name such as h100:efficiency=0.6")
+      .add_option(
+          "--device-table", flags.device_table,
+          "How long computing takes: a measured table, or a name such as "
+          "h100:efficiency=0.6")
       ->type_name("NAME|FILE")
-      ->default_str(kDevice);
+      ->default_str(kDeviceTable);
   command
       .add_option("--memory-limit", flags.memory_limit,
                   "Bytes of a rank for keys, values, states and buffers")

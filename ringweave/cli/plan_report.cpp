@@ -170,11 +170,11 @@ std::string table(const PlanReport& report) {
   const planner::ModelShape& shape = request.shape;
   std::string text = fmt::format(
       "{} ({} ranks), {} layers of {} heads ({} of keys and values) x {}, {}, "
-      "{} x {} tokens, {}, {}, device {}\n",
+      "{} x {} tokens, {}, {}, device table {}\n",
       request.machine.name, request.machine.ranks(), shape.layers, shape.heads,
       shape.kv_heads, shape.head_dim, name(shape.type), shape.batch,
       request.layout.tokens(), request.mask.text(), report.layout,
-      request.device.name);
+      request.device_table.name);
   text += layer_table("softmax", report.planned.softmax);
   text += layer_table("linear", report.planned.linear);
   text += "\n";
@@ -196,7 +196,7 @@ Json to_json(const PlanReport& report) {
           {"seq_len", request.layout.tokens()},
           {"layout", report.layout},
           {"mask", request.mask.to_json()},
-          {"device", request.device.name},
+          {"device_table", request.device_table.name},
           {"softmax", as_json(report.planned.softmax)},
           {"linear", as_json(report.planned.linear)},
           {"step_seconds", report.planned.step_seconds}};

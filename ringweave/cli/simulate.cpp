@@ -38,11 +38,11 @@ double transfer_bound(const SimulateInput& input, schedule::Pass pass) {
 planner::Workload workload_of(const SimulateInput& input,
                               const SimulateInput::Pass& pass,
                               double message_overhead) {
-  planner::Workload workload =
-      planner::attention_workload(input.demand, pass.strands, input.shape,
-                                  input.device.value_or(planner::Device{}),
-                                  pass.schedule.pass, message_overhead);
-  if (!input.device) workload.tile_work = {};
+  planner::Workload workload = planner::attention_workload(
+      input.demand, pass.strands, input.shape,
+      input.device_table.value_or(planner::DeviceTable{}), pass.schedule.pass,
+      message_overhead);
+  if (!input.device_table) workload.tile_work = {};
   return workload;
 }
 
@@ -171,10 +171,11 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
 
 void add_compute(CLI::App& command, SimulateOptions& options) {
   command
-      .add_option("--device", options.device,
-                  "What a rank computes on: a device table, or a name such as "
-                  "h100:efficiency=0.6. One of --device, --flops and "
-                  "--no-compute is needed")
+      .add_option(
+          "--device-table", options.device_table,
+          "How long computing takes: a measured table, or a name such as "
+          "h100:efficiency=0.6. One of --device-table, --flops and "
+          "--no-compute is needed")
       ->type_name("NAME|FILE");
   command
       .add_option("--flops", options.flops,

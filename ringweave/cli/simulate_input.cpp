@@ -36,10 +36,10 @@ void check(const SimulateOptions& options) {
               (!options.schedules.empty() && options.no_compute),
           "{} got --transfers-only without {}; want both", kSimulateWhere,
           options.schedules.empty() ? "--schedule" : "--no-compute");
-  const int computes = (options.device.empty() ? 0 : 1) +
+  const int computes = (options.device_table.empty() ? 0 : 1) +
                        (options.flops ? 1 : 0) + (options.no_compute ? 1 : 0);
   require(computes == 1,
-          "{} got {} of --device, --flops and --no-compute; want one",
+          "{} got {} of --device-table, --flops and --no-compute; want one",
           kSimulateWhere, computes);
   constexpr double kMaxFlops = 1e30;
   require(
@@ -206,12 +206,12 @@ SimulateInput simulate_input(const SimulateOptions& options) {
     planner::check_fits(*plan, options.plan, topology.ranks(), shape, seq_len,
                         layout_name, mask);
   }
-  std::optional<planner::Device> device;
-  if (!options.device.empty()) {
-    device = planner::load_device(options.device);
-    planner::check_dtype(*device, shape.type);
+  std::optional<planner::DeviceTable> device_table;
+  if (!options.device_table.empty()) {
+    device_table = planner::load_device_table(options.device_table);
+    planner::check_dtype(*device_table, shape.type);
   }
-  if (options.flops) device.emplace().flops_per_second = *options.flops;
+  if (options.flops) device_table.emplace().flops_per_second = *options.flops;
   const auto layout =
       schedule::Layout::named(layout_name, seq_len, topology.ranks());
   schedule::AttentionDemand demand(layout, layout, mask);
@@ -235,7 +235,7 @@ SimulateInput simulate_input(const SimulateOptions& options) {
           .layout = layout_name,
           .demand = std::move(demand),
           .passes = std::move(passes),
-          .device = std::move(device),
+          .device_table = std::move(device_table),
           .options = std::move(disturbed)};
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ringweave/cli/disturbances.h"
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 #include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/schedule/demand.h"
 #include "ringweave/schedule/mask/mask.h"
@@ -35,7 +35,7 @@ struct SimulateOptions {
   std::string mask;
   bool backward_only = false;
   bool forward_only = false;
-  std::string device;
+  std::string device_table;
   std::optional<double> flops;
   bool no_compute = false;
   double message_overhead = 0;
@@ -67,7 +67,8 @@ struct SimulateInput {
   std::string layout;
   schedule::AttentionDemand demand;
   std::vector<Pass> passes;
-  std::optional<planner::Device> device;  ///< none: compute takes no time
+  /// None: compute takes no time.
+  std::optional<planner::DeviceTable> device_table;
   sim::SimulationOptions options;
 };
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -63,6 +64,7 @@ config::TrainConfig resolve(const TrainFlags& flags, const RunPlace& place,
   const std::string path =
       flags.config.empty() ? place.path + "/config.json" : flags.config;
   Json json = read_json_file_with(path, flags.set);
+  if (flags.config.empty()) json = config::with_new_names(std::move(json));
   set_init(flags, json);
   // A run that goes on by its own config has all fields, and needs no folder.
   if (!place.step || !flags.config.empty()) {
@@ -193,7 +195,7 @@ std::string summary(const train::TrainReport& report, int ranks) {
 }
 
 /// The config as it holds from any folder, for the run's own: files by absolute
-/// paths. Names of built-in topologies and devices stay.
+/// paths. Names of built-in topologies and device tables stay.
 config::TrainConfig anywhere(config::TrainConfig config) {
   const auto absolute = [](std::string& path) {
     if (!path.empty()) {
@@ -205,7 +207,7 @@ config::TrainConfig anywhere(config::TrainConfig config) {
   for (std::string& path : config.data.validation_files) absolute(path);
   config::ParallelConfig& parallel = config.parallel;
   absolute(parallel.plan);
-  for (std::string* name : {&parallel.topology, &parallel.device}) {
+  for (std::string* name : {&parallel.topology, &parallel.device_table}) {
     if (std::filesystem::is_regular_file(*name)) absolute(*name);
   }
   return config;
@@ -308,8 +310,9 @@ void check_resumable(const RunPlace& place, const config::TrainConfig& config,
   const std::string folder =
       checkpoint::CheckpointFolder(place.path).path_of(*place.step);
   checkpoint::State state = checkpoint::read_state(folder);
-  // With the fields that it did not have yet.
-  state.config = to_json(config::config_from_json(state.config, folder));
+  // With the names and fields that it did not have yet.
+  state.config = to_json(config::config_from_json(
+      config::with_new_names(std::move(state.config)), folder));
   checkpoint::check_resumable(state, folder, to_json(config), saving.data);
   require(state.samples == state.step * config.data.batch,
           "[resume] got a checkpoint {} of {} sequences; want {}, which {} "

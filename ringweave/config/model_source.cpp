@@ -56,7 +56,7 @@ Json joined_model(const Json& own, const Json& folder) {
 }  // namespace
 
 TrainConfig config_of_checkpoint(const std::string& folder) {
-  return config_from_json(checkpoint::read_state(folder).config,
+  return config_from_json(with_new_names(checkpoint::read_state(folder).config),
                           state_file(folder) + ".config");
 }
 

@@ -86,6 +86,21 @@ TEST(ModelSource, OfARunItIsTheNewestCheckpoint) {
   EXPECT_EQ(find_model(copied).folder, copied);
 }
 
+TEST(ModelSource, OfARunOfAnOlderProgram) {
+  TrainConfig config = run_config();
+  config.parallel.device_table = "h100";
+  Json older = to_json(config);
+  older["parallel"].erase("device_table");
+  older["parallel"]["device"] = "h100";
+  const TestFolder run("model-source");
+  write_state(run.path(), 3, older);
+  EXPECT_EQ(find_model(run.path()).run, config);
+  // A word of today that is set beside the older one holds.
+  older["parallel"]["device_table"] = "cpu";
+  config.parallel.device_table = "cpu";
+  EXPECT_EQ(config_from_json(with_new_names(older), "older"), config);
+}
+
 TEST(ModelSource, OfHuggingFaceItIsTheFolder) {
   const TestFolder folder("model-source");
   folder.write("config.json", llama().dump());

@@ -28,7 +28,7 @@ RunToPlan run_of(const TrainConfig& config, const Json& json) {
       .ranks = {},
       .topology = unless_default(parallel.topology),
       .layout = {},
-      .device = unless_default(parallel.device),
+      .device_table = unless_default(parallel.device_table),
       .memory_limit_bytes = unless_default(parallel.memory_limit_bytes),
       .message_overhead_seconds =
           unless_default(parallel.message_overhead_seconds)};

@@ -21,7 +21,7 @@ struct RunToPlan {
   std::optional<std::int64_t> seq_len;
   /// Of the section "parallel".
   std::optional<std::int64_t> ranks;
-  std::optional<std::string> topology, layout, device;
+  std::optional<std::string> topology, layout, device_table;
   std::optional<double> memory_limit_bytes, message_overhead_seconds;
 };
 

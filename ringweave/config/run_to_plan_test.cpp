@@ -34,7 +34,7 @@ TEST(RunToPlan, ReadsAConfigOfTrain) {
   EXPECT_EQ(run.topology, "dgx-1");
   EXPECT_EQ(run.message_overhead_seconds, 1e-6);
   EXPECT_EQ(run.memory_limit_bytes, std::nullopt);
-  EXPECT_EQ(run.device, std::nullopt);
+  EXPECT_EQ(run.device_table, std::nullopt);
 }
 
 TEST(RunToPlan, DefaultsOfTrainAreNothingThatTheFileSays) {

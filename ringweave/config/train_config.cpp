@@ -96,7 +96,7 @@ ParallelConfig parallel_from_json(JsonObject object) {
   config.softmax = object.string("softmax", config.softmax);
   config.linear = object.string("linear", config.linear);
   config.topology = object.string("topology", config.topology);
-  config.device = object.string("device", config.device);
+  config.device_table = object.string("device_table", config.device_table);
   config.memory_limit_bytes =
       object.number("memory_limit_bytes", 0, config.memory_limit_bytes);
   config.message_overhead_seconds = object.number(
@@ -172,7 +172,7 @@ Json to_json(const ParallelConfig& config) {
           {"softmax", config.softmax},
           {"linear", config.linear},
           {"topology", config.topology},
-          {"device", config.device},
+          {"device_table", config.device_table},
           {"memory_limit_bytes", config.memory_limit_bytes},
           {"message_overhead_seconds", config.message_overhead_seconds},
           {"plan", config.plan},
@@ -300,6 +300,17 @@ TrainConfig config_from_json(const Json& json, const std::string& path) {
   config.threads = small_integer(object, "threads", 0, config.threads);
   object.done();
   return config;
+}
+
+Json with_new_names(Json written) {
+  const auto section = written.find("parallel");
+  if (section == written.end() || !section->is_object()) return written;
+  const auto old = section->find("device");
+  if (old == section->end()) return written;
+  const Json value = *old;
+  section->erase(old);
+  if (!section->contains("device_table")) (*section)["device_table"] = value;
+  return written;
 }
 
 TrainConfig read_config(const std::string& path) {

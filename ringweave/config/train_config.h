@@ -86,11 +86,11 @@ struct ParallelConfig {
   std::string softmax = "multi_ring";
   /// A name of schedule::StateExchange, or "auto".
   std::string linear = schedule::kDefaultStateExchange;
-  /// For "auto": what planner::load_machine and planner::load_device take;
-  /// without a device "cpu". The topology also for a plan file, which must be
-  /// for it.
+  /// For "auto": what planner::load_machine and planner::load_device_table
+  /// take; without a device table "cpu". The topology also for a plan file,
+  /// which must be for it.
   std::string topology{};
-  std::string device{};
+  std::string device_table{};
   double memory_limit_bytes = 0;  ///< of a rank, for "auto"; 0: none
   double message_overhead_seconds = 0;
   /// A plan file, in place of softmax and linear.
@@ -162,6 +162,10 @@ std::int64_t sequences_at_a_time(const TrainConfig& config);
 /// InvalidArgument for an unknown key, a wrong type or a value out of range.
 TrainConfig config_from_json(const Json& json, const std::string& path);
 TrainConfig read_config(const std::string& path);
+/// A resolved config that this or an older program wrote into a run's folder,
+/// by the names that config_from_json reads: older ones wrote "device" for
+/// parallel.device_table.
+Json with_new_names(Json written);
 /// The resolved config: every field, in the form that config_from_json reads.
 Json to_json(const TrainConfig& config);
 

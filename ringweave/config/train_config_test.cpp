@@ -77,6 +77,8 @@ TEST(TrainConfig, UnknownKeysNameTheNearestInEverySection) {
                         "\"learning-rate\"; want \"learning_rate\"?"));
   EXPECT_THAT(refused_train(R"("parallel": {"rank": 3})"),
               HasSubstr("\"ranks\"?"));
+  EXPECT_THAT(refused_train(R"("parallel": {"device": "cpu"})"),
+              HasSubstr("\"device_table\"?"));
   EXPECT_THAT(refused_train(R"("validation": {"evry": 3})"),
               HasSubstr("\"every\"?"));
   EXPECT_THAT(refused_train(R"("time_outs": {"step": 3})"),

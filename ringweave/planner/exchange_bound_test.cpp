@@ -17,7 +17,7 @@
 namespace ringweave::planner {
 namespace {
 
-/// Softmax layers on devices that compute in no time.
+/// Softmax layers whose computing takes no time.
 LayerPlan exchanges(const Machine& machine, const schedule::Layout& layout,
                     const schedule::Mask& mask) {
   return make_plan({.machine = machine,
@@ -28,7 +28,8 @@ LayerPlan exchanges(const Machine& machine, const schedule::Layout& layout,
                               .head_dim = 16},
                     .layout = layout,
                     .mask = mask,
-                    .device = load_device("custom:rate=1e24,efficiency=1")})
+                    .device_table =
+                        load_device_table("custom:rate=1e24,efficiency=1")})
       .softmax;
 }
 

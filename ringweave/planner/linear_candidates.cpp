@@ -77,14 +77,14 @@ LayerPlan linear_candidates(const PlanRequest& request,
   const double in = states_travel(segments, request.mask)
                         ? loads.best_in_rate()
                         : std::numeric_limits<double>::infinity();
-  plan.forward_bound = linear_bound(linear, request.device, in, false);
-  plan.backward_bound = linear_bound(linear, request.device, in, true);
+  plan.forward_bound = linear_bound(linear, request.device_table, in, false);
+  plan.backward_bound = linear_bound(linear, request.device_table, in, true);
   plan.exchange_bound =
       static_cast<double>(shape.state_numbers() * shape.sum_bytes()) / in;
   plan.own_bytes = linear.rank_bytes();
   for (ExchangeCost& cost :
        exchange_costs(linear, schedule::all_exchanges(request.machine.nodes()),
-                      loads, request.device)) {
+                      loads, request.device_table)) {
     plan.candidates.push_back(candidate_of(std::move(cost), plan.own_bytes));
   }
   keep_one_pipelined_chain(plan.candidates);

@@ -17,7 +17,7 @@ PlanRequest request_of(const schedule::Layout& layout,
                     .head_dim = 64},
           .layout = layout,
           .mask = mask,
-          .device = load_device("h100")};
+          .device_table = load_device_table("h100")};
 }
 
 LayerPlan linear_plan(const schedule::Layout& layout,

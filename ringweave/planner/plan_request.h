@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 #include "ringweave/planner/cost/machine.h"
 #include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/planner/search/searched.h"
@@ -19,7 +19,7 @@ struct PlanRequest {
   ModelShape shape;
   schedule::Layout layout = schedule::Layout::zigzag(1, 1);
   schedule::Mask mask = schedule::Mask::causal();
-  Device device;
+  DeviceTable device_table;
   std::optional<double> memory_limit_bytes = {};  ///< of a rank
   double message_overhead_seconds = 0;
   /// What was searched for in this topology, to be compared with the others.

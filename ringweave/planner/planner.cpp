@@ -10,7 +10,7 @@ namespace {
 
 void check(const PlanRequest& request) {
   planner::check(request.shape, "model", request.layout.tokens());
-  check_dtype(request.device, request.shape.type);
+  check_dtype(request.device_table, request.shape.type);
   const int n = request.machine.ranks();
   require(request.layout.ranks() == n,
           "[plan] got a layout of {} ranks for a topology of {}; want the same",

@@ -1,9 +1,10 @@
 // Predicts every strategy and exchange for a model on a topology, and picks.
 //
-//   const Planned planned = make_plan({.machine = load_machine("dgx-1"),
-//                                      .shape = shape,
-//                                      .layout = Layout::zigzag(65536, 8),
-//                                      .device = load_device("v100")});
+//   const Planned planned =
+//       make_plan({.machine = load_machine("dgx-1"),
+//                  .shape = shape,
+//                  .layout = Layout::zigzag(65536, 8),
+//                  .device_table = load_device_table("v100")});
 //   const Candidate& best =
 //       planned.softmax.candidates[planned.softmax.chosen];
 #pragma once

@@ -27,7 +27,7 @@ PlanRequest request_for(const std::string& topology, std::int64_t tokens) {
                                 .head_dim = 128,
                                 .state = {64, 128, 128}},
                       .mask = schedule::Mask::causal(),
-                      .device = load_device("h100")};
+                      .device_table = load_device_table("h100")};
   request.layout = schedule::Layout::zigzag(tokens, request.machine.ranks());
   return request;
 }

@@ -132,7 +132,7 @@ class SoftmaxPlanner {
   }
 
   double tile_seconds(double area, schedule::Pass pass) const {
-    return request_.device.tile_seconds(
+    return request_.device_table.tile_seconds(
         area * heads_, static_cast<int>(request_.shape.head_dim),
         pass == schedule::Pass::backward);
   }
@@ -143,7 +143,7 @@ class SoftmaxPlanner {
   }
 
   double bound(schedule::Pass pass, double exchange) const {
-    return std::max(exchange, request_.device.least_seconds(
+    return std::max(exchange, request_.device_table.least_seconds(
                                   largest_area_ * heads_,
                                   static_cast<int>(request_.shape.head_dim),
                                   pass == schedule::Pass::backward));
@@ -257,7 +257,7 @@ class SoftmaxPlanner {
                                   request_.message_overhead_seconds};
     const auto traffic = [&](schedule::Pass pass) {
       return attention_traffic(strategy, demand_, request_.shape,
-                               request_.device, pass,
+                               request_.device_table, pass,
                                request_.message_overhead_seconds);
     };
     const Traffic forward = traffic(schedule::Pass::forward);

@@ -10,8 +10,8 @@
 namespace ringweave::train {
 namespace {
 
-/// What a plan at start takes without parallel.device.
-constexpr const char* kDevice = "cpu";
+/// What a plan at start takes without parallel.device_table.
+constexpr const char* kDeviceTable = "cpu";
 
 void take(const std::optional<planner::PlanFile::Layers>& softmax,
           const std::optional<planner::PlanFile::Layers>& linear,
@@ -67,7 +67,7 @@ void check_planning_fields(const ParallelConfig& parallel) {
             field, value);
   };
   check("topology", parallel.topology);
-  check("device", parallel.device);
+  check("device_table", parallel.device_table);
   check("memory_limit_bytes", parallel.memory_limit_bytes);
   check("message_overhead_seconds", parallel.message_overhead_seconds);
 }
@@ -102,8 +102,8 @@ planner::PlanFile planned_now(const TrainConfig& config) {
       .shape = model_shape(config),
       .layout = layout_of(config),
       .mask = config::planned_mask(config.model),
-      .device = planner::load_device(parallel.device.empty() ? kDevice
-                                                             : parallel.device),
+      .device_table = planner::load_device_table(
+          parallel.device_table.empty() ? kDeviceTable : parallel.device_table),
       .message_overhead_seconds = parallel.message_overhead_seconds};
   if (parallel.memory_limit_bytes > 0) {
     request.memory_limit_bytes = parallel.memory_limit_bytes;

@@ -27,7 +27,7 @@ planner::PlanRequest request_of(const TrainConfig& config) {
           .shape = model_shape(config),
           .layout = schedule::Layout::zigzag(config.data.seq_len, 5),
           .mask = schedule::Mask::causal(),
-          .device = planner::load_device("cpu")};
+          .device_table = planner::load_device_table("cpu")};
 }
 
 planner::PlanFile plan_of(const TrainConfig& config) {
@@ -92,11 +92,11 @@ TEST(Exchanges, FieldsThatNoPlanWouldKeepToAreErrors) {
               ThrowsMessage<InvalidArgument>(
                   HasSubstr("[parallel.topology] got mesh:ranks=5")));
   config.parallel.topology.clear();
-  config.parallel.device = "h100";
-  EXPECT_THAT(
-      [&] { exchanges(config); },
-      ThrowsMessage<InvalidArgument>(HasSubstr("[parallel.device] got h100")));
-  config.parallel.device.clear();
+  config.parallel.device_table = "h100";
+  EXPECT_THAT([&] { exchanges(config); },
+              ThrowsMessage<InvalidArgument>(
+                  HasSubstr("[parallel.device_table] got h100")));
+  config.parallel.device_table.clear();
   config.parallel.memory_limit_bytes = 1e9;
   EXPECT_THAT([&] { exchanges(config); },
               ThrowsMessage<InvalidArgument>(

@@ -307,7 +307,7 @@ std::map<std::string, std::string> facts(const TrainConfig& config,
   shared["init"].erase("from");  // the weights are compared when they are read
   shared["data"].erase("files");
   shared["data"].erase("validation_files");
-  for (const char* file : {"topology", "device", "plan"}) {
+  for (const char* file : {"topology", "device_table", "plan"}) {
     shared["parallel"].erase(file);
   }
   std::map<std::string, std::string> facts = {{"version", RINGWEAVE_VERSION},

@@ -160,7 +160,7 @@ class Bench(cli.CliTest):
                           "linear")
 
     def test_messages_alone(self):
-        machine = ["--topology", "mesh:ranks=3,rate=1e6", "--device",
+        machine = ["--topology", "mesh:ranks=3,rate=1e6", "--device-table",
                    "custom:rate=1e9,efficiency=1"]
         small = ["--ranks", 3, "--seq-len", 96, "--heads", 2, "--head-dim", 8,
                  "--layout", "contiguous", "--mask", "full", "--repeat", 2]
@@ -200,12 +200,12 @@ class Bench(cli.CliTest):
 
 
 class Emulated:
-    """Ranks wait for a device's times instead of computing; of the command in
-    ARGUMENTS."""
+    """Ranks wait for a device table's times instead of computing; of the command
+    in ARGUMENTS."""
 
     RATE = 1e9  # FLOP per second
-    DEVICE = ["--compute", "emulate", "--device",
-              f"custom:rate={RATE},efficiency=1"]
+    DEVICE_TABLE = ["--compute", "emulate", "--device-table",
+                    f"custom:rate={RATE},efficiency=1"]
 
     def test_table_says_so(self):
         done = cli.run(*self.ARGUMENTS, "--forward-only")
@@ -216,7 +216,7 @@ class Emulated:
 
 @unittest.skipUnless(cli.built_with_torch(), "built without torch")
 class EmulatedAttention(Emulated, cli.CliTest):
-    ARGUMENTS = ["bench", "attention", *Emulated.DEVICE, "--ranks", 2,
+    ARGUMENTS = ["bench", "attention", *Emulated.DEVICE_TABLE, "--ranks", 2,
                  "--seq-len", 1024, "--heads", 2, "--repeat", 2]
 
     def test_times_are_the_device_tables(self):
@@ -268,14 +268,14 @@ class EmulatedAttention(Emulated, cli.CliTest):
                 (["--strategy", "rong", "--kv-heads", 3], ("3 kv heads",))):
             self.assert_fault(cli.run(*self.ARGUMENTS, *more), *words)
         for more, words in (
-                (["--compute", "emulate"], ("--device",)),
-                (["--compute", "emulate", "--device", "nothing-like-it"],
+                (["--compute", "emulate"], ("--device-table",)),
+                (["--compute", "emulate", "--device-table", "nothing-like-it"],
                  ("nothing-like-it",)),
-                (["--compute", "emulate", "--device", "h100", "--ranks", 64,
+                (["--compute", "emulate", "--device-table", "h100", "--ranks", 64,
                   "--seq-len", 1 << 24, "--strategy", "all_gather"],
                  ("this machine's memory",)),
                 (["--repeat", 2147483647], ("2147483647",)),
-                (["--device", "h100"], ("--topology", "--compute emulate")),
+                (["--device-table", "h100"], ("--topology", "--compute emulate")),
                 (["--compute", "guess"], ("guess", "emulate"))):
             self.assert_fault(cli.run("bench", "attention", *more), *words)
 
@@ -283,7 +283,8 @@ class EmulatedAttention(Emulated, cli.CliTest):
 @unittest.skipUnless(cli.built_with_torch(), "built without torch")
 class EmulatedLinear(Emulated, cli.CliTest):
     CHUNK = 64  # tokens that are computed without a state
-    ARGUMENTS = ["bench", "linear", *Emulated.DEVICE, "--heads", 2, "--repeat", 2]
+    ARGUMENTS = ["bench", "linear", *Emulated.DEVICE_TABLE, "--heads", 2,
+                 "--repeat", 2]
 
     def stages(self, tokens, name):
         """Seconds of a rank: with heads of 64 x 64, states likewise."""
@@ -358,11 +359,11 @@ class EmulatedLinear(Emulated, cli.CliTest):
                 (["--layout", "striped"], ("zigzag",))):
             self.assert_fault(cli.run(*self.ARGUMENTS, *more), *words)
         for more, words in (
-                (["--compute", "emulate"], ("--device",)),
-                (["--compute", "emulate", "--device", "h100", "--ranks", 64,
+                (["--compute", "emulate"], ("--device-table",)),
+                (["--compute", "emulate", "--device-table", "h100", "--ranks", 64,
                   "--head-dim", 1 << 14, "--heads", 64],
                  ("this machine's memory",)),
-                (["--device", "h100"], ("--topology", "--compute emulate"))):
+                (["--device-table", "h100"], ("--topology", "--compute emulate"))):
             self.assert_fault(cli.run("bench", "linear", *more), *words)
 
 

@@ -89,7 +89,7 @@ class BenchModel(cli.CliTest):
         self.assertRegex(case["softmax"], r"^auto \(\w+\)$")
 
     RATE = 1e9  # FLOP per second
-    EMULATE = ["--compute", "emulate", "--device",
+    EMULATE = ["--compute", "emulate", "--device-table",
                f"custom:rate={RATE},efficiency=1"]
 
     def test_emulated_steps_send_what_training_sends(self):
@@ -113,7 +113,7 @@ class BenchModel(cli.CliTest):
             self.assertEqual(case["bytes_sent"] + sums * 8 * 2 * (ranks - 1),
                              real["bytes_sent"], changes)
 
-    def test_emulated_steps_take_the_devices_time(self):
+    def test_emulated_steps_take_the_device_tables_time(self):
         got = self.bench(*self.EMULATE, "--topology", "mesh:ranks=3,rate=1e12",
                          "--set", "data.seq_len=300", pattern="L")
         self.assertEqual((got["compute"], got["topology"]),
@@ -172,8 +172,8 @@ class BenchModel(cli.CliTest):
                 (("--data", "nowhere.txt"), ("nowhere.txt",)),
                 (("--set", "model.pattern=L", "--softmax", "ring"),
                  ("--softmax", "without such layers")),
-                (("--compute", "emulate"), ("--device",)),
-                (("--device", "h100"), ("--topology",)),
+                (("--compute", "emulate"), ("--device-table",)),
+                (("--device-table", "h100"), ("--topology",)),
                 ((*self.EMULATE, "--threads", 2), ("--threads",)),
                 ((*self.EMULATE, "--data", "a.txt"), ("--data",)),
                 ((*self.EMULATE, "--set", "parallel.grad_payload=compute"),

@@ -26,10 +26,10 @@ class PlanTest(cli.CliTest):
 
 
 class Figures(PlanTest):
-    """Worked out by hand: transfers alone, on a device that is far too fast."""
+    """Worked out by hand: transfers alone, as computing is far too fast."""
 
     def setUp(self):
-        got = self.plan(MESH, *MODEL, "--mask", "full", "--device",
+        got = self.plan(MESH, *MODEL, "--mask", "full", "--device-table",
                         "custom:rate=1e24,efficiency=1", seq_len=8960)
         self.softmax, self.linear = got["softmax"], got["linear"]
         # Keys and values of 1120 tokens, 4 heads of 64 numbers of 4 bytes.
@@ -76,7 +76,7 @@ class Figures(PlanTest):
         self.assertAlmostEqual(
             self.named(self.linear, "chain")["forward"]["seconds"],
             (14 + 1) * state)
-        causal = self.plan(MESH, *MODEL, "--device",
+        causal = self.plan(MESH, *MODEL, "--device-table",
                            "custom:rate=1e24,efficiency=1", seq_len=8960)
         self.assertAlmostEqual(
             self.named(causal["linear"], "chain")["forward"]["seconds"],
@@ -197,11 +197,12 @@ class File(PlanTest):
                   "data": {"seq_len": 5000},
                   "model": {"heads": 4, "layers": 2, "pattern": "LN"},
                   "parallel": {"layout": "contiguous", "topology": MESH,
-                               "device": "a100", "memory_limit_bytes": 1e9,
+                               "device_table": "a100",
+                               "memory_limit_bytes": 1e9,
                                "message_overhead_seconds": 1e-5}}
         flags = ("--topology", MESH, "--seq-len", 5000, "--layout",
-                 "contiguous", "--device", "a100", "--memory-limit", 1e9,
-                 "--message-overhead", 1e-5)
+                 "contiguous", "--device-table", "a100", "--memory-limit",
+                 1e9, "--message-overhead", 1e-5)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "config.json")
             with open(path, "w", encoding="utf-8") as file:
@@ -210,11 +211,11 @@ class File(PlanTest):
             self.assertEqual(alone.returncode, 0, alone.stderr)
             self.assertEqual(alone.stdout,
                              cli.run("plan", "--model", path, *flags).stdout)
-            self.assertIn("4 x 5000 tokens, causal, contiguous, device a100",
+            self.assertIn("4 x 5000 tokens, causal, contiguous, device table a100",
                           alone.stdout.splitlines()[0])
             for flag, value in (("--topology", "ring:ranks=3"),
                                 ("--seq-len", 6000), ("--layout", "zigzag"),
-                                ("--device", "h100"),
+                                ("--device-table", "h100"),
                                 ("--memory-limit", 100),
                                 ("--message-overhead", 0)):
                 other = cli.run("plan", "--model", path, flag, value)
@@ -223,7 +224,10 @@ class File(PlanTest):
     def test_reads_a_config_as_train_does(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "config.json")
-            for parallel, *words in (({"devise": "cpu"}, "devise", "device"),
+            for parallel, *words in (({"devise_table": "cpu"}, "devise_table",
+                                      'want "device_table"?'),
+                                     ({"device": "cpu"}, '"device"',
+                                      'want "device_table"?'),
                                      ({"layout": "zigzagg"},
                                       "parallel.layout", "zigzag"),
                                      ({"topology": MESH, "ranks": 3},
@@ -306,14 +310,15 @@ class BadInput(PlanTest):
         self.refused("--heads", 16, "--pattern", "LX", words=["LX"])
         self.refused(*MODEL, "--mask", "diagonal", words=["diagonal"])
         self.refused(*MODEL, "--layout", "striped", words=["striped"])
-        self.refused(*MODEL, "--device", "h10", words=["h10", "h100"])
-        self.refused(*MODEL, "--device", "h100:efficiency=2", words=["at most 1"])
+        self.refused(*MODEL, "--device-table", "h10", words=["h10", "h100"])
+        self.refused(*MODEL, "--device-table", "h100:efficiency=2",
+                     words=["at most 1"])
         self.refused(*MODEL, "--memory-limit", -1, words=["memory limit"])
         self.refused(*MODEL, "--message-overhead", -1,
                      words=["--message-overhead -1"])
         self.refused(*MODEL, "--memory-limit", "inf", words=["memory limit"])
         self.refused(*MODEL, "--message-overhead", "inf", words=["overhead"])
-        self.refused(*MODEL, "--device", "custom:rate=1e-310",
+        self.refused(*MODEL, "--device-table", "custom:rate=1e-310",
                      words=["FLOP/s"])
         self.refused("--heads", 4, "--head-dim", 2**62, words=["head_dim"])
         self.refused("--heads", 2**63 - 1, words=["plan.heads", "1048576"])

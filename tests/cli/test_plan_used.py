@@ -110,7 +110,7 @@ class PlanUsed(cli.CliTest):
                          ["all_gather:ring"])
 
     def test_a_device_table_that_plan_takes(self):
-        table = self.path("device.json")
+        table = self.path("device_table.json")
         done = cli.run("bench", "attention", "--save-device-table", table,
                        "--seq-len", 128, "--heads", 2, "--head-dim", 8,
                        "--repeat", 1)
@@ -121,12 +121,13 @@ class PlanUsed(cli.CliTest):
                          [2 * 64 * 64, 2 * 128 * 128])
         self.assertEqual(len(got["backward"]), 2)
         planned = self.results("plan", "--topology", TOPOLOGY, "--heads", 2,
-                               "--head-dim", 8, "--seq-len", 300, "--device",
-                               table, "--compute", "float32", "--json")
-        self.assertEqual(planned["device"], got["device"])
+                               "--head-dim", 8, "--seq-len", 300,
+                               "--device-table", table, "--compute", "float32",
+                               "--json")
+        self.assertEqual(planned["device_table"], got["device"])
         self.assert_fault(
             cli.run("plan", "--topology", TOPOLOGY, "--heads", 2, "--head-dim",
-                    8, "--seq-len", 300, "--device", table),
+                    8, "--seq-len", 300, "--device-table", table),
             "measured with float32", "computes in bfloat16")
         self.assert_fault(
             cli.run("bench", "attention", "--save-device-table", table,

@@ -16,7 +16,7 @@ STRATEGIES = ("ring", "multi_ring", "time_varying_multi_ring", "direct",
               "all_gather", "double_ring:nodes=2", "paths:nodes=2",
               "hierarchical:nodes=2", "synthesised")
 NAN = float("nan")
-EMULATED = {"bench": "attention", "compute": "emulate", "device": "h100"}
+EMULATED = {"bench": "attention", "compute": "emulate", "device_table": "h100"}
 
 
 def spread(median):
@@ -270,7 +270,7 @@ class Drawn(BenchTest):
                    for size in ("64KiB", "64KiB,1MiB")]
         if cli.built_with_torch():
             config = python_command.ROOT / "configs/quickstart.json"
-            emulate = ("--compute", "emulate", "--device",
+            emulate = ("--compute", "emulate", "--device-table",
                        "custom:rate=1e9,efficiency=1")
             benches += [
                 ("attention", *small), ("linear", *small),

@@ -146,9 +146,9 @@ class Simulate(SimulateTest):
         self.assertEqual(run(1), run(1))
         self.assertNotEqual(run(1), run(2))
 
-    def test_device_and_backward_bound(self):
+    def test_device_table_and_backward_bound(self):
         mesh = "mesh:ranks=4,rate=1e6"
-        got = self.passes(mesh, "direct", "--device",
+        got = self.passes(mesh, "direct", "--device-table",
                           "custom:rate=1e9,efficiency=0.4")
         self.assertAlmostEqual(got["forward"]["compute_seconds"], 0.04,
                                places=9)
@@ -166,9 +166,9 @@ class Simulate(SimulateTest):
             path = os.path.join(folder, "plan.json")
             planned = self.results(
                 "plan", "--topology", mesh, *shape, "--seq-len", 1000,
-                "--layout", "contiguous", "--mask", mask, "--device",
+                "--layout", "contiguous", "--mask", mask, "--device-table",
                 "custom:rate=1e9", "--save", path, "--json")
-            got = self.results(*simulate("--plan", path, "--device",
+            got = self.results(*simulate("--plan", path, "--device-table",
                                          "custom:rate=1e9", "--json"))
             chosen = planned["softmax"]["chosen"]
             self.assertEqual((got["strategy"], got["seq_len"], got["topology"]),
@@ -180,7 +180,7 @@ class Simulate(SimulateTest):
                     one["seconds"] / want[one["pass"]]["seconds"], 1, 1)
             # What says the same is no contradiction.
             again = self.results(*simulate(
-                "--plan", path, "--device", "custom:rate=1e9", "--json",
+                "--plan", path, "--device-table", "custom:rate=1e9", "--json",
                 "--topology", mesh, "--heads", 4, "--seq-len", 1000, "--mask",
                 mask, "--layout", "contiguous"))
             self.assertEqual(again, got)
@@ -338,9 +338,9 @@ busiest 100.0 %
                 ({"--strategy": None}, "got 0 of --strategy, --schedule"),
                 ({"--plan": "plan.json"}, "got 2 of --strategy"),
                 ({"--topology": None}, "neither --topology"),
-                ({"--flops": None}, "got 0 of --device, --flops"),
-                ({"--device": "h100"}, "got 2 of --device, --flops"),
-                ({"--flops": None, "--device": "h10"}, "h10"),
+                ({"--flops": None}, "got 0 of --device-table, --flops"),
+                ({"--device-table": "h100"}, "got 2 of --device-table, --flops"),
+                ({"--flops": None, "--device-table": "h10"}, "h10"),
                 ({"--flops": "0"}, "--flops 0"),
                 ({"--seq-len": "0"}, "--seq-len 0"),
                 ({"--heads": "3", "--kv-heads": "2"}, "kv_heads"),

@@ -71,7 +71,7 @@ class Values(cli.CliTest):
         for arguments in (("topology", "show", "me\nsh\x1b[31m"),
                           ("topology", "show", "mesh:ranks=2\n\x07"),
                           ("plan", "--topology", "mesh", "--heads", 8,
-                           "--seq-len", 64, "--device", "h\n100\x1b[2J")):
+                           "--seq-len", 64, "--device-table", "h\n100\x1b[2J")):
             with self.subTest(arguments=arguments):
                 done = cli.run(*arguments)
                 self.assert_fault(done, "\\x0a")

@@ -169,7 +169,7 @@ class WithoutALauncher(ProcessTest):
             (folder / "machine.json").write_text(
                 cli.run("topology", "show", name, "--json").stdout)
             folders.append(folder)
-        words = ["bench", "attention", "--compute", "emulate", "--device",
+        words = ["bench", "attention", "--compute", "emulate", "--device-table",
                  "h100", "--seq-len", "64", "--repeat", "1", "--topology",
                  "machine.json"]
         done = self.finish(self.start([words] * 2, folders=folders))

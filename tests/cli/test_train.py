@@ -275,7 +275,8 @@ class BadInput(TrainTest):
             self.check("memory", **{field: 2**40, "model.head_dim": 8})
 
     def test_fields_that_nothing_would_keep_to(self):
-        for field, value in (("topology", "mesh:ranks=2"), ("device", "h100"),
+        for field, value in (("topology", "mesh:ranks=2"),
+                             ("device_table", "h100"),
                              ("memory_limit_bytes", 1e9)):
             self.check(field, "auto", **{f"parallel.{field}": value})
 

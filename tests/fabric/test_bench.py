@@ -65,7 +65,7 @@ class BenchOnLinks(unittest.TestCase):
         self.assertLessEqual({(0, 1), (1, 0)}, slow)
 
     def test_emulated_compute(self):
-        got = self.bench("attention", "--compute", "emulate", "--device",
+        got = self.bench("attention", "--compute", "emulate", "--device-table",
                          "custom:rate=1e10", "--seq-len", 4096, "--repeat", 1,
                          "--strategy", "multi_ring")
         for case in got["cases"]:

@@ -16,7 +16,7 @@
 #include "ringweave/config/run_to_plan.h"
 #include "ringweave/data/source.h"
 #include "ringweave/discovery/machine_table.h"
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 #include "ringweave/planner/plan_file.h"
 #include "ringweave/schedule/layout/layout.h"
 #include "ringweave/schedule/mask/mask.h"
@@ -101,7 +101,7 @@ void read_builtin(const std::string& text) {
 
 void read_device_table(const std::string& text) {
   read_twice(text, [](const Json& json) {
-    return planner::device_from_json(json, kFile);
+    return planner::device_table_from_json(json, kFile);
   });
 }
 

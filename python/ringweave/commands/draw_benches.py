@@ -31,7 +31,7 @@ FACTS = {
     "ranks": (Fields.whole, "{} ranks".format),
     "processes": (Fields.truth, lambda own: (
         "a process each" if own else "threads of one process")),
-    "device": (Fields.text, "as {} would compute".format),
+    "device_table": (Fields.text, "as {} would compute".format),
     "parameters": (Fields.whole, lambda count: with_unit(
         count, " parameters")),
     "threads": (Fields.whole, "threads per rank: {}".format),
@@ -94,7 +94,7 @@ def _facts(bench):
         if len(values) == 1 and None not in values:
             (fields[field],) = values
     if fields.get("compute") != "emulate":
-        fields.pop("device", None)  # it is of predictions alone
+        fields.pop("device_table", None)  # it is of predictions alone
     checked = Fields(fields, bench.path)
     return [canvas.clean(words(read(checked, field)), canvas.FILE_LETTERS)
             for field, (read, words) in FACTS.items()

@@ -47,8 +47,8 @@ struct AttentionBench {
   BenchOptions options;
   std::int64_t kv_heads = 0;  // 0: as many as heads
   std::string strategy_list = "multi_ring";
-  std::string plan_file;     // instead of strategies
-  std::string device_table;  // empty: don't measure
+  std::string plan_file;    // instead of strategies
+  std::string saved_table;  // empty: don't measure
   MachineOptions machine_options;
   Machine machine;
   std::vector<Subject> subjects;  // if anything is asked of the machine
@@ -254,11 +254,11 @@ void run(const AttentionBench& bench, const Context& context) {
     return run_emulated("attention", bench.options, own, bench.machine,
                         bench.subjects, context);
   }
-  if (!bench.device_table.empty()) {
+  if (!bench.saved_table.empty()) {
     require(!context.engine.is_group(),
             "{} got --save-device-table under a launcher; want one process",
             kBenchAttentionWhere);
-    return save_device_table(bench.options, bench.kv_heads, bench.device_table);
+    return save_device_table(bench.options, bench.kv_heads, bench.saved_table);
   }
   if (!bench.save_prefix.empty() && context.leads()) save_schedules(bench);
   const AttentionTensors whole = make_tensors(bench);
@@ -284,8 +284,8 @@ void run(const AttentionBench& bench, const Context& context) {
 
 /// Before any work.
 void check_files(const AttentionBench& bench) {
-  if (!bench.device_table.empty()) {
-    check_writable(bench.device_table, "--save-device-table",
+  if (!bench.saved_table.empty()) {
+    check_writable(bench.saved_table, "--save-device-table",
                    kBenchAttentionWhere);
   }
   if (!bench.save_prefix.empty()) {
@@ -296,7 +296,7 @@ void check_files(const AttentionBench& bench) {
 }
 
 void add_subjects(AttentionBench& bench, int ranks_here) {
-  require(bench.schedule_files.empty() && bench.device_table.empty() &&
+  require(bench.schedule_files.empty() && bench.saved_table.empty() &&
               bench.save_prefix.empty(),
           "{} got --compute emulate or --topology with --schedule, "
           "--save-schedules or --save-device-table; want none of them",
@@ -393,11 +393,11 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       "--plan", bench->plan_file,
       "Run the strategy of a file of `ringweave plan --save`");
   plan_file->type_name("FILE")->excludes(strategy);
-  CLI::Option* device_table = command->add_option(
-      "--save-device-table", bench->device_table,
+  CLI::Option* saved_table = command->add_option(
+      "--save-device-table", bench->saved_table,
       "Measure single tiles up to --seq-len instead, on one device, and write "
-      "the times for `ringweave plan --device`");
-  device_table->type_name("FILE");
+      "the times for `ringweave plan --device-table`");
+  saved_table->type_name("FILE");
   add_machine_options(*command, bench->machine_options);
   CLI::Option* schedules = command->add_option(
       "--schedule", bench->schedule_files,
@@ -411,7 +411,7 @@ void add_bench_attention(CLI::App& bench_command, Context& context) {
       ->excludes(schedules);
   for (const char* other :
        {"--json", "--strategy", "--plan", "--schedule", "--save-schedules"}) {
-    device_table->excludes(command->get_option(other));
+    saved_table->excludes(command->get_option(other));
   }
 }
 

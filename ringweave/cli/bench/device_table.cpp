@@ -14,7 +14,7 @@
 #include "ringweave/cli/bench/spread.h"
 #include "ringweave/cli/interrupt.h"
 #include "ringweave/cli/output_file.h"
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::cli {
@@ -38,7 +38,7 @@ double median_seconds(int repeat, Work work) {
 }
 
 void measure(const BenchOptions& options, std::int64_t kv_heads,
-             std::int64_t rows, planner::Device& device) {
+             std::int64_t rows, planner::DeviceTable& table) {
   const at::ScalarType type = scalar_type(options);
   const at::ScalarType sums = tensor::accumulate_type(type);
   const auto make = [&](std::int64_t heads, at::ScalarType of,
@@ -64,14 +64,14 @@ void measure(const BenchOptions& options, std::int64_t kv_heads,
   };
   const auto area =
       static_cast<double>(rows * rows * options.heads * options.batch);
-  device.forward.points.push_back(
+  table.forward.points.push_back(
       {area, median_seconds(options.repeat, [&] { kernel.forward(tile()); })});
   if (options.forward_only) return;
   const attention::Partial result = kernel.forward(tile());
-  device.backward.points.push_back({area, median_seconds(options.repeat, [&] {
-                                      kernel.backward(grad, tile(), result.out,
-                                                      result.lse);
-                                    })});
+  table.backward.points.push_back({area, median_seconds(options.repeat, [&] {
+                                     kernel.backward(grad, tile(), result.out,
+                                                     result.lse);
+                                   })});
 }
 
 }  // namespace
@@ -85,18 +85,17 @@ void save_device_table(const BenchOptions& options, std::int64_t kv_heads,
       options.seq_len, kSmallest);
   const at::NoGradGuard no_grad;
   at::set_num_threads(options.threads);
-  planner::Device device{
+  planner::DeviceTable table{
       .name = fmt::format("cpu, {} threads", options.threads),
       .source = "measured",
       .dtype = options.dtype};
-  device.head_dim = static_cast<int>(options.head_dim);
+  table.head_dim = static_cast<int>(options.head_dim);
   for (std::int64_t rows = kSmallest; rows <= options.seq_len; rows *= 2) {
-    measure(options, kv_heads, rows, device);
+    measure(options, kv_heads, rows, table);
     check_interrupted();
   }
-  write_file(path, planner::to_json(device).dump(2) + "\n",
-             "[bench attention]");
-  for (const auto& [area, seconds] : device.forward.points) {
+  write_file(path, planner::to_json(table).dump(2) + "\n", "[bench attention]");
+  for (const auto& [area, seconds] : table.forward.points) {
     fmt::print("area {:.4g}: forward {:.4g} ms\n", area, 1e3 * seconds);
   }
   fmt::print(stderr, "wrote {}\n", path);

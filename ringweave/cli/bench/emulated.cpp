@@ -32,7 +32,7 @@ void run_emulated(const std::string& name, const BenchOptions& options,
   fmt::print(
       "{}\nEMULATED compute: ranks wait as long as {} would compute\n{} ranks, "
       "medians of {}\n\n{}",
-      title_of(name, options), machine.options.device, options.ranks,
+      title_of(name, options), machine.options.device_table, options.ranks,
       options.repeat, text(runs));
 }
 
@@ -53,7 +53,7 @@ void add_messages_alone(const BenchOptions& options, const Machine& machine,
       const Exchanged& exchanged = *subjects[i].exchanged;
       add(report.alone.bare_seconds, bare[i]);
       add(report.alone.bound_seconds, exchanged.bound(*machine.topology));
-      if (!machine.device) continue;
+      if (!machine.device_table) continue;
       if (const auto seconds =
               simulated_seconds(exchanged, *machine.topology)) {
         add(report.alone.predicted_seconds, *seconds);

@@ -22,8 +22,8 @@ void run_emulated(const std::string& name, const BenchOptions& options,
                   const std::vector<Subject>& subjects, const Context& context);
 
 /// Adds to each report what its messages take alone: bare, their bound, and
-/// with a device the predicted time. `subjects` have the reports' names and are
-/// timed by that device. Nothing without a topology.
+/// with a device table the predicted time. `subjects` have the reports' names
+/// and are timed by that table. Nothing without a topology.
 void add_messages_alone(const BenchOptions& options, const Machine& machine,
                         const std::vector<Subject>& subjects,
                         const Context& context,

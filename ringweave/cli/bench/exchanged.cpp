@@ -97,10 +97,11 @@ class EmulatedAttention final : public Keys {
  public:
   EmulatedAttention(schedule::Strategy strategy, const schedule::Layout& layout,
                     const schedule::Mask& mask, Pass pass,
-                    planner::ModelShape shape, planner::Device device)
+                    planner::ModelShape shape,
+                    planner::DeviceTable device_table)
       : Keys(std::move(strategy), layout, mask, pass),
         shape_(std::move(shape)),
-        device_(std::move(device)) {}
+        device_table_(std::move(device_table)) {}
 
   Part part(Rank rank) const override {
     Part part = Keys::part(rank);
@@ -117,13 +118,13 @@ class EmulatedAttention final : public Keys {
     return part;
   }
   planner::Workload workload() const override {
-    return planner::attention_workload(demand_, strands(), shape_, device_,
-                                       pass_, 0);
+    return planner::attention_workload(demand_, strands(), shape_,
+                                       device_table_, pass_, 0);
   }
 
  private:
   planner::ModelShape shape_;
-  planner::Device device_;
+  planner::DeviceTable device_table_;
 };
 
 /// Of a linear layer.
@@ -165,7 +166,7 @@ class States : public Exchanged {
       const topology::Topology& topology) const override {
     const planner::Network network(topology);
     for (const planner::ExchangeCost& cost : planner::exchange_costs(
-             layer_, {exchange_}, planner::Loads(network), device())) {
+             layer_, {exchange_}, planner::Loads(network), device_table())) {
       if (cost.name != exchange_->name()) continue;
       return (backward() ? cost.backward : cost.forward).seconds;
     }
@@ -173,7 +174,7 @@ class States : public Exchanged {
   }
 
  protected:
-  virtual planner::Device device() const { return no_compute(); }
+  virtual planner::DeviceTable device_table() const { return no_compute(); }
   bool backward() const { return states_.pass == Pass::backward; }
 
   schedule::StateExchangePtr exchange_;
@@ -185,13 +186,14 @@ class EmulatedLinear final : public States {
  public:
   EmulatedLinear(schedule::StateExchangePtr exchange,
                  schedule::StateDemand states, const planner::LinearCase& layer,
-                 const schedule::Layout& layout, planner::Device device)
+                 const schedule::Layout& layout,
+                 planner::DeviceTable device_table)
       : States(std::move(exchange), std::move(states), layer),
-        device_(std::move(device)) {
+        device_table_(std::move(device_table)) {
     for (Rank rank = 0; rank < states_.ranks; ++rank) {
       planner::LinearCase mine = layer;
       mine.tokens = layout.shard_tokens(rank);
-      ranks_.push_back({planner::linear_stages(mine, device_, backward()),
+      ranks_.push_back({planner::linear_stages(mine, device_table_, backward()),
                         States::part(rank).program.posting_steps()});
     }
   }
@@ -232,7 +234,7 @@ class EmulatedLinear final : public States {
   }
 
  protected:
-  planner::Device device() const override { return device_; }
+  planner::DeviceTable device_table() const override { return device_table_; }
 
  private:
   struct OfRank {
@@ -242,15 +244,15 @@ class EmulatedLinear final : public States {
   };
 
   std::vector<OfRank> ranks_;
-  planner::Device device_;
+  planner::DeviceTable device_table_;
 };
 
 }  // namespace
 
-planner::Device no_compute() {
-  planner::Device device;
-  device.flops_per_second = std::numeric_limits<double>::infinity();
-  return device;
+planner::DeviceTable no_compute() {
+  planner::DeviceTable table;
+  table.flops_per_second = std::numeric_limits<double>::infinity();
+  return table;
 }
 
 std::unique_ptr<const Exchanged> exchanged_keys(
@@ -265,9 +267,9 @@ std::unique_ptr<const Exchanged> exchanged_keys(
 std::unique_ptr<const Exchanged> exchanged_attention(
     const schedule::Strategy& strategy, const schedule::Layout& layout,
     const schedule::Mask& mask, Pass pass, const planner::ModelShape& shape,
-    const planner::Device& device) {
+    const planner::DeviceTable& device_table) {
   return std::make_unique<EmulatedAttention>(strategy, layout, mask, pass,
-                                             shape, device);
+                                             shape, device_table);
 }
 
 std::unique_ptr<const Exchanged> exchanged_states(
@@ -290,7 +292,7 @@ std::unique_ptr<const Exchanged> exchanged_states(
 std::unique_ptr<const Exchanged> exchanged_linear(
     schedule::StateExchangePtr exchange, const schedule::Layout& layout,
     bool causal, Pass pass, const planner::ModelShape& shape,
-    const planner::Device& device) {
+    const planner::DeviceTable& device_table) {
   schedule::StateDemand states{
       .ranks = layout.ranks(), .segments = {}, .pass = pass, .causal = causal};
   states.summary = {
@@ -307,7 +309,7 @@ std::unique_ptr<const Exchanged> exchanged_linear(
     layer.tokens = std::max(layer.tokens, layout.shard_tokens(rank));
   }
   return std::make_unique<EmulatedLinear>(
-      std::move(exchange), std::move(states), layer, layout, device);
+      std::move(exchange), std::move(states), layer, layout, device_table);
 }
 
 }  // namespace ringweave::cli

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "ringweave/base/range.h"
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 #include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/planner/cost/workload.h"
 #include "ringweave/schedule/exchange/state_exchange.h"
@@ -58,8 +58,8 @@ inline constexpr std::int64_t kTokenBytes = 512;
 /// What a row of a state takes: 64 fp32.
 inline constexpr std::int64_t kStateRowBytes = 256;
 
-/// A device that takes no time.
-planner::Device no_compute();
+/// By it computing takes no time.
+planner::DeviceTable no_compute();
 
 /// Keys and values of a softmax layer, `shard_bytes` of each rank, which all
 /// others need. A multiple of kTokenBytes.
@@ -67,12 +67,12 @@ std::unique_ptr<const Exchanged> exchanged_keys(
     const schedule::Strategy& strategy, int ranks, schedule::Pass pass,
     std::int64_t shard_bytes);
 
-/// Keys and values of softmax attention, and the times that `device` takes for
-/// its tiles. Throws as schedule::compile() for what can't be honoured.
+/// Keys and values of softmax attention, and the times of its tiles by
+/// `device_table`. Throws as schedule::compile() for what can't be honoured.
 std::unique_ptr<const Exchanged> exchanged_attention(
     const schedule::Strategy& strategy, const schedule::Layout& layout,
     const schedule::Mask& mask, schedule::Pass pass,
-    const planner::ModelShape& shape, const planner::Device& device);
+    const planner::ModelShape& shape, const planner::DeviceTable& device_table);
 
 /// States of a linear layer under a causal or a full mask, with one segment per
 /// rank and without decays, `state_bytes` each. A multiple of kStateRowBytes.
@@ -80,13 +80,13 @@ std::unique_ptr<const Exchanged> exchanged_states(
     schedule::StateExchangePtr exchange, int ranks, bool causal,
     schedule::Pass pass, std::int64_t state_bytes);
 
-/// States of linear attention, and the times that `device` takes for its three
-/// stages (linear_cost.h). What is computed within chunks is spread over the
-/// steps that post messages, as linear attention does it. `layout` has
+/// States of linear attention, and the times of its three stages by
+/// `device_table` (linear_cost.h). What is computed within chunks is spread
+/// over the steps that post messages, as linear attention does it. `layout` has
 /// segments.
 std::unique_ptr<const Exchanged> exchanged_linear(
     schedule::StateExchangePtr exchange, const schedule::Layout& layout,
     bool causal, schedule::Pass pass, const planner::ModelShape& shape,
-    const planner::Device& device);
+    const planner::DeviceTable& device_table);
 
 }  // namespace ringweave::cli

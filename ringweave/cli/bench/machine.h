@@ -1,5 +1,5 @@
 // The machine that a benchmark runs on, or is to be timed as: --compute,
-// --device and --topology of `ringweave bench`.
+// --device-table and --topology of `ringweave bench`.
 #pragma once
 
 #include <map>
@@ -10,7 +10,7 @@
 
 #include "ringweave/base/element_type.h"
 #include "ringweave/base/json.h"
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 #include "ringweave/topology/topology.h"
 
 namespace ringweave::cli {
@@ -18,13 +18,13 @@ namespace ringweave::cli {
 /// As given.
 struct MachineOptions {
   std::string compute = "real";  ///< or "emulate"
-  std::string device;            ///< what planner::load_device takes
+  std::string device_table;      ///< what planner::load_device_table takes
   std::string topology;          ///< what topology::load_topology takes
 
   bool emulates() const { return compute != "real"; }
 };
 
-/// {"compute", "device", "topology"}
+/// {"compute", "device_table", "topology"}
 Json to_json(const MachineOptions& options);
 
 void add_machine_options(CLI::App& command, MachineOptions& options);
@@ -32,14 +32,14 @@ void add_machine_options(CLI::App& command, MachineOptions& options);
 /// What they name, read.
 struct Machine {
   MachineOptions options;
-  std::optional<planner::Device> device;
+  std::optional<planner::DeviceTable> device_table;
   std::optional<topology::Topology> topology;
 
   bool emulates() const { return options.emulates(); }
   /// Whether anything is told beside what is measured.
   bool asked() const { return emulates() || topology; }
-  /// Without a device what is computed takes no time.
-  planner::Device timed() const;
+  /// Without a device table what is computed takes no time.
+  planner::DeviceTable timed() const;
   std::map<std::string, std::string> facts() const;  ///< what the files say
 };
 

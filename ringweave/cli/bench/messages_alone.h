@@ -12,7 +12,7 @@ namespace ringweave::cli {
 struct MessagesAlone {
   std::optional<double> bare_seconds = {};   ///< posted all at once, measured
   std::optional<double> bound_seconds = {};  ///< the least of any schedule
-  /// Of what was measured, with its computing; with a device.
+  /// Of what was measured, with its computing; with a device table.
   std::optional<double> predicted_seconds = {};
 };
 

@@ -206,7 +206,7 @@ ModelReport measure(const Case& of, const comm::Engine& engine, int repeat,
              });
   if (engine.rank() != 0 || !machine.topology) return report;
   report.alone.bound_seconds = bound_seconds(*of.step, *machine.topology);
-  if (machine.device) {
+  if (machine.device_table) {
     report.alone.predicted_seconds =
         predicted_seconds(*of.step, *machine.topology);
   }
@@ -237,7 +237,7 @@ void print(const Options& options, const config::TrainConfig& config,
         context.ranks_text(config.parallel.ranks),
         emulates ? fmt::format("EMULATED compute: ranks wait as long as {} "
                                "would compute; the optimizer takes no time\n",
-                               options.machine.device)
+                               options.machine.device_table)
                  : "",
         options.repeat, table(reports));
     return;

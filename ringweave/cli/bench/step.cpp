@@ -20,9 +20,9 @@ double product_flop(double weights) { return 2 * weights; }
 }  // namespace
 
 Step::Step(config::TrainConfig config, const train::Exchanges& exchanges,
-           planner::Device device, const char* where)
+           planner::DeviceTable device_table, const char* where)
     : config_(std::move(config)),
-      device_(std::move(device)),
+      device_table_(std::move(device_table)),
       layout_(schedule::Layout::named(config_.parallel.layout,
                                       config_.data.seq_len,
                                       config_.parallel.sequence_ranks())) {
@@ -40,12 +40,12 @@ Step::Step(config::TrainConfig config, const train::Exchanges& exchanges,
     const auto pass = [&](Pass pass) -> std::shared_ptr<const Exchanged> {
       if (linear) {
         return exchanged_linear(exchanges.linear, layout_, model.causal, pass,
-                                shape, device_);
+                                shape, device_table_);
       }
       return exchanged_attention(
           exchanges.softmax, layout_,
           config::with_sliding_window(config::whole_mask(model), window), pass,
-          shape, device_);
+          shape, device_table_);
     };
     return Kind{.linear = linear,
                 .window = window,
@@ -105,7 +105,7 @@ void Step::play_part(Rank rank, bool last, Actor& actor) const {
       static_cast<double>(config::sequences_at_a_time(config_)) *
       static_cast<double>(layout_.shard_tokens(rank));
   const auto products = [&](double flop) {
-    actor.compute(device_.flop_seconds(flop * tokens));
+    actor.compute(device_table_.flop_seconds(flop * tokens));
   };
   // Backward has two products for each one forward.
   constexpr double kBackward = 2;

@@ -9,7 +9,7 @@
 
 #include "ringweave/cli/bench/exchanged.h"
 #include "ringweave/config/train_config.h"
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 #include "ringweave/train/gradient_sums.h"
 #include "ringweave/train/parallel.h"
 
@@ -27,12 +27,12 @@ class Step {
     double products_flop = 0;  ///< of a token's products with weights, forward
   };
 
-  /// Exchanges take the times of `device` for what attention computes
+  /// Exchanges take the times of `device_table` for what attention computes
   /// meanwhile. Throws InvalidArgument, which starts with `where`, for what
   /// differs from batch to batch or is not known here: documents, and gradients
   /// in another type.
   Step(config::TrainConfig config, const train::Exchanges& exchanges,
-       planner::Device device, const char* where);
+       planner::DeviceTable device_table, const char* where);
 
   const config::TrainConfig& config() const { return config_; }
   const std::vector<Kind>& kinds() const { return kinds_; }
@@ -65,7 +65,7 @@ class Step {
   void play_part(Rank rank, bool last, Actor& actor) const;
 
   config::TrainConfig config_;
-  planner::Device device_;
+  planner::DeviceTable device_table_;
   schedule::Layout layout_;
   std::vector<Kind> kinds_;
   std::vector<std::size_t> layers_;  ///< the kind of each

@@ -110,7 +110,8 @@ double pair_area(const schedule::AttentionDemand& demand, Rank rank,
 
 Workload attention_workload(const schedule::AttentionDemand& demand,
                             int strands, const ModelShape& shape,
-                            const Device& device, schedule::Pass pass,
+                            const DeviceTable& device_table,
+                            schedule::Pass pass,
                             double message_overhead_seconds) {
   Workload workload{
       .unit_bytes = {{schedule::Payload::kv, shape.kv_token_bytes()},
@@ -121,7 +122,9 @@ Workload attention_workload(const schedule::AttentionDemand& demand,
   const int head_dim = static_cast<int>(shape.head_dim);
   const bool backward = pass == schedule::Pass::backward;
   workload.step_seconds = [=](double area) {
-    return area > 0 ? device.tile_seconds(area * heads, head_dim, backward) : 0;
+    return area > 0
+               ? device_table.tile_seconds(area * heads, head_dim, backward)
+               : 0;
   };
   if (!demand.mask().is_plain()) {
     workload.tile_work = [=, &demand](const schedule::Tile& tile) {
@@ -146,13 +149,13 @@ Workload attention_workload(const schedule::AttentionDemand& demand,
 
 Traffic attention_traffic(const schedule::Strategy& strategy,
                           const schedule::AttentionDemand& demand,
-                          const ModelShape& shape, const Device& device,
-                          schedule::Pass pass,
+                          const ModelShape& shape,
+                          const DeviceTable& device_table, schedule::Pass pass,
                           double message_overhead_seconds) {
   const int strands = schedule::strand_count(strategy, demand.ranks());
   const int steps = schedule::step_count(strategy, demand.ranks(), pass);
-  const Workload workload = attention_workload(demand, strands, shape, device,
-                                               pass, message_overhead_seconds);
+  const Workload workload = attention_workload(
+      demand, strands, shape, device_table, pass, message_overhead_seconds);
   const auto collect = [&](const schedule::Demand& asked) {
     TrafficCollector collector(asked, strands, steps, workload);
     emit(strategy, asked, pass, std::nullopt, true, collector);

@@ -32,12 +32,12 @@ Both both(const std::string& strategy_name, const std::string& topology_name,
   const schedule::Layout layout = schedule::Layout::contiguous(tokens, n);
   const schedule::AttentionDemand demand(layout, layout,
                                          schedule::Mask::full());
-  Device device{.name = "test", .source = "", .dtype = ""};
-  device.flops_per_second = flops_per_second;
+  DeviceTable device_table{.name = "test", .source = "", .dtype = ""};
+  device_table.flops_per_second = flops_per_second;
   const schedule::Strategy strategy =
       schedule::strategy_from_name(strategy_name);
-  const double block = device.tile_seconds(840.0 * 840 * 4, 32,
-                                           pass == schedule::Pass::backward);
+  const double block = device_table.tile_seconds(
+      840.0 * 840 * 4, 32, pass == schedule::Pass::backward);
   const auto form = closed_form(
       strategy, loads,
       {.pass = pass,
@@ -47,7 +47,7 @@ Both both(const std::string& strategy_name, const std::string& topology_name,
        .block_seconds = block,
        .message_overhead_seconds = overhead});
   const Traffic traffic =
-      attention_traffic(strategy, demand, shape, device, pass, overhead);
+      attention_traffic(strategy, demand, shape, device_table, pass, overhead);
   return {form->cost,
           pass_cost(traffic, network, {.message_overhead_seconds = overhead}),
           form->slot_bytes, *std::ranges::max_element(traffic.slot_bytes)};
@@ -130,20 +130,20 @@ void expect_close(const Regime& regime) {
   for (Rank owner = 0; owner < n; ++owner) {
     all += pair_area(demand, n / 2, owner);
   }
-  Device device{.name = "test", .source = "", .dtype = ""};
+  DeviceTable device_table{.name = "test", .source = "", .dtype = ""};
   const double kv = static_cast<double>(kTokens * shape.kv_token_bytes());
-  device.flops_per_second = 1e30;
+  device_table.flops_per_second = 1e30;
   if (regime.compute > 0) {
     const double flop = 4.0 * 128 * 64 * all;
-    device.flops_per_second = flop / (regime.compute * n * kv / 5e10);
+    device_table.flops_per_second = flop / (regime.compute * n * kv / 5e10);
   }
   for (const std::string& text : regime.strategies) {
     const schedule::Strategy strategy = schedule::strategy_from_name(text);
     for (const schedule::Pass pass :
          {schedule::Pass::forward, schedule::Pass::backward}) {
       const auto seconds = [&](double area) {
-        return device.tile_seconds(area * 64, 128,
-                                   pass == schedule::Pass::backward);
+        return device_table.tile_seconds(area * 64, 128,
+                                         pass == schedule::Pass::backward);
       };
       const double form =
           closed_form(strategy, loads,
@@ -157,8 +157,8 @@ void expect_close(const Regime& regime) {
                        .least_need = least_need(layout, mask)})
               ->cost.seconds;
       const double exact =
-          pass_cost(attention_traffic(strategy, demand, shape, device, pass,
-                                      regime.overhead),
+          pass_cost(attention_traffic(strategy, demand, shape, device_table,
+                                      pass, regime.overhead),
                     network, {.message_overhead_seconds = regime.overhead})
               .seconds;
       const std::string what = fmt::format(

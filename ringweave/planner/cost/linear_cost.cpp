@@ -19,10 +19,10 @@ std::string kind_of(const std::string& name) {
 class ExchangeModel {
  public:
   ExchangeModel(const LinearCase& linear, const Loads& loads,
-                const Device& device, bool backward)
+                const DeviceTable& device_table, bool backward)
       : linear_(linear),
         loads_(loads),
-        stages_(linear_stages(linear, device, backward)),
+        stages_(linear_stages(linear, device_table, backward)),
         brought_(backward ? 0 : linear.decay_bytes()) {}
 
   /// nullopt: there is no formula.
@@ -161,16 +161,16 @@ double LinearCase::decay_bytes() const {
   return static_cast<double>(shape.decay_numbers() * shape.sum_bytes());
 }
 
-LinearStages linear_stages(const LinearCase& linear, const Device& device,
-                           bool backward) {
+LinearStages linear_stages(const LinearCase& linear,
+                           const DeviceTable& device_table, bool backward) {
   const ModelShape& shape = linear.shape;
   const auto tokens = static_cast<double>(shape.batch * linear.tokens);
   const auto keys = static_cast<double>(shape.state.key_dim);
   const auto values = static_cast<double>(shape.state.value_dim);
   const double ratio = backward ? kBackwardRatio : 1;
   const auto seconds = [&](std::int64_t heads, double flop_per_token) {
-    return device.flop_seconds(ratio * static_cast<double>(heads) * tokens *
-                               flop_per_token);
+    return device_table.flop_seconds(ratio * static_cast<double>(heads) *
+                                     tokens * flop_per_token);
   };
   // Products k vᵀ per state; per query head q kᵀ and (q kᵀ) v under a causal
   // mask of a chunk, then qᵀ S.
@@ -184,9 +184,9 @@ LinearStages linear_stages(const LinearCase& linear, const Device& device,
 std::vector<ExchangeCost> exchange_costs(
     const LinearCase& linear,
     const std::vector<schedule::StateExchangePtr>& exchanges,
-    const Loads& loads, const Device& device) {
-  const ExchangeModel forward(linear, loads, device, false);
-  const ExchangeModel backward(linear, loads, device, true);
+    const Loads& loads, const DeviceTable& device_table) {
+  const ExchangeModel forward(linear, loads, device_table, false);
+  const ExchangeModel backward(linear, loads, device_table, true);
   const int n = loads.ranks();
   std::vector<ExchangeCost> costs;
   if (n == 1) {
@@ -212,9 +212,9 @@ std::vector<ExchangeCost> exchange_costs(
   return costs;
 }
 
-double linear_bound(const LinearCase& linear, const Device& device,
+double linear_bound(const LinearCase& linear, const DeviceTable& device_table,
                     double in_bytes_per_second, bool backward) {
-  const LinearStages all = linear_stages(linear, device, backward);
+  const LinearStages all = linear_stages(linear, device_table, backward);
   // The state that arrives first is of the correction only.
   return std::max(all.all(), linear.state_bytes() / in_bytes_per_second);
 }

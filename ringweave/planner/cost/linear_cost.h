@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 #include "ringweave/planner/cost/loads.h"
 #include "ringweave/planner/cost/model_shape.h"
 #include "ringweave/schedule/exchange/state_exchange.h"
@@ -39,8 +39,8 @@ struct LinearStages {
   double all() const { return summary + within + correction; }
 };
 
-LinearStages linear_stages(const LinearCase& linear, const Device& device,
-                           bool backward);
+LinearStages linear_stages(const LinearCase& linear,
+                           const DeviceTable& device_table, bool backward);
 
 struct ExchangeCost {
   std::string name;  ///< "chain", "all_gather:direct:1", …
@@ -61,12 +61,12 @@ struct ExchangeCost {
 std::vector<ExchangeCost> exchange_costs(
     const LinearCase& linear,
     const std::vector<schedule::StateExchangePtr>& exchanges,
-    const Loads& loads, const Device& device);
+    const Loads& loads, const DeviceTable& device_table);
 
 /// The least time of a pass: some rank has to receive a state, and each to
 /// compute its share. `in_bytes_per_second`: of the best connected rank;
 /// infinite if no rank needs a state.
-double linear_bound(const LinearCase& linear, const Device& device,
+double linear_bound(const LinearCase& linear, const DeviceTable& device_table,
                     double in_bytes_per_second, bool backward);
 
 }  // namespace ringweave::planner

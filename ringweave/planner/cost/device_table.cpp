@@ -1,4 +1,4 @@
-#include "ringweave/planner/cost/device.h"
+#include "ringweave/planner/cost/device_table.h"
 
 #include <algorithm>
 #include <charconv>
@@ -49,34 +49,34 @@ constexpr Published kPublished[] = {
      "--save-device-table"},
 };
 
-AreaTable table_from_json(const Json& list, const std::string& path) {
+TileSeconds tile_seconds_from_json(const Json& list, const std::string& path) {
   require(list.is_array() && !list.empty(),
           "[{}] got {}; want a list of at least one point", path,
           list.is_array() ? "an empty list" : list.type_name());
-  AreaTable table;
+  TileSeconds tiles;
   for (std::size_t i = 0; i < list.size(); ++i) {
     JsonObject point(list[i], fmt::format("{}[{}]", path, i));
-    table.points.push_back(
+    tiles.points.push_back(
         {point.number("area", 0), point.number("seconds", 0)});
     point.done();
-    const auto& [area, seconds] = table.points.back();
+    const auto& [area, seconds] = tiles.points.back();
     require(area >= kMinArea && area <= kMaxArea && seconds >= kMinSeconds &&
                 seconds <= kMaxSeconds,
             "[{}[{}]] got area {} and {} s; want an area of {} … {} and {} … "
             "{} s",
             path, i, area, seconds, kMinArea, kMaxArea, kMinSeconds,
             kMaxSeconds);
-    const double before = i == 0 ? 0 : table.points[i - 1].area;
+    const double before = i == 0 ? 0 : tiles.points[i - 1].area;
     require(area > before,
             "[{}[{}].area] got {}; want more than the one before, {}", path, i,
             area, before);
   }
-  return table;
+  return tiles;
 }
 
-Json to_json(const AreaTable& table) {
+Json to_json(const TileSeconds& tiles) {
   Json points = Json::array();
-  for (const auto& [area, seconds] : table.points) {
+  for (const auto& [area, seconds] : tiles.points) {
     points.push_back({{"area", area}, {"seconds", seconds}});
   }
   return points;
@@ -88,29 +88,31 @@ double read_number(const std::string& text, const std::string& option) {
   const auto [stopped, error] = std::from_chars(text.data(), end, value);
   require(error == std::errc{} && stopped == end && std::isfinite(value) &&
               value > 0,
-          "[device] got {}={}; want a number above 0", option, text);
+          "[device_table] got {}={}; want a number above 0", option, text);
   return value;
 }
 
-Device published(const std::string& word) {
+DeviceTable published(const std::string& word) {
   for (const Published& row : kPublished) {
     if (word != row.name) continue;
-    Device device{.name = row.name, .source = row.source, .dtype = row.dtype};
-    device.flops_per_second = row.flops_per_second;
-    device.efficiency = 0.5;
-    return device;
+    DeviceTable table{
+        .name = row.name, .source = row.source, .dtype = row.dtype};
+    table.flops_per_second = row.flops_per_second;
+    table.efficiency = 0.5;
+    return table;
   }
   if (word == "custom") return {.name = word, .source = "", .dtype = ""};
-  const auto near = nearest(word, device_names());
-  throw InvalidArgument(fmt::format(
-      "[device] got \"{}\"; {}want a file of a device table, or one of {}",
-      word, near ? fmt::format("did you mean \"{}\"? ", *near) : "",
-      fmt::join(device_names(), ", ")));
+  const auto near = nearest(word, device_table_names());
+  throw InvalidArgument(
+      fmt::format("[device_table] got \"{}\"; {}want a file of a device table, "
+                  "or one of {}",
+                  word, near ? fmt::format("did you mean \"{}\"? ", *near) : "",
+                  fmt::join(device_table_names(), ", ")));
 }
 
-Device named_device(const std::string& text) {
+DeviceTable named_table(const std::string& text) {
   const std::size_t colon = text.find(':');
-  Device device = published(text.substr(0, colon));
+  DeviceTable table = published(text.substr(0, colon));
   std::size_t begin = colon == text.npos ? text.npos : colon + 1;
   while (begin != text.npos) {
     const std::size_t end = text.find(',', begin);
@@ -119,28 +121,29 @@ Device named_device(const std::string& text) {
     const std::size_t equals = option.find('=');
     const std::string key = option.substr(0, equals);
     require(equals != option.npos && (key == "efficiency" || key == "rate"),
-            "[device] got the option \"{}\"; want efficiency=… or rate=… "
+            "[device_table] got the option \"{}\"; want efficiency=… or rate=… "
             "(FLOP/s)",
             option);
     const double value = read_number(option.substr(equals + 1), key);
-    (key == "rate" ? device.flops_per_second : device.efficiency) = value;
+    (key == "rate" ? table.flops_per_second : table.efficiency) = value;
   }
-  require(device.efficiency >= kMinEfficiency && device.efficiency <= 1,
-          "[device] got efficiency={}; want at least {} and at most 1",
-          device.efficiency, kMinEfficiency);
-  require(device.flops_per_second > 0,
-          "[device] got custom without a rate; want custom:rate=… (FLOP/s)");
-  require(device.flops_per_second >= kMinFlops &&
-              device.flops_per_second <= kMaxFlops,
-          "[device] got rate={}; want {} … {} FLOP/s", device.flops_per_second,
-          kMinFlops, kMaxFlops);
-  device.name = text;
-  return device;
+  require(table.efficiency >= kMinEfficiency && table.efficiency <= 1,
+          "[device_table] got efficiency={}; want at least {} and at most 1",
+          table.efficiency, kMinEfficiency);
+  require(
+      table.flops_per_second > 0,
+      "[device_table] got custom without a rate; want custom:rate=… (FLOP/s)");
+  require(table.flops_per_second >= kMinFlops &&
+              table.flops_per_second <= kMaxFlops,
+          "[device_table] got rate={}; want {} … {} FLOP/s",
+          table.flops_per_second, kMinFlops, kMaxFlops);
+  table.name = text;
+  return table;
 }
 
 }  // namespace
 
-double AreaTable::seconds(double area) const {
+double TileSeconds::seconds(double area) const {
   Point low;
   for (Point point : points) {
     point.seconds = std::max(point.seconds, low.seconds);
@@ -153,7 +156,7 @@ double AreaTable::seconds(double area) const {
   return area * low.seconds / low.area;
 }
 
-double AreaTable::least_seconds(double area) const {
+double TileSeconds::least_seconds(double area) const {
   // Lines have their best rates at their ends.
   double seconds_per_area = std::numeric_limits<double>::infinity();
   for (const Point& point : points) {
@@ -163,16 +166,17 @@ double AreaTable::least_seconds(double area) const {
   return area * seconds_per_area;
 }
 
-double Device::tile_seconds(double area, int dim, bool is_backward) const {
-  return timed(area, dim, is_backward, &AreaTable::seconds);
+double DeviceTable::tile_seconds(double area, int dim, bool is_backward) const {
+  return timed(area, dim, is_backward, &TileSeconds::seconds);
 }
 
-double Device::least_seconds(double area, int dim, bool is_backward) const {
-  return timed(area, dim, is_backward, &AreaTable::least_seconds);
+double DeviceTable::least_seconds(double area, int dim,
+                                  bool is_backward) const {
+  return timed(area, dim, is_backward, &TileSeconds::least_seconds);
 }
 
-double Device::timed(double area, int dim, bool is_backward,
-                     double (AreaTable::*seconds)(double) const) const {
+double DeviceTable::timed(double area, int dim, bool is_backward,
+                          double (TileSeconds::*seconds)(double) const) const {
   if (head_dim == 0) {
     return flop_seconds(area * dim * kForwardFlop *
                         (is_backward ? kBackwardRatio : 1));
@@ -184,62 +188,63 @@ double Device::timed(double area, int dim, bool is_backward,
   return scale * (is_backward ? kBackwardRatio : 1) * (forward.*seconds)(area);
 }
 
-double Device::flop_seconds(double flop) const {
+double DeviceTable::flop_seconds(double flop) const {
   if (flops_per_second > 0) return flop / (flops_per_second * efficiency);
   const double area = forward.points.back().area;
   return flop * forward.seconds(area) / (area * kForwardFlop * head_dim);
 }
 
-std::vector<std::string> device_names() {
+std::vector<std::string> device_table_names() {
   std::vector<std::string> names;
   for (const Published& row : kPublished) names.emplace_back(row.name);
   names.emplace_back("custom");
   return names;
 }
 
-Device load_device(const std::string& name_or_path) {
+DeviceTable load_device_table(const std::string& name_or_path) {
   if (name_or_path.ends_with(".json") ||
       std::filesystem::is_regular_file(name_or_path)) {
-    return device_from_json(read_json_file(name_or_path), name_or_path);
+    return device_table_from_json(read_json_file(name_or_path), name_or_path);
   }
-  return named_device(name_or_path);
+  return named_table(name_or_path);
 }
 
-Json to_json(const Device& device) {
+Json to_json(const DeviceTable& table) {
   Json json = {
-      {"format", kTableFormat},      {"version", 1},
-      {"device", device.name},       {"dtype", device.dtype},
-      {"head_dim", device.head_dim}, {"points", to_json(device.forward)}};
-  if (!device.backward.points.empty()) {
-    json["backward"] = to_json(device.backward);
+      {"format", kTableFormat},     {"version", 1},
+      {"device", table.name},       {"dtype", table.dtype},
+      {"head_dim", table.head_dim}, {"points", to_json(table.forward)}};
+  if (!table.backward.points.empty()) {
+    json["backward"] = to_json(table.backward);
   }
   return json;
 }
 
-Device device_from_json(const Json& json, const std::string& path) {
+DeviceTable device_table_from_json(const Json& json, const std::string& path) {
   JsonObject object(json, path);
   check_format(object, kTableFormat, 1);
-  Device device{.name = object.name("device"),
-                .source = "measured",
-                .dtype = object.choice("dtype", element_type_names())};
+  DeviceTable table{.name = object.name("device"),
+                    .source = "measured",
+                    .dtype = object.choice("dtype", element_type_names())};
   const std::int64_t head_dim = object.integer("head_dim", 1);
   require(head_dim <= kMaxHeadDim, "[{}.head_dim] got {}; want at most {}",
           path, head_dim, kMaxHeadDim);
-  device.head_dim = static_cast<int>(head_dim);
-  device.forward = table_from_json(object.value("points"), path + ".points");
+  table.head_dim = static_cast<int>(head_dim);
+  table.forward =
+      tile_seconds_from_json(object.value("points"), path + ".points");
   if (object.has("backward")) {
-    device.backward =
-        table_from_json(object.value("backward"), path + ".backward");
+    table.backward =
+        tile_seconds_from_json(object.value("backward"), path + ".backward");
   }
   object.done();
-  return device;
+  return table;
 }
 
-void check_dtype(const Device& device, ElementType type) {
-  require(device.head_dim == 0 || device.dtype == name(type),
-          "[device] got the table {}, measured with {}, for a model that "
+void check_dtype(const DeviceTable& table, ElementType type) {
+  require(table.head_dim == 0 || table.dtype == name(type),
+          "[device_table] got the table {}, measured with {}, for a model that "
           "computes in {}; want {} for both",
-          device.name, device.dtype, name(type), device.dtype);
+          table.name, table.dtype, name(type), table.dtype);
 }
 
 }  // namespace ringweave::planner
