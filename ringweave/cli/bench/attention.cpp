@@ -13,7 +13,6 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/arguments.h"
@@ -119,28 +118,34 @@ Plan plan_of(const AttentionBench& bench, const schedule::Strategy& strategy,
 }
 
 BenchCase::Operation split_operation(const Plan& plan,
+                                     const std::string& device_kind,
                                      const AttentionTensors& whole,
                                      comm::Communicator& communicator) {
-  const bool backward = plan->spec.backward;
+  const at::Device device = torch_device_of(device_kind, communicator.rank());
   const auto part = [&](const at::Tensor& x) {
-    return shard(x, plan->spec.q_layout, communicator.rank(), backward);
+    return shard(x, plan->spec.q_layout, communicator.rank()).to(device);
   };
   const at::Tensor q = part(whole.q);
   const at::Tensor k = part(whole.k);
   const at::Tensor v = part(whole.v);
-  const at::Tensor out_grad = part(whole.out_grad).detach();
+  const at::Tensor out_grad = part(whole.out_grad);
+  // Without autograd, whose one thread for a device can't run the backward
+  // passes of several ranks.
   return [=, &communicator]() -> std::vector<at::Tensor> {
-    const at::Tensor out =
-        attention::attention(q, k, v, plan, communicator).out;
-    if (!backward) return {out};
-    auto grads = torch::autograd::grad({out}, {q, k, v}, {out_grad});
-    grads.insert(grads.begin(), out);
-    return grads;
+    const at::NoGradGuard no_grad;
+    const attention::AttentionForward forward =
+        attention::attention_forward(q, k, v, plan, communicator);
+    if (!plan->spec.backward) return {forward.out};
+    const attention::AttentionGradients gradients =
+        attention::attention_backward(out_grad, q, k, v, forward, plan,
+                                      communicator);
+    return {forward.out, gradients.q, gradients.k, gradients.v};
   };
 }
 
-/// What the split is compared with: libtorch's op, or where that lacks the mask
-/// this project's on one rank, which needs no peer.
+/// What the split is compared with: libtorch's op for CPUs, or where that lacks
+/// the mask, and on other devices, this project's on one rank, which needs no
+/// peer.
 struct Baseline {
   std::string name;
   std::unique_ptr<comm::Communicator> alone;
@@ -149,7 +154,7 @@ struct Baseline {
 
 Baseline make_baseline(const AttentionBench& bench,
                        const AttentionTensors& whole) {
-  if (bench.options.mask.is_plain()) {  // libtorch's op has it
+  if (bench.options.device == kHostDevice && bench.options.mask.is_plain()) {
     return {"libtorch's flash attention", nullptr,
             torch_operation(bench, whole)};
   }
@@ -163,7 +168,7 @@ Baseline make_baseline(const AttentionBench& bench,
                                       .mask = bench.options.mask,
                                       .backward = !bench.options.forward_only},
                                      0);
-  auto operation = split_operation(plan, whole, *alone);
+  auto operation = split_operation(plan, bench.options.device, whole, *alone);
   return {"the same on one rank", std::move(alone), std::move(operation)};
 }
 
@@ -269,7 +274,8 @@ void run(const AttentionBench& bench, const Context& context) {
       const Plan plan = plan_of(bench, of_case.strategy, communicator.rank());
       const schedule::UnitBytes units = unit_bytes(bench);
       return BenchCase::Part{
-          .operation = split_operation(plan, whole, communicator),
+          .operation =
+              split_operation(plan, bench.options.device, whole, communicator),
           .planned_bytes = planned_bytes(*plan, units),
           .planned_buffers = planned_buffers(*plan, units)};
     };

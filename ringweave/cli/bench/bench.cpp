@@ -45,14 +45,17 @@ double error_of(const std::vector<at::Tensor>& split,
   double worst = 0;
   for (std::size_t i = 0; i < split.size(); ++i) {
     if (split[i].numel() == 0) continue;
-    const at::Tensor want =
-        shard(whole[i], layout, rank, false).to(at::kDouble);
-    const at::Tensor got = split[i].detach().to(at::kDouble);
-    const double scale =
-        std::max(1.0, whole[i].detach().abs().max().item<double>());
+    const at::Tensor want = shard(whole[i], layout, rank).to(at::kDouble);
+    const at::Tensor got = split[i].cpu().to(at::kDouble);
+    const double scale = std::max(1.0, whole[i].abs().max().item<double>());
     worst = std::max(worst, (got - want).abs().max().item<double>() / scale);
   }
   return worst;
+}
+
+std::vector<at::Tensor> on_host(std::vector<at::Tensor> results) {
+  for (at::Tensor& result : results) result = result.cpu();
+  return results;
 }
 
 /// The results of the whole, of which each process has its own. Written between
@@ -117,7 +120,7 @@ void rehearse(const BenchOptions& options, const BenchCase::Part& split,
   const auto before = bytes_sent(communicator);
   const std::vector<at::Tensor> results = split.operation();
   const auto after = bytes_sent(communicator);
-  if (first) shared.whole = whole();
+  if (first) shared.whole = on_host(whole());
   communicator.barrier();
   Findings mine;
   mine.max_error = error_of(results, shared.whole, layout_of(options), rank);
@@ -151,19 +154,25 @@ BenchReport run_rank(const BenchOptions& options, const BenchCase& bench_case,
          "a rank has {} threads instead of {}", at::get_num_threads(),
          options.threads);
   rehearse(options, split, whole, first, communicator, shared, report);
+  const at::Device device =
+      torch_device_of(options.device, communicator.rank());
   for (int i = 0; i < options.repeat; ++i) {
     BenchReport::Pair pair;
     if (leads) std::this_thread::sleep_for(kCalm);
     communicator.barrier();
     pair.split_seconds = seconds_for([&] {
       split.operation();
+      wait_for_device(device);
       communicator.barrier();
     });
     if (leads) {
       check_interrupted();
       // The other ranks sleep in the barrier meanwhile.
       at::set_num_threads(options.ranks * options.threads);
-      pair.whole_seconds = seconds_for([&] { whole(); });
+      pair.whole_seconds = seconds_for([&] {
+        whole();
+        wait_for_device(device);
+      });
       at::set_num_threads(options.threads);
       report.pairs.push_back(pair);
     }
@@ -192,6 +201,13 @@ void add_options(CLI::App& command, BenchOptions& options) {
       ->check(one_of(element_type_names()))
       ->capture_default_str();
   command
+      .add_option("--device", options.device,
+                  "Where ranks, as threads, compute: cpu, or the kind of "
+                  "accelerator that torch has, such as cuda; they take its "
+                  "devices in turn")
+      ->type_name("DEVICE")
+      ->capture_default_str();
+  command
       .add_option("--layout", options.layout, "contiguous, zigzag or striped")
       ->check(one_of(schedule::Layout::names()))
       ->capture_default_str();
@@ -215,6 +231,7 @@ void check(const BenchOptions& options) {
   positive("--heads", options.heads);
   positive("--head-dim", options.head_dim);
   check_repeat(options.repeat, "[bench]");
+  check_torch_device(options.device);
   require(options.threads <= kMaxThreads / options.ranks,
           "[bench] got {} ranks of {} threads; want at most {} threads in all",
           options.ranks, options.threads, kMaxThreads);
@@ -260,10 +277,9 @@ at::Tensor random_tensor(std::vector<std::int64_t> shape, at::ScalarType type,
 }
 
 at::Tensor shard(const at::Tensor& whole, const schedule::Layout& layout,
-                 Rank rank, bool gradient) {
+                 Rank rank) {
   const std::vector<std::int64_t> positions = layout.positions(rank);
-  const at::Tensor index = at::tensor(positions, at::kLong);
-  return whole.detach().index_select(1, index).set_requires_grad(gradient);
+  return whole.index_select(1, at::tensor(positions, at::kLong));
 }
 
 BenchReport run_case(const comm::Engine& engine, const BenchOptions& options,
@@ -291,6 +307,7 @@ Json facts_of(const std::string& bench, const BenchOptions& options) {
           {"heads", options.heads},
           {"head_dim", options.head_dim},
           {"dtype", options.dtype},
+          {"device", options.device},
           {"layout", options.layout},
           {"mask", options.mask.text()},
           {"backward", !options.forward_only},
@@ -299,9 +316,12 @@ Json facts_of(const std::string& bench, const BenchOptions& options) {
 
 std::string title_of(const std::string& bench, const BenchOptions& options) {
   return fmt::format(
-      "{} of {} x {} tokens, {} heads of {}, {}, {}, {}{}", bench,
+      "{} of {} x {} tokens, {} heads of {}, {}{}, {}, {}{}", bench,
       options.batch, options.seq_len, options.heads, options.head_dim,
-      options.dtype, options.mask.text(), options.layout,
+      options.dtype,
+      options.device == kHostDevice ? ""
+                                    : fmt::format(" on {}", options.device),
+      options.mask.text(), options.layout,
       options.forward_only ? ", forward" : ", forward and backward");
 }
 
@@ -341,6 +361,10 @@ CLI::App* add_benchmark(CLI::App& bench, Context& context,
                                       : std::nullopt,
                                   options.ranks, "[bench]");
     check(options);
+    require(options.device == kHostDevice || !context.engine.is_group(),
+            "[bench] got --device {} under a launcher; want cpu, or ranks as "
+            "threads of one process",
+            options.device);
     options.mask = mask_from_option(options.mask_argument, "[bench]");
     context.facts = prepare();
     context.facts["command"] = "bench";

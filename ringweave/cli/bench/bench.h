@@ -17,6 +17,7 @@
 #include <CLI/CLI.hpp>
 
 #include "ringweave/cli/bench/pair_report.h"
+#include "ringweave/cli/bench/torch_device.h"
 #include "ringweave/cli/command.h"
 #include "ringweave/comm/communicator.h"
 #include "ringweave/comm/engine.h"
@@ -34,6 +35,7 @@ struct BenchOptions {
   std::int64_t heads = 8;
   std::int64_t head_dim = 64;
   std::string dtype = "float32";
+  std::string device = kHostDevice;  ///< of ranks that are threads
   std::string layout = "zigzag";
   std::string mask_argument = "causal";
   schedule::Mask mask =
@@ -53,15 +55,14 @@ schedule::Layout layout_of(const BenchOptions& options);
 /// Normally distributed numbers, the same for the same seed.
 at::Tensor random_tensor(std::vector<std::int64_t> shape, at::ScalarType type,
                          std::uint64_t seed);
-/// The rank's tokens (dimension 1) of a whole tensor, as a leaf that collects a
-/// gradient if `gradient`.
+/// The rank's tokens (dimension 1) of a whole tensor.
 at::Tensor shard(const at::Tensor& whole, const schedule::Layout& layout,
-                 Rank rank, bool gradient);
+                 Rank rank);
 
 /// One way to split an operation.
 struct BenchCase {
   /// Runs the operation and returns its results, tokens in dimension 1: those
-  /// of one rank, or whole.
+  /// of one rank, or whole. A device may yet have to compute them.
   using Operation = std::function<std::vector<at::Tensor>()>;
 
   /// What one rank times, and what its plan says of one run.
@@ -77,8 +78,8 @@ struct BenchCase {
   std::function<Part(comm::Communicator&)> split;
 };
 
-/// `whole` runs on one thread of rank 0's process, with ranks · threads of
-/// torch. Only rank 0's report has times.
+/// `whole` runs on the first device, or on one thread of rank 0's process, with
+/// ranks · threads of torch. Only rank 0's report has times.
 BenchReport run_case(const comm::Engine& engine, const BenchOptions& options,
                      const BenchCase& bench_case,
                      const BenchCase::Operation& whole);

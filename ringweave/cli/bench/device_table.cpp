@@ -24,8 +24,12 @@ constexpr std::int64_t kSmallest = 64;
 
 /// Median seconds of `repeat` runs, after one to warm up.
 template <typename Work>
-double median_seconds(int repeat, Work work) {
+double median_seconds(int repeat, at::Device device, const Work& start) {
   std::vector<double> seconds;
+  const auto work = [&] {
+    start();
+    wait_for_device(device);
+  };
   work();
   for (int i = 0; i < repeat; ++i) {
     const auto begin = std::chrono::steady_clock::now();
@@ -40,38 +44,44 @@ double median_seconds(int repeat, Work work) {
 void measure(const BenchOptions& options, std::int64_t kv_heads,
              std::int64_t rows, planner::DeviceTable& table) {
   const at::ScalarType type = scalar_type(options);
-  const at::ScalarType sums = tensor::accumulate_type(type);
+  const at::Device device = torch_device_of(options.device, 0);
+  const schedule::Area area = {{0, rows}, {0, rows}};
+  const at::ScalarType computed =
+      attention::has_kernel({device, type, options.head_dim}, area)
+          ? type
+          : tensor::accumulate_type(type);
   const auto make = [&](std::int64_t heads, at::ScalarType of,
                         std::uint64_t seed) {
     return random_tensor({options.batch, rows, heads, options.head_dim}, of,
-                         seed);
+                         seed)
+        .to(device);
   };
   const at::Tensor q = make(options.heads, type, 1);
   const at::Tensor k = make(kv_heads, type, 2);
   const at::Tensor v = make(kv_heads, type, 3);
-  const at::Tensor grad = make(options.heads, sums, 4);
+  const at::Tensor grad = make(options.heads, computed, 4);
   const attention::Kernel& kernel =
-      *attention::choose_kernel({q.device(), sums, options.head_dim},
-                                {{0, rows}, {0, rows}})
+      *attention::choose_kernel({device, computed, options.head_dim}, area)
            .kernel;
   // As a pass does it: queries are converted once, keys and values per tile.
-  const at::Tensor queries = q.to(sums);
+  const at::Tensor queries = q.to(computed);
   const auto tile = [&]() -> attention::Tile {
     return {.q = queries,
-            .k = k.to(sums),
-            .v = v.to(sums),
+            .k = k.to(computed),
+            .v = v.to(computed),
             .scale = 1.0 / std::sqrt(static_cast<double>(options.head_dim))};
   };
-  const auto area =
+  const auto pairs =
       static_cast<double>(rows * rows * options.heads * options.batch);
   table.forward.points.push_back(
-      {area, median_seconds(options.repeat, [&] { kernel.forward(tile()); })});
+      {pairs, median_seconds(options.repeat, device,
+                             [&] { kernel.forward(tile()); })});
   if (options.forward_only) return;
   const attention::Partial result = kernel.forward(tile());
-  table.backward.points.push_back({area, median_seconds(options.repeat, [&] {
-                                     kernel.backward(grad, tile(), result.out,
-                                                     result.lse);
-                                   })});
+  table.backward.points.push_back(
+      {pairs, median_seconds(options.repeat, device, [&] {
+         kernel.backward(grad, tile(), result.out, result.lse);
+       })});
 }
 
 }  // namespace
@@ -86,7 +96,9 @@ void save_device_table(const BenchOptions& options, std::int64_t kv_heads,
   const at::NoGradGuard no_grad;
   at::set_num_threads(options.threads);
   planner::DeviceTable table{
-      .name = fmt::format("cpu, {} threads", options.threads),
+      .name = options.device == kHostDevice
+                  ? fmt::format("cpu, {} threads", options.threads)
+                  : options.device,
       .source = "measured",
       .dtype = options.dtype};
   table.head_dim = static_cast<int>(options.head_dim);

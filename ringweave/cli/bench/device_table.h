@@ -1,4 +1,4 @@
-// Measures how long single tiles of attention take on this device.
+// Measures how long single tiles of attention take on a device.
 #pragma once
 
 #include <cstdint>

@@ -8,6 +8,11 @@ namespace ringweave::cli {
 
 Machine read_machine(const MachineOptions& options, const BenchOptions& bench,
                      const char* where) {
+  require(bench.device == kHostDevice ||
+              (!options.emulates() && options.topology.empty()),
+          "{} got --device {} with --compute emulate or --topology; want cpu: "
+          "their messages are of the host's memory",
+          where, bench.device);
   return read_machine(
       options, bench.ranks, element_type_from_name(bench.dtype),
       bench.threads == 1 ? std::nullopt : std::optional(bench.threads), where);

@@ -11,7 +11,6 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/cli/arguments.h"
@@ -101,26 +100,38 @@ BenchCase::Part part_of(const LinearBench& bench,
   const auto plan =
       linear_attention::make_linear_plan(spec, communicator.rank());
   const bool backward = !bench.options.forward_only;
+  const at::Device device =
+      torch_device_of(bench.options.device, communicator.rank());
   const auto part = [&](const at::Tensor& x) {
-    return shard(x, spec.layout, communicator.rank(), backward);
+    return shard(x, spec.layout, communicator.rank()).to(device);
   };
   const at::Tensor q = part(whole.q);
   const at::Tensor k = part(whole.k);
   const at::Tensor v = part(whole.v);
   const bool own_gates = decay == Decay::per_head || decay == Decay::per_key;
-  const at::Tensor gates = own_gates ? part(whole.gates) : whole.gates;
-  const at::Tensor out_grad = part(whole.out_grad).detach();
-  std::vector<at::Tensor> inputs = {q, k, v};
-  if (own_gates) inputs.push_back(gates);
+  const at::Tensor gates = own_gates               ? part(whole.gates)
+                           : whole.gates.defined() ? whole.gates.to(device)
+                                                   : at::Tensor();
+  const at::Tensor out_grad = part(whole.out_grad);
+  // Without autograd, whose one thread for a device can't run the backward
+  // passes of several ranks.
   const auto operation = [=, &communicator]() -> std::vector<at::Tensor> {
-    const at::Tensor out = linear_attention::linear_attention(
-                               q, k, v, decay, gates, {}, plan, communicator,
-                               {.scale = 1.0, .final_state = false})
-                               .out;
-    if (!backward) return {out};
-    auto grads = torch::autograd::grad({out}, inputs, {out_grad});
-    grads.insert(grads.begin(), out);
-    return grads;
+    const at::NoGradGuard no_grad;
+    const linear_attention::LinearInputs inputs = {q, k, v, decay, gates, {}};
+    const linear_attention::LinearOptions options = {
+        .scale = 1.0, .final_state = false, .backward = backward};
+    const linear_attention::LinearForward forward =
+        linear_attention::linear_attention_forward(inputs, plan, communicator,
+                                                   options);
+    if (!backward) return {forward.out};
+    const linear_attention::LinearGradients gradients =
+        linear_attention::linear_attention_backward(out_grad, {}, inputs,
+                                                    forward, own_gates, plan,
+                                                    communicator, options);
+    std::vector<at::Tensor> results = {forward.out, gradients.q, gradients.k,
+                                       gradients.v};
+    if (own_gates) results.push_back(gradients.gates);
+    return results;
   };
   return {.operation = operation,
           .planned_bytes = linear_attention::planned_bytes(*plan, decay, q, k,

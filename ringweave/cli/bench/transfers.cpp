@@ -34,7 +34,8 @@ Sizes sizes_of(const Exchanged::Part& part, Payload payload) {
 }  // namespace
 
 device::Buffer zeros(std::int64_t bytes) {
-  device::Buffer buffer = device::allocate_buffer(static_cast<std::size_t>(bytes));
+  device::Buffer buffer =
+      device::allocate_buffer(static_cast<std::size_t>(bytes));
   std::fill_n(buffer.data, buffer.size, std::byte{0});
   return buffer;
 }
