@@ -2,10 +2,9 @@
 
 #include <mutex>
 #include <optional>
-#include <utility>
+#include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/DeviceAccelerator.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -78,6 +77,9 @@ class TorchLane final : public CopyLane {
 
 class TorchAccelerator final : public Accelerator {
  public:
+  explicit TorchAccelerator(at::DeviceType kind) : kind_(kind) {}
+  at::DeviceType kind() const { return kind_; }
+
   Buffer allocate(std::size_t bytes, const Stream& stream) const override {
     const c10::StreamGuard guard(torch_stream(stream));
     return buffer_of(at::empty(
@@ -91,26 +93,33 @@ class TorchAccelerator final : public Accelerator {
                                  const Device& to) const override {
     return std::make_unique<TorchLane>(from, to);
   }
+
+ private:
+  at::DeviceType kind_;
 };
 
 }  // namespace
 
-const Accelerator& torch_accelerator() {
-  static const TorchAccelerator accelerator;
-  return accelerator;
+const Accelerator& torch_accelerator(at::DeviceType kind) {
+  static const auto all = [] {
+    std::vector<TorchAccelerator> all;
+    for (int i = 0; i < at::COMPILE_TIME_MAX_DEVICE_TYPES; ++i) {
+      all.emplace_back(static_cast<at::DeviceType>(i));
+    }
+    return all;
+  }();
+  return all.at(static_cast<std::size_t>(kind));
 }
 
 Device device_of(at::Device device) {
   if (device.is_cpu()) return {};
-  return {&torch_accelerator(), device.index()};
+  return {&torch_accelerator(device.type()), device.index()};
 }
 
 at::Device torch_device(const Device& device) {
   if (device.is_host()) return at::kCPU;
-  const auto kind = at::accelerator::getAccelerator();
-  require(kind.has_value(),
-          "[device] got an accelerator's device; want one that this torch has");
-  return {*kind, static_cast<at::DeviceIndex>(device.index)};
+  const auto& of = static_cast<const TorchAccelerator&>(*device.accelerator);
+  return {of.kind(), static_cast<at::DeviceIndex>(device.index)};
 }
 
 Stream current_stream(at::Device device) {

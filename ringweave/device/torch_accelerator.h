@@ -1,5 +1,5 @@
-// The accelerator that torch knows: CUDA, ROCm, XPU or what registers itself.
-// Only the device-generic interface of c10 is used, which is in every build of
+// Accelerators that torch knows: CUDA, ROCm, XPU or what registers itself. Only
+// the device-generic interface of c10 is used, which is in every build of
 // torch, so this compiles and runs without any toolkit.
 #pragma once
 
@@ -10,15 +10,14 @@
 
 namespace ringweave::device {
 
-/// torch has at most one kind of accelerator at a time, so the device's index
-/// tells which.
-const Accelerator& torch_accelerator();
+/// One object for each kind.
+const Accelerator& torch_accelerator(at::DeviceType kind);
 
 Device device_of(at::Device device);
 inline Device device_of(const at::Tensor& tensor) {
   return device_of(tensor.device());
 }
-/// Throws InvalidArgument if torch has no accelerator.
+/// Of a device_of().
 at::Device torch_device(const Device& device);
 
 /// The stream that operations of this thread are put on.

@@ -49,7 +49,8 @@ TEST(TorchAccelerator, CopiesBehindBothMarks) {
   for (const auto& [from, to] : {std::pair(0, 1), {1, 1}}) {
     const Stream source = stream_of(from, true);
     const Stream target = stream_of(to, true);
-    const auto lane = torch_accelerator().lane(source.device, target.device);
+    const auto lane =
+        source.device.accelerator->lane(source.device, target.device);
     at::Tensor bytes, arrived;
     {
       const c10::StreamGuard guard(torch_stream(source));

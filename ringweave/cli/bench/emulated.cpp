@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "ringweave/base/error.h"
 #include "ringweave/cli/bench/exchange_report.h"
 
 namespace ringweave::cli {

@@ -3,8 +3,9 @@
 #include <optional>
 
 #include <ATen/ATen.h>
-#include <ATen/DeviceAccelerator.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
 
 #include "ringweave/base/error.h"
 #include "ringweave/device/torch_accelerator.h"
@@ -12,35 +13,41 @@
 namespace ringweave::cli {
 namespace {
 
-/// Of the accelerator that this torch was built for and finds devices of.
-std::optional<at::DeviceType> accelerator() {
-  const auto kind = at::accelerator::getAccelerator();
-  if (!kind || c10::impl::VirtualGuardImpl(*kind).deviceCount() == 0) return {};
-  return kind;
+/// Devices of a kind that torch finds; 0 for one that it was not built for.
+int device_count(at::DeviceType kind) {
+  return c10::impl::hasDeviceGuardImpl(kind)
+             ? c10::impl::VirtualGuardImpl(kind).deviceCount()
+             : 0;
 }
 
-std::string name(at::DeviceType kind) {
-  return c10::DeviceTypeName(kind, /*lower_case=*/true);
+/// nullopt: torch knows no such kind.
+std::optional<at::DeviceType> kind_of(const std::string& name) {
+  try {
+    const at::Device device(name);
+    if (!device.has_index()) return device.type();
+  } catch (const c10::Error&) {  // answered by nullopt
+  }
+  return std::nullopt;
 }
 
 }  // namespace
 
 void check_torch_device(const std::string& kind) {
-  if (kind == kHostDevice) return;
-  const auto found = accelerator();
-  if (found && kind == name(*found)) return;
-  require(found.has_value(),
-          "[bench] got --device {}; want cpu: this torch finds no accelerator",
+  const auto type = kind_of(kind);
+  require(type.has_value(),
+          "[bench] got --device {}; want cpu, or a kind of accelerator that "
+          "torch knows, such as cuda, without a number",
           kind);
-  throw InvalidArgument(fmt::format("[bench] got --device {}; want cpu or {}",
-                                    kind, name(*found)));
+  require(*type == at::kCPU || device_count(*type) > 0,
+          "[bench] got --device {}, of which this torch finds none; want cpu, "
+          "or a device that is there",
+          kind);
 }
 
 at::Device torch_device_of(const std::string& kind, Rank rank) {
-  if (kind == kHostDevice) return at::kCPU;
-  const at::DeviceType type = accelerator().value();
-  const int count = c10::impl::VirtualGuardImpl(type).deviceCount();
-  return {type, static_cast<at::DeviceIndex>(rank % count)};
+  const at::DeviceType type = kind_of(kind).value();
+  if (type == at::kCPU) return at::kCPU;
+  return {type, static_cast<at::DeviceIndex>(rank % device_count(type))};
 }
 
 void wait_for_device(at::Device device) {

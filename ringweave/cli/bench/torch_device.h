@@ -12,8 +12,8 @@ namespace ringweave::cli {
 
 inline constexpr const char* kHostDevice = "cpu";
 
-/// Throws InvalidArgument unless it is cpu or the kind of accelerator that this
-/// torch has, such as cuda.
+/// Throws InvalidArgument unless it is cpu, or a kind of accelerator, such as
+/// cuda, of which torch finds a device.
 void check_torch_device(const std::string& kind);
 
 /// Where a rank computes: on the accelerator's devices in turn.
