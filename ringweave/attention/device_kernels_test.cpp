@@ -1,5 +1,6 @@
-// The kernels of accelerators on the simulated device, whose attention
-// operations have the shapes and quirks of CUDA's, against the formula.
+// The kernels of accelerators against the formula: on RINGWEAVE_TEST_DEVICE, or
+// the simulated device, whose attention operations have the shapes and quirks
+// of CUDA's.
 #include <limits>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "ringweave/attention/merge.h"
 #include "ringweave/attention/split_check.h"
 #include "ringweave/device/simulated/simulated.h"
+#include "ringweave/device/simulated/test_device.h"
 
 namespace ringweave::attention {
 namespace {
@@ -81,8 +83,13 @@ struct Formula {
   std::vector<at::Tensor> gradients;
 };
 
+at::Device kernel_device() {
+  return device::test_device_type() == at::kCPU ? device::simulated::device(0)
+                                                : device::test_device(0);
+}
+
 at::Tensor on_device(const at::Tensor& x, at::ScalarType type) {
-  return x.detach().to(type).to(device::simulated::device(0));
+  return x.detach().to(type).to(kernel_device());
 }
 
 Tile tile_of(const KernelCase& it, const Formula& wanted, Support support,
@@ -110,7 +117,7 @@ void expect_formula(const Kernel& kernel, const KernelCase& it,
   SCOPED_TRACE(kernel.name() + ": " + text(it));
   const Area area = {{0, it.rows}, {0, it.keys}, it.kind, it.band};
   const Support support =
-      kernel.supports({device::simulated::device(0), type, it.head_dim}, area);
+      kernel.supports({kernel_device(), type, it.head_dim}, area);
   ASSERT_NE(support, Support::none);
   const Formula wanted(it, type);
   const Tile tile = tile_of(it, wanted, support, type);
