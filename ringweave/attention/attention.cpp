@@ -93,7 +93,7 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
 void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const AttentionPlan& plan, const comm::Communicator& group,
                   const Scale& scale) {
-  require(group.carries(device::device_of(q)),
+  require(group.carries(device::from_torch(q.device())),
           "[attention] got q on {}; want cpu: keys of several ranks travel in "
           "the memory of the host, unless the ranks are threads",
           q.device().str());

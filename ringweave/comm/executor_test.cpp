@@ -14,6 +14,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/exchange_check.h"
 #include "ringweave/comm/local_ranks.h"
+#include "ringweave/device/accelerator.h"
 #include "ringweave/schedule/demand.h"
 #include "ringweave/schedule/proof/validate.h"
 #include "ringweave/schedule/strategy/strategy.h"
@@ -197,7 +198,7 @@ class CountingAccelerator final : public device::Accelerator {
 };
 
 const CountingAccelerator kAccelerator;
-constexpr Stream kStream{.device = {&kAccelerator, 1}, .id = 5};
+const Stream kStream{.device = {&kAccelerator, 1}, .id = 5};
 
 /// Writes down what it is asked for; everything succeeds at once.
 class RecordingTransport final : public Transport {

@@ -17,7 +17,7 @@ namespace ringweave::device {
 inline Buffer buffer_of(const at::Tensor& tensor) {
   return {.data = static_cast<std::byte*>(tensor.data_ptr()),
           .size = tensor.nbytes(),
-          .device = device_of(tensor),
+          .device = from_torch(tensor.device()),
           .owner = std::make_shared<at::Tensor>(tensor)};
 }
 

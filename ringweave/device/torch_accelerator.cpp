@@ -111,7 +111,7 @@ const Accelerator& torch_accelerator(at::DeviceType kind) {
   return all.at(static_cast<std::size_t>(kind));
 }
 
-Device device_of(at::Device device) {
+Device from_torch(at::Device device) {
   if (device.is_cpu()) return {};
   return {&torch_accelerator(device.type()), device.index()};
 }
@@ -125,11 +125,12 @@ at::Device torch_device(const Device& device) {
 Stream current_stream(at::Device device) {
   if (device.is_cpu()) return {};
   const c10::impl::VirtualGuardImpl guard(device.type());
-  return {device_of(device), guard.getStream(device).id()};
+  return {from_torch(device), guard.getStream(device).id()};
 }
 
 c10::Stream torch_stream(const Stream& stream) {
-  return {c10::Stream::UNSAFE, torch_device(stream.device), stream.id};
+  return c10::Stream(c10::Stream::UNSAFE, torch_device(stream.device),
+                     stream.id);
 }
 
 }  // namespace ringweave::device

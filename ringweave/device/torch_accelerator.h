@@ -13,11 +13,8 @@ namespace ringweave::device {
 /// One object for each kind.
 const Accelerator& torch_accelerator(at::DeviceType kind);
 
-Device device_of(at::Device device);
-inline Device device_of(const at::Tensor& tensor) {
-  return device_of(tensor.device());
-}
-/// Of a device_of().
+Device from_torch(at::Device device);
+/// The reverse.
 at::Device torch_device(const Device& device);
 
 /// The stream that operations of this thread are put on.

@@ -15,14 +15,15 @@ namespace {
 Stream stream_of(int index, bool pooled = false) {
   const at::Device device = simulated::device(index);
   const c10::impl::VirtualGuardImpl guard(device.type());
-  return {device_of(device), pooled ? guard.getStreamFromGlobalPool(device).id()
-                                    : guard.getDefaultStream(device).id()};
+  return {from_torch(device), pooled
+                                  ? guard.getStreamFromGlobalPool(device).id()
+                                  : guard.getDefaultStream(device).id()};
 }
 
 TEST(TorchAccelerator, TellsDevicesAndStreams) {
-  EXPECT_TRUE(device_of(at::kCPU).is_host());
+  EXPECT_TRUE(from_torch(at::kCPU).is_host());
   EXPECT_EQ(current_stream(at::kCPU), Stream());
-  const Device third = device_of(simulated::device(3));
+  const Device third = from_torch(simulated::device(3));
   EXPECT_FALSE(third.is_host());
   EXPECT_EQ(third.index, 3);
   EXPECT_EQ(torch_device(third), simulated::device(3));
