@@ -48,7 +48,7 @@ bool contains(const Bytes& outer, const Bytes& inner) {
 }
 
 /// Views of an (8, 12) matrix that two levels of strides describe.
-std::vector<at::Tensor> views() {
+std::vector<at::Tensor> views_of_a_matrix() {
   const at::Tensor x = at::zeros({8, 12}, at::kShort);
   return {x,
           x[3],
@@ -72,15 +72,15 @@ std::vector<at::Tensor> views() {
 }
 
 TEST(ByteRows, AreExactForTwoLevelsOfStrides) {
-  for (const at::Tensor& view : views()) {
+  for (const at::Tensor& view : views_of_a_matrix()) {
     EXPECT_EQ(bytes_of_rows(bytes_of(view)), bytes_of_elements(view))
         << view.sizes() << " strides " << view.strides();
   }
 }
 
 TEST(ByteRows, OverlapWhereTheyShareAByte) {
-  for (const at::Tensor& a : views()) {
-    for (const at::Tensor& b : views()) {
+  for (const at::Tensor& a : views_of_a_matrix()) {
+    for (const at::Tensor& b : views_of_a_matrix()) {
       EXPECT_EQ(overlap(bytes_of(a), bytes_of(b)),
                 share(bytes_of_elements(a), bytes_of_elements(b)))
           << a.sizes() << a.strides() << " and " << b.sizes() << b.strides();
@@ -89,8 +89,8 @@ TEST(ByteRows, OverlapWhereTheyShareAByte) {
 }
 
 TEST(ByteRows, CoverOnlyWhatTheyContain) {
-  for (const at::Tensor& a : views()) {
-    for (const at::Tensor& b : views()) {
+  for (const at::Tensor& a : views_of_a_matrix()) {
+    for (const at::Tensor& b : views_of_a_matrix()) {
       const bool all = contains(bytes_of_elements(a), bytes_of_elements(b));
       const ByteRows outer = bytes_of(a);
       const ByteRows inner = bytes_of(b);

@@ -64,12 +64,12 @@ Reference small_efficient(std::int64_t rows, std::int64_t keys,
   return {{2, 3, rows, 16}, {2, 3, keys, 16}, type};
 }
 
-class EfficientAttention : public testing::TestWithParam<EfficientCase> {
+class EfficientAttentionMasks : public testing::TestWithParam<EfficientCase> {
  protected:
-  EfficientAttention() { settle(); }
+  EfficientAttentionMasks() { settle(); }
 };
 
-TEST_P(EfficientAttention, IsThatOfTheFormula) {
+TEST_P(EfficientAttentionMasks, IsThatOfTheFormula) {
   const EfficientCase each = GetParam();
   Reference want = small_efficient(each.rows, each.keys, each.type);
   Tensor bias = mask_of(each.rows, each.keys, [&](auto row, auto key) {
@@ -101,7 +101,7 @@ TEST_P(EfficientAttention, IsThatOfTheFormula) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Masks, EfficientAttention,
+    All, EfficientAttentionMasks,
     testing::Values(EfficientCase{7, 7}, EfficientCase{5, 9, true},
                     EfficientCase{9, 5, true}, EfficientCase{6, 8, false, true},
                     EfficientCase{6, 11, true, true},

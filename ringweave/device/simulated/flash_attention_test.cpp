@@ -65,12 +65,12 @@ Reference small(std::int64_t heads, std::int64_t kv_heads, std::int64_t rows,
   return {{2, heads, rows, 16}, {2, kv_heads, keys, 16}, type};
 }
 
-class FlashAttention : public testing::TestWithParam<FlashCase> {
+class FlashAttentionMasks : public testing::TestWithParam<FlashCase> {
  protected:
-  FlashAttention() { settle(); }
+  FlashAttentionMasks() { settle(); }
 };
 
-TEST_P(FlashAttention, IsThatOfTheFormula) {
+TEST_P(FlashAttentionMasks, IsThatOfTheFormula) {
   const FlashCase each = GetParam();
   Reference want =
       small(each.heads, each.kv_heads, each.rows, each.keys, each.type);
@@ -98,7 +98,7 @@ TEST_P(FlashAttention, IsThatOfTheFormula) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Masks, FlashAttention,
+    All, FlashAttentionMasks,
     testing::Values(FlashCase{4, 4, 7, 7}, FlashCase{4, 2, 7, 11},
                     FlashCase{6, 1, 5, 9, true},
                     FlashCase{2, 2, 8, 8, true, -1, -1, at::kBFloat16},

@@ -14,7 +14,7 @@ using testing::SizeIs;
 constexpr ByteRows kAll{.width = 64};
 
 /// Two streams, and the host that launches on both.
-struct TwoStreams {
+struct TwoActors {
   void read(ActorId stream, const ByteRows& bytes = kAll) {
     order.access(order.begin(stream, host, "read"), book, bytes, false);
   }
@@ -32,7 +32,7 @@ struct TwoStreams {
 auto kind(const char* kind) { return Field(&Report::kind, kind); }
 
 TEST(HappensBefore, ReportsTwoAccessesOfWhichOneWrites) {
-  TwoStreams x;
+  TwoActors x;
   x.write(x.a), x.read(x.b);
   EXPECT_THAT(x.order.take_reports(), ElementsAre(kind("read-after-write")));
   x.write(x.a);
@@ -43,7 +43,7 @@ TEST(HappensBefore, ReportsTwoAccessesOfWhichOneWrites) {
 }
 
 TEST(HappensBefore, LetsReadsAndDisjointBytesBe) {
-  TwoStreams x;
+  TwoActors x;
   x.read(x.a), x.read(x.b);
   x.order.order(x.a, x.host), x.order.order(x.b, x.host);
   x.write(x.a, {.width = 32}), x.write(x.b, {.begin = 32, .width = 32});
@@ -51,7 +51,7 @@ TEST(HappensBefore, LetsReadsAndDisjointBytesBe) {
 }
 
 TEST(HappensBefore, FollowsOrderThroughOthers) {
-  TwoStreams x;
+  TwoActors x;
   const ActorId c = x.order.add_stream("c");
   x.write(x.a);
   x.order.order(x.a, c), x.order.order(c, x.b);
@@ -62,14 +62,14 @@ TEST(HappensBefore, FollowsOrderThroughOthers) {
 }
 
 TEST(HappensBefore, AnEarlierOrderSaysNothingOfLaterOperations) {
-  TwoStreams x;
+  TwoActors x;
   x.order.order(x.a, x.b);
   x.write(x.a), x.read(x.b);
   EXPECT_THAT(x.order.take_reports(), SizeIs(1));
 }
 
 TEST(HappensBefore, ReportsOneKeyOnce) {
-  TwoStreams x;
+  TwoActors x;
   for (int i = 0; i < 3; ++i) x.write(x.a), x.write(x.b);
   const auto reports = x.order.take_reports();
   EXPECT_THAT(reports, ElementsAre(kind("write-after-write")));
@@ -79,15 +79,15 @@ TEST(HappensBefore, ReportsOneKeyOnce) {
 }
 
 TEST(HappensBefore, KeysDoNotTellWhichCameFirst) {
-  TwoStreams x;
+  TwoActors x;
   x.write(x.a), x.read(x.b);
-  TwoStreams y;
+  TwoActors y;
   y.read(y.b), y.write(y.a);
   EXPECT_EQ(x.order.take_reports()[0].key(), y.order.take_reports()[0].key());
 }
 
 TEST(HappensBefore, FreshMemoryIsOrderedWithItsOwnStreamOnly) {
-  TwoStreams x;
+  TwoActors x;
   x.write(x.a);
   x.order.freed(x.a, x.host, {}, x.book, 64);
   x.book.accesses.clear();
@@ -99,7 +99,7 @@ TEST(HappensBefore, FreshMemoryIsOrderedWithItsOwnStreamOnly) {
 }
 
 TEST(HappensBefore, MemoryGoesBackWhenItsReadersAreDone) {
-  TwoStreams x;
+  TwoActors x;
   x.read(x.b);
   x.order.freed(x.a, x.host, {x.b}, x.book, 64);
   EXPECT_THAT(x.order.take_reports(), IsEmpty());
@@ -108,7 +108,7 @@ TEST(HappensBefore, MemoryGoesBackWhenItsReadersAreDone) {
 }
 
 TEST(HappensBefore, ForgetsWhatALaterAccessStandsFor) {
-  TwoStreams x;
+  TwoActors x;
   for (int i = 0; i < 100; ++i) {
     x.write(x.a), x.order.order(x.a, x.b);
     x.read(x.b), x.order.order(x.b, x.a);

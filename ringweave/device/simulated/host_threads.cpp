@@ -23,7 +23,7 @@ namespace {
 /// torch's ThreadLocalState carries what is kept under this name from the
 /// caller of backward() into the threads of autograd's engine.
 constexpr std::string_view kName = "RINGWEAVE_SIMULATED_HOST";
-const c10::DebugInfoKind kKind(&kName);
+constexpr c10::DebugInfoKind kKind(&kName);
 
 thread_local HostIdentity* t_own = nullptr;
 thread_local int t_unwatched = 0;
@@ -35,7 +35,6 @@ struct End {
   static thread_local bool passed;
 };
 thread_local bool End::passed = false;
-thread_local End t_end;
 
 HostIdentity& be_born(State& state, Clock known = {}) {
   auto identity = std::make_shared<HostIdentity>(
@@ -63,7 +62,7 @@ ActorId this_host(State& state) {
   }
   HostIdentity& own = own_identity(state);
   c10::ThreadLocalDebugInfo::_push(kKind, own.shared_from_this());
-  static_cast<void>(&t_end);  // is made now, so that it ends first
+  thread_local const End end;  // made last, it goes first
   return own.actor;
 }
 
@@ -89,7 +88,7 @@ void* run_thread(void* given) {
     const LockedState state;
     be_born(*state, std::move(start->known));
   }
-  watch_this_thread(start->watches_host);
+  if (start->watches_host) watch_this_thread(true);
   void* const result = start->function(start->argument);
   const LockedState state;
   state->ended[pthread_self()] = state->order.clock(t_own->actor);

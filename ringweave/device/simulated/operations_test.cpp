@@ -62,7 +62,7 @@ Tensor resized_and_set(const Tensors& x) {
   return z.clone();
 }
 
-Tensor views(const Tensors& x) {
+Tensor view_of_view(const Tensors& x) {
   return x[3]
       .transpose(0, 1)
       .reshape({6, 24})
@@ -125,7 +125,7 @@ const std::vector<Example>& examples() {
        }},
       {"out= of another shape", out_of_another_shape},
       {"resize_, set_", resized_and_set},
-      {"reshape, unfold, as_strided", views},
+      {"reshape, unfold, as_strided", view_of_view},
       {"view and to another type", types},
       {"sort, topk, max, where", chosen},
       {"nonzero, masked_select",
