@@ -33,7 +33,8 @@ auto kind(const char* kind) { return Field(&Report::kind, kind); }
 
 TEST(HappensBefore, ReportsTwoAccessesOfWhichOneWrites) {
   TwoActors x;
-  x.write(x.a), x.read(x.b);
+  x.write(x.a);
+  x.read(x.b);
   EXPECT_THAT(x.order.take_reports(), ElementsAre(kind("read-after-write")));
   x.write(x.a);
   EXPECT_THAT(x.order.take_reports(), ElementsAre(kind("write-after-read")));
@@ -44,9 +45,12 @@ TEST(HappensBefore, ReportsTwoAccessesOfWhichOneWrites) {
 
 TEST(HappensBefore, LetsReadsAndDisjointBytesBe) {
   TwoActors x;
-  x.read(x.a), x.read(x.b);
-  x.order.order(x.a, x.host), x.order.order(x.b, x.host);
-  x.write(x.a, {.width = 32}), x.write(x.b, {.begin = 32, .width = 32});
+  x.read(x.a);
+  x.read(x.b);
+  x.order.order(x.a, x.host);
+  x.order.order(x.b, x.host);
+  x.write(x.a, {.width = 32});
+  x.write(x.b, {.begin = 32, .width = 32});
   EXPECT_THAT(x.order.take_reports(), IsEmpty());
 }
 
@@ -54,23 +58,30 @@ TEST(HappensBefore, FollowsOrderThroughOthers) {
   TwoActors x;
   const ActorId c = x.order.add_stream("c");
   x.write(x.a);
-  x.order.order(x.a, c), x.order.order(c, x.b);
+  x.order.order(x.a, c);
+  x.order.order(c, x.b);
   x.read(x.b);
   EXPECT_THAT(x.order.take_reports(), IsEmpty());
-  x.write(x.a), x.order.order(x.a, x.host), x.read(x.b);
+  x.write(x.a);
+  x.order.order(x.a, x.host);
+  x.read(x.b);
   EXPECT_THAT(x.order.take_reports(), ElementsAre(kind("write-after-read")));
 }
 
 TEST(HappensBefore, AnEarlierOrderSaysNothingOfLaterOperations) {
   TwoActors x;
   x.order.order(x.a, x.b);
-  x.write(x.a), x.read(x.b);
+  x.write(x.a);
+  x.read(x.b);
   EXPECT_THAT(x.order.take_reports(), SizeIs(1));
 }
 
 TEST(HappensBefore, ReportsOneKeyOnce) {
   TwoActors x;
-  for (int i = 0; i < 3; ++i) x.write(x.a), x.write(x.b);
+  for (int i = 0; i < 3; ++i) {
+    x.write(x.a);
+    x.write(x.b);
+  }
   const auto reports = x.order.take_reports();
   EXPECT_THAT(reports, ElementsAre(kind("write-after-write")));
   EXPECT_EQ(reports[0].text(),
@@ -80,9 +91,11 @@ TEST(HappensBefore, ReportsOneKeyOnce) {
 
 TEST(HappensBefore, KeysDoNotTellWhichCameFirst) {
   TwoActors x;
-  x.write(x.a), x.read(x.b);
+  x.write(x.a);
+  x.read(x.b);
   TwoActors y;
-  y.read(y.b), y.write(y.a);
+  y.read(y.b);
+  y.write(y.a);
   EXPECT_EQ(x.order.take_reports()[0].key(), y.order.take_reports()[0].key());
 }
 
@@ -94,7 +107,8 @@ TEST(HappensBefore, FreshMemoryIsOrderedWithItsOwnStreamOnly) {
   x.order.allocated(x.a, x.book, 64);
   x.write(x.b, {.begin = 8, .width = 8});
   EXPECT_THAT(x.order.take_reports(), ElementsAre(kind("fresh memory")));
-  x.order.order(x.a, x.b), x.write(x.b);
+  x.order.order(x.a, x.b);
+  x.write(x.b);
   EXPECT_THAT(x.order.take_reports(), IsEmpty());
 }
 
@@ -110,8 +124,10 @@ TEST(HappensBefore, MemoryGoesBackWhenItsReadersAreDone) {
 TEST(HappensBefore, ForgetsWhatALaterAccessStandsFor) {
   TwoActors x;
   for (int i = 0; i < 100; ++i) {
-    x.write(x.a), x.order.order(x.a, x.b);
-    x.read(x.b), x.order.order(x.b, x.a);
+    x.write(x.a);
+    x.order.order(x.a, x.b);
+    x.read(x.b);
+    x.order.order(x.b, x.a);
   }
   EXPECT_THAT(x.book.accesses, SizeIs(2));
   x.write(x.a);

@@ -26,7 +26,8 @@ class Order : public TwoStreams {
 TEST_F(Order, OfAReadAfterAWriteIsMissing) {
   label(x, "x");
   settle();
-  write(a), read(b);
+  write(a);
+  read(b);
   const auto reports = take_reports();
   ASSERT_THAT(reports, is_one("read-after-write"));
   EXPECT_THAT(reports[0].now, testing::StartsWith("aten::sum@sim:0/s"));
@@ -36,41 +37,58 @@ TEST_F(Order, OfAReadAfterAWriteIsMissing) {
 
 TEST_F(Order, OfAWriteAfterAReadIsMissing) {
   settle();
-  read(a), write(b);
+  read(a);
+  write(b);
   EXPECT_THAT(take_reports(), is_one("write-after-read"));
 }
 
 TEST_F(Order, OfTwoWritesIsMissing) {
   settle();
-  write(a), write(b);
+  write(a);
+  write(b);
   EXPECT_THAT(take_reports(), is_one("write-after-write"));
 }
 
 TEST_F(Order, OfReadsAndViewsIsNotNeeded) {
   settle();
-  read(a), read(b);
+  read(a);
+  read(b);
   on(b, [&] { x.view({2, 2}).t(); });
   EXPECT_THAT(take_reports(), IsEmpty());
 }
 
 TEST_F(Order, IsMadeByAnEvent) {
   settle();
-  write(a), wait_for(b, a), read(b);
+  write(a);
+  wait_for(b, a);
+  read(b);
   EXPECT_THAT(take_reports(), IsEmpty());
 }
 
 TEST_F(Order, IsMadeByWhateverTheHostWaitsFor) {
+  const auto read_in_order = [&](const char* what) {
+    read(b);
+    EXPECT_THAT(take_reports(), IsEmpty()) << what;
+    b.synchronize();
+  };
   settle();
-  write(a), a.synchronize(), read(b), b.synchronize();
-  write(a), guards().synchronizeDevice(0), read(b), b.synchronize();
-  write(a), EXPECT_TRUE(a.query()), read(b), b.synchronize();
+  write(a);
+  a.synchronize();
+  read_in_order("Stream::synchronize");
+  write(a);
+  EXPECT_TRUE(a.query());
+  read_in_order("Stream::query");
+  write(a);
+  guards().synchronizeDevice(0);
+  read_in_order("synchronizeDevice");
   on(a, [&] { x.fill_(2).sum().item(); });
-  read(b), b.synchronize();
+  read_in_order("item");
   on(a, [&] { x.fill_(2).nonzero(); });
-  read(b), b.synchronize();
+  read_in_order("a result whose shape depends on values");
+  on(a, [&] { x.fill_(2).equal(x.clone()); });
+  read_in_order("a result that is no tensor");
   on(a, [&] { x.fill_(2).cpu(); });
-  read(b);
-  EXPECT_THAT(take_reports(), IsEmpty());
+  read_in_order("a blocking copy");
 }
 
 TEST_F(Order, OfAHostsReadIsThatOfItsStream) {
@@ -102,10 +120,14 @@ TEST_F(Order, OfACopyToADeviceWhoseStreamIsNotCurrentIsMissing) {
 
 TEST_F(Order, GoesToAThreadAtItsStartAndFromItAtItsEnd) {
   settle();
-  write(a), a.synchronize();
+  write(a);
+  a.synchronize();
   std::thread([&] { read(b); }).join();
   EXPECT_THAT(take_reports(), IsEmpty());
-  std::thread([&] { write(a), a.synchronize(); }).join();
+  std::thread([&] {
+    write(a);
+    a.synchronize();
+  }).join();
   b.synchronize();
   read(b);
   EXPECT_THAT(take_reports(), is_one("write-after-read"));
