@@ -15,10 +15,11 @@ struct Level {
 
 /// The dimensions that move through memory, innermost first.
 std::vector<Level> levels_of(const at::Tensor& tensor) {
+  const auto item = static_cast<std::int64_t>(tensor.itemsize());
   std::vector<Level> levels;
   for (std::int64_t i = 0; i < tensor.dim(); ++i) {
     if (tensor.size(i) > 1 && tensor.stride(i) != 0) {
-      levels.push_back({tensor.stride(i) * tensor.itemsize(), tensor.size(i)});
+      levels.push_back({tensor.stride(i) * item, tensor.size(i)});
     }
   }
   std::sort(levels.begin(), levels.end());
@@ -28,9 +29,10 @@ std::vector<Level> levels_of(const at::Tensor& tensor) {
 }  // namespace
 
 ByteRows bytes_of(const at::Tensor& tensor) {
-  ByteRows rows{.begin = tensor.storage_offset() * tensor.itemsize()};
+  const auto item = static_cast<std::int64_t>(tensor.itemsize());
+  ByteRows rows{.begin = tensor.storage_offset() * item};
   if (tensor.numel() == 0) return rows;
-  rows.width = tensor.itemsize();
+  rows.width = item;
   const std::vector<Level> levels = levels_of(tensor);
   auto at = levels.begin();
   for (; at != levels.end() && at->stride <= rows.width; ++at) {

@@ -41,7 +41,7 @@ class DeviceGuard final : public c10::impl::DeviceGuardImplInterface {
     return current_stream(of);
   }
   c10::Stream getDefaultStream(c10::Device of) const override {
-    return {c10::Stream::DEFAULT, with_index(of)};
+    return c10::Stream(c10::Stream::DEFAULT, with_index(of));
   }
   c10::Stream getStreamFromGlobalPool(c10::Device of, bool) const override {
     const LockedState state;

@@ -159,7 +159,9 @@ class ProcessGroups : public testing::TestWithParam<Polled> {
     label(theirs, "theirs" + std::to_string(rank));
     for (int step = 0; step < 4; ++step) {
       const auto sum = exchange(*group, mine, theirs, 1 - rank, step == 3);
-      if (step == 3) EXPECT_EQ(sum.item<float>(), 8 * (2 - rank + step));
+      if (step == 3) {
+        EXPECT_EQ(sum.item<float>(), 8 * (2 - rank + step));
+      }
     }
   }
 

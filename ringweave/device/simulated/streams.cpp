@@ -27,7 +27,7 @@ void check_stream(c10::Stream stream) {
 }
 
 c10::Stream stream_of(c10::Device device, c10::StreamId id) {
-  return {c10::Stream::UNSAFE, device, id};
+  return c10::Stream(c10::Stream::UNSAFE, device, id);
 }
 
 }  // namespace
