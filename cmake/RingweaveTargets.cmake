@@ -109,6 +109,20 @@ function(ringweave_test name)
   ringweave_test_properties(${name})
 endfunction()
 
+# ringweave_test_on_device(name KIND)
+# The same test program again, on a kind of device. Tests that name their device
+# themselves are left out.
+function(ringweave_test_on_device name kind)
+  set(target ringweave_${name}_test)
+  if(NOT TARGET ${target})
+    return()
+  endif()
+  add_test(NAME ${name}_${kind} COMMAND ${target}
+    --gtest_output=json:${PROJECT_BINARY_DIR}/test-results/${name}_${kind}.json
+    --gtest_filter=-DeviceKernels.*:*OnStreams.* --gtest_brief=1)
+  ringweave_test_properties(${name}_${kind} RINGWEAVE_TEST_DEVICE=${kind})
+endfunction()
+
 # ringweave_python_test(name FILE [CORE])
 # A file of Python unittests that run the built program, found by them in the
 # environment; counted like the C++ tests. CORE: they need no command that needs

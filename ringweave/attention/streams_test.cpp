@@ -14,7 +14,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/device/ordering.h"
-#include "ringweave/device/simulated/test_streams.h"
+#include "ringweave/device/simulated/caller_streams.h"
 #include "ringweave/device/tensor_buffer.h"
 #include "ringweave/schedule/test_cases.h"
 

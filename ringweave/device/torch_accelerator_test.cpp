@@ -6,7 +6,7 @@
 #include "ringweave/base/error.h"
 #include "ringweave/device/scratch.h"
 #include "ringweave/device/simulated/simulated.h"
-#include "ringweave/device/simulated/test_streams.h"
+#include "ringweave/device/simulated/caller_streams.h"
 #include "ringweave/device/tensor_buffer.h"
 
 namespace ringweave::device {

@@ -5,7 +5,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/device/simulated/test_streams.h"
+#include "ringweave/device/simulated/caller_streams.h"
 #include "ringweave/linear_attention/problems.h"
 
 namespace ringweave::linear_attention {

@@ -1,7 +1,7 @@
 // Linked into a test program: a test fails if it leaves reports.
 #include <gtest/gtest.h>
 
-#include "ringweave/device/simulated/test_streams.h"
+#include "ringweave/device/simulated/caller_streams.h"
 
 namespace ringweave::device {
 namespace {

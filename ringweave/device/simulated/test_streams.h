@@ -1,59 +1,55 @@
-// For tests: calls on several streams of a device, and what nothing orders.
+// Streams of the simulated device, for its tests.
 #pragma once
 
-#include <random>
-#include <sstream>
-#include <string>
+#include <utility>
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
+#include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "ringweave/device/accelerator.h"
 #include "ringweave/device/simulated/simulated.h"
-#include "ringweave/device/torch_accelerator.h"
 
-namespace ringweave::device {
+namespace ringweave::device::simulated {
 
-/// Makes streams current, one after the other, as a caller does who uses
-/// several: each waits for the one before.
-class CallerStreams {
- public:
-  CallerStreams(at::Device device, std::uint64_t seed)
-      : guard_(c10::impl::VirtualGuardImpl(device.type()).getStream(device)),
-        device_(device),
-        random_(static_cast<std::minstd_rand::result_type>(seed)) {}
-  ~CallerStreams() { mark(current_stream(device_))->wait(); }
-  CallerStreams(const CallerStreams&) = delete;
-  CallerStreams& operator=(const CallerStreams&) = delete;
+constexpr auto kType = c10::DeviceType::PrivateUse1;
 
-  /// The device's default stream or one of its pool, by chance.
-  void next() {
-    const c10::impl::VirtualGuardImpl streams(device_.type());
-    const Stream before = current_stream(device_);
-    guard_.reset_stream(random_() % 3 == 0
-                            ? streams.getDefaultStream(device_)
-                            : streams.getStreamFromGlobalPool(device_));
-    mark(before)->block(current_stream(device_));
-  }
-
- private:
-  c10::StreamGuard guard_;
-  at::Device device_;
-  std::minstd_rand random_;
-};
-
-/// Success unless the simulated device has found accesses that nothing orders
-/// since the last call.
-inline testing::AssertionResult all_ordered() {
-  std::ostringstream text;
-  int count = 0;
-  for (const simulated::Report& report : simulated::take_reports()) {
-    if (++count <= 5) text << "\n  " << report.text();
-  }
-  if (count == 0) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << count << " reports:" << text.str();
+inline c10::impl::VirtualGuardImpl guards() {
+  return c10::impl::VirtualGuardImpl(kType);
 }
 
-}  // namespace ringweave::device
+inline c10::Stream stream_of(int index) {
+  return guards().getStreamFromGlobalPool(device(index));
+}
+
+/// Runs `function` with `stream` as the current one.
+template <typename Function>
+void on(c10::Stream stream, Function&& function) {
+  const c10::StreamGuard guard(stream);
+  std::forward<Function>(function)();
+}
+
+inline void wait_for(c10::Stream waiter, c10::Stream other) {
+  c10::Event event(kType);
+  event.record(other);
+  event.block(waiter);
+}
+
+/// Of take_reports(): one, of this kind.
+inline auto is_one(const char* kind) {
+  return testing::ElementsAre(testing::Field(&Report::kind, kind));
+}
+
+/// Two streams of sim:0, and a tensor there that they use.
+class TwoStreams : public testing::Test {
+ protected:
+  TwoStreams() { settle(); }
+
+  const c10::Stream a = stream_of(0);
+  const c10::Stream b = stream_of(0);
+  const at::Tensor x = at::zeros({4}, device(0));
+};
+
+}  // namespace ringweave::device::simulated

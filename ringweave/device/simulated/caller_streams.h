@@ -1,0 +1,59 @@
+// For tests: calls on several streams of a device, and what nothing orders.
+#pragma once
+
+#include <random>
+#include <sstream>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <gtest/gtest.h>
+
+#include "ringweave/device/accelerator.h"
+#include "ringweave/device/simulated/simulated.h"
+#include "ringweave/device/torch_accelerator.h"
+
+namespace ringweave::device {
+
+/// Makes streams current, one after the other, as a caller does who uses
+/// several: each waits for the one before.
+class CallerStreams {
+ public:
+  CallerStreams(at::Device device, std::uint64_t seed)
+      : guard_(c10::impl::VirtualGuardImpl(device.type()).getStream(device)),
+        device_(device),
+        random_(static_cast<std::minstd_rand::result_type>(seed)) {}
+  ~CallerStreams() { mark(current_stream(device_))->wait(); }
+  CallerStreams(const CallerStreams&) = delete;
+  CallerStreams& operator=(const CallerStreams&) = delete;
+
+  /// The device's default stream or one of its pool, by chance.
+  void next() {
+    const c10::impl::VirtualGuardImpl streams(device_.type());
+    const Stream before = current_stream(device_);
+    guard_.reset_stream(random_() % 3 == 0
+                            ? streams.getDefaultStream(device_)
+                            : streams.getStreamFromGlobalPool(device_));
+    mark(before)->block(current_stream(device_));
+  }
+
+ private:
+  c10::StreamGuard guard_;
+  at::Device device_;
+  std::minstd_rand random_;
+};
+
+/// Success unless the simulated device has found accesses that nothing orders
+/// since the last call.
+inline testing::AssertionResult all_ordered() {
+  std::ostringstream text;
+  int count = 0;
+  for (const simulated::Report& report : simulated::take_reports()) {
+    if (++count <= 5) text << "\n  " << report.text();
+  }
+  if (count == 0) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << count << " reports:" << text.str();
+}
+
+}  // namespace ringweave::device
