@@ -119,7 +119,7 @@ function(ringweave_test_on_device name kind)
   endif()
   add_test(NAME ${name}_${kind} COMMAND ${target}
     --gtest_output=json:${PROJECT_BINARY_DIR}/test-results/${name}_${kind}.json
-    --gtest_filter=-DeviceKernels.*:*OnStreams.* --gtest_brief=1)
+    --gtest_filter=-DeviceKernels.*:*OnStreams.*:Extension.* --gtest_brief=1)
   ringweave_test_properties(${name}_${kind} RINGWEAVE_TEST_DEVICE=${kind})
 endfunction()
 

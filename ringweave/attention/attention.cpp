@@ -93,6 +93,9 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
 void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const AttentionPlan& plan, const comm::Communicator& group,
                   const Scale& scale) {
+  require(device::computes(q.device()),
+          "[attention] got q on {}; want cpu or an accelerator",
+          q.device().str());
   require(group.carries(device::from_torch(q.device())),
           "[attention] got q on {}; want cpu: keys of several ranks travel in "
           "the memory of the host, unless the ranks are threads",

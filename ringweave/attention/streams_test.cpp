@@ -13,6 +13,7 @@
 #include "ringweave/attention/split_check.h"
 #include "ringweave/base/error.h"
 #include "ringweave/comm/local_ranks.h"
+#include "ringweave/comm/local_transport.h"
 #include "ringweave/device/ordering.h"
 #include "ringweave/device/simulated/caller_streams.h"
 #include "ringweave/device/tensor_buffer.h"
@@ -40,40 +41,57 @@ struct StreamCase {
   std::uint64_t seed = 1;
 };
 
+/// What one call takes and gives.
+struct Computed {
+  at::Tensor q, k, v, grad_out;
+  AttentionForward forward;
+  AttentionGradients gradients;
+  device::SharedMark finished;
+};
+
 /// What a rank computes on streams that change before each pass, compared with
-/// one device.
+/// one device. The host looks at nothing before the end: that would order
+/// everything.
 void run_on_streams(const StreamCase& it, const std::vector<Case>& wanted) {
   const AttentionSpec& spec = it.spec;
   comm::run_ranks(
       spec.q_layout.ranks(),
       [&](Rank rank, std::shared_ptr<comm::Transport> transport) {
         const at::Device device = device::simulated::device(rank % it.devices);
+        std::vector<Computed> all;
         CallerStreams streams(device, it.seed * 100 + rank);
         comm::Communicator communicator(std::move(transport));
         const auto plan = make_attention_plan(spec, rank);
         for (const Case& whole : wanted) {
+          streams.unordered();  // a call has nothing to do with the last one
           const auto own = [&](const at::Tensor& x, const Layout& layout) {
             return shard(x, layout, rank).to(device);
           };
-          const at::Tensor q = own(whole.q, spec.q_layout);
-          const at::Tensor k = own(whole.k, spec.kv_layout);
-          const at::Tensor v = own(whole.v, spec.kv_layout);
-          const at::Tensor grad_out = own(whole.grad_out, spec.q_layout);
+          Computed& one = all.emplace_back();
+          one.q = own(whole.q, spec.q_layout);
+          one.k = own(whole.k, spec.kv_layout);
+          one.v = own(whole.v, spec.kv_layout);
+          one.grad_out = own(whole.grad_out, spec.q_layout);
+          one.forward = attention_forward(one.q, one.k, one.v, plan,
+                                          communicator, {.scale = 0.4});
           streams.next();
-          const AttentionForward forward =
-              attention_forward(q, k, v, plan, communicator, {.scale = 0.4});
-          streams.next();
-          const AttentionGradients gradients = attention_backward(
-              grad_out, q, k, v, forward, plan, communicator, {.scale = 0.4});
+          one.gradients =
+              attention_backward(one.grad_out, one.q, one.k, one.v, one.forward,
+                                 plan, communicator, {.scale = 0.4});
+          one.finished = device::mark(device::current_stream(device));
+        }
+        for (std::size_t i = 0; i < wanted.size(); ++i) {
+          const Computed& one = all[i];
+          one.finished->wait();
           const auto compare = [&](const at::Tensor& got,
                                    const at::Tensor& want, const Layout& layout,
                                    const char* what) {
             expect_close(got, shard(want, layout, rank), test::kExact, what);
           };
-          compare(forward.out, whole.out, spec.q_layout, "out");
-          compare(gradients.q, whole.grad_q, spec.q_layout, "grad q");
-          compare(gradients.k, whole.grad_k, spec.kv_layout, "grad k");
-          compare(gradients.v, whole.grad_v, spec.kv_layout, "grad v");
+          compare(one.forward.out, wanted[i].out, spec.q_layout, "out");
+          compare(one.gradients.q, wanted[i].grad_q, spec.q_layout, "grad q");
+          compare(one.gradients.k, wanted[i].grad_k, spec.kv_layout, "grad k");
+          compare(one.gradients.v, wanted[i].grad_v, spec.kv_layout, "grad v");
         }
       });
 }
@@ -91,7 +109,7 @@ std::vector<Case> wanted_of(const StreamCase& it) {
 void run_on_streams(const StreamCase& it) { run_on_streams(it, wanted_of(it)); }
 
 template <typename T>
-const T& any_of(const std::vector<T>& values, std::mt19937& random) {
+T any_of(const std::vector<T>& values, std::mt19937& random) {
   return values[random() % values.size()];
 }
 
@@ -101,12 +119,12 @@ TEST(AttentionOnStreams, RandomCases) {
   for (std::uint64_t seed = 0; seed < 500; ++seed) {
     std::mt19937 random(static_cast<std::mt19937::result_type>(seed));
     const int ranks = 1 + static_cast<int>(random() % 8);
-    const Layout& layout = any_of(test::layouts(ranks), random);
-    const Mask& mask = any_of(std::vector{Mask::full(), Mask::causal(),
-                                          Mask::causal().with_window({5, {}}),
-                                          Mask::full().with_window({3, 4})},
-                              random);
-    const Strategy& strategy = any_of(schedule::test_strategies(ranks), random);
+    const Layout layout = any_of(test::layouts(ranks), random);
+    const Mask mask = any_of(std::vector{Mask::full(), Mask::causal(),
+                                         Mask::causal().with_window({5, {}}),
+                                         Mask::full().with_window({3, 4})},
+                             random);
+    const Strategy strategy = any_of(schedule::test_strategies(ranks), random);
     const StreamCase it = {.spec = {strategy, layout, layout, mask},
                            .devices = 1 + static_cast<int>(random() % 8),
                            .calls = 1 + static_cast<int>(random() % 2),
@@ -174,25 +192,33 @@ void wait_for_a_message() {
   device::simulated::host_access(source, true, "the caller writes");
 }
 
-/// Two calls, of which the second wants more memory, on several streams; on
+/// Calls of which the last wants more memory, on several streams; on
 /// devices of their own, on one that all share, and messages alone.
-void everything(const Strategy& strategy, const std::vector<Case>& wanted) {
+void everything(const Strategy& strategy, const std::vector<Case>& wanted,
+                std::uint64_t seed) {
   const Layout layout = Layout::zigzag(23, 4);
   for (const int devices : {4, 1}) {
     run_on_streams({.spec = {strategy, layout, layout, Mask::causal()},
                     .devices = devices,
-                    .calls = 2,
-                    .seed = 3},
+                    .seed = seed},
                    wanted);
   }
   give_up_a_message();
   wait_for_a_message();
 }
 
+/// Whether other calls order the same with this strategy. In all_gather's
+/// forward every rank hears from every other one, behind what that did before:
+/// so a copy in backward, which comes behind forward on the source's lane, is
+/// behind the last use of its target too.
+bool is_implied(OrderingCall call, std::string_view strategy) {
+  return call == OrderingCall::copy_on_target_lane && strategy == "all_gather";
+}
+
 TEST(AttentionOnStreams, EveryOrderingCallIsNeeded) {
   const Layout layout = Layout::zigzag(23, 4);
   std::vector<Case> wanted;
-  for (const std::int64_t batch : {1, 2}) {
+  for (const std::int64_t batch : {1, 1, 2}) {
     wanted.push_back(
         test::reference(Mask::causal(), 23, 23, {.batch = batch}, 0.4, 3));
   }
@@ -203,16 +229,22 @@ TEST(AttentionOnStreams, EveryOrderingCallIsNeeded) {
     const Strategy strategy = schedule::strategy_from_name(name);
     {
       const Watched watched({});
-      everything(strategy, wanted);
+      everything(strategy, wanted, 0);
       EXPECT_TRUE(all_ordered());
       for (const OrderingCall call : device::kOrderingCalls) {
         EXPECT_GT(watched.count(call), 0) << device::name(call);
       }
     }
     for (const OrderingCall call : device::kOrderingCalls) {
-      const Watched watched(call);
-      everything(strategy, wanted);
-      EXPECT_TRUE(reported()) << device::name(call) << " is not needed";
+      if (is_implied(call, name)) continue;
+      // Streams by chance may order what the call would.
+      bool found = false;
+      for (std::uint64_t seed = 0; seed < 10 && !found; ++seed) {
+        const Watched watched(call);
+        everything(strategy, wanted, seed);
+        found = reported();
+      }
+      EXPECT_TRUE(found) << device::name(call) << " is not needed";
       device::simulated::settle();
     }
   }

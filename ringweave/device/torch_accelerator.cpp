@@ -122,6 +122,11 @@ at::Device torch_device(const Device& device) {
   return {of.kind(), static_cast<at::DeviceIndex>(device.index)};
 }
 
+bool computes(at::Device device) {
+  return device.is_cpu() ||
+         (!device.is_meta() && c10::impl::hasDeviceGuardImpl(device.type()));
+}
+
 Stream current_stream(at::Device device) {
   if (device.is_cpu()) return {};
   const c10::impl::VirtualGuardImpl guard(device.type());

@@ -17,6 +17,10 @@ Device from_torch(at::Device device);
 /// The reverse.
 at::Device torch_device(const Device& device);
 
+/// Whether there is memory on it, and work runs there: the CPU or an
+/// accelerator.
+bool computes(at::Device device);
+
 /// The stream that operations of this thread are put on.
 Stream current_stream(at::Device device);
 inline Stream current_stream(const at::Tensor& tensor) {

@@ -5,8 +5,8 @@
 
 #include "ringweave/base/error.h"
 #include "ringweave/device/scratch.h"
-#include "ringweave/device/simulated/simulated.h"
 #include "ringweave/device/simulated/caller_streams.h"
+#include "ringweave/device/simulated/simulated.h"
 #include "ringweave/device/tensor_buffer.h"
 
 namespace ringweave::device {

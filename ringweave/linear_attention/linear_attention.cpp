@@ -94,6 +94,9 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
           "[linear_attention] got q of {} dimensions; want (batch, tokens, "
           "heads, key_dim)",
           in.q.defined() ? in.q.dim() : 0);
+  require(device::computes(in.q.device()),
+          "[linear_attention] got q on {}; want cpu or an accelerator",
+          in.q.device().str());
   require(communicator.carries(device::from_torch(in.q.device())),
           "[linear_attention] got q on {}; want cpu: states of several ranks "
           "travel in the memory of the host, unless the ranks are threads",

@@ -18,6 +18,7 @@
 
 #include "ringweave/comm/local_ranks.h"
 #include "ringweave/device/simulated/test_device.h"
+#include "ringweave/device/torch_accelerator.h"
 #include "ringweave/linear_attention/reference.h"
 
 namespace ringweave::linear_attention {
@@ -216,6 +217,10 @@ inline Everything called(
   const LinearGradients gradients = linear_attention_backward(
       part.dout, part.dfinal, inputs, forward, part.gates.defined(), plan,
       communicator, options);
+  // What forward kept goes now, and may be of another stream.
+  if (const auto end = device::mark(device::current_stream(part.q))) {
+    end->wait();
+  }
   return {forward.out,
           forward.final_state,
           gradients.q,

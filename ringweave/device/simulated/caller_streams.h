@@ -17,7 +17,7 @@
 namespace ringweave::device {
 
 /// Makes streams current, one after the other, as a caller does who uses
-/// several: each waits for the one before.
+/// several.
 class CallerStreams {
  public:
   CallerStreams(at::Device device, std::uint64_t seed)
@@ -28,14 +28,21 @@ class CallerStreams {
   CallerStreams(const CallerStreams&) = delete;
   CallerStreams& operator=(const CallerStreams&) = delete;
 
-  /// The device's default stream or one of its pool, by chance.
+  /// The device's default stream or one of its pool, by chance, which waits for
+  /// the one before.
   void next() {
-    const c10::impl::VirtualGuardImpl streams(device_.type());
     const Stream before = current_stream(device_);
+    unordered();
+    mark(before)->block(current_stream(device_));
+  }
+
+  /// The same, but it waits for nothing, as for work that has nothing to do
+  /// with what was before.
+  void unordered() {
+    const c10::impl::VirtualGuardImpl streams(device_.type());
     guard_.reset_stream(random_() % 3 == 0
                             ? streams.getDefaultStream(device_)
                             : streams.getStreamFromGlobalPool(device_));
-    mark(before)->block(current_stream(device_));
   }
 
  private:

@@ -33,6 +33,10 @@ struct Place {
   std::int64_t size = 0;
 
   std::int64_t end() const { return begin + size; }
+  bool contains(const Place& other) const {
+    return memory == other.memory && begin <= other.begin &&
+           other.end() <= end();
+  }
   friend auto operator<=>(const Place&, const Place&) = default;
 };
 

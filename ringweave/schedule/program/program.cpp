@@ -45,7 +45,14 @@ class Compiler {
     }
     for (int i = 0; i < static_cast<int>(outline_.messages.size()); ++i) {
       Program::Message& message = program_.messages[i];
-      if (message.outgoing) message.forwards = arrival_of(i);
+      // Gradients that arrived are added to before they go on.
+      if (!message.outgoing || message.payload == Payload::kv_grad) continue;
+      const int arrival = arrival_of(i);
+      // Parts that several messages brought have no single arrival to wait for.
+      if (arrival >= 0 &&
+          program_.messages[arrival].place.contains(message.place)) {
+        message.forwards = arrival;
+      }
     }
     for (std::size_t step = 0; step < program_.steps.size(); ++step) {
       add_step(outline_.steps[step], program_.steps[step]);

@@ -20,8 +20,9 @@ struct Program {
     bool outgoing = false;
     Payload payload = Payload::kv;
     Place place;
-    /// Of an outgoing message that passes on what arrived: the arrival, by its
-    /// index. -1: its content was made here.
+    /// Of an outgoing message that passes on what one message brought: the
+    /// arrival, by its index. -1: its content was made here, came
+    /// by several, or is a sum.
     int forwards = -1;
     BlockId block;  ///< its first part
     int parts = 1;  ///< parts block.part … + parts - 1, side by side

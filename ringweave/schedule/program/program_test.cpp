@@ -377,6 +377,25 @@ TEST(Program, NamesTheArrivalThatASendPassesOn) {
   }
 }
 
+TEST(Program, TheArrivalBroughtAllThatIsPassedOn) {
+  const AttentionDemand demand =
+      demand_of("zigzag", Mask::causal().with_window({5, {}}), 4, 41);
+  for (const Strategy& strategy : test_strategies(4)) {
+    for (int rank = 0; rank < 4; ++rank) {
+      const Passes programs = compiled(strategy, demand, rank);
+      for (const Program* program : {&programs.forward, &programs.backward}) {
+        for (const Program::Message& message : program->messages) {
+          if (message.forwards < 0) continue;
+          EXPECT_NE(message.payload, Payload::kv_grad) << name(strategy);
+          EXPECT_TRUE(
+              program->messages[message.forwards].place.contains(message.place))
+              << name(strategy);
+        }
+      }
+    }
+  }
+}
+
 TEST(Program, RefusesWhatIsNoScheduleToRun) {
   const AttentionDemand demand = demand_of("contiguous", Mask::full(), 3, 30);
   const Strategy ring = strategy_from_name("ring");
