@@ -16,6 +16,7 @@
 #include "ringweave/comm/local_transport.h"
 #include "ringweave/device/ordering.h"
 #include "ringweave/device/simulated/caller_streams.h"
+#include "ringweave/device/simulated/test_device.h"
 #include "ringweave/device/tensor_buffer.h"
 #include "ringweave/schedule/test_cases.h"
 
@@ -113,10 +114,10 @@ T any_of(const std::vector<T>& values, std::mt19937& random) {
   return values[random() % values.size()];
 }
 
-/// 500 cases, of which each finds its own ranks, devices, streams, strategy,
+/// Each case finds its own ranks, devices, streams, strategy,
 /// layout and mask.
 TEST(AttentionOnStreams, RandomCases) {
-  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+  for (std::uint64_t seed = 0; seed < device::random_cases(); ++seed) {
     std::mt19937 random(static_cast<std::mt19937::result_type>(seed));
     const int ranks = 1 + static_cast<int>(random() % 8);
     const Layout layout = any_of(test::layouts(ranks), random);

@@ -38,7 +38,7 @@ Everything on_streams(const Problem& p, const Layout& layout,
 }
 
 TEST(LinearAttentionOnStreams, RandomCases) {
-  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+  for (std::uint64_t seed = 0; seed < device::random_cases(); ++seed) {
     std::mt19937 random(static_cast<std::mt19937::result_type>(seed));
     const int ranks = 1 + static_cast<int>(random() % 8);
     const std::int64_t tokens = 1 + static_cast<std::int64_t>(random() % 40);

@@ -1,6 +1,7 @@
 // For tests: where they compute.
 #pragma once
 
+#include <cstdint>
 #include <cstdlib>
 #include <string>
 
@@ -8,6 +9,12 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 namespace ringweave::device {
+
+/// Of random cases: 500 with RINGWEAVE_LONG=1, else fewer.
+inline std::uint64_t random_cases() {
+  const char* form = std::getenv("RINGWEAVE_LONG");
+  return form && std::string(form) == "1" ? 500 : 120;
+}
 
 /// The kind that RINGWEAVE_TEST_DEVICE names: cpu, which is the default, sim,
 /// or an accelerator that torch has, such as cuda.
