@@ -271,8 +271,9 @@ TEST(Communicator, ScratchIsReusedAndGrows) {
   Communicator communicator(LocalWorld(1).transport(0));
   const Buffer first = communicator.scratch(100);
   EXPECT_EQ(first.size, 100u);
-  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first.data) % device::kBufferAlignment,
-            0u);
+  EXPECT_EQ(
+      reinterpret_cast<std::uintptr_t>(first.data) % device::kBufferAlignment,
+      0u);
   EXPECT_EQ(communicator.scratch(100).data, first.data);
   EXPECT_EQ(communicator.scratch(7).data, first.data);
   EXPECT_EQ(communicator.scratch(7).size, 7u);

@@ -5,8 +5,8 @@
 
 #include <ATen/ATen.h>
 
-#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/convolution/kernel.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::convolution {

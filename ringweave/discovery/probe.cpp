@@ -95,7 +95,8 @@ bool Prober::gate(double seconds) {
   const bool go = elapsed() < seconds;
   word[0] = std::byte{go};
   for (Rank rank = 1; rank < communicator_.size(); ++rank) {
-    works.push_back(communicator_.send(rank, device::borrowed(std::span(word))));
+    works.push_back(
+        communicator_.send(rank, device::borrowed(std::span(word))));
   }
   for (const auto& work : works) wait(*work);
   return go;

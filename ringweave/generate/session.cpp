@@ -179,7 +179,8 @@ at::Tensor Session::moved(const at::Tensor& row, Rank from, Rank to) {
   const Rank rank = communicator_.rank();
   if (rank == from) {
     const at::Tensor sent = row.contiguous();
-    communicator_.wait(*communicator_.send(to, device::buffer_of(sent)), kMoved);
+    communicator_.wait(*communicator_.send(to, device::buffer_of(sent)),
+                       kMoved);
   }
   if (rank != to) return {};
   const at::Tensor received = at::empty({1, model_.config().hidden},

@@ -8,8 +8,8 @@
 
 #include "ringweave/attention/merge.h"
 #include "ringweave/base/error.h"
-#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/convolution/advance.h"
+#include "ringweave/device/tensor_buffer.h"
 #include "ringweave/linear_attention/advance.h"
 #include "ringweave/tensor/scalar_type.h"
 
