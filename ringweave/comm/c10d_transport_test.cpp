@@ -13,7 +13,6 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include "ringweave/base/error.h"
-#include "ringweave/device/tensor_buffer.h"
 
 namespace ringweave::comm {
 namespace {
@@ -188,18 +187,6 @@ TEST(C10dTransport, WantsAGroupOfThatName) {
     EXPECT_THAT(join, testing::ThrowsMessage<InvalidArgument>(
                           HasSubstr("got process group \"none\"")));
   }
-}
-
-TEST(TensorBuffer, SharesTheTensorsMemory) {
-  at::Tensor tensor = at::arange(6, at::kDouble);
-  Buffer buffer = device::buffer_of(tensor.narrow(0, 2, 3));
-  EXPECT_EQ(buffer.data, static_cast<std::byte*>(tensor.data_ptr()) + 16);
-  EXPECT_EQ(buffer.size, 24u);
-  EXPECT_EQ(buffer.device, Device{});
-  tensor.reset();
-  const at::Tensor bytes = device::tensor_of(buffer.slice(8, 16));
-  buffer = {};
-  EXPECT_TRUE(bytes.view(at::kDouble).equal(at::tensor({3., 4.}, at::kDouble)));
 }
 
 }  // namespace

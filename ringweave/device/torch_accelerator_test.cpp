@@ -46,6 +46,18 @@ TEST(TorchAccelerator, TensorsAreBuffersAndBack) {
   EXPECT_THROW(tensor_of(buffer.slice(4, 8), {1}, at::kDouble), InternalError);
 }
 
+TEST(TensorBuffer, SharesTheTensorsMemory) {
+  at::Tensor tensor = at::arange(6, at::kDouble);
+  Buffer buffer = buffer_of(tensor.narrow(0, 2, 3));
+  EXPECT_EQ(buffer.data, static_cast<std::byte*>(tensor.data_ptr()) + 16);
+  EXPECT_EQ(buffer.size, 24u);
+  EXPECT_EQ(buffer.device, Device{});
+  tensor.reset();
+  const at::Tensor bytes = tensor_of(buffer.slice(8, 16));
+  buffer = {};
+  EXPECT_TRUE(bytes.view(at::kDouble).equal(at::tensor({3., 4.}, at::kDouble)));
+}
+
 TEST(TorchAccelerator, CopiesBehindBothMarks) {
   for (const auto& [from, to] : {std::pair(0, 1), {1, 1}}) {
     const Stream source = stream_of(from, true);
