@@ -374,7 +374,7 @@ LocalWork& local(const std::unique_ptr<Work>& work) {
 Works LocalTransport::post(const Batch& batch, const Stream& stream) {
   check_batch(batch, rank_, size());
   const SharedMark now = device::mark(stream);
-  const auto ready = [&](const Buffer& buffer) {
+  const auto ready = [&](const Buffer& buffer) -> const SharedMark& {
     ensure(buffer.device == stream.device,
            "a message in the memory of another device than the stream's");
     return now;
