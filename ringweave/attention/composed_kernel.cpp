@@ -118,7 +118,7 @@ Support ComposedKernel::supports(const TileKind& tile, const Area& area) const {
       (tile.type != at::kDouble && tile.type != at::kFloat)) {
     return Support::none;
   }
-  return area.kind == Area::Kind::band ? Support::with_bias : Support::direct;
+  return bands_with_bias(area);
 }
 
 Partial ComposedKernel::forward(const Tile& tile) const {

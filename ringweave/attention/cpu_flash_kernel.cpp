@@ -32,7 +32,7 @@ Support CpuFlashKernel::supports(const TileKind& tile, const Area& area) const {
       (tile.type != at::kDouble && tile.type != at::kFloat)) {
     return Support::none;
   }
-  return area.kind == Area::Kind::band ? Support::with_bias : Support::direct;
+  return bands_with_bias(area);
 }
 
 // Causal is aligned to the upper left by this op, to the lower right by others:

@@ -7,7 +7,6 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "ringweave/attention/composed_kernel.h"
 #include "ringweave/attention/efficient_kernel.h"
@@ -22,6 +21,7 @@ namespace {
 
 using schedule::Area;
 using schedule::Band;
+using test::Case;
 using test::expect_close;
 
 struct KernelCase {
@@ -53,35 +53,7 @@ at::Tensor visible(const KernelCase& it) {
   return {};
 }
 
-/// On the CPU in fp64; q, k and v are what the kernel's type makes of them.
-struct Formula {
-  Formula(const KernelCase& it, at::ScalarType type) : sees(visible(it)) {
-    auto generator = at::make_generator<at::CPUGeneratorImpl>(7);
-    const auto random = [&](std::int64_t tokens, std::int64_t heads) {
-      return at::randn({2, tokens, heads, it.head_dim}, generator, at::kDouble)
-          .to(type)
-          .to(at::kDouble);
-    };
-    q = random(it.rows, it.heads).set_requires_grad(true);
-    k = random(it.keys, it.kv_heads).set_requires_grad(true);
-    v = random(it.keys, it.kv_heads).set_requires_grad(true);
-    grad_out = random(it.rows, it.heads);
-    const auto heads_first = [&](const at::Tensor& x) {
-      return x.repeat_interleave(it.heads / x.size(2), 2).transpose(1, 2);
-    };
-    const at::Tensor scores =
-        (heads_first(q).matmul(heads_first(k).transpose(2, 3)) * kScale)
-            .masked_fill(~sees, -std::numeric_limits<double>::infinity());
-    out = scores.softmax(-1).matmul(heads_first(v)).transpose(1, 2);
-    lse = scores.detach().logsumexp(-1);
-    gradients = torch::autograd::grad({out}, {q, k, v}, {grad_out});
-    out = out.detach();
-  }
-
-  static constexpr double kScale = 0.3;
-  at::Tensor sees, q, k, v, grad_out, out, lse;
-  std::vector<at::Tensor> gradients;
-};
+constexpr double kScale = 0.3;
 
 at::Device kernel_device() {
   return device::test_device_type() == at::kCPU ? device::simulated::device(0)
@@ -92,26 +64,26 @@ at::Tensor on_device(const at::Tensor& x, at::ScalarType type) {
   return x.detach().to(type).to(kernel_device());
 }
 
-Tile tile_of(const KernelCase& it, const Formula& wanted, Support support,
+Tile tile_of(const KernelCase& it, const Case& wanted, Support support,
              at::ScalarType type) {
   Tile tile = {.q = on_device(wanted.q, type),
                .k = on_device(wanted.k, type),
                .v = on_device(wanted.v, type),
-               .scale = Formula::kScale,
+               .scale = kScale,
                .kind = it.kind,
                .band = it.band};
   if (support == Support::with_bias) {
     tile.kind = Area::Kind::full;
-    tile.bias =
-        on_device(at::zeros(wanted.sees.sizes(), at::kDouble)
-                      .masked_fill_(~wanted.sees,
-                                    -std::numeric_limits<double>::infinity()),
-                  type);
+    const at::Tensor sees = visible(it);
+    tile.bias = on_device(
+        at::zeros(sees.sizes(), at::kDouble)
+            .masked_fill_(~sees, -std::numeric_limits<double>::infinity()),
+        type);
   }
   return tile;
 }
 
-/// Of the whole, and of its keys in two parts, each with the lse of both.
+/// The kernel's output, lse and gradients.
 void expect_formula(const Kernel& kernel, const KernelCase& it,
                     at::ScalarType type, double tolerance) {
   SCOPED_TRACE(kernel.name() + ": " + text(it));
@@ -119,7 +91,10 @@ void expect_formula(const Kernel& kernel, const KernelCase& it,
   const Support support =
       kernel.supports({kernel_device(), type, it.head_dim}, area);
   ASSERT_NE(support, Support::none);
-  const Formula wanted(it, type);
+  const Case wanted = test::formula(
+      visible(it),
+      {.heads = it.heads, .kv_heads = it.kv_heads, .head_dim = it.head_dim},
+      kScale, /*seed=*/7, type);
   const Tile tile = tile_of(it, wanted, support, type);
   const Partial result = kernel.forward(tile);
   expect_close(result.out, wanted.out, tolerance, "out");
@@ -127,9 +102,9 @@ void expect_formula(const Kernel& kernel, const KernelCase& it,
   const TileGradients got =
       kernel.backward(on_device(wanted.grad_out, type), tile,
                       result.out.contiguous(), result.lse.contiguous());
-  expect_close(got.q, wanted.gradients[0], tolerance, "grad q");
-  expect_close(got.k, wanted.gradients[1], tolerance, "grad k");
-  expect_close(got.v, wanted.gradients[2], tolerance, "grad v");
+  expect_close(got.q, wanted.grad_q, tolerance, "grad q");
+  expect_close(got.k, wanted.grad_k, tolerance, "grad k");
+  expect_close(got.v, wanted.grad_v, tolerance, "grad v");
 }
 
 std::vector<KernelCase> cases() {

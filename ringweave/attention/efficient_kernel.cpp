@@ -38,7 +38,7 @@ at::Tensor repeated(const at::Tensor& x, std::int64_t heads) {
 
 /// Gradients of repeated keys: summed, in the caller's layout.
 at::Tensor joined(const at::Tensor& x, const at::Tensor& like) {
-  const at::Tensor heads = unpadded(x.transpose(1, 2), like.size(3));
+  const at::Tensor heads = unpadded(heads_first(x), like.size(3));
   const std::int64_t kv_heads = like.size(2);
   return heads.size(2) == kv_heads ? heads
                                    : heads.unflatten(2, {kv_heads, -1}).sum(3);
@@ -78,7 +78,7 @@ Support EfficientKernel::supports(const TileKind& tile,
       !has_operation(kEfficientForward, tile.device)) {
     return Support::none;
   }
-  return area.kind == Area::Kind::band ? Support::with_bias : Support::direct;
+  return bands_with_bias(area);
 }
 
 Partial EfficientKernel::forward(const Tile& tile) const {
@@ -90,7 +90,7 @@ Partial EfficientKernel::forward(const Tile& tile) const {
   }
   arguments["compute_log_sumexp"] = true;
   const auto results = call_operation(kEfficientForward, std::move(arguments));
-  return {unpadded(results[0].transpose(1, 2), tile.q.size(3)),
+  return {unpadded(heads_first(results[0]), tile.q.size(3)),
           unpadded(results[1], tile.q.size(1))};
 }
 
@@ -100,9 +100,8 @@ TileGradients EfficientKernel::backward(const at::Tensor& grad_out,
   Arguments arguments = efficient_arguments(tile);
   // One kernel reads grad_out by out's strides: both get the same.
   arguments["grad_out_"] =
-      padded(grad_out, kEfficientHeadDims).contiguous().transpose(1, 2);
-  arguments["out"] =
-      padded(out, kEfficientHeadDims).contiguous().transpose(1, 2);
+      heads_first(padded(grad_out, kEfficientHeadDims).contiguous());
+  arguments["out"] = heads_first(padded(out, kEfficientHeadDims).contiguous());
   arguments["logsumexp"] = padded_lse(lse);
   arguments["attn_bias"] = padded_bias(tile);
   // Of dropout, which there is none of.
@@ -111,7 +110,7 @@ TileGradients EfficientKernel::backward(const at::Tensor& grad_out,
   arguments["philox_offset"] = random;
   arguments["grad_input_mask"] = c10::List<bool>({true, true, true, false});
   const auto results = call_operation(kEfficientBackward, std::move(arguments));
-  return {unpadded(results[0].transpose(1, 2), tile.q.size(3)),
+  return {unpadded(heads_first(results[0]), tile.q.size(3)),
           joined(results[1], tile.k), joined(results[2], tile.v)};
 }
 

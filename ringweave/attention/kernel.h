@@ -58,6 +58,12 @@ struct TileKind {
   std::int64_t head_dim;
 };
 
+/// Of a kernel that takes full and causal tiles, and bands by their bias.
+inline Support bands_with_bias(const schedule::Area& area) {
+  return area.kind == schedule::Area::Kind::band ? Support::with_bias
+                                                 : Support::direct;
+}
+
 class Kernel {
  public:
   virtual ~Kernel() = default;

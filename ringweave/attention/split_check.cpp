@@ -31,9 +31,10 @@ at::Tensor visible(const Mask& mask, std::int64_t q_tokens,
 
 }  // namespace
 
-Case reference(const Mask& mask, std::int64_t q_tokens, std::int64_t kv_tokens,
-               const Sizes& sizes, double scale, std::uint64_t seed,
-               at::ScalarType type) {
+Case formula(const at::Tensor& sees, const Sizes& sizes, double scale,
+             std::uint64_t seed, at::ScalarType type) {
+  const std::int64_t q_tokens = sees.size(0);
+  const std::int64_t kv_tokens = sees.size(1);
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   const auto random = [&](std::int64_t tokens, std::int64_t heads) {
     return at::randn({sizes.batch, tokens, heads, sizes.head_dim}, generator,
@@ -50,7 +51,6 @@ Case reference(const Mask& mask, std::int64_t q_tokens, std::int64_t kv_tokens,
     return x.repeat_interleave(sizes.heads / x.size(2), 2).transpose(1, 2);
   };
   const double infinity = std::numeric_limits<double>::infinity();
-  const at::Tensor sees = visible(mask, q_tokens, kv_tokens);
   const at::Tensor scores =
       (heads_first(c.q).matmul(heads_first(c.k).transpose(2, 3)) * scale)
           .masked_fill(~sees, -infinity);
@@ -66,6 +66,12 @@ Case reference(const Mask& mask, std::int64_t q_tokens, std::int64_t kv_tokens,
   c.grad_k = gradients[1];
   c.grad_v = gradients[2];
   return c;
+}
+
+Case reference(const Mask& mask, std::int64_t q_tokens, std::int64_t kv_tokens,
+               const Sizes& sizes, double scale, std::uint64_t seed,
+               at::ScalarType type) {
+  return formula(visible(mask, q_tokens, kv_tokens), sizes, scale, seed, type);
 }
 
 at::Tensor shard(const at::Tensor& x, const Layout& layout, Rank rank,

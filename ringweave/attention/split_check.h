@@ -27,7 +27,13 @@ struct Sizes {
   std::int64_t head_dim = 3;
 };
 
-/// Attention as the formula says, with the whole matrix, in fp64.
+/// Attention as the formula says, with the whole matrix, in fp64, of random
+/// inputs that `type` has. `sees`: (queries, keys), true where one sees the
+/// other.
+Case formula(const at::Tensor& sees, const Sizes& sizes, double scale,
+             std::uint64_t seed, at::ScalarType type = at::kDouble);
+
+/// The same, of a mask.
 Case reference(const schedule::Mask& mask, std::int64_t q_tokens,
                std::int64_t kv_tokens, const Sizes& sizes, double scale,
                std::uint64_t seed, at::ScalarType type = at::kDouble);

@@ -361,7 +361,8 @@ class LocalTransport final : public Transport {
 
 /// Of a send that passes on what a receive brought: it need not wait for what
 /// else the stream holds.
-SharedMark forwarded(const Work* receive, SharedMark ready) {
+SharedMark forwarded(const Work* receive, const SharedMark& ready) {
+  if (!ready) return nullptr;  // in the host's memory
   const auto* own = dynamic_cast<const LocalWork*>(receive);
   return own && own->copied() ? own->copied() : ready;
 }
