@@ -4,7 +4,8 @@
 # is a CUDA build, and adds foreign run paths.
 file(STRINGS ${PROJECT_SOURCE_DIR}/python/ringweave/_library.py torch_line
   REGEX "^TORCH = ")
-string(REGEX MATCH "[0-9.]+" RINGWEAVE_TORCH_VERSION ${torch_line})
+string(REGEX MATCHALL "[0-9]+\\.[0-9]+" torch_minors ${torch_line})
+list(JOIN torch_minors ".x, " torch_wanted)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/python/ringweave/_library.py)
 
@@ -25,13 +26,14 @@ execute_process(
   RESULT_VARIABLE torch_missing ERROR_QUIET)
 if(torch_missing)
   message(FATAL_ERROR
-    "no torch in ${RINGWEAVE_PYTHON}: run tools/setup, or set RINGWEAVE_PYTHON to a Python that has torch ${RINGWEAVE_TORCH_VERSION}, or use the preset core")
+    "no torch in ${RINGWEAVE_PYTHON}: run tools/setup, or set RINGWEAVE_PYTHON to a Python that has one of torch ${torch_wanted}.x, or use the preset core")
 endif()
 list(GET torch_found 0 TORCH_DIR)
 list(GET torch_found 1 torch_version)
-if(NOT torch_version MATCHES "^${RINGWEAVE_TORCH_VERSION}\\.")
+string(REGEX MATCH "^[0-9]+\\.[0-9]+" RINGWEAVE_TORCH_VERSION ${torch_version})
+if(NOT RINGWEAVE_TORCH_VERSION IN_LIST torch_minors)
   message(FATAL_ERROR
-    "got torch ${torch_version} in ${RINGWEAVE_PYTHON}; want ${RINGWEAVE_TORCH_VERSION}.x, whose C++ interface this is built for")
+    "got torch ${torch_version} in ${RINGWEAVE_PYTHON}; want one of ${torch_wanted}.x, whose C++ interfaces this builds against")
 endif()
 message(STATUS "torch ${torch_version} in ${TORCH_DIR}")
 set(wheel_version ${PROJECT_VERSION}+torch${RINGWEAVE_TORCH_VERSION})

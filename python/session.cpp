@@ -50,8 +50,8 @@ Session::Session(const std::string& checkpoint,
             object.string("softmax", defaults.softmax)),
         .linear = schedule::state_exchange_from_name(
             object.string("linear", defaults.linear))};
-    const ElementType compute = element_type_from_name(
-        object.string("compute", name(folder.compute())));
+    const ElementType compute =
+        model_type_from_name(object.string("compute", name(folder.compute())));
     object.done();
     model_ = std::make_unique<const models::Model>(folder.load(compute));
     end_tokens_ = folder.end_tokens();

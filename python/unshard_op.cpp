@@ -140,8 +140,8 @@ void check(const at::Tensor& part, const Call& call, bool backward) {
   require(part.layout() == at::kStrided,
           "[unshard] got a sparse tensor; want a dense one");
   require(!backward || tensor::element_type(part.scalar_type()).has_value(),
-          "[unshard] got type {} with a gradient; want float64, float32 or "
-          "bfloat16, or no gradient",
+          "[unshard] got type {} with a gradient; want float64, float32, "
+          "bfloat16 or float16, or no gradient",
           at::toString(part.scalar_type()));
 }
 

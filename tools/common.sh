@@ -29,3 +29,12 @@ configure() {
   fi
   rm -f "$log"
 }
+
+# The minor versions of torch that this builds against.
+torch_minors=$(sed -n 's/^TORCH = (\(.*\))$/\1/p' python/ringweave/_library.py |
+  tr -d '",')
+
+# fits_torch VERSION
+fits_torch() {
+  [[ " $torch_minors " == *" $(cut -d. -f1-2 <<<"$1") "* ]]
+}

@@ -64,6 +64,11 @@ class Fabric:
 MESH_4 = Fabric("mesh of 4, 400 Mbit/s", "mesh:ranks=4", 4, 400)
 
 
+def op_library():
+    """The release preset's library of operations."""
+    return str(next((RELEASE / "python").glob("libringweave_ops-torch*.so")))
+
+
 class Bench:
     """Runs commands; keeps what they print, in a folder."""
 
@@ -73,8 +78,7 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.repeat = repeat
         self.environment = dict(os.environ, RINGWEAVE_BINARY=binary)
-        self.environment.setdefault(
-            "RINGWEAVE_LIBRARY", str(RELEASE / "python/libringweave_ops.so"))
+        self.environment.setdefault("RINGWEAVE_LIBRARY", op_library())
         self.environment["PYTHONPATH"] = str(ROOT / "python")
 
     def _json(self, *command):

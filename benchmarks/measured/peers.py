@@ -25,7 +25,7 @@ import textwrap
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
 from lab import ROOT, table
-from machines import RELEASE
+from machines import op_library
 from pages import add_options, finish
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -116,8 +116,7 @@ class Peers:
         self.environment = dict(
             os.environ, OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo",
             PYTHONPATH=str(ROOT / "python"), TORCH_CPP_LOG_LEVEL="ERROR")
-        self.environment.setdefault(
-            "RINGWEAVE_LIBRARY", str(RELEASE / "python/libringweave_ops.so"))
+        self.environment.setdefault("RINGWEAVE_LIBRARY", op_library())
 
     def kept(self, name, make):
         path = self.folder / f"{name}.json"

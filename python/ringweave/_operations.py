@@ -172,7 +172,7 @@ def attention(q, k, v, *, layout, group=None, mask="causal", scale=None,
     """Softmax attention over the sequence of all ranks' shards.
 
     q: (batch, tokens of this rank, heads, head_dim); k and v: the same with
-    kv_heads, which divides heads. float64, float32 or bfloat16.
+    kv_heads, which divides heads. float64, float32, bfloat16 or float16.
     mask: "causal", "full", or
 
         {"kind": "causal", "window": {"left": 1023, "right": 0},
@@ -207,7 +207,7 @@ def linear_attention(q, k, v, *, layout, group=None, gates=None, mask="causal",
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ.
 
     q and k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens,
-    heads, value_dim). float64, float32 or bfloat16. Their heads may differ:
+    heads, value_dim). float64, float32, bfloat16 or float16. Their heads may differ:
     there are as many states as the least common multiple of the heads of k, v
     and gates, of which q has a multiple or a divisor. Nothing needs repeating.
     gates: log decays <= 0 of shape (heads), (batch, tokens, heads) or (batch,
@@ -244,7 +244,7 @@ def causal_convolution(x, weight, bias=None, *, layout, group=None,
     y_t = bias + Σ_j weight[:, width - 1 - j] ⊙ x_{t-j}, as torch's Conv1d with a
     group for each channel and width - 1 tokens of padding on the left.
 
-    x: (batch, tokens of this rank, channels) in float64, float32 or bfloat16.
+    x: (batch, tokens of this rank, channels) in float64, float32, bfloat16 or float16.
     weight: (channels, width) and bias: (channels) in float32 (float64 for
     float64), the same on all ranks; a rank's gradients of them are its part of a
     sum over ranks. mask: causal, with or without documents, whose borders nothing

@@ -80,7 +80,7 @@ void check_input(const at::Tensor& x, const char* name, std::int64_t tokens,
   require(x.scalar_type() == q.scalar_type() &&
               tensor::element_type(x.scalar_type()).has_value(),
           "[attention] got {} of type {}; want q, k and v of one type out of "
-          "float64, float32, bfloat16",
+          "float64, float32, bfloat16, float16",
           name, c10::toString(x.scalar_type()));
   require(x.device() == q.device(), "[attention] got {} on {}; want {} as q",
           name, x.device().str(), q.device().str());

@@ -78,7 +78,7 @@ struct AttentionResult {
 
 /// q: (batch, q tokens of this rank, heads, head_dim), k and v: (batch, kv
 /// tokens of this rank, kv_heads, head_dim), where kv_heads divides heads; all
-/// of one type out of fp64, fp32, bf16; any strides.
+/// of one type out of fp64, fp32, bf16, fp16; any strides.
 ///
 /// Every rank of the communicator must call it, in the same order; so must
 /// every rank call backward, as often as it likes if the graph is retained.

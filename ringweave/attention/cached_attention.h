@@ -65,8 +65,8 @@ struct CachedOptions {
 
 /// q: (1, queries of this rank, heads, head_dim); k, v: (1, queries, kv_heads,
 /// head_dim), of the queries with a keeper, undefined if there are none; of one
-/// type out of fp64, fp32, bf16. caches[sequence]: of this rank. No key that is
-/// there is behind a query of its sequence.
+/// type out of fp64, fp32, bf16, fp16. caches[sequence]: of this rank. No key
+/// that is there is behind a query of its sequence.
 ///
 /// Returns the softmax over all keys that the ranks keep, also the new ones: in
 /// the accumulate type, with out 0 and lse -inf for a query that sees none. No

@@ -148,6 +148,7 @@ TEST(DeviceKernels, EfficientEqualsTheFormula) {
 TEST(DeviceKernels, FlashEqualsTheFormula) {
   for (const KernelCase& it : cases()) {
     expect_formula(FlashKernel(), it, at::kBFloat16, 0.05);
+    expect_formula(FlashKernel(), it, at::kHalf, 0.01);
   }
 }
 
@@ -172,7 +173,8 @@ TEST(DeviceKernels, OnlyWhatTheyCanDo) {
             Support::none);
   EXPECT_EQ(supports(EfficientKernel(), {sim, at::kFloat, 64}, steep),
             Support::with_bias);
-  for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16}) {
+  for (const at::ScalarType type :
+       {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
     EXPECT_EQ(supports(ComposedKernel(), {at::kCPU, type, 64}, full),
               Support::none);
     EXPECT_EQ(supports(FlashKernel(), {at::kCPU, type, 64}, full),

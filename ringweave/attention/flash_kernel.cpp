@@ -73,7 +73,8 @@ Arguments flash_arguments(const Tile& tile) {
 }  // namespace
 
 Support FlashKernel::supports(const TileKind& tile, const Area& area) const {
-  if (tile.device.is_cpu() || tile.type != at::kBFloat16 ||
+  if (tile.device.is_cpu() ||
+      (tile.type != at::kBFloat16 && tile.type != at::kHalf) ||
       tile.head_dim > kMaxHeadDim ||
       !has_operation(kFlashForward, tile.device) ||
       (area.kind == Area::Kind::band &&

@@ -5,9 +5,9 @@
 
 namespace ringweave::attention {
 
-/// bf16; full and causal tiles, bands of equal strides as windows; any number
-/// of query heads per kv head, head_dim up to 256. On devices for which torch
-/// has the operation. Outputs are rounded to bf16; lse is fp32.
+/// bf16 and fp16; full and causal tiles, bands of equal strides as windows; any
+/// number of query heads per kv head, head_dim up to 256. On devices for which
+/// torch has the operation. Outputs are rounded to that type; lse is fp32.
 class FlashKernel final : public Kernel {
  public:
   std::string name() const override { return "flash"; }

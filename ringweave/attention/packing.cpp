@@ -8,8 +8,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include "ringweave/base/error.h"
 #include "ringweave/device/tensor_buffer.h"
+#include "ringweave/tensor/for_type.h"
 
 namespace ringweave::attention {
 namespace {
@@ -104,21 +104,6 @@ void move_on_cpu(const KvPair& ours, const std::vector<Program::Packed>& runs,
   }
 }
 
-template <typename Ours, Move kMove>
-void move_from(const KvPair& ours, const std::vector<Program::Packed>& runs,
-               const at::Tensor& wire) {
-  switch (wire.scalar_type()) {
-    case at::kDouble:
-      return move_on_cpu<Ours, double, kMove>(ours, runs, wire);
-    case at::kFloat:
-      return move_on_cpu<Ours, float, kMove>(ours, runs, wire);
-    case at::kBFloat16:
-      return move_on_cpu<Ours, at::BFloat16, kMove>(ours, runs, wire);
-    default:
-      throw InternalError("bug in ringweave: keys of a type without a mover");
-  }
-}
-
 /// (batch, tokens, kv_heads, head_dim) of either K or V.
 at::Tensor wire_side(const at::Tensor& wire, std::int64_t begin,
                      std::int64_t length, std::int64_t side) {
@@ -151,16 +136,12 @@ void move(const KvPair& ours, const std::vector<Program::Packed>& runs,
   if (!wire.is_cpu() || ours.k.stride(-1) != 1 || ours.v.stride(-1) != 1) {
     return move_anywhere<kMove>(ours, runs, wire);
   }
-  switch (ours.k.scalar_type()) {
-    case at::kDouble:
-      return move_from<double, kMove>(ours, runs, wire);
-    case at::kFloat:
-      return move_from<float, kMove>(ours, runs, wire);
-    case at::kBFloat16:
-      return move_from<at::BFloat16, kMove>(ours, runs, wire);
-    default:
-      throw InternalError("bug in ringweave: keys of a type without a mover");
-  }
+  tensor::for_type(ours.k.scalar_type(), [&](auto number) {
+    using Ours = decltype(number);
+    tensor::for_type(wire.scalar_type(), [&](auto sent) {
+      move_on_cpu<Ours, decltype(sent), kMove>(ours, runs, wire);
+    });
+  });
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ const std::vector<Program::Packed> kRuns = {
     {0, {0, 3, 2}}, {3, {6, 4, 1}}, {7, {1, 3, 2}}};
 
 TEST(Packing, PutsTokensSideBySideWithKeysAndValuesOfEach) {
-  for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16}) {
+  for (const at::ScalarType type :
+       {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
     const KvPair own = random_pair(10, type);
     const at::Tensor packed = wire(10, type);
     pack(own, kRuns, packed);
@@ -67,7 +68,7 @@ TEST(Packing, TakesAnyStridesAndRoundsOnce) {
 }
 
 TEST(Packing, GradientsArePutOrAdded) {
-  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
     const KvPair gradients = random_pair(6, at::kFloat);
     const at::Tensor there = wire(9, type);
     there.fill_(1);

@@ -27,7 +27,6 @@ using namespace std::chrono_literals;
 using device::all_ordered;
 using device::CallerStreams;
 using device::OrderingCall;
-using device::OrderingWatch;
 using schedule::Layout;
 using schedule::Mask;
 using schedule::Strategy;
@@ -139,25 +138,6 @@ TEST(AttentionOnStreams, RandomCases) {
   }
 }
 
-/// Watches what runs in its scope.
-class Watched {
- public:
-  explicit Watched(std::optional<OrderingCall> dropped) {
-    watch_.dropped = dropped;
-    device::watch_ordering(&watch_);
-  }
-  ~Watched() { device::watch_ordering(nullptr); }
-  Watched(const Watched&) = delete;
-  Watched& operator=(const Watched&) = delete;
-
-  std::int64_t count(OrderingCall call) const { return watch_.count(call); }
-
- private:
-  OrderingWatch watch_;
-};
-
-bool reported() { return !device::simulated::take_reports().empty(); }
-
 /// A message that a rank gives up, because another one failed, while the device
 /// copies it.
 void give_up_a_message() {
@@ -229,7 +209,7 @@ TEST(AttentionOnStreams, EveryOrderingCallIsNeeded) {
     SCOPED_TRACE(name);
     const Strategy strategy = schedule::strategy_from_name(name);
     {
-      const Watched watched({});
+      const device::WatchedOrdering watched({});
       everything(strategy, wanted, 0);
       EXPECT_TRUE(all_ordered());
       for (const OrderingCall call : device::kOrderingCalls) {
@@ -238,15 +218,10 @@ TEST(AttentionOnStreams, EveryOrderingCallIsNeeded) {
     }
     for (const OrderingCall call : device::kOrderingCalls) {
       if (is_implied(call, name)) continue;
-      // Streams by chance may order what the call would.
-      bool found = false;
-      for (std::uint64_t seed = 0; seed < 10 && !found; ++seed) {
-        const Watched watched(call);
-        everything(strategy, wanted, seed);
-        found = reported();
-      }
-      EXPECT_TRUE(found) << device::name(call) << " is not needed";
-      device::simulated::settle();
+      EXPECT_TRUE(device::reported_without(
+          call,
+          [&](std::uint64_t seed) { everything(strategy, wanted, seed); }))
+          << device::name(call) << " is not needed";
     }
   }
 }

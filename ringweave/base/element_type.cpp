@@ -8,7 +8,16 @@ namespace ringweave {
 const std::vector<std::string>& element_type_names() {
   // In the order of the enumerators.
   static const std::vector<std::string> names = {"float64", "float32",
-                                                 "bfloat16"};
+                                                 "bfloat16", "float16"};
+  return names;
+}
+
+const std::vector<std::string>& model_type_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = element_type_names();
+    std::erase(all, name(ElementType::float16));
+    return all;
+  }();
   return names;
 }
 
@@ -20,6 +29,11 @@ ElementType element_type_from_name(const std::string& name) {
   return static_cast<ElementType>(place_of(name, element_type_names(), "type"));
 }
 
+ElementType model_type_from_name(const std::string& name) {
+  place_of(name, model_type_names(), "type");
+  return element_type_from_name(name);
+}
+
 std::int64_t element_bytes(ElementType type) {
   switch (type) {
     case ElementType::float64:
@@ -27,6 +41,7 @@ std::int64_t element_bytes(ElementType type) {
     case ElementType::float32:
       return 4;
     case ElementType::bfloat16:
+    case ElementType::float16:
       return 2;
   }
   throw InternalError("bug in ringweave: a type without a size");

@@ -10,13 +10,17 @@
 namespace ringweave {
 
 /// Type of activations, keys, values and matrix products.
-enum class ElementType { float64, float32, bfloat16 };
+enum class ElementType { float64, float32, bfloat16, float16 };
 
-/// "float64", "float32", "bfloat16".
+/// "float64", "float32", "bfloat16", "float16".
 std::string name(ElementType type);
 const std::vector<std::string>& element_type_names();
-/// Throws InvalidArgument, which lists the names, the nearest one first.
+/// Of what a model computes in: all but float16, in which gradients get lost
+/// unless the loss is scaled.
+const std::vector<std::string>& model_type_names();
+/// Throw InvalidArgument, which lists the names, the nearest one first.
 ElementType element_type_from_name(const std::string& name);
+ElementType model_type_from_name(const std::string& name);
 
 /// Of one number.
 std::int64_t element_bytes(ElementType type);

@@ -155,9 +155,11 @@ DataType data_type(ElementType type) {
     case ElementType::float32:
       return DataType::float32;
     case ElementType::bfloat16:
+      return DataType::bfloat16;
+    case ElementType::float16:
       break;
   }
-  return DataType::bfloat16;
+  return DataType::float16;
 }
 
 std::string name(DataType type) { return facts(type).name; }

@@ -254,7 +254,7 @@ Work make_work(const GenerateFlags& flags, const Context& context) {
   work.folder = std::make_shared<const weights::ModelFolder>(flags.checkpoint);
   const weights::ModelFolder& folder = *work.folder;
   work.compute = flags.compute.empty() ? folder.compute()
-                                       : element_type_from_name(flags.compute);
+                                       : model_type_from_name(flags.compute);
   work.ranks = context.ranks(flags.ranks, 1, "[generate]");
   const bool bytes = folder.reads_bytes();
   work.requests = read_prompts(flags.prompts, bytes);

@@ -82,7 +82,7 @@ planner::ModelShape shape_of(const PlanFlags& flags, config::RunToPlan run) {
   if (!flags.pattern.empty()) model.pattern = flags.pattern;
   if (!flags.linear.empty()) model.linear = config::LinearConfig(flags.linear);
   if (!flags.compute.empty()) {
-    run.compute = element_type_from_name(flags.compute);
+    run.compute = model_type_from_name(flags.compute);
   }
   return planner::model_shape(model, run.compute, run.batch, "plan");
 }
@@ -181,7 +181,7 @@ void add_model_options(CLI::App& command, PlanFlags& flags) {
       ->check(one_of(config::linear_family_names()))
       ->type_name("KIND");
   command.add_option("--compute", flags.compute, "Type of keys and values")
-      ->check(one_of(element_type_names()))
+      ->check(one_of(model_type_names()))
       ->type_name("TYPE");
 }
 

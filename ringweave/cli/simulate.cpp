@@ -160,7 +160,7 @@ void add_shape(CLI::App& command, SimulateOptions& options) {
         ->type_name("NAME")
         ->default_str(fallback);
   };
-  name("--dtype", options.dtype, "float64, float32 or bfloat16",
+  name("--dtype", options.dtype, "float64, float32, bfloat16 or float16",
        ringweave::name(shape.type))
       ->check(one_of(element_type_names()));
   name("--layout", options.layout, "contiguous, zigzag or striped",

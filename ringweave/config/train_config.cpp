@@ -291,8 +291,8 @@ TrainConfig config_from_json(const Json& json, const std::string& path) {
   config.optimizer = optimizer_from_json(object.object("optimizer"));
   config.steps = object.integer("steps", 0, config.steps);
   config.seed = object.integer("seed", 0, config.seed);
-  config.compute = element_type_from_name(
-      object.choice("compute", element_type_names(), name(config.compute)));
+  config.compute = model_type_from_name(
+      object.choice("compute", model_type_names(), name(config.compute)));
   config.parallel = parallel_from_json(object.object("parallel"));
   config.validation = validation_from_json(object.object("validation"));
   config.checkpoint = checkpoint_from_json(object.object("checkpoint"));

@@ -53,7 +53,8 @@ void check(const ConvolutionInputs& in, const ConvolutionPlan& plan,
       in.x.defined() ? in.x.dim() : 0);
   const at::ScalarType type = in.x.scalar_type();
   require(tensor::element_type(type).has_value(),
-          "[convolution] got x of type {}; want float64, float32 or bfloat16",
+          "[convolution] got x of type {}; want float64, float32, "
+          "bfloat16 or float16",
           at::toString(type));
   const std::int64_t batch = in.x.size(0);
   const std::int64_t channels = in.x.size(2);

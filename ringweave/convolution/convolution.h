@@ -53,7 +53,7 @@ struct ConvolutionResult {
   at::Tensor final_state;
 };
 
-/// x: (batch, tokens of this rank, channels), fp64, fp32 or bf16. weight:
+/// x: (batch, tokens of this rank, channels), fp64, fp32, bf16 or fp16. weight:
 /// (channels, width) and bias: (channels) or undefined, in fp32 (fp64 for
 /// fp64), the same on all ranks. All sums are in that type, in the same order
 /// however the tokens are split, and each output is rounded once.

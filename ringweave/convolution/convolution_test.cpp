@@ -78,7 +78,8 @@ TEST(Convolution, SeveralBlocks) {
 
 TEST(Convolution, LowerPrecisionIsRoundedOnce) {
   for (const auto& [type, tolerance] :
-       {std::pair(at::kFloat, 1e-6), std::pair(at::kBFloat16, 4e-3)}) {
+       {std::pair(at::kFloat, 1e-6), std::pair(at::kBFloat16, 4e-3),
+        std::pair(at::kHalf, 5e-4)}) {
     const Problem p = make_problem(41, 4, Mask::causal(), true, type);
     const Everything want = by_loop(p);
     for (const int ranks : {1, 3, 5}) {
@@ -96,7 +97,8 @@ TEST(Convolution, LowerPrecisionIsRoundedOnce) {
 }
 
 TEST(Convolution, OutputsHaveTheSameBitsHoweverTokensAreSplit) {
-  for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16}) {
+  for (const at::ScalarType type :
+       {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
     const Problem p = make_problem(37, 4, Mask::causal(), true, type);
     const at::Tensor want = by_ranks(p, Layout::contiguous(37, 1)).out;
     for (const int ranks : {2, 5, 8}) {

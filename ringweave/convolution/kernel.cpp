@@ -8,7 +8,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include "ringweave/base/error.h"
+#include "ringweave/tensor/for_type.h"
 #include "ringweave/tensor/scalar_type.h"
 
 namespace ringweave::convolution {
@@ -25,21 +25,6 @@ constexpr std::int64_t kGrain = 32768;
 
 template <typename T>
 using Sum = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
-/// Calls body(T()) with T the type of x.
-template <typename Body>
-void for_type(const at::Tensor& x, const Body& body) {
-  switch (x.scalar_type()) {
-    case at::kDouble:
-      return body(double());
-    case at::kFloat:
-      return body(float());
-    case at::kBFloat16:
-      return body(at::BFloat16());
-    default:
-      throw InternalError("bug in ringweave: a convolution of another type");
-  }
-}
 
 /// The rows of a contiguous tensor (batch, rows, channels).
 template <typename T>
@@ -254,7 +239,7 @@ void sum_weights(const at::Tensor& dout, const Operands& in,
 
 void convolve(const Operands& in, const std::vector<Piece>& pieces, Part part,
               const at::Tensor& out) {
-  for_type(in.x, [&](auto type) {
+  tensor::for_type(in.x.scalar_type(), [&](auto type) {
     convolve_as<decltype(type)>(in, pieces, part, out);
   });
 }
@@ -262,7 +247,7 @@ void convolve(const Operands& in, const std::vector<Piece>& pieces, Part part,
 void halo_gradients(const at::Tensor& dout, const at::Tensor& taps,
                     const std::vector<Piece>& pieces,
                     const at::Tensor& dtable) {
-  for_type(dout, [&](auto type) {
+  tensor::for_type(dout.scalar_type(), [&](auto type) {
     using T = decltype(type);
     const Rows<Sum<T>> rows(dtable);
     for (const Piece& piece : pieces) {
@@ -276,7 +261,7 @@ void halo_gradients(const at::Tensor& dout, const at::Tensor& taps,
 
 void token_gradients(const at::Tensor& dout, const at::Tensor& taps,
                      const std::vector<Piece>& pieces, const at::Tensor& dx) {
-  for_type(dout, [&](auto type) {
+  tensor::for_type(dout.scalar_type(), [&](auto type) {
     using T = decltype(type);
     const Rows<Sum<T>> rows(dx);
     for (const Piece& piece : pieces) {
@@ -293,7 +278,7 @@ WeightGradients weight_gradients(const at::Tensor& dout, const Operands& in,
   const std::int64_t channels = dout.size(2);
   const WeightGradients gradients{at::empty_like(in.taps),
                                   in.taps.new_empty({channels})};
-  for_type(dout, [&](auto type) {
+  tensor::for_type(dout.scalar_type(), [&](auto type) {
     at::parallel_for(0, (channels + kGradientChannels - 1) / kGradientChannels,
                      1, [&](std::int64_t begin, std::int64_t end) {
                        for (std::int64_t i = begin; i < end; ++i) {

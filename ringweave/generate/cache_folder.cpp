@@ -104,7 +104,7 @@ Description read_description(const std::string& folder) {
   Description result;
   result.model =
       config::model_config_from_json(object.value("model"), path + ".model");
-  result.compute = object.choice("compute", element_type_names());
+  result.compute = object.choice("compute", model_type_names());
   result.weights = object.string("weights");
   result.ranks = static_cast<int>(object.integer("ranks", 1));
   result.tokens = object.integers("tokens");

@@ -103,8 +103,8 @@ void check(const Inputs& in, const at::Tensor& initial, const LinearPlan& plan,
           in.q.device().str());
   const at::ScalarType type = in.q.scalar_type();
   require(tensor::element_type(type).has_value(),
-          "[linear_attention] got q of type {}; want float64, float32 or "
-          "bfloat16",
+          "[linear_attention] got q of type {}; want float64, float32, "
+          "bfloat16 or float16",
           at::toString(type));
   const std::int64_t tokens = plan.spec.layout.shard_tokens(plan.rank);
   check_tensor("q", in.q, {in.batch(), tokens, in.q.size(2), in.key_dim()},

@@ -207,12 +207,14 @@ TEST(LinearAttention, InfiniteGatesReset) {
   }
 }
 
-/// fp32 within 2e-6 of the largest value, bf16 inputs and outputs within 1e-2:
-/// a bf16 has 8 bits, and each output is rounded once.
+/// fp32 within 2e-6 of the largest value, bf16 inputs and outputs within 1e-2,
+/// fp16 within 1.25e-3: they have 8 and 11 bits, and each output is rounded
+/// once.
 TEST(LinearAttention, SmallerTypes) {
   for (const Decay decay : kDecays) {
     for (const auto& [type, tolerance] :
-         {std::pair{at::kFloat, 2e-6}, std::pair{at::kBFloat16, 1e-2}}) {
+         {std::pair{at::kFloat, 2e-6}, std::pair{at::kBFloat16, 1e-2},
+          std::pair{at::kHalf, 1.25e-3}}) {
       const Problem p = make_problem(
           decay, 150, Mask::causal().with_documents({0, 99, 150}), true, type);
       const Everything want = by_recurrence(p);

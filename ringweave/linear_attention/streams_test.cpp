@@ -13,6 +13,7 @@ namespace {
 
 using device::all_ordered;
 using device::CallerStreams;
+using device::OrderingCall;
 
 Everything on_streams(const Problem& p, const Layout& layout,
                       const std::string& exchange, int devices,
@@ -61,6 +62,72 @@ TEST(LinearAttentionOnStreams, RandomCases) {
                  by_recurrence(p), kExact);
     ASSERT_TRUE(all_ordered());
     if (HasFailure()) return;
+  }
+}
+
+/// Calls on streams that nothing orders. The host looks at nothing before the
+/// end: that would order everything.
+void unordered_calls(const std::string& exchange, int devices,
+                     std::uint64_t seed) {
+  constexpr int kRanks = 4;
+  const Problem p = make_problem(Decay::none, 23, Mask::causal(), true);
+  const Layout layout = Layout::zigzag(23, kRanks);
+  comm::run_ranks(kRanks, [&](Rank rank,
+                              std::shared_ptr<comm::Transport> messages) {
+    const at::Device device = device::simulated::device(rank % devices);
+    CallerStreams streams(device, seed * 100 + rank);
+    Communicator communicator(std::move(messages));
+    const auto plan = make_linear_plan(
+        {schedule::state_exchange_from_name(exchange), layout, p.mask}, rank);
+    struct Call {
+      Problem part;
+      LinearForward forward;
+      LinearGradients gradients;
+      device::SharedMark end;
+    };
+    std::vector<Call> calls(3);
+    for (Call& it : calls) {
+      streams.unordered();
+      it.part = shard(p, layout, rank, device);
+      const LinearInputs inputs = {it.part.q,     it.part.k,     it.part.v,
+                                   it.part.decay, it.part.gates, it.part.state};
+      const LinearOptions options = {
+          .scale = kScale, .final_state = true, .backward = true};
+      it.forward =
+          linear_attention_forward(inputs, plan, communicator, options);
+      streams.next();
+      it.gradients = linear_attention_backward(
+          it.part.dout, it.part.dfinal, inputs, it.forward,
+          /*gates=*/false, plan, communicator, options);
+      it.end = device::mark(device::current_stream(device));
+    }
+    for (const Call& it : calls) it.end->wait();
+  });
+}
+
+TEST(LinearAttentionOnStreams, EveryOrderingCallIsNeeded) {
+  for (const std::string& exchange : kExchanges) {
+    SCOPED_TRACE(exchange);
+    const auto work = [&](std::uint64_t seed) {
+      for (const int devices : {4, 1}) {
+        unordered_calls(exchange, devices, seed);
+      }
+    };
+    std::vector<OrderingCall> made;
+    {
+      const device::WatchedOrdering watched({});
+      work(0);
+      EXPECT_TRUE(all_ordered());
+      for (const OrderingCall call : device::kOrderingCalls) {
+        if (watched.count(call) > 0) made.push_back(call);
+      }
+    }
+    // The test of attention has the other two, which are of messages alone.
+    EXPECT_EQ(made.size(), device::kOrderingCalls.size() - 2);
+    for (const OrderingCall call : made) {
+      EXPECT_TRUE(device::reported_without(call, work))
+          << device::name(call) << " is not needed";
+    }
   }
 }
 

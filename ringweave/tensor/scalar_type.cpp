@@ -12,13 +12,16 @@ at::ScalarType scalar_type(ElementType type) {
       return at::kFloat;
     case ElementType::bfloat16:
       return at::kBFloat16;
+    case ElementType::float16:
+      return at::kHalf;
   }
   throw InternalError("bug in ringweave: a type that torch does not have");
 }
 
 std::optional<ElementType> element_type(at::ScalarType type) {
   for (const ElementType known :
-       {ElementType::float64, ElementType::float32, ElementType::bfloat16}) {
+       {ElementType::float64, ElementType::float32, ElementType::bfloat16,
+        ElementType::float16}) {
     if (scalar_type(known) == type) return known;
   }
   return std::nullopt;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "ringweave/tensor/for_type.h"
 #include "ringweave/tensor/text.h"
 
 namespace ringweave::tensor {
@@ -16,8 +17,19 @@ TEST(ScalarType, MapsBothWays) {
     EXPECT_EQ(accumulate_type(scalar_type(type)),
               scalar_type(ringweave::accumulate_type(type)));
   }
-  EXPECT_EQ(element_type(at::kHalf), std::nullopt);
-  EXPECT_EQ(accumulate_type(at::kHalf), at::kFloat);
+  EXPECT_EQ(element_type(at::kInt), std::nullopt);
+  EXPECT_EQ(accumulate_type(at::kInt), at::kFloat);
+}
+
+TEST(ForType, CallsWithEachTypeAlone) {
+  for (const std::string& word : element_type_names()) {
+    const ElementType type = element_type_from_name(word);
+    for_type(scalar_type(type), [&](auto number) {
+      EXPECT_EQ(c10::CppTypeToScalarType<decltype(number)>::value,
+                scalar_type(type));
+    });
+  }
+  EXPECT_THROW(for_type(at::kInt, [](auto) {}), InternalError);
 }
 
 TEST(ShapeText, ListsTheSizes) {

@@ -33,6 +33,8 @@ from python_command import ROOT, needs
 
 PACKAGE = ROOT / "python/ringweave"
 EXAMPLES = ROOT / "python/examples"
+TORCH = ".".join(importlib.metadata.version("torch").split(".")[:2])
+LIBRARY = f"libringweave_ops-torch{TORCH}.so"
 LONG = bool(os.environ.get("RINGWEAVE_LONG"))
 BUILD_SECONDS = 3600
 # With libraries of the C and C++ runtime, all that the library may need.
@@ -143,21 +145,21 @@ class Package(test_train.TrainTest):
 
     def test_one_wheel_for_a_minor_version_of_torch(self):
         version = cli.run("--version").stdout.split()[1]
-        self.assertEqual(self.wheel.name, f"ringweave-{version}+torch{torch_minor()}-"
+        self.assertEqual(self.wheel.name, f"ringweave-{version}+torch{TORCH}-"
                                           "py3-none-linux_x86_64.whl")
         with zipfile.ZipFile(self.wheel) as wheel:
             names = wheel.namelist()
             about, = (name for name in names if name.endswith("/METADATA"))
             metadata = email.message_from_bytes(wheel.read(about))
-        self.assertEqual(metadata["Requires-Dist"], f"torch=={torch_minor()}.*")
+        self.assertEqual(metadata["Requires-Dist"], f"torch=={TORCH}.*")
         packed = {name.removeprefix("ringweave/") for name in names
                   if name.startswith("ringweave/")}
         files = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*")
                  if path.is_file() and "__pycache__" not in path.parts}
-        self.assertEqual(packed, {*files, "libringweave_ops.so"})
+        self.assertEqual(packed, {*files, LIBRARY})
 
     def test_needs_torch_and_the_runtime_alone(self):
-        library = self.moved.site / "ringweave/libringweave_ops.so"
+        library = self.moved.site / "ringweave" / LIBRARY
         needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", self.assert_done(
             run("readelf", "--dynamic", library))))
         self.assertLessEqual(needed, TORCH_LIBRARIES | RUNTIME)
@@ -224,7 +226,7 @@ class Package(test_train.TrainTest):
         other.mkdir()
         (other / "METADATA").write_text(
             "Metadata-Version: 2.1\nName: torch\nVersion: 2.12.1\n")
-        wanted = f"got torch 2.12.1; want {torch_minor()}.x"
+        wanted = f"got torch 2.12.1; want {TORCH}.x"
         found_first = {"environment": {"PYTHONPATH": str(self.folder)}}
         self.assert_one_line(run(self.installed.command, "--version", **found_first),
                              wanted, code=1)
@@ -283,19 +285,15 @@ class Isolated(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
 
 
-def torch_minor():
-    return re.search(r'^TORCH = "(.*)"', (PACKAGE / "_library.py").read_text(),
-                     re.MULTILINE)[1]
-
-
 class Sources(unittest.TestCase):
     def test_one_version_of_torch(self):
-        """What can't read it from _library.py repeats it."""
-        said = re.findall(r"torch(?:==)?(\d+\.\d+)",
-                          (ROOT / "pyproject.toml").read_text())
-        said += re.findall(r"^torch_version=(\d+\.\d+)\.",
-                           (ROOT / "tools/setup").read_text(), re.MULTILINE)
-        self.assertEqual(said, 4 * [torch_minor()])
+        """What pip and tools/setup install is one that this builds against."""
+        setup, = re.findall(r"^torch_version=(\d+\.\d+)\.",
+                            (ROOT / "tools/setup").read_text(), re.MULTILINE)
+        self.assertEqual(re.findall(r"torch==(\d+\.\d+)",
+                                    (ROOT / "pyproject.toml").read_text()), [setup])
+        self.assertIn(setup, ast.literal_eval(re.search(
+            "^TORCH = (.*)$", (PACKAGE / "_library.py").read_text(), re.MULTILINE)[1]))
 
     def test_the_stub_says_what_the_functions_take(self):
         stub = definitions(PACKAGE / "__init__.pyi")
@@ -346,10 +344,18 @@ class Sources(unittest.TestCase):
                 for place in ("build/dev/python", "build/release/python",
                               "python/ringweave"):
                     (root / place).mkdir(parents=True, exist_ok=True)
-                    (root / place / module.NAME).touch()
-                    os.utime(root / place / module.NAME, (1, 1))
-                    self.assertEqual(module.path(),
-                                     str(root / place / module.NAME))
+                    (root / place / LIBRARY).touch()
+                    os.utime(root / place / LIBRARY, (1, 1))
+                    self.assertEqual(module.path(), str(root / place / LIBRARY))
+                # One that fits goes before the place.
+                (root / place / LIBRARY).rename(
+                    root / place / "libringweave_ops-torch1.0.so")
+                self.assertEqual(module.path(),
+                                 str(root / "build/release/python" / LIBRARY))
+                with self.assertRaisesRegex(ImportError, f"got torch {TORCH}.*want 1.0.x"):
+                    module.check_torch(root / place / "libringweave_ops-torch1.0.so")
+                with self.assertRaisesRegex(ImportError, "got the library /else.so;"):
+                    module.check_torch("/else.so")
                 os.environ["RINGWEAVE_LIBRARY"] = "/elsewhere"
                 self.assertEqual(module.path(), "/elsewhere")
             finally:

@@ -257,7 +257,7 @@ def refusals(group):
     return harness.said({
         "shape": lambda: soft(*parts(size + odd), layout),
         "heads": lambda: soft(*parts(heads=HEADS + odd), layout),
-        "type": lambda: linear(*parts(dtype=torch.float16 if odd else
+        "type": lambda: linear(*parts(dtype=torch.complex64 if odd else
                                       torch.float32), layout),
         "other layout": lambda: soft(*parts(), ringweave.layout(
             "contiguous" if odd else "zigzag", 24, ranks)),
@@ -366,7 +366,7 @@ class Compile(unittest.TestCase):
         harness.check_said(self, refusals, 2, {
             "shape": f"{refused}[attention] got q of 13 tokens; want 12",
             "heads": f"{refused}[attention] got 3 heads",
-            "type": f"{refused}[linear_attention] got q of type Half",
+            "type": f"{refused}[linear_attention] got q of type ComplexFloat",
             "other layout": 'got layout of queries "{"kind":"zigzag"',
             "other mask": 'got mask "{"kind":"causal"}" on rank 1',
             "whole": f"{refused}[unshard] got 13 tokens on rank 0; want 12",

@@ -197,7 +197,9 @@ void add_options(CLI::App& command, BenchOptions& options) {
   number("--heads", options.heads, "Heads");
   number("--head-dim", options.head_dim, "Numbers per head and token");
   number("--repeat", options.repeat, "Pairs of measurements");
-  command.add_option("--dtype", options.dtype, "float64, float32 or bfloat16")
+  command
+      .add_option("--dtype", options.dtype,
+                  "float64, float32, bfloat16 or float16")
       ->check(one_of(element_type_names()))
       ->capture_default_str();
   command

@@ -1,6 +1,8 @@
 // For tests: calls on several streams of a device, and what nothing orders.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <string>
@@ -11,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "ringweave/device/accelerator.h"
+#include "ringweave/device/ordering.h"
 #include "ringweave/device/simulated/simulated.h"
 #include "ringweave/device/torch_accelerator.h"
 
@@ -61,6 +64,38 @@ inline testing::AssertionResult all_ordered() {
   }
   if (count == 0) return testing::AssertionSuccess();
   return testing::AssertionFailure() << count << " reports:" << text.str();
+}
+
+/// Watches the ordering calls of its scope.
+class WatchedOrdering {
+ public:
+  /// `dropped` is left out.
+  explicit WatchedOrdering(std::optional<OrderingCall> dropped) {
+    watch_.dropped = dropped;
+    watch_ordering(&watch_);
+  }
+  ~WatchedOrdering() { watch_ordering(nullptr); }
+  WatchedOrdering(const WatchedOrdering&) = delete;
+  WatchedOrdering& operator=(const WatchedOrdering&) = delete;
+
+  std::int64_t count(OrderingCall call) const { return watch_.count(call); }
+
+ private:
+  OrderingWatch watch_;
+};
+
+/// Whether the simulated device reports anything of work(seed) without `call`,
+/// of some seeds: streams by chance may order what the call would.
+template <typename Work>
+bool reported_without(OrderingCall call, const Work& work) {
+  bool reported = false;
+  for (std::uint64_t seed = 0; seed < 10 && !reported; ++seed) {
+    const WatchedOrdering watched(call);
+    work(seed);
+    reported = !simulated::take_reports().empty();
+  }
+  simulated::settle();
+  return reported;
 }
 
 }  // namespace ringweave::device

@@ -8,13 +8,12 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "ringweave/base/long_form.h"
+
 namespace ringweave::device {
 
 /// Of random cases: 500 with RINGWEAVE_LONG=1, else fewer.
-inline std::uint64_t random_cases() {
-  const char* form = std::getenv("RINGWEAVE_LONG");
-  return form && std::string(form) == "1" ? 500 : 120;
-}
+inline std::uint64_t random_cases() { return long_form() ? 500 : 60; }
 
 /// The kind that RINGWEAVE_TEST_DEVICE names: cpu, which is the default, sim,
 /// or an accelerator that torch has, such as cuda.

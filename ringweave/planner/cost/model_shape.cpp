@@ -169,7 +169,7 @@ ModelShape saved_model_shape(const Json& json, const std::string& path) {
   shape.kv_heads = object.integer("kv_heads", 1);
   shape.head_dim = object.integer("head_dim", 1);
   shape.type =
-      element_type_from_name(object.choice("compute", element_type_names()));
+      model_type_from_name(object.choice("compute", model_type_names()));
   shape.batch = object.integer("batch", 1);
   check_sizes(shape, path, 1);
   shape.linear = object.choice("linear", config::linear_family_names());
