@@ -51,7 +51,7 @@ TEST(Convolution, RejectsBadArguments) {
   expect_error(a, "got x of 0 dimensions");
   a = {};
   a.x = a.x.to(at::kLong);
-  expect_error(a, "want float64, float32 or bfloat16");
+  expect_error(a, "want float64, float32, bfloat16 or float16");
   a = {};
   a.x = a.x.to(at::kMeta);
   expect_error(a, "got x on meta; want cpu");

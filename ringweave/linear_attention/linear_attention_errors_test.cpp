@@ -77,7 +77,7 @@ TEST(LinearAttention, RejectsBadArguments) {
   expect_error(a, "got q of shape (1, 5, 2, 3); want (1, 4, 2, 3)");
   a = {};
   a.q = a.q.to(at::kLong);
-  expect_error(a, "want float64, float32 or bfloat16");
+  expect_error(a, "want float64, float32, bfloat16 or float16");
   a = {};
   a.q = at::ones({4, 2, 3}, at::kDouble);
   expect_error(a, "q of 3 dimensions");
