@@ -65,12 +65,17 @@ TEST(LinearAttentionOnStreams, RandomCases) {
   }
 }
 
-/// Calls on streams that nothing orders. The host looks at nothing before the
-/// end: that would order everything.
+/// Calls on streams that nothing orders, of which the last wants more memory.
+/// The host looks at nothing before the end: that would order everything.
 void unordered_calls(const std::string& exchange, int devices,
                      std::uint64_t seed) {
   constexpr int kRanks = 4;
-  const Problem p = make_problem(Decay::none, 23, Mask::causal(), true);
+  std::vector<Problem> problems;
+  for (const std::int64_t heads : {2, 2, 5}) {
+    problems.push_back(make_problem(Decay::none, 23, Mask::causal(), true,
+                                    at::kDouble, 0.3,
+                                    {.q = heads, .k = heads, .v = heads}));
+  }
   const Layout layout = Layout::zigzag(23, kRanks);
   comm::run_ranks(kRanks, [&](Rank rank,
                               std::shared_ptr<comm::Transport> messages) {
@@ -78,15 +83,17 @@ void unordered_calls(const std::string& exchange, int devices,
     CallerStreams streams(device, seed * 100 + rank);
     Communicator communicator(std::move(messages));
     const auto plan = make_linear_plan(
-        {schedule::state_exchange_from_name(exchange), layout, p.mask}, rank);
+        {schedule::state_exchange_from_name(exchange), layout, Mask::causal()},
+        rank);
     struct Call {
       Problem part;
       LinearForward forward;
       LinearGradients gradients;
       device::SharedMark end;
     };
-    std::vector<Call> calls(3);
-    for (Call& it : calls) {
+    std::vector<Call> calls;
+    for (const Problem& p : problems) {
+      Call& it = calls.emplace_back();
       streams.unordered();
       it.part = shard(p, layout, rank, device);
       const LinearInputs inputs = {it.part.q,     it.part.k,     it.part.v,
