@@ -19,6 +19,7 @@ import harness
 RANKS = 4
 VICTIM = 2
 SECONDS = 4  # the group's time-out
+SLACK = 20  # of a busy computer, in which a rank must have ended
 TOKENS = 403
 
 
@@ -69,12 +70,12 @@ class Faults(unittest.TestCase):
         with harness.Ranks(fails_in, RANKS, kind=kind, where=where,
                            fault=fault, agree=agree, late=late) as ranks:
             ranks.wait_for_report(VICTIM, "failing")
-            outcomes = ranks.join(2 * SECONDS + 10, survivors)
+            outcomes = ranks.join(2 * SECONDS + SLACK, survivors)
         failed = [outcomes[rank].text or "" for rank in survivors]
         for rank in survivors:
             self.assertTrue(outcomes[rank].ended, (rank, outcomes))
             self.assertIsNotNone(outcomes[rank].text, (rank, outcomes))
-            self.assertLess(outcomes[rank].seconds, 2 * SECONDS + 5)
+            self.assertLess(outcomes[rank].seconds, 2 * SECONDS + SLACK)
             named = re.search(r"first failed: rank (\d)", outcomes[rank].text)
             if named:  # it may not be known, but it is never another one
                 self.assertEqual(int(named[1]), VICTIM, outcomes)
