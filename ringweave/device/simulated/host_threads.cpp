@@ -1,7 +1,6 @@
 #include "ringweave/device/simulated/host_threads.h"
 
 #include <memory>
-#include <string_view>
 #include <utility>
 
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -20,10 +19,10 @@ struct HostIdentity : c10::DebugInfoBase,
 
 namespace {
 
-/// torch's ThreadLocalState carries what is kept under this name from the
-/// caller of backward() into the threads of autograd's engine.
-constexpr std::string_view kName = "RINGWEAVE_SIMULATED_HOST";
-constexpr c10::DebugInfoKind kKind(&kName);
+/// torch's ThreadLocalState carries what is kept as this kind from the caller
+/// of backward() into the threads of autograd's engine. A kind of our own would
+/// need torch 2.13.
+c10::DebugInfoKind kind() { return c10::DebugInfoKind::TEST_INFO; }
 
 thread_local HostIdentity* t_own = nullptr;
 thread_local int t_unwatched = 0;
@@ -57,11 +56,11 @@ Clock& known(State& state) {
 }  // namespace
 
 ActorId this_host(State& state) {
-  if (auto* info = c10::ThreadLocalDebugInfo::get(kKind)) {
+  if (auto* info = c10::ThreadLocalDebugInfo::get(kind())) {
     return static_cast<HostIdentity*>(info)->actor;
   }
   HostIdentity& own = own_identity(state);
-  c10::ThreadLocalDebugInfo::_push(kKind, own.shared_from_this());
+  c10::ThreadLocalDebugInfo::_push(kind(), own.shared_from_this());
   thread_local const End end;  // made last, it goes first
   return own.actor;
 }
