@@ -125,9 +125,11 @@ TEST(Numbers, GateGradientsOfAConstantDecay) {
         for (const int ranks : {1, 3}) {
           const at::Tensor got =
               by_ranks(p, Layout::zigzag(kTokens, ranks), "all_gather").dgates;
-          const at::Tensor error = (got - want.sum({0, 1})).abs();
+          const at::Tensor error =
+              (got - want.sum(at::IntArrayRef{0, 1})).abs();
           EXPECT_TRUE(
-              at::all(error <= 1e-5 * want.abs().sum({0, 1})).item<bool>())
+              at::all(error <= 1e-5 * want.abs().sum(at::IntArrayRef{0, 1}))
+                  .item<bool>())
               << pattern.name << ", " << ranks << " ranks, "
               << at::toString(type) << ", " << mask.text();
         }
