@@ -295,6 +295,15 @@ class Sources(unittest.TestCase):
         self.assertIn(setup, ast.literal_eval(re.search(
             "^TORCH = (.*)$", (PACKAGE / "_library.py").read_text(), re.MULTILINE)[1]))
 
+    def test_other_versions_of_torch(self):
+        for version in ("2.12.0", "2.14", "2.13.x", ""):
+            done = run(ROOT / "tools/check_torch", *([version] if version else []))
+            self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+            self.assertEqual(
+                done.stderr.splitlines()[-1],
+                f"error: got --torch {version or 'without a version'}; want a version "
+                "X.Y.Z of one of 2.11.x, 2.13.x, 2.14.x")
+
     def test_the_stub_says_what_the_functions_take(self):
         stub = definitions(PACKAGE / "__init__.pyi")
         code = {name: parameters
