@@ -65,8 +65,15 @@ MESH_4 = Fabric("mesh of 4, 400 Mbit/s", "mesh:ranks=4", 4, 400)
 
 
 def op_library():
-    """The release preset's library of operations."""
-    return str(next((RELEASE / "python").glob("libringweave_ops-torch*.so")))
+    """What RINGWEAVE_LIBRARY says, else the release preset's library of operations."""
+    if "RINGWEAVE_LIBRARY" in os.environ:
+        return os.environ["RINGWEAVE_LIBRARY"]
+    name = "libringweave_ops-torch*.so"
+    found = sorted((RELEASE / "python").glob(name))
+    if not found:
+        raise SystemExit(f"got no {name} in {RELEASE / 'python'}; want the release "
+                         "preset built, or RINGWEAVE_LIBRARY to name another")
+    return str(found[0])
 
 
 class Bench:
@@ -78,7 +85,7 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.repeat = repeat
         self.environment = dict(os.environ, RINGWEAVE_BINARY=binary)
-        self.environment.setdefault("RINGWEAVE_LIBRARY", op_library())
+        self.environment["RINGWEAVE_LIBRARY"] = op_library()
         self.environment["PYTHONPATH"] = str(ROOT / "python")
 
     def _json(self, *command):

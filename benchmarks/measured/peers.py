@@ -116,7 +116,7 @@ class Peers:
         self.environment = dict(
             os.environ, OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo",
             PYTHONPATH=str(ROOT / "python"), TORCH_CPP_LOG_LEVEL="ERROR")
-        self.environment.setdefault("RINGWEAVE_LIBRARY", op_library())
+        self.environment["RINGWEAVE_LIBRARY"] = op_library()
 
     def kept(self, name, make):
         path = self.folder / f"{name}.json"

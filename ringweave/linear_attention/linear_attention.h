@@ -64,9 +64,10 @@ struct LinearResult {
 
 /// q, k: (batch, tokens of this rank, heads, key_dim); v: (batch, tokens,
 /// heads, value_dim); of one type out of fp64, fp32, bf16, fp16. All arithmetic
-/// is in fp32 (fp64 for fp64), and each output is rounded once. gates: log
-/// decay g <= 0, fp32 (fp64 for fp64): undefined for none, (heads) for
-/// constant, (batch, tokens, heads) for per_head, (batch, tokens, heads,
+/// is in fp32 (fp64 for fp64), and each output is rounded once.
+///
+/// gates: log decay g <= 0, fp32 (fp64 for fp64): undefined for none, (heads)
+/// for constant, (batch, tokens, heads) for per_head, (batch, tokens, heads,
 /// key_dim) for per_key. -inf resets, exactly, and gets gradient 0. A gate
 /// above 0 is an InvalidArgument, but is not seen beside a NaN.
 /// Heads: there are as many states as the least common multiple of the heads of
